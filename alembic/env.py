@@ -1,0 +1,15 @@
+"""Runs the migrations on the database that storage.migrations put into the configuration, or on LOOKALIKE_DATABASE_URL."""
+
+import os
+
+from storage.database import Database
+from storage.tables import Base
+
+from alembic import context
+
+database = context.config.attributes.get("database") or Database(os.environ["LOOKALIKE_DATABASE_URL"])
+
+with database.write() as connection:
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()

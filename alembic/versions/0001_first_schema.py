@@ -1,0 +1,79 @@
+"""The first schema: collections, masters, embeddings, model versions, and the embedded vector store's rows."""
+
+import sqlalchemy as sa
+
+from alembic import op
+from storage.tables import UuidBytes, text
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "collections",
+        sa.Column("id", UuidBytes, primary_key=True),
+        sa.Column("name", text(63), nullable=False),
+        sa.Column("live_name", text(63), nullable=True, unique=True),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "masters",
+        sa.Column("id", UuidBytes, primary_key=True),
+        sa.Column("collection_id", UuidBytes, sa.ForeignKey("collections.id"), nullable=False),
+        sa.Column("sha256", sa.BINARY(32), nullable=False),
+        sa.Column("live_sha256", sa.BINARY(32), nullable=True),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("mime", sa.String(64), nullable=False),
+        sa.Column("extension", sa.String(8), nullable=False),
+        sa.Column("width", sa.BigInteger, nullable=False),
+        sa.Column("height", sa.BigInteger, nullable=False),
+        sa.Column("name", text(255), nullable=False),
+        sa.Column("attributes", sa.JSON, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("lease_owner", sa.String(64), nullable=True),
+        sa.Column("lease_until", sa.BigInteger, nullable=True),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("updated_at", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"),
+        sa.Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
+        sa.Index("ix_masters_state_lease_until", "state", "lease_until"),
+    )
+    op.create_table(
+        "embeddings",
+        sa.Column("master_id", UuidBytes, sa.ForeignKey("masters.id"), primary_key=True),
+        sa.Column("model_version", sa.String(64), primary_key=True),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("indexed_revision", sa.BigInteger, nullable=True),
+        sa.Column("attempts", sa.BigInteger, nullable=False),
+        sa.Column("run_after", sa.BigInteger, nullable=False),
+        sa.Column("lease_owner", sa.String(64), nullable=True),
+        sa.Column("lease_until", sa.BigInteger, nullable=True),
+        sa.Index("ix_embeddings_state_run_after", "state", "run_after"),
+    )
+    op.create_table(
+        "model_versions",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("milvus_collection", sa.String(255), nullable=True),
+        sa.Column("calibration", sa.JSON, nullable=True),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "vectors",
+        sa.Column("model_version", sa.String(64), primary_key=True),
+        sa.Column("master_id", UuidBytes, primary_key=True),
+        sa.Column("collection_id", UuidBytes, nullable=False),
+        sa.Column("vector", sa.LargeBinary(2048), nullable=False),
+        sa.Column("attributes", sa.JSON, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    for table in ("vectors", "model_versions", "embeddings", "masters", "collections"):
+        op.drop_table(table)

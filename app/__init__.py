@@ -1,0 +1,1 @@
+"""The service: HTTP routes over use cases over the stores and the model."""

@@ -1,0 +1,153 @@
+"""One tree of errors, mapped once to RFC 9457 problem+json with a stable ``code``.
+
+- AppError
+  - InvalidInput     422   what was sent does not fit; says what would
+  - Unauthorized     401
+  - Forbidden        403
+  - NotFound         404
+  - Conflict         409
+  - TooLarge         413
+  - WrongMediaType   415
+  - BodyTooSlow      408
+  - WrongHost        400
+  - Unavailable      503   with Retry-After
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from models.imaging import ImageRejected
+from storage.protocols import StoreUnavailable
+
+
+class AppError(Exception):
+    status = 500
+
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class InvalidInput(AppError):
+    status = 422
+
+
+class Unauthorized(AppError):
+    status = 401
+
+
+class Forbidden(AppError):
+    status = 403
+
+
+class NotFound(AppError):
+    status = 404
+
+
+class Conflict(AppError):
+    status = 409
+
+
+class TooLarge(AppError):
+    status = 413
+
+
+class WrongMediaType(AppError):
+    status = 415
+
+
+class BodyTooSlow(AppError):
+    status = 408
+
+
+class WrongHost(AppError):
+    status = 400
+
+
+class Unavailable(AppError):
+    status = 503
+
+    def __init__(self, code: str, detail: str, retry_after: int = 1) -> None:
+        super().__init__(code, detail, headers={"Retry-After": str(retry_after)})
+
+
+def as_app_error(error: Exception) -> AppError | None:
+    """What a storage or model error means to a client; None for what nobody foresaw."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, ImageRejected):
+        kind = WrongMediaType if error.code == "unsupported-image-type" else InvalidInput
+        return kind(error.code, str(error))
+    if isinstance(error, StoreUnavailable):
+        return Unavailable("store-unavailable", f"The {error.store} store does not answer. Try again; nothing was changed.", 5)
+    return None
+
+
+def problem(status: int, code: str, detail: str, request_id: str, **members: Any) -> dict[str, Any]:
+    """The body of an error (RFC 9457, 3.1)."""
+    return {
+        "type": f"urn:lookalike:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+        **members,
+    }
+
+
+def problem_response(error: AppError, request_id: str) -> Response:
+    body = problem(error.status, error.code, error.detail, request_id)
+    return JSONResponse(body, error.status, headers=error.headers, media_type="application/problem+json")
+
+
+def request_id_of(request: Request) -> str:
+    return str(request.scope.get("request_id", ""))
+
+
+_HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
+
+
+def install(app: FastAPI) -> None:
+    """Map everything that can come out of a handler to problem+json."""
+
+    @app.exception_handler(AppError)
+    @app.exception_handler(ImageRejected)
+    @app.exception_handler(StoreUnavailable)
+    def known(request: Request, error: Exception) -> Response:
+        mapped = as_app_error(error)
+        if mapped is None:
+            raise error
+        return problem_response(mapped, request_id_of(request))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        places = [
+            {"field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), "message": item["msg"]}
+            for item in error.errors()
+        ]
+        detail = "; ".join(f"{place['field']}: {place['message']}" for place in places) or "The request is not valid."
+        body = problem(422, "invalid-request", detail, request_id_of(request), errors=places)
+        return JSONResponse(body, 422, media_type="application/problem+json")
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        code = _HTTP_CODES.get(error.status_code, "http-error")
+        body = problem(error.status_code, code, str(error.detail), request_id_of(request))
+        return JSONResponse(body, error.status_code, headers=error.headers, media_type="application/problem+json")
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged where requests are
+        detail = "The service failed; its log says why under this request id."
+        body = problem(500, "internal-error", detail, request_id_of(request))
+        return JSONResponse(body, 500, media_type="application/problem+json")

@@ -1,0 +1,129 @@
+"""The one composition root: settings -> stores, model, services -> the ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from app import errors
+from app.dependencies import Services
+from app.limits import BodyLimits
+from app.observability import Metrics, RequestContext, log
+from app.routes import collections, docs, health, masters, search
+from app.security import HostAndOrigin, KeyRing
+from app.services.collections import DEFAULT, Collections
+from app.services.indexing import Indexing
+from app.services.ingest import Ingest
+from app.services.masters import Masters
+from app.services.search import Search
+from app.services.vision import Vision
+from app.settings import Settings
+from app.worker import Worker
+from models.embedder import Embedder, load_embedder
+from storage.factory import DirectoryLock, open_stores
+from storage.protocols import Stores
+
+_SPARE_THREADS = 32  # for reads, beside those that wait for a slot
+
+
+def create_app(settings: Settings, stores: Stores | None = None, embedder: Embedder | None = None) -> FastAPI:
+    """The app. Stores and model not given are opened when it starts, and stores closed when it ends."""
+    keys = KeyRing(settings.api_keys.get_secret_value())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + _SPARE_THREADS
+        with nullcontext(stores) if stores else opened_stores(settings) as opened:
+            app.state.services = services = build_services(settings, opened, embedder or opened_embedder(settings))
+            services.worker.start()
+            log.info("ready", model_version=services.vision.model_version, data_dir=str(settings.data_dir))
+            try:
+                yield
+            finally:
+                await anyio.to_thread.run_sync(services.worker.stop)
+
+    app = FastAPI(
+        title="Lookalike",
+        summary="Put pictures in, show one, get those that look most like it.",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.settings = settings
+    app.state.keys = keys
+    app.state.services = None
+    for module in (masters, search, collections, health, docs):
+        app.include_router(module.router)
+    errors.install(app)
+    _describe_errors(app)
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(HostAndOrigin, settings=settings, keys=keys)
+    app.add_middleware(RequestContext, metrics=lambda: app.state.services.metrics if app.state.services else None)
+    return app
+
+
+@contextmanager
+def opened_stores(settings: Settings) -> Iterator[Stores]:
+    """The stores of the settings, the data directory locked. Raises ConfigurationError, StoreUnavailable."""
+    with (
+        DirectoryLock(settings.data_dir),
+        closing(
+            open_stores(settings.effective_database_url, settings.effective_objects_url, settings.vectors_url)
+        ) as stores,
+    ):
+        yield stores
+
+
+def opened_embedder(settings: Settings) -> Embedder:
+    """Raises WeightsInvalid."""
+    return load_embedder(settings.weights, engine=settings.engine, precision=settings.precision, slots=settings.slots)
+
+
+def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Services:
+    """Wire the use cases to stores and model. Raises StoreUnavailable."""
+    stores.metadata.register_active_model(embedder.model_version)
+    metrics = Metrics(stores.metadata.count_pending)
+    vision = Vision(embedder, settings.slots, metrics)
+    found = Collections(stores.metadata)
+    found.find_or_create(DEFAULT)
+    indexing = Indexing(stores, vision, metrics, settings.lease_seconds)
+    looked_at = Masters(stores, found, vision, indexing, settings.thumbnail_cache_bytes)
+    return Services(
+        settings=settings,
+        stores=stores,
+        metrics=metrics,
+        vision=vision,
+        collections=found,
+        ingest=Ingest(settings, stores, found, vision, indexing, metrics),
+        masters=looked_at,
+        search=Search(stores, found, looked_at, vision, metrics),
+        worker=Worker(stores, indexing, metrics, lease=settings.lease_seconds, interval=settings.worker_interval),
+    )
+
+
+def _describe_errors(app: FastAPI) -> None:
+    """State in the OpenAPI document what every endpoint shares: the key, and problem+json for all errors."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            components = document.setdefault("components", {})
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{}, {"key": []}]
+            problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+                    operation["responses"]["default"] = {"description": "An error, as RFC 9457 says", "content": problem}
+            for unused in ("HTTPValidationError", "ValidationError"):
+                components["schemas"].pop(unused, None)
+        return app.openapi_schema or document
+
+    app.openapi = openapi  # type: ignore[method-assign]

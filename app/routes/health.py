@@ -1,0 +1,54 @@
+"""/livez, /readyz, /metrics: for whoever keeps the service up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app import schemas
+from app.dependencies import ServicesDep
+from app.errors import Unavailable
+from app.security import Access, SecuredRoute, requires
+from storage.protocols import StoreUnavailable
+
+router = APIRouter(route_class=SecuredRoute, tags=["health"])
+
+
+@router.get("/livez", response_class=Response)
+@requires(Access.PUBLIC)
+async def livez() -> Response:
+    """200 while the process runs."""
+    return Response("ok", media_type="text/plain")
+
+
+@router.get("/readyz", responses={503: {"model": schemas.Readiness}})
+@requires(Access.PUBLIC)
+def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
+    """200 when every store answers and the active model is loaded; else 503, naming what is not."""
+    stores = services.stores
+    checks = {
+        "metadata": _check(stores.metadata.ping),
+        "objects": _check(stores.objects.ping),
+        "vectors": _check(stores.vectors.ping),
+        "model": _check(services.search.check_model),
+    }
+    ready = all(state == "ok" for state in checks.values())
+    response.status_code = 200 if ready else 503
+    return schemas.Readiness(ready=ready, checks=checks, model_version=services.vision.model_version)
+
+
+def _check(probe: Callable[[], object]) -> str:
+    try:
+        probe()
+    except (StoreUnavailable, Unavailable) as error:
+        return str(error)
+    return "ok"
+
+
+@router.get("/metrics", response_class=Response)
+@requires(Access.ADMIN)
+def metrics(services: ServicesDep) -> Response:
+    """Prometheus' text format."""
+    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,138 @@
+"""Request and response models: the HTTP face of the service's values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage import protocols
+
+
+class Links(BaseModel):
+    self: str
+    content: str
+    thumbnail: str
+
+
+class Master(BaseModel):
+    id: UUID
+    sha256: str = Field(description="Of the original bytes, in hexadecimal.")
+    size: int = Field(description="Bytes.")
+    width: int = Field(description="Pixels, after EXIF turning.")
+    height: int
+    mime: str
+    name: str
+    attributes: dict[str, Any]
+    collection: str
+    created_at: datetime
+    links: Links
+
+    @classmethod
+    def of(cls, master: protocols.Master) -> Master:
+        path = f"/masters/{master.id}"
+        return cls.model_construct(
+            id=master.id,
+            sha256=master.sha256.hex(),
+            size=master.size,
+            width=master.width,
+            height=master.height,
+            mime=master.mime,
+            name=master.name,
+            attributes=master.attributes,
+            collection=master.collection,
+            created_at=_time(master.created_at),
+            links=Links.model_construct(self=path, content=f"{path}/content", thumbnail=f"{path}/thumbnail"),
+        )
+
+
+class MasterPage(BaseModel):
+    masters: list[Master]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")
+    total: int
+
+
+class MasterChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, max_length=10_000)
+    attributes: dict[str, Any] | None = Field(None, description="Replaces all attributes there.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; for programs.")
+    request_id: str
+
+
+class UploadResult(BaseModel):
+    status: int = Field(description="201 new, 202 new and searchable soon, 200 there already, else the error's.")
+    created: bool | None = None
+    indexed: bool | None = Field(None, description="Whether a search finds it by now.")
+    master: Master | None = None
+    error: Problem | None = None
+
+
+class UploadResults(BaseModel):
+    results: list[UploadResult] = Field(description="One per file, in the order they were sent.")
+
+
+class Hit(BaseModel):
+    master: Master
+    distance: float = Field(description="Cosine distance, 0 (same) to 2.")
+    score: float = Field(description="100 x (1 - distance / 2), for people.")
+    exact: bool = Field(description="The same bytes as the sample.")
+
+
+class SearchAnswer(BaseModel):
+    hits: list[Hit] = Field(description="Nearest first; ties by id.")
+    model_version: str
+    took_ms: float
+
+
+class Comparison(BaseModel):
+    distance: float
+    score: float
+    exact: bool
+    model_version: str
+
+
+class NewCollection(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+class Collection(BaseModel):
+    name: str
+    masters: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, collection: protocols.Collection, masters: int) -> Collection:
+        return cls(name=collection.name, masters=masters, created_at=_time(collection.created_at))
+
+
+class CollectionList(BaseModel):
+    collections: list[Collection]
+
+
+class Readiness(BaseModel):
+    ready: bool
+    checks: dict[str, str] = Field(description="Each store and the model: `ok`, or what is wrong.")
+    model_version: str
+
+
+def score_of(distance: float) -> float:
+    return round(100.0 * (1.0 - distance / 2.0), 4)
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,1 @@
+"""The use cases. Each owns one thing the service does; none knows HTTP."""

@@ -1,0 +1,64 @@
+"""Collections: named sets of masters. The one called `default` is always there."""
+
+from __future__ import annotations
+
+import re
+
+from app.errors import Conflict, InvalidInput, NotFound
+from storage.protocols import Collection, CollectionExists, CollectionGone, MetadataStore
+
+DEFAULT = "default"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class Collections:
+    def __init__(self, metadata: MetadataStore) -> None:
+        self._metadata = metadata
+
+    def create(self, name: str) -> Collection:
+        check_name(name)
+        try:
+            return self._metadata.create_collection(name)
+        except CollectionExists:
+            raise Conflict("collection-exists", f"There is a collection {name!r} already.") from None
+
+    def find(self, name: str) -> Collection:
+        """Raises NotFound."""
+        check_name(name)
+        found = self._metadata.find_collection(name)
+        if found is None and name == DEFAULT:
+            return self.find_or_create(name)
+        if found is None:
+            raise NotFound("collection-not-found", f"There is no collection {name!r}. An upload that names it creates it.")
+        return found
+
+    def find_or_create(self, name: str) -> Collection:
+        check_name(name)
+        while True:  # whoever creates or deletes the same name meanwhile, the next look tells
+            found = self._metadata.find_collection(name)
+            if found is not None:
+                return found
+            try:
+                return self._metadata.create_collection(name)
+            except (CollectionExists, CollectionGone):
+                continue
+
+    def list(self) -> list[tuple[Collection, int]]:
+        return self._metadata.list_collections()
+
+    def delete(self, name: str) -> None:
+        check_name(name)
+        if not self._metadata.delete_collection(name):
+            raise NotFound("collection-not-found", f"There is no collection {name!r}.")
+
+    def empty(self, name: str) -> None:
+        """Delete all masters: the collection goes with them, and a new one takes its name."""
+        self.delete(name)
+        self.find_or_create(name)
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            "invalid-collection-name", "A collection's name has 1 to 63 characters: a-z, 0-9 and -, the first no hyphen."
+        )

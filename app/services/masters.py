@@ -1,0 +1,79 @@
+"""What is there: looking at masters, changing, deleting them; their bytes and thumbnails."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+from cachetools import LRUCache
+
+from app.errors import InvalidInput, NotFound, Unavailable
+from app.services.collections import Collections
+from app.services.indexing import Indexing
+from app.services.ingest import checked_attributes
+from app.services.names import clean_name
+from app.services.vision import Vision
+from storage.filters import Filter
+from storage.protocols import Master, ObjectMissing, Page, Stores
+
+
+class Masters:
+    def __init__(self, stores: Stores, collections: Collections, vision: Vision, indexing: Indexing, cache_bytes: int) -> None:
+        self._stores = stores
+        self._collections = collections
+        self._vision = vision
+        self._indexing = indexing
+        self._thumbnails: LRUCache[tuple[bytes, int], bytes] = LRUCache(max(1, cache_bytes), getsizeof=len)
+        self._lock = threading.Lock()
+
+    def find(self, master_id: UUID) -> Master:
+        """Raises NotFound."""
+        master = self._stores.metadata.find_master(master_id)
+        if master is None:
+            raise NotFound("master-not-found", f"There is no master {master_id}.")
+        return master
+
+    def list(self, collection: str, filter: Filter | None, limit: int, after: UUID | None) -> tuple[Page, int]:
+        """A page, newest first, and how many there are in all."""
+        found = self._collections.find(collection)
+        metadata = self._stores.metadata
+        return metadata.list_masters(found.id, filter, limit, after), metadata.count_masters(found.id, filter)
+
+    def update(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
+        """Attributes given replace those there."""
+        cleaned = clean_name(name) if name is not None else None
+        if cleaned == "":
+            raise InvalidInput("invalid-name", "A name needs at least one character that can be seen.")
+        changed = self._stores.metadata.update_master(
+            master_id, name=cleaned, attributes=checked_attributes(attributes) if attributes is not None else None
+        )
+        if changed is None:
+            raise NotFound("master-not-found", f"There is no master {master_id}.")
+        self._indexing.reindex_inline(changed, uuid4().hex)
+        return changed
+
+    def delete(self, master_id: UUID) -> None:
+        """Gone for everybody on return; its vector and bytes follow. Raises NotFound."""
+        if not self._stores.metadata.delete_master(master_id):
+            raise NotFound("master-not-found", f"There is no master {master_id}.")
+
+    def content(self, master: Master, offset: int, length: int) -> Iterator[bytes]:
+        try:
+            return self._stores.objects.read(master.object_key, offset, length)
+        except ObjectMissing:
+            self.find(master.id)  # deleted since it was looked up: not found
+            raise Unavailable("object-missing", "The bytes of this master are not in the object store.", 60) from None
+
+    def thumbnail(self, master: Master, size: int) -> bytes:
+        key = (master.sha256, size)
+        with self._lock:
+            cached = self._thumbnails.get(key)
+        if cached is not None:
+            return cached
+        made = self._vision.thumbnail(io.BytesIO(b"".join(self.content(master, 0, master.size))), size)
+        with self._lock:
+            if len(made) <= self._thumbnails.maxsize:
+                self._thumbnails[key] = made
+        return made

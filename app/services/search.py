@@ -1,0 +1,158 @@
+"""Finds the masters nearest to a sample, each hit checked against the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import BinaryIO
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Unavailable
+from app.observability import Metrics
+from app.services.collections import Collections
+from app.services.masters import Masters
+from app.services.vision import Vision
+from models.imaging import Box
+from storage.filters import Filter, matches
+from storage.protocols import Collection, Master, Stores
+
+MAX_REACH = 10_000  # offset + k at most
+_CHUNK = 1024 * 1024
+_Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """``k`` hits behind the first ``offset``; ``max_distance`` inclusive, 0..2; ``box`` in pixels of the upright sample."""
+
+    collection: str
+    k: int = 10
+    offset: int = 0
+    max_distance: float | None = None
+    filter: Filter | None = None
+    box: Box | None = None
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Hit:
+    master: Master
+    distance: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    hits: list[Hit]
+    model_version: str
+
+
+@dataclass(frozen=True)
+class _Query:
+    vectors: list[_Vector]  # one, and one more with a mirror
+    sha256: bytes | None  # None where the sample is only a part of an image
+
+
+class Search:
+    def __init__(self, stores: Stores, collections: Collections, masters: Masters, vision: Vision, metrics: Metrics) -> None:
+        self._stores = stores
+        self._collections = collections
+        self._masters = masters
+        self._vision = vision
+        self._metrics = metrics
+
+    def by_sample(self, sample: BinaryIO, options: Options) -> Answer:
+        """Raises NotFound, ImageRejected, Unavailable, StoreUnavailable."""
+        collection = self._collections.find(options.collection)
+        version = self._active_version()
+        picture = self._vision.read(sample, options.box)
+        vectors = [self._vision.embed(picture)]
+        if options.mirror:
+            vectors.append(self._vision.embed(picture, mirror=True))
+        return self._answer(_Query(vectors, None if options.box else _sha256(sample)), collection, version, options)
+
+    def by_master(self, master_id: UUID, options: Options) -> Answer:
+        """Like ``by_sample`` with the master's own image, whose stored vector saves the embedding."""
+        collection = self._collections.find(options.collection)
+        version = self._active_version()
+        master = self._masters.find(master_id)
+        whole = options.box is None and not options.mirror
+        known = self._stores.vectors.get(version, [master.id]).get(master.id) if whole else None
+        if known is not None:
+            return self._answer(_Query([known.vector], master.sha256), collection, version, options)
+        content = io.BytesIO(b"".join(self._masters.content(master, 0, master.size)))
+        return self.by_sample(content, options)
+
+    def distance(self, first: BinaryIO, second: BinaryIO) -> tuple[float, bool]:
+        """The cosine distance of two images, and whether they are the same bytes."""
+        self.check_model()
+        if _sha256(first) == _sha256(second):
+            self._vision.read(first)
+            return 0.0, True
+        a, b = (self._vision.embed(self._vision.read(file)) for file in (first, second))
+        return float(np.clip(round(1.0 - float(a @ b), 6), 0.0, 2.0)), False
+
+    def check_model(self) -> None:
+        """Raises Unavailable if this process has not loaded the active model."""
+        self._active_version()
+
+    def _active_version(self) -> str:
+        active = self._stores.metadata.active_model()
+        if active != self._vision.model_version:
+            raise Unavailable(
+                "model-not-loaded", f"The active model version is {active}; this process has {self._vision.model_version}.", 30
+            )
+        return active
+
+    def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
+        hits: list[Hit] = []
+        with self._metrics.stage("truth"):
+            exact = self._stores.metadata.find_by_hash(collection.id, query.sha256) if query.sha256 else None
+        if exact is not None and (options.filter is None or matches(options.filter, exact.attributes)):
+            hits.append(Hit(exact, 0.0, exact=True))
+        wanted = options.offset + options.k
+        hits += self._nearest(query, collection, version, options, wanted, skip={hit.master.id for hit in hits})
+        self._metrics.searches.inc()
+        return Answer(hits[options.offset : wanted], version)
+
+    def _nearest(
+        self, query: _Query, collection: Collection, version: str, options: Options, wanted: int, skip: set[UUID]
+    ) -> list[Hit]:
+        """Ask the vector store for more until enough of its hits stand in the truth or it has no more."""
+        reach = wanted + len(skip)
+        while True:
+            distances: dict[UUID, float] = {}
+            exhausted = True
+            for vector in query.vectors:
+                with self._metrics.stage("vector_search"):
+                    found = self._stores.vectors.search(
+                        version, collection.id, vector, reach, options.filter, options.max_distance
+                    )
+                exhausted = exhausted and len(found) < reach
+                for hit in found:
+                    distances[hit.master_id] = min(hit.distance, distances.get(hit.master_id, 2.0))
+            # with two vectors, only the nearest ``reach`` of the union are sure to have their better distance
+            order = sorted((id_ for id_ in distances if id_ not in skip), key=lambda id_: (distances[id_], id_))[:reach]
+            with self._metrics.stage("truth"):
+                masters = self._stores.metadata.find_masters(collection.id, order)
+            hits = [
+                Hit(master, distances[id_], exact=False)
+                for id_ in order
+                if (master := masters.get(id_)) is not None
+                and (options.filter is None or matches(options.filter, master.attributes))
+            ]
+            if len(hits) >= wanted or exhausted:
+                return hits[:wanted]
+            reach *= 2
+
+
+def _sha256(file: BinaryIO) -> bytes:
+    file.seek(0)
+    sha = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        sha.update(chunk)
+    return sha.digest()

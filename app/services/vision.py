@@ -1,0 +1,56 @@
+"""Images to embeddings and thumbnails, with one slot per core around what burns CPU."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.observability import Metrics
+from models.embedder import Embedder
+from models.imaging import Box, decode
+from models.transforms import INPUT_SIDE, mirrored, to_input
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: ``pixels`` is the network's input, ``(224, 224, 3)`` uint8; sizes are the upright original's."""
+
+    pixels: NDArray[np.uint8]
+    mime: str
+    extension: str
+    width: int
+    height: int
+
+
+class Vision:
+    def __init__(self, embedder: Embedder, slots: int, metrics: Metrics) -> None:
+        self.model_version = embedder.model_version
+        self._embedder = embedder
+        self._slots = threading.BoundedSemaphore(slots)
+        self._metrics = metrics
+
+    def read(self, file: BinaryIO, box: Box | None = None) -> Picture:
+        """Decode all of the file. Raises ImageRejected."""
+        with self._slots, self._metrics.stage("decode"):
+            image = decode(file, min_side=INPUT_SIDE, box=box)
+            return Picture(to_input(image.image), image.mime, image.extension, image.width, image.height)
+
+    def embed(self, picture: Picture, *, mirror: bool = False) -> NDArray[np.float32]:
+        """``(512,)`` float32 of length 1; of the picture seen in a mirror if asked."""
+        pixels = mirrored(picture.pixels) if mirror else picture.pixels
+        with self._slots, self._metrics.stage("embed"):
+            return self._embedder.embed(pixels[None])[0]
+
+    def thumbnail(self, file: BinaryIO, size: int) -> bytes:
+        """A JPEG that fits ``size`` x ``size`` pixels: upright, without metadata."""
+        with self._slots, self._metrics.stage("thumbnail"):
+            image = decode(file, min_side=size).image
+            image.thumbnail((size, size))
+            output = io.BytesIO()
+            image.save(output, "JPEG", quality=85, exif=b"", icc_profile=None)
+            return output.getvalue()

@@ -1,0 +1,63 @@
+"""Every setting, from environment variables with the prefix LOOKALIKE_ or from a file .env."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """Frozen. The README's table of settings is held to this class by a test."""
+
+    model_config = SettingsConfigDict(env_prefix="LOOKALIKE_", env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys with their scope, `read:KEY,write:KEY,admin:KEY`. write includes read, admin includes both. "
+        "Sent as `Authorization: Bearer KEY`. None: whoever reaches the service may do all.",
+    )
+    allowed_hosts: str = Field(
+        "", description="Host names the service answers to, comma-separated. Empty: loopback names without keys, any with keys."
+    )
+    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        Path("lookalike-data"), description="Directory of the embedded stores. One process at a time."
+    )
+    database_url: str = Field("", description="Metadata. Empty: `sqlite:///DATA_DIR/lookalike.db`.")
+    objects_url: str = Field("", description="Bytes. Empty: `file://DATA_DIR/objects`.")
+    vectors_url: str = Field("embedded:", description="Vectors. `embedded:` is exact search in memory, rows in the database.")
+    engine: Literal["openvino", "torch"] = Field("openvino", description="What runs the network; `torch` needs the extra `torch`.")
+    precision: Literal["auto", "bf16", "f32"] = Field("auto", description="OpenVINO's arithmetic. auto: bf16 where the CPU has it.")
+    weights: Path | None = Field(None, description="Weights file. Empty: the shipped one.")
+    slots: int = Field(default_factory=cores, ge=1, description="Images decoded and embedded at a time. Default: one per core.")
+    max_file_bytes: int = Field(32 * MIB, ge=1, description="Largest image file, in bytes.")
+    max_request_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, in bytes.")
+    max_request_files: int = Field(100, ge=1, description="Most files in one request.")
+    max_spool_bytes: int = Field(1024 * MIB, ge=1, description="Most bytes of request bodies held at a time; beyond: 503.")
+    max_requests: int = Field(256, ge=1, description="Most requests with a body at a time; beyond: 503.")
+    body_timeout: float = Field(30.0, gt=0, description="Seconds a body may take, plus the time its bytes need at body_min_rate.")
+    body_min_rate: int = Field(64 * 1024, ge=1, description="Bytes per second under which a body is given up with 408.")
+    lease_seconds: float = Field(60.0, gt=0, description="How long an upload or the worker holds a row before others may take it.")
+    upload_wait: float = Field(30.0, gt=0, description="Seconds an upload waits for another one of the same bytes.")
+    worker_interval: float = Field(1.0, gt=0, description="Seconds between two looks of the idle worker.")
+    thumbnail_cache_bytes: int = Field(32 * MIB, ge=0, description="Memory for thumbnails, in bytes.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir}/lookalike.db"
+
+    @property
+    def effective_objects_url(self) -> str:
+        return self.objects_url or f"file://{self.data_dir}/objects"

@@ -1,0 +1,85 @@
+"""The loop that drains what is pending: deletions, deleted collections, abandoned uploads, embeddings left over."""
+
+from __future__ import annotations
+
+import threading
+from uuid import uuid4
+
+from app.observability import Metrics, log
+from app.services.indexing import Indexing
+from storage.protocols import IndexTask, Master, Stores
+
+_BATCH = 16
+_DRAIN_BATCH = 200
+_LONGEST_BACKOFF = 300.0  # seconds
+
+
+class Worker:
+    def __init__(self, stores: Stores, indexing: Indexing, metrics: Metrics, *, lease: float, interval: float) -> None:
+        self._stores = stores
+        self._indexing = indexing
+        self._metrics = metrics
+        self._lease = lease
+        self._interval = interval
+        self._owner = f"worker-{uuid4().hex}"
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do: do not wait for the interval."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the item in hand, hand the others back."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                busy = self.step()
+            except Exception:  # the loop outlives whatever a store does
+                log.exception("the worker failed; it goes on")
+                busy = False
+            if not busy:
+                self._wake.wait(self._interval)
+                self._wake.clear()
+        self._stores.metadata.release_leases(self._owner)
+
+    def step(self) -> bool:
+        """One round; whether there was anything to do."""
+        metadata = self._stores.metadata
+        busy = metadata.expire_pending() > 0
+        busy = metadata.drain_collections(_DRAIN_BATCH) > 0 or busy
+        for master in metadata.claim_deleting(self._owner, _DRAIN_BATCH, self._lease):
+            if self._stopping.is_set():
+                return True
+            self._remove(master)
+            busy = True
+        for task in metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
+            if self._stopping.is_set():
+                return True
+            self._index(task)
+            busy = True
+        return busy
+
+    def _remove(self, master: Master) -> None:
+        """Vector, object, row, in that order: what is left after a crash is still known to the truth."""
+        for version in self._stores.vectors.versions():
+            self._stores.vectors.delete(version, [master.id])
+        self._stores.objects.delete(master.object_key)
+        self._stores.metadata.forget_master(master.id, self._owner)
+
+    def _index(self, task: IndexTask) -> None:
+        try:
+            self._indexing.index(task, self._owner)
+        except Exception as error:  # one master that cannot be indexed must not hold up the others
+            self._metrics.index_failures.inc()
+            delay = min(_LONGEST_BACKOFF, 2.0**task.attempts)
+            log.warning("indexing failed", master=str(task.master.id), attempts=task.attempts + 1, retry_s=delay, reason=str(error))
+            self._stores.metadata.retry_embedding(task, self._owner, delay)

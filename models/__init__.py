@@ -1,0 +1,1 @@
+"""Neural models: pixels in, embeddings out. Imports nothing of app/ or storage/."""

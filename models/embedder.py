@@ -1,0 +1,32 @@
+"""What the service needs of a model: pixels to embeddings under one model version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+
+
+class Embedder(Protocol):
+    """Thread-safe. ``model_version`` names weights and preprocessing together; vectors of two versions never mix."""
+
+    model_version: str
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``(n, 224, 224, 3)`` uint8 RGB, as models.transforms makes it -> ``(n, 512)`` float32, rows of length 1."""
+
+
+def load_embedder(
+    weights: Path | None = None, *, engine: Literal["openvino", "torch"] = "openvino", precision: str = "auto", slots: int = 1
+) -> Embedder:
+    """The embedder for a weights file (the shipped one by default). Raises WeightsInvalid."""
+    from models import engines  # noqa: PLC0415 - the engine's library is only imported where one is loaded
+
+    loaded = WeightsFile.load(weights or DEFAULT_WEIGHTS)
+    if engine == "torch":
+        return engines.TorchEmbedder(loaded)
+    return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)

@@ -1,0 +1,58 @@
+"""Attributes: which JSON a master may carry, so that every store keeps and compares it alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from storage.filters import MAX_SAFE_INTEGER, check_text
+
+MAX_BYTES = 16 * 1024
+MAX_DEPTH = 8
+MAX_KEY_LENGTH = 64
+
+
+class InvalidAttributes(ValueError):
+    """The attributes cannot be kept; the message says why."""
+
+
+def clean_attributes(value: object) -> dict[str, Any]:
+    """The attributes as they are kept: members that are null are left out. Raises InvalidAttributes."""
+    if not isinstance(value, dict):
+        raise InvalidAttributes('attributes must be a JSON object such as {"colour": "red", "price": 12.5}')
+    cleaned: dict[str, Any] = _clean(value, 0)
+    if len(json.dumps(cleaned, ensure_ascii=False).encode()) > MAX_BYTES:
+        raise InvalidAttributes(f"attributes are over {MAX_BYTES // 1024} KiB of JSON")
+    return cleaned
+
+
+def _clean(value: object, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise InvalidAttributes(f"attributes are nested more than {MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        for key in value:
+            _check_key(key)
+        return {key: _clean(item, depth + 1) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        for item in value:
+            if item is None or isinstance(item, dict | list):
+                raise InvalidAttributes("a list in attributes may hold strings, numbers, true and false only")
+        return [_clean(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        check_text(value, InvalidAttributes)
+    elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
+        raise InvalidAttributes(f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree; send it as a string")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidAttributes("NaN and Infinity are not JSON")
+    return value
+
+
+def _check_key(key: str) -> None:
+    check_text(key, InvalidAttributes)
+    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith("$")
+    if bad or any(character in '."\\' or character < " " for character in key):
+        raise InvalidAttributes(
+            f"the attribute key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ "
+            'and hold no dot, ", \\ or control character'
+        )

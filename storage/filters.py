@@ -1,0 +1,228 @@
+"""The attribute filter: its JSON form, its syntax tree, and what it means (``matches`` is the reference for every backend).
+
+Meaning: a missing key matches nothing but ``{"$exists": false}`` and what a ``$not``/``$ne``/``$nin`` turns round.
+Numbers compare by value (1 equals 1.0); true and false equal only themselves, never 1 or 0; strings compare by code point;
+two types never compare. A list or an object equals nothing; ``$contains`` looks into a list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Scalar = str | bool | int | float
+Path = tuple[str, ...]
+
+MAX_NODES = 100
+MAX_DEPTH = 10
+MAX_VALUES = 1000
+MAX_SAFE_INTEGER = 2**53 - 1  # beyond it JSON readers disagree on the value (RFC 7493, 2.2)
+
+
+class InvalidFilter(ValueError):
+    """The filter is not of the form; the message names the place and what is expected there."""
+
+
+@dataclass(frozen=True)
+class Equals:
+    path: Path
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class In:
+    path: Path
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """``operator`` is one of gt, gte, lt, lte; the bound is a number or a string."""
+
+    path: Path
+    operator: str
+    bound: str | int | float
+
+
+@dataclass(frozen=True)
+class Contains:
+    path: Path
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Exists:
+    path: Path
+
+
+@dataclass(frozen=True)
+class And:
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Or:
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    part: Filter
+
+
+Filter = Equals | In | Range | Contains | Exists | And | Or | Not
+
+
+def parse_filter(form: object) -> Filter:
+    """The JSON form, as Python values, to the tree. Raises InvalidFilter."""
+    return _Parser().conditions(form, (), 0)
+
+
+class _Parser:
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def conditions(self, form: object, prefix: Path, depth: int) -> Filter:
+        """An object: all its members must hold. ``prefix`` is the path of the object it stands for."""
+        if not isinstance(form, dict) or not form:
+            raise InvalidFilter(f"{_where(prefix)}: expected a non-empty object such as {{\"colour\": \"red\"}}")
+        if depth > MAX_DEPTH:
+            raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
+        parts = tuple(self.member(key, value, prefix, depth) for key, value in form.items())
+        return parts[0] if len(parts) == 1 else And(parts)
+
+    def member(self, key: str, value: object, prefix: Path, depth: int) -> Filter:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise InvalidFilter(f"the filter has more than {MAX_NODES} conditions")
+        if key in ("$and", "$or"):
+            if not isinstance(value, list) or not value:
+                raise InvalidFilter(f"{key}: expected a non-empty list of filters")
+            parts = tuple(self.conditions(part, prefix, depth + 1) for part in value)
+            return And(parts) if key == "$and" else Or(parts)
+        if key == "$not":
+            return Not(self.conditions(value, prefix, depth + 1))
+        if key.startswith("$"):
+            return self.comparison(key, value, prefix)
+        path = prefix + tuple(key.split("."))
+        if not all(path):
+            raise InvalidFilter(f"{key!r}: a key is empty; nested keys are joined by single dots")
+        if isinstance(value, dict):
+            return self.conditions(value, path, depth + 1)
+        return Equals(path, _scalar(value, path))
+
+    def comparison(self, operator: str, value: object, path: Path) -> Filter:
+        if not path:
+            raise InvalidFilter(f"{operator}: stands outside a key; write {{\"key\": {{\"{operator}\": …}}}}")
+        if operator in ("$eq", "$ne"):
+            equals = Equals(path, _scalar(value, path))
+            return equals if operator == "$eq" else Not(equals)
+        if operator in ("$in", "$nin"):
+            if not isinstance(value, list) or len(value) > MAX_VALUES:
+                raise InvalidFilter(f"{_where(path)}: {operator} takes a list of at most {MAX_VALUES} values")
+            among = In(path, tuple(_scalar(item, path) for item in value))
+            return among if operator == "$in" else Not(among)
+        if operator in ("$gt", "$gte", "$lt", "$lte"):
+            bound = _scalar(value, path)
+            if isinstance(bound, bool):
+                raise InvalidFilter(f"{_where(path)}: {operator} takes a number or a string")
+            return Range(path, operator[1:], bound)
+        if operator == "$contains":
+            return Contains(path, _scalar(value, path))
+        if operator == "$exists":
+            if not isinstance(value, bool):
+                raise InvalidFilter(f"{_where(path)}: $exists takes true or false")
+            return Exists(path) if value else Not(Exists(path))
+        raise InvalidFilter(
+            f"{operator}: no such operator; there are $eq $ne $in $nin $gt $gte $lt $lte $contains $exists $and $or $not"
+        )
+
+
+def _where(path: Path) -> str:
+    return ".".join(path) or "filter"
+
+
+def _scalar(value: object, path: Path) -> Scalar:
+    if isinstance(value, str):
+        check_text(value, InvalidFilter)
+        return value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) <= MAX_SAFE_INTEGER:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise InvalidFilter(
+        f"{_where(path)}: {str(value)[:40]!r} cannot be compared with; use a string, true, false or a number (integers up to 2^53)"
+    )
+
+
+def check_text(text: str, error: Callable[[str], Exception]) -> None:
+    """Refuse what no store keeps faithfully: NUL and half of a surrogate pair."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise error("text with a NUL character or half of a surrogate pair cannot be kept")
+
+
+def type_name(value: object) -> str:
+    """The type that decides what compares with what: boolean, number, string, list or object."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "list" if isinstance(value, list) else "object"
+
+
+def _equal(value: object, wanted: Scalar) -> bool:
+    return type_name(value) == type_name(wanted) and value == wanted
+
+
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": lambda a, b: a > b,
+    "gte": lambda a, b: a >= b,
+    "lt": lambda a, b: a < b,
+    "lte": lambda a, b: a <= b,
+}
+_MISSING = object()
+
+
+def in_order(value: object, operator: str, bound: str | int | float) -> bool:
+    """Whether ``value operator bound`` holds; False for different types."""
+    return type_name(value) == type_name(bound) and _ORDER[operator](value, bound)
+
+
+def _lookup(attributes: dict[str, Any], path: Path) -> object:
+    value: object = attributes
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return _MISSING
+        value = value[key]
+    return value
+
+
+def matches(filter: Filter, attributes: dict[str, Any]) -> bool:
+    """Whether a master with these attributes passes: the meaning that every backend's own evaluation must have."""
+    match filter:
+        case And(parts):
+            return all(matches(part, attributes) for part in parts)
+        case Or(parts):
+            return any(matches(part, attributes) for part in parts)
+        case Not(part):
+            return not matches(part, attributes)
+    value = _lookup(attributes, filter.path)
+    if value is _MISSING:
+        return False
+    match filter:
+        case Equals(_, wanted):
+            return _equal(value, wanted)
+        case In(_, values):
+            return any(_equal(value, wanted) for wanted in values)
+        case Range(_, operator, bound):
+            return in_order(value, operator, bound)
+        case Contains(_, wanted):
+            return isinstance(value, list) and any(_equal(item, wanted) for item in value)
+        case Exists():
+            return True

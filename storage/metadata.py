@@ -1,0 +1,451 @@
+"""The metadata store on a SQL database: collections, masters and their states, the outbox of embeddings, leases."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from storage import filters_sql, migrations
+from storage.database import Database, now
+from storage.filters import Filter
+from storage.protocols import (
+    Attributes,
+    Claim,
+    Collection,
+    CollectionExists,
+    CollectionGone,
+    IndexTask,
+    Master,
+    MasterState,
+    ModelState,
+    NewMaster,
+    Page,
+    Reservation,
+)
+from storage.tables import CollectionRow, EmbeddingRow, MasterRow, ModelVersionRow
+
+_collections = CollectionRow.__table__
+_masters = MasterRow.__table__
+_embeddings = EmbeddingRow.__table__
+_models = ModelVersionRow.__table__
+_LIVE, _DELETING = "live", "deleting"
+_PENDING, _INDEXED = "pending", "indexed"
+_WITH_NAME = sa.select(*_masters.c, _collections.c.name.label("collection")).join(
+    _collections, _collections.c.id == _masters.c.collection_id
+)
+_VISIBLE = sa.and_(_masters.c.state == MasterState.STORED, _collections.c.state == _LIVE)
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits, so that ids sort by time."""
+    value = int.from_bytes(os.urandom(16))
+    value = (time.time_ns() // 1_000_000) << 80 | (value & (1 << 80) - 1)
+    value = value & ~(0xF << 76) | 7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 2 << 62)
+
+
+def _lease(seconds: float) -> sa.ColumnElement[int]:
+    return now() + int(seconds * 1000)
+
+
+def _free(lease_until: sa.ColumnElement[int | None]) -> sa.ColumnElement[bool]:
+    return sa.or_(lease_until.is_(None), lease_until < now())
+
+
+def _master(row: Any) -> Master:
+    return Master(
+        id=row.id,
+        collection_id=row.collection_id,
+        collection=row.collection,
+        sha256=row.sha256,
+        size=row.size,
+        mime=row.mime,
+        extension=row.extension,
+        width=row.width,
+        height=row.height,
+        name=row.name,
+        attributes=row.attributes,
+        revision=row.revision,
+        state=MasterState(row.state),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+class SqlMetadataStore:
+    """MetadataStore on SQLite (MySQL later shares every statement here)."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def migrate(self) -> None:
+        migrations.upgrade(self._db)
+
+    def ping(self) -> None:
+        with self._db.read() as connection:
+            connection.execute(sa.select(1))
+
+    def close(self) -> None:
+        self._db.close()
+
+    # collections
+
+    def create_collection(self, name: str) -> Collection:
+        collection_id = new_id()
+        try:
+            with self._db.write() as connection:
+                connection.execute(
+                    _collections.insert().values(id=collection_id, name=name, live_name=name, state=_LIVE, created_at=now())
+                )
+        except sa.exc.IntegrityError as error:
+            raise CollectionExists(name) from error
+        collection = self.find_collection(name)
+        if collection is None or collection.id != collection_id:
+            raise CollectionGone(name)
+        return collection
+
+    def find_collection(self, name: str) -> Collection | None:
+        with self._db.read() as connection:
+            row = connection.execute(sa.select(_collections).where(_collections.c.live_name == name)).first()
+        return Collection(row.id, row.name, row.created_at) if row else None
+
+    def list_collections(self) -> list[tuple[Collection, int]]:
+        stored = sa.and_(_masters.c.collection_id == _collections.c.id, _masters.c.state == MasterState.STORED)
+        statement = (
+            sa.select(_collections.c.id, _collections.c.name, _collections.c.created_at, sa.func.count(_masters.c.id))
+            .outerjoin(_masters, stored)
+            .where(_collections.c.state == _LIVE)
+            .group_by(_collections.c.id, _collections.c.name, _collections.c.created_at)
+            .order_by(_collections.c.name)
+        )
+        with self._db.read() as connection:
+            return [(Collection(row[0], row[1], row[2]), row[3]) for row in connection.execute(statement)]
+
+    def delete_collection(self, name: str) -> bool:
+        with self._db.write() as connection:
+            result = connection.execute(
+                _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
+            )
+        return result.rowcount > 0
+
+    def drain_collections(self, limit: int) -> int:
+        moved = 0
+        with self._db.write() as connection:
+            dying = connection.scalars(sa.select(_collections.c.id).where(_collections.c.state == _DELETING)).all()
+            for collection_id in dying:
+                inside = _masters.c.collection_id == collection_id
+                ids = connection.scalars(
+                    sa.select(_masters.c.id)
+                    .where(inside, _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED)))
+                    .limit(limit - moved)
+                ).all()
+                if ids:
+                    moved += len(ids)
+                    connection.execute(_masters.update().where(_masters.c.id.in_(ids)).values(**_deleting()))
+                elif connection.scalar(sa.select(sa.func.count()).select_from(_masters).where(inside)) == 0:
+                    connection.execute(_collections.delete().where(_collections.c.id == collection_id))
+        return moved
+
+    # masters
+
+    def reserve(self, collection_id: UUID, new: NewMaster, owner: str, lease: float) -> Reservation:
+        while True:
+            try:
+                with self._db.write() as connection:
+                    return self._reserve(connection, collection_id, new, owner, lease)
+            except sa.exc.IntegrityError:  # another replica's insert came first: look again
+                continue
+
+    def _reserve(self, connection: sa.Connection, collection_id: UUID, new: NewMaster, owner: str, lease: float) -> Reservation:
+        live = sa.select(_collections.c.id).where(_collections.c.id == collection_id, _collections.c.state == _LIVE)
+        if connection.execute(live.with_for_update(read=True)).first() is None:
+            raise CollectionGone(str(collection_id))
+        same = sa.and_(_masters.c.collection_id == collection_id, _masters.c.live_sha256 == new.sha256)
+        existing = connection.execute(_WITH_NAME.add_columns(_free(_masters.c.lease_until).label("free")).where(same)).first()
+        if existing is None:
+            master_id = new_id()
+            connection.execute(
+                _masters.insert().values(
+                    id=master_id,
+                    collection_id=collection_id,
+                    sha256=new.sha256,
+                    live_sha256=new.sha256,
+                    size=new.size,
+                    mime=new.mime,
+                    extension=new.extension,
+                    width=new.width,
+                    height=new.height,
+                    name=new.name,
+                    attributes=new.attributes,
+                    revision=1,
+                    state=MasterState.PENDING,
+                    lease_owner=owner,
+                    lease_until=_lease(lease),
+                    created_at=now(),
+                    updated_at=now(),
+                )
+            )
+            return Reservation(Claim.OURS, _master(connection.execute(_WITH_NAME.where(_masters.c.id == master_id)).one()))
+        if existing.state != MasterState.PENDING:
+            return Reservation(Claim.EXISTS, _master(existing))
+        if not existing.free:
+            return Reservation(Claim.BUSY, _master(existing))
+        # the uploader before us is gone: its row becomes ours, with what we were given
+        connection.execute(
+            _masters.update()
+            .where(_masters.c.id == existing.id)
+            .values(name=new.name, attributes=new.attributes, lease_owner=owner, lease_until=_lease(lease), updated_at=now())
+        )
+        return Reservation(Claim.OURS, _master(connection.execute(_WITH_NAME.where(_masters.c.id == existing.id)).one()))
+
+    def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
+        with self._db.write() as connection:
+            result = connection.execute(
+                _masters.update().where(_owned(master_id, owner, MasterState.PENDING)).values(lease_until=_lease(lease))
+            )
+        return result.rowcount == 1
+
+    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
+        with self._db.write() as connection:
+            result = connection.execute(
+                _masters.update()
+                .where(_owned(master_id, owner, MasterState.PENDING))
+                .values(state=MasterState.STORED, lease_owner=None, lease_until=None)
+            )
+            if result.rowcount != 1:
+                return False
+            fed = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
+            live = connection.scalars(sa.select(_models.c.id).where(_models.c.state.in_(fed)).with_for_update(read=True)).all()
+            for version in live:
+                connection.execute(
+                    _embeddings.insert().values(
+                        master_id=master_id,
+                        model_version=version,
+                        state=_PENDING,
+                        attempts=0,
+                        run_after=now(),
+                        lease_owner=owner if version in versions else None,
+                        lease_until=_lease(lease) if version in versions else None,
+                    )
+                )
+        return True
+
+    def abandon(self, master_id: UUID, owner: str) -> bool:
+        with self._db.write() as connection:
+            result = connection.execute(
+                _masters.update().where(_owned(master_id, owner, MasterState.PENDING)).values(**_deleting())
+            )
+        return result.rowcount == 1
+
+    def expire_pending(self) -> int:
+        gone = sa.and_(_masters.c.state == MasterState.PENDING, _masters.c.lease_until < now())
+        with self._db.read() as connection:  # seldom anything: look before taking the write lock
+            if connection.execute(sa.select(_masters.c.id).where(gone).limit(1)).first() is None:
+                return 0
+        with self._db.write() as connection:
+            return connection.execute(_masters.update().where(gone).values(**_deleting())).rowcount
+
+    def find_master(self, master_id: UUID) -> Master | None:
+        with self._db.read() as connection:
+            row = connection.execute(_WITH_NAME.where(_masters.c.id == master_id, _VISIBLE)).first()
+        return _master(row) if row else None
+
+    def find_by_hash(self, collection_id: UUID, sha256: bytes) -> Master | None:
+        same = sa.and_(_masters.c.collection_id == collection_id, _masters.c.live_sha256 == sha256)
+        with self._db.read() as connection:
+            row = connection.execute(_WITH_NAME.where(same, _VISIBLE)).first()
+        return _master(row) if row else None
+
+    def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
+        found: dict[UUID, Master] = {}
+        with self._db.read() as connection:
+            for start in range(0, len(ids), 500):  # under the database's limit of bound variables
+                some = _masters.c.id.in_(ids[start : start + 500])
+                for row in connection.execute(_WITH_NAME.where(some, _masters.c.collection_id == collection_id, _VISIBLE)):
+                    found[row.id] = _master(row)
+        return found
+
+    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None) -> Page:
+        statement = _WITH_NAME.where(*_inside(collection_id, filter)).order_by(_masters.c.id.desc()).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(_masters.c.id < after)
+        with self._db.read() as connection:
+            masters = [_master(row) for row in connection.execute(statement)]
+        more = len(masters) > limit
+        return Page(masters[:limit], masters[limit - 1].id if more else None)
+
+    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
+        statement = _WITH_NAME.with_only_columns(sa.func.count()).where(*_inside(collection_id, filter))
+        with self._db.read() as connection:
+            return connection.scalar(statement) or 0
+
+    def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
+        changes: dict[str, Any] = {"updated_at": now(), "revision": _masters.c.revision + 1}
+        if name is not None:
+            changes["name"] = name
+        if attributes is not None:
+            changes["attributes"] = attributes
+        with self._db.write() as connection:
+            row = connection.execute(_WITH_NAME.where(_masters.c.id == master_id, _VISIBLE).with_for_update()).first()
+            if row is None:
+                return None
+            connection.execute(_masters.update().where(_masters.c.id == master_id).values(**changes))
+            # a lease on the embedding stays: its holder finds the revision changed and hands it back
+            connection.execute(
+                _embeddings.update().where(_embeddings.c.master_id == master_id).values(state=_PENDING, run_after=now())
+            )
+            return _master(connection.execute(_WITH_NAME.where(_masters.c.id == master_id)).one())
+
+    def delete_master(self, master_id: UUID) -> bool:
+        live = sa.select(_collections.c.id).where(_collections.c.state == _LIVE)
+        with self._db.write() as connection:
+            result = connection.execute(
+                _masters.update()
+                .where(
+                    _masters.c.id == master_id,
+                    _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED)),
+                    _masters.c.collection_id.in_(live),
+                )
+                .values(**_deleting())
+            )
+        return result.rowcount == 1
+
+    def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]:
+        due = sa.and_(_masters.c.state == MasterState.DELETING, _free(_masters.c.lease_until))
+        with self._db.read() as connection:
+            if connection.execute(sa.select(_masters.c.id).where(due).limit(1)).first() is None:
+                return []
+        with self._db.write() as connection:
+            rows = connection.execute(_WITH_NAME.where(due).limit(limit).with_for_update(skip_locked=True, of=_masters)).all()
+            ids = [row.id for row in rows]
+            connection.execute(
+                _masters.update().where(_masters.c.id.in_(ids)).values(lease_owner=owner, lease_until=_lease(lease))
+            )
+        return [_master(row) for row in rows]
+
+    def forget_master(self, master_id: UUID, owner: str) -> None:
+        with self._db.write() as connection:
+            if connection.execute(sa.select(_masters.c.id).where(_owned(master_id, owner, MasterState.DELETING))).first():
+                connection.execute(_embeddings.delete().where(_embeddings.c.master_id == master_id))
+                connection.execute(_masters.delete().where(_masters.c.id == master_id))
+
+    # embeddings
+
+    def claim_embeddings(self, versions: Sequence[str], owner: str, limit: int, lease: float) -> list[IndexTask]:
+        due = sa.and_(
+            _embeddings.c.state == _PENDING,
+            _embeddings.c.run_after <= now(),
+            _free(_embeddings.c.lease_until),
+            _embeddings.c.model_version.in_(versions),
+            _masters.c.state == MasterState.STORED,
+        )
+        statement = (
+            _WITH_NAME.add_columns(_embeddings.c.model_version, _embeddings.c.attempts)
+            .join(_embeddings, _embeddings.c.master_id == _masters.c.id)
+            .where(due)
+            .order_by(_embeddings.c.run_after)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            if connection.execute(statement.limit(1)).first() is None:
+                return []
+        with self._db.write() as connection:
+            rows = connection.execute(statement.with_for_update(skip_locked=True, of=_embeddings)).all()
+            for row in rows:
+                connection.execute(
+                    _embeddings.update()
+                    .where(_embeddings.c.master_id == row.id, _embeddings.c.model_version == row.model_version)
+                    .values(lease_owner=owner, lease_until=_lease(lease))
+                )
+        return [IndexTask(_master(row), row.model_version, row.attempts) for row in rows]
+
+    def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
+        one = sa.and_(_embeddings.c.master_id == master_id, _embeddings.c.model_version == version)
+        with self._db.write() as connection:
+            result = connection.execute(
+                _embeddings.update()
+                .where(one, _embeddings.c.state == _PENDING, _free(_embeddings.c.lease_until))
+                .values(lease_owner=owner, lease_until=_lease(lease))
+            )
+        return result.rowcount == 1
+
+    def is_indexed(self, master_id: UUID, version: str) -> bool:
+        done = sa.select(_embeddings.c.state).where(_embeddings.c.master_id == master_id, _embeddings.c.model_version == version)
+        with self._db.read() as connection:
+            return connection.scalar(done) == _INDEXED
+
+    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
+        current = sa.exists().where(
+            _masters.c.id == task.master.id,
+            _masters.c.revision == task.master.revision,
+            _masters.c.state == MasterState.STORED,
+        )
+        with self._db.write() as connection:
+            result = connection.execute(
+                _embeddings.update()
+                .where(_leased(task, owner), current)
+                .values(state=_INDEXED, indexed_revision=task.master.revision, attempts=0, lease_owner=None, lease_until=None)
+            )
+            if result.rowcount == 0:
+                connection.execute(
+                    _embeddings.update().where(_leased(task, owner)).values(lease_owner=None, lease_until=None)
+                )
+        return result.rowcount == 1
+
+    def retry_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        with self._db.write() as connection:
+            connection.execute(
+                _embeddings.update()
+                .where(_leased(task, owner))
+                .values(attempts=_embeddings.c.attempts + 1, run_after=_lease(delay), lease_owner=None, lease_until=None)
+            )
+
+    def count_pending(self) -> int:
+        with self._db.read() as connection:
+            return connection.scalar(sa.select(sa.func.count()).where(_embeddings.c.state == _PENDING)) or 0
+
+    def release_leases(self, owner: str) -> None:
+        with self._db.write() as connection:
+            for table in (_masters, _embeddings):
+                connection.execute(table.update().where(table.c.lease_owner == owner).values(lease_owner=None, lease_until=0))
+
+    # model versions
+
+    def active_model(self) -> str | None:
+        with self._db.read() as connection:
+            return connection.scalar(sa.select(_models.c.id).where(_models.c.state == ModelState.ACTIVE))
+
+    def register_active_model(self, version: str) -> str:
+        with self._db.write() as connection:
+            active = connection.scalar(sa.select(_models.c.id).where(_models.c.state == ModelState.ACTIVE).with_for_update())
+            if active is None:
+                connection.execute(_models.insert().values(id=version, state=ModelState.ACTIVE, created_at=now()))
+        return active or version
+
+
+def _deleting() -> dict[str, Any]:
+    return {"state": MasterState.DELETING, "live_sha256": None, "lease_owner": None, "lease_until": None, "updated_at": now()}
+
+
+def _owned(master_id: UUID, owner: str, state: MasterState) -> sa.ColumnElement[bool]:
+    return sa.and_(_masters.c.id == master_id, _masters.c.lease_owner == owner, _masters.c.state == state)
+
+
+def _leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        _embeddings.c.master_id == task.master.id,
+        _embeddings.c.model_version == task.model_version,
+        _embeddings.c.lease_owner == owner,
+    )
+
+
+def _inside(collection_id: UUID, filter: Filter | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [_masters.c.collection_id == collection_id, _VISIBLE]
+    if filter is not None:
+        conditions.append(filters_sql.condition(filter, _masters.c.attributes))
+    return conditions

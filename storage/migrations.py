@@ -1,0 +1,33 @@
+"""Brings a database to the newest schema with Alembic's migrations, from a checkout or from an installed package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from alembic import command
+from storage.database import Database
+
+_CHECKOUT = Path(__file__).parent.parent / "alembic"
+_INSTALLED = Path(__file__).parent / "alembic"  # where the wheel packs the folder
+
+
+def config(database: Database) -> Config:
+    """Alembic's configuration for that database."""
+    alembic_config = Config()
+    alembic_config.set_main_option("script_location", str(_CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED))
+    alembic_config.attributes["database"] = database
+    return alembic_config
+
+
+def upgrade(database: Database) -> None:
+    """Run what is missing; a database that is up to date costs one query."""
+    alembic_config = config(database)
+    newest = ScriptDirectory.from_config(alembic_config).get_current_head()
+    with database.read() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != newest:
+        command.upgrade(alembic_config, "head")

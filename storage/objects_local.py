@@ -1,0 +1,141 @@
+"""The object store in a local directory: atomic, durable writes; keys are paths below it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
+
+CHUNK = 256 * 1024  # bytes
+_RENAME_ATTEMPTS = 20
+
+
+class LocalObjectStore:
+    """A put writes a temporary file, fsyncs, renames, fsyncs the directories: whole or absent after a crash."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._temporary = root / ".incoming"
+        with _as_unavailable():
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            for left_over in self._temporary.iterdir():  # of a process that was killed; the lock says we are alone
+                left_over.unlink()
+
+    def _path(self, key: str) -> Path:
+        path = self._root / key
+        if ".." in path.parts or not path.is_relative_to(self._root) or key.startswith("."):
+            raise ValueError(f"not an object key: {key!r}")
+        return path
+
+    def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
+        target = self._path(key)
+        temporary = self._temporary / os.urandom(16).hex()
+        with _as_unavailable():
+            try:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                with os.fdopen(descriptor, "wb") as output:
+                    while chunk := file.read(CHUNK):
+                        output.write(chunk)
+                    output.flush()
+                    os.fsync(descriptor)
+                    if output.tell() != size:
+                        raise OSError(f"{output.tell()} bytes came, {size} were announced")
+                self._move_into_place(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def _move_into_place(self, temporary: Path, target: Path) -> None:
+        for attempt in range(_RENAME_ATTEMPTS):
+            try:
+                self._make_durable_directory(target.parent)
+                os.rename(temporary, target)
+                break
+            except FileNotFoundError:  # a delete took the empty directory away meanwhile
+                if attempt == _RENAME_ATTEMPTS - 1:
+                    raise
+        _fsync_directory(target.parent)
+
+    def _make_durable_directory(self, directory: Path) -> None:
+        """Create it, with its missing parents, each entered durably into the one above."""
+        if not directory.is_dir():
+            self._make_durable_directory(directory.parent)
+            directory.mkdir(exist_ok=True)
+            _fsync_directory(directory.parent)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        with _as_unavailable(key):
+            file = self._path(key).open("rb")
+        return self._chunks(file, offset, length)
+
+    @staticmethod
+    def _chunks(file: BinaryIO, offset: int, length: int | None) -> Iterator[bytes]:
+        with file, _as_unavailable():
+            file.seek(offset)
+            left = length if length is not None else -1
+            while left != 0 and (chunk := file.read(CHUNK if left < 0 else min(CHUNK, left))):
+                left -= len(chunk) if left > 0 else 0
+                yield chunk
+
+    def stat(self, key: str) -> ObjectInfo:
+        with _as_unavailable(key):
+            found = self._path(key).stat()
+        return ObjectInfo(key, found.st_size, found.st_mtime)
+
+    def delete(self, key: str) -> None:
+        """Removes directories that become empty, too."""
+        path = self._path(key)
+        with _as_unavailable():
+            path.unlink(missing_ok=True)
+            for directory in path.parents:
+                if directory == self._root:
+                    break
+                try:
+                    directory.rmdir()
+                except FileNotFoundError:
+                    continue
+                except OSError:  # not empty
+                    _fsync_directory(directory)
+                    break
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        with _as_unavailable():
+            for directory, folders, files in os.walk(self._root / prefix):
+                folders.sort()
+                for name in sorted(files):
+                    path = Path(directory) / name
+                    with suppress(FileNotFoundError):  # deleted meanwhile
+                        found = path.stat()
+                        yield ObjectInfo(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
+
+    def ping(self) -> None:
+        with _as_unavailable():
+            if not os.access(self._temporary, os.W_OK):
+                raise PermissionError(f"{self._temporary} cannot be written to")
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _as_unavailable(key: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        if key is not None:
+            raise ObjectMissing(key) from error
+        raise StoreUnavailable("object", str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable("object", str(error)) from error
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,315 @@
+"""What a storage backend promises: the values that cross the seam, the errors, and one protocol per store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, BinaryIO, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.filters import Filter
+
+Attributes = dict[str, Any]
+
+
+class StoreError(Exception):
+    """Root of what a store raises.
+
+    - StoreError
+      - StoreUnavailable   down, too slow or refusing; the same call may succeed later
+      - CollectionExists   a live collection has that name
+      - CollectionGone     the collection was deleted in between
+      - ObjectMissing      no object under that key
+    """
+
+
+class StoreUnavailable(StoreError):
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"the {store} store is unavailable: {reason}")
+        self.store = store
+
+
+class CollectionExists(StoreError):
+    pass
+
+
+class CollectionGone(StoreError):
+    pass
+
+
+class ObjectMissing(StoreError):
+    pass
+
+
+class MasterState(StrEnum):
+    PENDING = "pending"
+    STORED = "stored"
+    DAMAGED = "damaged"
+    DELETING = "deleting"
+
+
+class ModelState(StrEnum):
+    BUILDING = "building"
+    ACTIVE = "active"
+    PREVIOUS = "previous"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class Collection:
+    id: UUID
+    name: str
+    created_at: int  # milliseconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class NewMaster:
+    """What is known of an upload before it has a row. ``width`` and ``height`` in pixels, upright; ``size`` in bytes."""
+
+    sha256: bytes
+    size: int
+    mime: str
+    extension: str
+    width: int
+    height: int
+    name: str
+    attributes: Attributes
+
+
+@dataclass(frozen=True)
+class Master:
+    id: UUID
+    collection_id: UUID
+    collection: str
+    sha256: bytes
+    size: int
+    mime: str
+    extension: str
+    width: int
+    height: int
+    name: str
+    attributes: Attributes
+    revision: int
+    state: MasterState
+    created_at: int  # milliseconds since 1970, UTC
+    updated_at: int
+
+    @property
+    def object_key(self) -> str:
+        """Readable in a bucket browser, and enough to verify the bytes without the database."""
+        digest = self.sha256.hex()
+        return f"masters/{self.collection}-{self.collection_id}/{digest[:2]}/{digest}/{self.id}.{self.extension}"
+
+
+class Claim(StrEnum):
+    """What an upload may do with the row of its collection and hash."""
+
+    OURS = "ours"  # pending under our lease: put the bytes and commit
+    EXISTS = "exists"  # stored already: answer with it
+    BUSY = "busy"  # another upload of the same bytes holds it: wait
+
+
+@dataclass(frozen=True)
+class Reservation:
+    claim: Claim
+    master: Master
+
+
+@dataclass(frozen=True)
+class Page:
+    masters: list[Master]
+    next_after: UUID | None
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """One embedding to bring into the vector store, leased to the caller."""
+
+    master: Master
+    model_version: str
+    attempts: int  # failed ones so far
+
+
+class MetadataStore(Protocol):
+    """The source of truth. Every method is one transaction; leases are in seconds, on the database's clock."""
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest version."""
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    # collections
+    def create_collection(self, name: str) -> Collection:
+        """Raises CollectionExists."""
+
+    def find_collection(self, name: str) -> Collection | None:
+        """The live collection of that name."""
+
+    def list_collections(self) -> list[tuple[Collection, int]]:
+        """Live collections by name, each with its number of stored masters."""
+
+    def delete_collection(self, name: str) -> bool:
+        """Commit the deletion; the name is free at once, the masters are drained later. False if there is none."""
+
+    def drain_collections(self, limit: int) -> int:
+        """Move up to ``limit`` masters of deleted collections to `deleting`, drop emptied ones; the number moved."""
+
+    # masters
+    def reserve(self, collection_id: UUID, new: NewMaster, owner: str, lease: float) -> Reservation:
+        """Insert the row as `pending`, or say who has it; a run-out lease is taken over. Raises CollectionGone."""
+
+    def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
+        """Prolong the lease of a `pending` master; False if it is no longer the owner's."""
+
+    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
+        """`pending` -> `stored` on exactly the owned row, with one embedding per live model version.
+
+        Those of ``versions``, which the owner is going to index now, are leased to it.
+        """
+
+    def abandon(self, master_id: UUID, owner: str) -> bool:
+        """`pending` -> `deleting` by its owner, after a failed upload."""
+
+    def expire_pending(self) -> int:
+        """`pending` -> `deleting` where the lease has run out; the number of rows."""
+
+    def find_master(self, master_id: UUID) -> Master | None:
+        """A stored master of a live collection."""
+
+    def find_by_hash(self, collection_id: UUID, sha256: bytes) -> Master | None:
+        """The stored master with that content."""
+
+    def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
+        """Those of the ids that are stored in that live collection."""
+
+    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None) -> Page:
+        """Stored masters, newest first, behind the cursor ``after``."""
+
+    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int: ...
+
+    def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
+        """Change what is given, raise the revision and set the embeddings `pending`; None if it is not there."""
+
+    def delete_master(self, master_id: UUID) -> bool:
+        """Commit the deletion (the acknowledgement); False if it is not there."""
+
+    def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]: ...
+
+    def forget_master(self, master_id: UUID, owner: str) -> None:
+        """Remove the row of a `deleting` master and its embeddings: the last step of a deletion."""
+
+    # embeddings
+    def claim_embeddings(self, versions: Sequence[str], owner: str, limit: int, lease: float) -> list[IndexTask]:
+        """Lease pending embeddings that are due, oldest first."""
+
+    def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
+        """Lease one pending embedding; False if somebody else has it or it is done."""
+
+    def is_indexed(self, master_id: UUID, version: str) -> bool: ...
+
+    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
+        """`pending` -> `indexed` if the revision that was written is still the current one and the master is stored."""
+
+    def retry_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        """Count a failed attempt and hand the lease back; due again after ``delay`` seconds."""
+
+    def count_pending(self) -> int: ...
+
+    def release_leases(self, owner: str) -> None:
+        """Hand back all that ``owner`` holds, at a graceful stop."""
+
+    # model versions
+    def active_model(self) -> str | None: ...
+
+    def register_active_model(self, version: str) -> str:
+        """Make ``version`` the active one if there is none; the active one."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    key: str
+    size: int  # bytes
+    modified: float  # seconds since 1970
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys. A put is durable when it returns; putting the same key again replaces it whole."""
+
+    def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None: ...
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Chunks from ``offset``; raises ObjectMissing before the first chunk."""
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectMissing."""
+
+    def delete(self, key: str) -> None:
+        """A key that is not there is no error."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]: ...
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class VectorRecord:
+    master_id: UUID
+    collection_id: UUID
+    vector: NDArray[np.float32]  # (512,), length 1
+    attributes: Attributes
+    revision: int
+
+
+@dataclass(frozen=True)
+class VectorHit:
+    master_id: UUID
+    distance: float  # cosine distance, 0..2
+
+
+class VectorStore(Protocol):
+    """Vectors of each model version apart from the others'. A search sees every upsert that returned before it."""
+
+    def upsert(self, version: str, records: Sequence[VectorRecord]) -> None: ...
+
+    def delete(self, version: str, ids: Sequence[UUID]) -> None: ...
+
+    def versions(self) -> list[str]: ...
+
+    def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]: ...
+
+    def search(
+        self,
+        version: str,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None = None,
+        max_distance: float | None = None,
+    ) -> list[VectorHit]:
+        """The nearest first, ties by id; ``max_distance`` is inclusive."""
+
+    def count(self, version: str) -> int: ...
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stores:
+    metadata: MetadataStore
+    objects: ObjectStore
+    vectors: VectorStore
+
+    def close(self) -> None:
+        self.vectors.close()
+        self.objects.close()
+        self.metadata.close()

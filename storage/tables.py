@@ -1,0 +1,106 @@
+"""The schema, one declarative class a table; alembic/versions brings a database to it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BINARY, JSON, BigInteger, Dialect, ForeignKey, Index, LargeBinary, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UuidBytes(TypeDecorator[UUID]):
+    """A UUID as its 16 bytes, which keeps UUIDv7 in time order."""
+
+    impl = BINARY(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.bytes
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> UUID | None:
+        return None if value is None else UUID(bytes=value)
+
+
+def text(length: int) -> String:
+    """Text compared by code point, on either database."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {int: BigInteger}
+
+
+class CollectionRow(Base):
+    __tablename__ = "collections"
+
+    id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    name: Mapped[str] = mapped_column(text(63))
+    live_name: Mapped[str | None] = mapped_column(text(63), unique=True)  # NULL once deleting, which frees the name
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[int]
+
+
+class MasterRow(Base):
+    __tablename__ = "masters"
+    __table_args__ = (
+        UniqueConstraint("collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"),
+        Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
+        Index("ix_masters_state_lease_until", "state", "lease_until"),
+    )
+
+    id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    collection_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("collections.id"))
+    sha256: Mapped[bytes] = mapped_column(BINARY(32))
+    live_sha256: Mapped[bytes | None] = mapped_column(BINARY(32))  # NULL once deleting
+    size: Mapped[int]
+    mime: Mapped[str] = mapped_column(String(64))
+    extension: Mapped[str] = mapped_column(String(8))
+    width: Mapped[int]
+    height: Mapped[int]
+    name: Mapped[str] = mapped_column(text(255))
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    revision: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[int | None]  # milliseconds since 1970 on the database's clock, as are all times here
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class EmbeddingRow(Base):
+    __tablename__ = "embeddings"
+    __table_args__ = (Index("ix_embeddings_state_run_after", "state", "run_after"),)
+
+    master_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("masters.id"), primary_key=True)
+    model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    indexed_revision: Mapped[int | None]
+    attempts: Mapped[int]
+    run_after: Mapped[int]
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[int | None]
+
+
+class ModelVersionRow(Base):
+    __tablename__ = "model_versions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    milvus_collection: Mapped[str | None] = mapped_column(String(255))
+    calibration: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[int]
+
+
+class VectorRow(Base):
+    """The embedded vector store's rows; empty where Milvus keeps the vectors."""
+
+    __tablename__ = "vectors"
+
+    model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    collection_id: Mapped[UUID] = mapped_column(UuidBytes)
+    vector: Mapped[bytes] = mapped_column(LargeBinary(2048))  # 512 little-endian float32
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    revision: Mapped[int]
