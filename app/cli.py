@@ -1,1 +1,130 @@
-def main() -> None: ...
+"""lookalike: serve, and talk over HTTP to a running service: import, search, export."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.client import Client, ServiceError
+from app.transfer import Exporter, Importer, UnreadableInput
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Visual search: put pictures in, show one, get those that look like it.")
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
+KeyOption = Annotated[str, typer.Option("--api-key", envvar="LOOKALIKE_API_KEY", help="API key, if the service asks for one.")]
+CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Serve over HTTP, with the settings of the environment."""
+    from app.server import serve as run  # noqa: PLC0415 - the other commands need neither model nor stores
+    from app.settings import Settings  # noqa: PLC0415
+
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    raise typer.Exit(run(Settings(**given)))  # type: ignore[arg-type]
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    collection: CollectionOption = "default",
+    glob: Annotated[str, typer.Option(help="Only names that fit, such as '*.jpg'. Default: all that look like images.")] = "",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Uploads at a time.")] = 4,
+    attributes_from_folder: Annotated[
+        bool, typer.Option("--attributes-from-folder", help='Give each image the attribute "folder": the name of its folder.')
+    ] = False,
+    report: Annotated[Path, typer.Option(help="Where to write what failed, one JSON object a line.")] = Path("lookalike-import-errors.jsonl"),
+) -> None:
+    """Upload images. Safe to interrupt and to run again: what is there already is not put in twice.
+
+    Exit code 0: all are in. 1: some failed (see the report). 2: could not start. 130: interrupted.
+    """
+    importer = Importer(Client(url, api_key), collection, attributes_from_folder, jobs, report, console)
+    try:
+        outcome = importer.run(paths, glob)
+    except (ServiceError, UnreadableInput) as error:
+        errors.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from None
+    console.print(outcome.summary(), highlight=False)
+    if outcome.failed:
+        console.print(f"What failed is in {report}.", highlight=False)
+    raise typer.Exit(130 if outcome.interrupted else 1 if outcome.failed else 0)
+
+
+@app.command()
+def search(
+    image: Annotated[Path, typer.Argument(help="The sample.", exists=True, dir_okay=False)],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    collection: CollectionOption = "default",
+    k: Annotated[int, typer.Option("--k", "-k", min=1, max=1000, help="Number of hits.")] = 10,
+    filter: Annotated[str, typer.Option(help='On attributes, as JSON: \'{"colour": "red"}\'.')] = "",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Try the mirrored sample too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
+) -> None:
+    """Find the masters that look most like an image."""
+    fields = {"k": str(k), "collection": collection, "mirror": str(mirror).lower()} | ({"filter": filter} if filter else {})
+    try:
+        answer = Client(url, api_key).search(image, fields)
+    except (ServiceError, OSError) as error:
+        errors.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from None
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("score", "distance"):
+        table.add_column(column, justify="right")
+    table.add_column("master", overflow="fold")
+    table.add_column("id", no_wrap=True)
+    for hit in answer["hits"]:
+        master = hit["master"]
+        described = Text(master["name"])
+        for key, value in master["attributes"].items():
+            described.append(f"\n{key}={value}", style="dim")
+        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", described, master["id"])
+    console.print(table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False)
+    console.print(f"[dim]{answer['took_ms']:.0f} ms · {answer['model_version']}[/dim]", highlight=False)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="Where the images and masters.jsonl go.", file_okay=False)],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    collection: CollectionOption = "default",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Downloads at a time.")] = 4,
+) -> None:
+    """Download a collection: every original, and masters.jsonl with the metadata. Safe to interrupt and to run again."""
+    try:
+        outcome = Exporter(Client(url, api_key), collection, jobs, console).run(directory)
+    except (ServiceError, OSError) as error:
+        errors.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from None
+    console.print(outcome.summary(), highlight=False)
+    raise typer.Exit(130 if outcome.interrupted else 1 if outcome.failed else 0)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -162,35 +162,27 @@ class SqlMetadataStore:
                 continue
 
     def _reserve(self, connection: sa.Connection, collection_id: UUID, new: NewMaster, owner: str, lease: float) -> Reservation:
-        live = sa.select(_collections.c.id).where(_collections.c.id == collection_id, _collections.c.state == _LIVE)
-        if connection.execute(live.with_for_update(read=True)).first() is None:
+        live = sa.select(_collections.c.name, now()).where(_collections.c.id == collection_id, _collections.c.state == _LIVE)
+        collection = connection.execute(live.with_for_update(read=True)).first()
+        if collection is None:
             raise CollectionGone(str(collection_id))
         same = sa.and_(_masters.c.collection_id == collection_id, _masters.c.live_sha256 == new.sha256)
         existing = connection.execute(_WITH_NAME.add_columns(_free(_masters.c.lease_until).label("free")).where(same)).first()
         if existing is None:
-            master_id = new_id()
+            name, clock = collection
+            columns = vars(new) | {
+                "id": new_id(),
+                "collection_id": collection_id,
+                "revision": 1,
+                "state": MasterState.PENDING,
+                "created_at": clock,
+                "updated_at": clock,
+            }
+            lease_until = clock + int(lease * 1000)
             connection.execute(
-                _masters.insert().values(
-                    id=master_id,
-                    collection_id=collection_id,
-                    sha256=new.sha256,
-                    live_sha256=new.sha256,
-                    size=new.size,
-                    mime=new.mime,
-                    extension=new.extension,
-                    width=new.width,
-                    height=new.height,
-                    name=new.name,
-                    attributes=new.attributes,
-                    revision=1,
-                    state=MasterState.PENDING,
-                    lease_owner=owner,
-                    lease_until=_lease(lease),
-                    created_at=now(),
-                    updated_at=now(),
-                )
+                _masters.insert(), columns | {"live_sha256": new.sha256, "lease_owner": owner, "lease_until": lease_until}
             )
-            return Reservation(Claim.OURS, _master(connection.execute(_WITH_NAME.where(_masters.c.id == master_id)).one()))
+            return Reservation(Claim.OURS, Master(collection=name, **columns))
         if existing.state != MasterState.PENDING:
             return Reservation(Claim.EXISTS, _master(existing))
         if not existing.free:
@@ -255,8 +247,8 @@ class SqlMetadataStore:
             row = connection.execute(_WITH_NAME.where(_masters.c.id == master_id, _VISIBLE)).first()
         return _master(row) if row else None
 
-    def find_by_hash(self, collection_id: UUID, sha256: bytes) -> Master | None:
-        same = sa.and_(_masters.c.collection_id == collection_id, _masters.c.live_sha256 == sha256)
+    def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
+        same = sa.and_(_collections.c.live_name == collection, _masters.c.live_sha256 == sha256)
         with self._db.read() as connection:
             row = connection.execute(_WITH_NAME.where(same, _VISIBLE)).first()
         return _master(row) if row else None

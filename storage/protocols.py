@@ -182,8 +182,8 @@ class MetadataStore(Protocol):
     def find_master(self, master_id: UUID) -> Master | None:
         """A stored master of a live collection."""
 
-    def find_by_hash(self, collection_id: UUID, sha256: bytes) -> Master | None:
-        """The stored master with that content."""
+    def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
+        """The stored master with that content in the live collection of that name."""
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         """Those of the ids that are stored in that live collection."""

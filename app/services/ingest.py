@@ -18,7 +18,7 @@ from app.services.vision import Picture, Vision
 from app.settings import MIB, Settings
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
-from storage.protocols import Attributes, Claim, Collection, CollectionGone, Master, NewMaster, Reservation, Stores
+from storage.protocols import Attributes, Claim, CollectionGone, Master, NewMaster, Reservation, Stores
 
 _CHUNK = 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.5  # seconds between looks at another upload of the same bytes
@@ -54,7 +54,7 @@ class Ingest:
             check_name(collection)
             cleaned = checked_attributes(attributes)
             digest, size = self._hash(file)
-            known = self._find(collection, digest)
+            known = self._stores.metadata.find_by_hash(collection, digest)
             if known is not None:
                 return self._existing(known)
             picture = self._vision.read(file)
@@ -84,10 +84,6 @@ class Ingest:
         if size > limit:
             raise TooLarge("file-too-large", f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version.")
         return sha.digest(), size
-
-    def _find(self, collection: str, digest: bytes) -> Master | None:
-        found: Collection | None = self._stores.metadata.find_collection(collection)
-        return self._stores.metadata.find_by_hash(found.id, digest) if found else None
 
     def _existing(self, master: Master) -> Ingested:
         self._metrics.uploads.labels("existing").inc()

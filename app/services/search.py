@@ -111,7 +111,7 @@ class Search:
     def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
         hits: list[Hit] = []
         with self._metrics.stage("truth"):
-            exact = self._stores.metadata.find_by_hash(collection.id, query.sha256) if query.sha256 else None
+            exact = self._stores.metadata.find_by_hash(collection.name, query.sha256) if query.sha256 else None
         if exact is not None and (options.filter is None or matches(options.filter, exact.attributes)):
             hits.append(Hit(exact, 0.0, exact=True))
         wanted = options.offset + options.k

@@ -1,0 +1,110 @@
+"""The HTTP client of the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+
+_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+_ATTEMPTS = 8
+_LONGEST_WAIT = 15.0  # seconds
+
+
+class ServiceError(Exception):
+    """The service refused or does not answer; the message is the one to show. ``code`` is the problem's, if there is one."""
+
+    def __init__(self, message: str, code: str = "unreachable") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Client:
+    """Thread-safe. Waits and tries again on 503 and on a broken connection: every call here may be repeated."""
+
+    def __init__(self, url: str, api_key: str = "") -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits)
+
+    def check(self) -> None:
+        """Raises ServiceError unless a ready service answers there."""
+        self._call("GET", "/readyz", attempts=1)
+
+    def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
+        """The result of one upload; raises ServiceError."""
+        answer: dict[str, Any] = self._call("POST", "/masters", file=("file", name, file), fields=fields)["results"][0]
+        return answer
+
+    def search(self, image: Path, fields: dict[str, str]) -> dict[str, Any]:
+        with image.open("rb") as file:
+            answer: dict[str, Any] = self._call("POST", "/search", file=("sample", image.name, file), fields=fields)
+        return answer
+
+    def masters(self, collection: str) -> Iterator[tuple[dict[str, Any], int]]:
+        """Each master of a collection, with the total."""
+        cursor = ""
+        while cursor is not None:
+            params = {"collection": collection, "limit": "500"} | ({"cursor": cursor} if cursor else {})
+            page = self._call("GET", "/masters", params=params)
+            for master in page["masters"]:
+                yield master, page["total"]
+            cursor = page["next_cursor"]
+
+    def content(self, master: dict[str, Any], output: IO[bytes]) -> None:
+        """Write the original bytes of a master."""
+        try:
+            with self._http.stream("GET", master["links"]["content"]) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise _problem(response)
+                for chunk in response.iter_bytes():
+                    output.write(chunk)
+        except httpx.HTTPError as error:
+            raise ServiceError(f"{self.url} does not answer: {error}") from None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        file: tuple[str, str, IO[bytes]] | None = None,
+        fields: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        attempts: int = _ATTEMPTS,
+    ) -> Any:
+        pause = 0.5
+        for attempt in range(1, attempts + 1):
+            try:
+                if file is not None:
+                    part, name, content = file
+                    content.seek(0)
+                    response = self._http.request(method, path, files={part: (name, content)}, data=fields)
+                else:
+                    response = self._http.request(method, path, params=params)
+                if response.is_success:
+                    return response.json()
+                failure = _problem(response)
+                if response.status_code != 503 or attempt == attempts:
+                    raise failure
+                pause = max(pause, float(response.headers.get("retry-after", "0")))
+            except httpx.HTTPError as error:
+                if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
+                    raise ServiceError(
+                        f"{self.url} does not answer ({error or type(error).__name__}). Is the service running? Start it with: lookalike serve"
+                    ) from None
+            time.sleep(min(pause, _LONGEST_WAIT))
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _problem(response: httpx.Response) -> ServiceError:
+    try:
+        body = response.json()
+        return ServiceError(body["detail"], body["code"])
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(f"status {response.status_code}: {response.text[:200]}", f"http-{response.status_code}")
