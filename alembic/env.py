@@ -2,10 +2,10 @@
 
 import os
 
+from alembic import context
+
 from storage.database import Database
 from storage.tables import Base
-
-from alembic import context
 
 database = context.config.attributes.get("database") or Database(os.environ["LOOKALIKE_DATABASE_URL"])
 

@@ -15,7 +15,9 @@ from rich.text import Text
 from app.client import Client, ServiceError
 from app.transfer import Exporter, Importer, UnreadableInput
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Visual search: put pictures in, show one, get those that look like it.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Visual search: put pictures in, show one, get those that look like it."
+)
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
@@ -32,8 +34,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
     """Serve over HTTP, with the settings of the environment."""
-    from app.server import serve as run  # noqa: PLC0415 - the other commands need neither model nor stores
-    from app.settings import Settings  # noqa: PLC0415
+    from app.server import serve as run
+    from app.settings import Settings
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     raise typer.Exit(run(Settings(**given)))  # type: ignore[arg-type]
@@ -50,7 +52,9 @@ def import_(
     attributes_from_folder: Annotated[
         bool, typer.Option("--attributes-from-folder", help='Give each image the attribute "folder": the name of its folder.')
     ] = False,
-    report: Annotated[Path, typer.Option(help="Where to write what failed, one JSON object a line.")] = Path("lookalike-import-errors.jsonl"),
+    report: Annotated[Path, typer.Option(help="Where to write what failed, one JSON object a line.")] = Path(
+        "lookalike-import-errors.jsonl"
+    ),
 ) -> None:
     """Upload images. Safe to interrupt and to run again: what is there already is not put in twice.
 
@@ -100,7 +104,9 @@ def search(
         for key, value in master["attributes"].items():
             described.append(f"\n{key}={value}", style="dim")
         table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", described, master["id"])
-    console.print(table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False)
+    console.print(
+        table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False
+    )
     console.print(f"[dim]{answer['took_ms']:.0f} ms · {answer['model_version']}[/dim]", highlight=False)
 
 

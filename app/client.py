@@ -95,7 +95,8 @@ class Client:
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
                     raise ServiceError(
-                        f"{self.url} does not answer ({error or type(error).__name__}). Is the service running? Start it with: lookalike serve"
+                        f"{self.url} does not answer ({error or type(error).__name__}). Is the service running?"
+                        " Start it with: lookalike serve"
                     ) from None
             time.sleep(min(pause, _LONGEST_WAIT))
             pause *= 2

@@ -39,7 +39,7 @@ class Services:
 
 
 async def services(request: Request) -> Services:  # async: a plain function would cost a hop to another thread each
-    return cast(Services, request.app.state.services)
+    return cast("Services", request.app.state.services)
 
 
 ServicesDep = Annotated[Services, Depends(services)]
@@ -100,7 +100,9 @@ def parse_box(text: str | None) -> Box | None:
         return None
     parts = text.split(",")
     if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 10 for part in parts):
-        raise InvalidInput("invalid-box", "box takes x,y,width,height in whole pixels of the upright sample, for example 10,20,200,100.")
+        raise InvalidInput(
+            "invalid-box", "box takes x,y,width,height in whole pixels of the upright sample, for example 10,20,200,100."
+        )
     return Box(*(int(part) for part in parts))
 
 
@@ -111,4 +113,3 @@ def parse_cursor(text: str | None) -> UUID | None:
         return UUID(text)
     except ValueError:
         raise InvalidInput("invalid-cursor", "cursor takes the next_cursor of the page before.") from None
-

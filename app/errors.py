@@ -20,7 +20,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -147,7 +146,7 @@ def install(app: FastAPI) -> None:
         return JSONResponse(body, error.status_code, headers=error.headers, media_type="application/problem+json")
 
     @app.exception_handler(Exception)
-    def unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged where requests are
+    def unforeseen(request: Request, error: Exception) -> Response:
         detail = "The service failed; its log says why under this request id."
         body = problem(500, "internal-error", detail, request_id_of(request))
         return JSONResponse(body, 500, media_type="application/problem+json")

@@ -61,7 +61,9 @@ class BodyLimits:
     def check_size(self, size: int, held: int) -> None:
         settings = self._settings
         if size > settings.max_request_bytes:
-            raise TooLarge("body-too-large", f"The body is over the limit of {settings.max_request_bytes / MIB:g} MiB. Send fewer files.")
+            raise TooLarge(
+                "body-too-large", f"The body is over the limit of {settings.max_request_bytes / MIB:g} MiB. Send fewer files."
+            )
         if held > settings.max_spool_bytes:
             raise Unavailable("too-busy", "Too many bytes are being uploaded at this moment. Try again.")
 

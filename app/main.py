@@ -73,9 +73,7 @@ def opened_stores(settings: Settings) -> Iterator[Stores]:
     """The stores of the settings, the data directory locked. Raises ConfigurationError, StoreUnavailable."""
     with (
         DirectoryLock(settings.data_dir),
-        closing(
-            open_stores(settings.effective_database_url, settings.effective_objects_url, settings.vectors_url)
-        ) as stores,
+        closing(open_stores(settings.effective_database_url, settings.effective_objects_url, settings.vectors_url)) as stores,
     ):
         yield stores
 

@@ -64,7 +64,9 @@ class KeyRing:
                 "unauthorized", "Send a valid API key: Authorization: Bearer KEY.", headers={"WWW-Authenticate": "Bearer"}
             )
         if granted < needed:
-            raise Forbidden("forbidden", f"This needs a key with the scope {needed.name.lower()}; yours has {granted.name.lower()}.")
+            raise Forbidden(
+                "forbidden", f"This needs a key with the scope {needed.name.lower()}; yours has {granted.name.lower()}."
+            )
 
 
 def requires(access: Access) -> Callable[[_Endpoint], _Endpoint]:
@@ -111,7 +113,9 @@ class HostAndOrigin:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _without_port(host) not in self._hosts:
-            raise WrongHost("wrong-host", f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS.")
+            raise WrongHost(
+                "wrong-host", f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS."
+            )
         origin = headers.get("origin")
         if origin is not None and scope["method"] not in _SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
             raise Forbidden("foreign-origin", f"A page of {origin[:100]!r} may not change anything here.")

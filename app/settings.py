@@ -37,8 +37,12 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="Metadata. Empty: `sqlite:///DATA_DIR/lookalike.db`.")
     objects_url: str = Field("", description="Bytes. Empty: `file://DATA_DIR/objects`.")
     vectors_url: str = Field("embedded:", description="Vectors. `embedded:` is exact search in memory, rows in the database.")
-    engine: Literal["openvino", "torch"] = Field("openvino", description="What runs the network; `torch` needs the extra `torch`.")
-    precision: Literal["auto", "bf16", "f32"] = Field("auto", description="OpenVINO's arithmetic. auto: bf16 where the CPU has it.")
+    engine: Literal["openvino", "torch"] = Field(
+        "openvino", description="What runs the network; `torch` needs the extra `torch`."
+    )
+    precision: Literal["auto", "bf16", "f32"] = Field(
+        "auto", description="OpenVINO's arithmetic. auto: bf16 where the CPU has it."
+    )
     weights: Path | None = Field(None, description="Weights file. Empty: the shipped one.")
     slots: int = Field(default_factory=cores, ge=1, description="Images decoded and embedded at a time. Default: one per core.")
     max_file_bytes: int = Field(32 * MIB, ge=1, description="Largest image file, in bytes.")
@@ -48,7 +52,9 @@ class Settings(BaseSettings):
     max_requests: int = Field(256, ge=1, description="Most requests with a body at a time; beyond: 503.")
     body_timeout: float = Field(30.0, gt=0, description="Seconds a body may take, plus the time its bytes need at body_min_rate.")
     body_min_rate: int = Field(64 * 1024, ge=1, description="Bytes per second under which a body is given up with 408.")
-    lease_seconds: float = Field(60.0, gt=0, description="How long an upload or the worker holds a row before others may take it.")
+    lease_seconds: float = Field(
+        60.0, gt=0, description="How long an upload or the worker holds a row before others may take it."
+    )
     upload_wait: float = Field(30.0, gt=0, description="Seconds an upload waits for another one of the same bytes.")
     worker_interval: float = Field(1.0, gt=0, description="Seconds between two looks of the idle worker.")
     thumbnail_cache_bytes: int = Field(32 * MIB, ge=0, description="Memory for thumbnails, in bytes.")

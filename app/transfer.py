@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
@@ -58,7 +59,9 @@ class Outcome:
         parts = [f"{count} {what}" for what, count in self.counts.items()] + ([f"{self.failed} failed"] if self.failed else [])
         stopped = " Interrupted: run the same command again to go on." if self.interrupted else ""
         rate = done / self.seconds if self.seconds else 0.0
-        return f"{self.verb} {done} images in {self.seconds:.1f} s ({rate:.0f}/s): {', '.join(parts) or 'nothing to do'}.{stopped}"
+        return (
+            f"{self.verb} {done} images in {self.seconds:.1f} s ({rate:.0f}/s): {', '.join(parts) or 'nothing to do'}.{stopped}"
+        )
 
 
 def find_images(paths: Iterable[Path], glob: str) -> Iterator[Source]:
@@ -95,7 +98,7 @@ def _members(path: Path, glob: str) -> Iterator[Source]:
     for member in sorted(members):
         inside = PurePosixPath(member)
         if _wanted(inside.name, glob) and "__MACOSX" not in inside.parts:
-            yield Source(f"{path}!{member}", inside.name, inside.parent.name or path.stem, lambda member=member: _extract(path, member))  # type: ignore[misc]
+            yield Source(f"{path}!{member}", inside.name, inside.parent.name or path.stem, partial(_extract, path, member))
 
 
 def _extract(path: Path, member: str) -> IO[bytes]:
@@ -148,7 +151,9 @@ def _in_parallel(
 
 
 class Importer:
-    def __init__(self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path, console: Console) -> None:
+    def __init__(
+        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path, console: Console
+    ) -> None:
         self._client = client
         self._collection = collection
         self._attributes_from_folder = attributes_from_folder
@@ -203,7 +208,9 @@ class Exporter:
         with (directory / "masters.jsonl").open("w") as manifest:
             for master in masters:
                 manifest.write(json.dumps(master | {"file": _file_name(master)}, ensure_ascii=False) + "\n")
-        _in_parallel(masters, len(masters), lambda master: self._one(master, directory, outcome), self._jobs, outcome, self._console)
+        _in_parallel(
+            masters, len(masters), lambda master: self._one(master, directory, outcome), self._jobs, outcome, self._console
+        )
         return outcome
 
     def _one(self, master: dict[str, Any], directory: Path, outcome: Outcome) -> None:
@@ -212,15 +219,15 @@ class Exporter:
             with self._lock:
                 outcome.add("there already")
             return
-        partial = target.with_name(target.name + ".part")
+        unfinished = target.with_name(target.name + ".part")
         try:
-            with partial.open("wb") as output:
+            with unfinished.open("wb") as output:
                 self._client.content(master, output)
-            if _sha256(partial) != master["sha256"]:
+            if _sha256(unfinished) != master["sha256"]:
                 raise ServiceError(f"{master['id']}: the bytes that came are not those that were put in")
-            partial.replace(target)
+            unfinished.replace(target)
         except ServiceError as error:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             self._console.print(f"{master['id']}: {error}", style="red", markup=False, highlight=False)
             with self._lock:
                 outcome.failed += 1

@@ -81,5 +81,7 @@ class Worker:
         except Exception as error:  # one master that cannot be indexed must not hold up the others
             self._metrics.index_failures.inc()
             delay = min(_LONGEST_BACKOFF, 2.0**task.attempts)
-            log.warning("indexing failed", master=str(task.master.id), attempts=task.attempts + 1, retry_s=delay, reason=str(error))
+            log.warning(
+                "indexing failed", master=str(task.master.id), attempts=task.attempts + 1, retry_s=delay, reason=str(error)
+            )
             self._stores.metadata.retry_embedding(task, self._owner, delay)

@@ -1,6 +1,6 @@
 """Ingest through HTTP, 8 clients: 12-megapixel photographs beside the obvious way, small ones beside decode + embed alone.
 
-    make bench-ingest
+make bench-ingest
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from rich.console import Console
+from rich.table import Table
+
 from app.settings import cores
 from benchmarks.service import form, free_port, in_threads, lookalike, photographs, running, upload_all
 from models.embedder import Embedder, load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
-from rich.console import Console
-from rich.table import Table
 
 CLIENTS = 8
 RUNS = 5
@@ -38,7 +39,12 @@ def decode_and_embed_alone(embedder: Embedder, images: Sequence[bytes]) -> float
 def main() -> None:
     console = Console(stderr=False)
     embedder = load_embedder(slots=cores())
-    rates: dict[str, list[float]] = {"obvious, 12 MP": [], "lookalike, 12 MP": [], "decode + embed alone, small": [], "lookalike, small": []}
+    rates: dict[str, list[float]] = {
+        "obvious, 12 MP": [],
+        "lookalike, 12 MP": [],
+        "decode + embed alone, small": [],
+        "lookalike, small": [],
+    }
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 import uvicorn
 from fastapi import FastAPI, UploadFile
+from numpy.typing import NDArray
+from PIL import Image
+
 from models.engines import TorchEmbedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
-from PIL import Image
-from numpy.typing import NDArray
 
 
 class NaiveEmbedder:

@@ -102,7 +102,9 @@ def form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | None = Non
     """A multipart body, made before the clock runs."""
     parts = []
     for name, value in (fields or {}).items():
-        parts.append(b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (_BOUNDARY, name.encode(), value.encode()))
+        parts.append(
+            b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (_BOUNDARY, name.encode(), value.encode())
+        )
     for name, content in files:
         head = b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="photograph.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
         parts.append(head % (_BOUNDARY, name.encode()) + content + b"\r\n")

@@ -24,7 +24,7 @@ def load_embedder(
     weights: Path | None = None, *, engine: Literal["openvino", "torch"] = "openvino", precision: str = "auto", slots: int = 1
 ) -> Embedder:
     """The embedder for a weights file (the shipped one by default). Raises WeightsInvalid."""
-    from models import engines  # noqa: PLC0415 - the engine's library is only imported where one is loaded
+    from models import engines
 
     loaded = WeightsFile.load(weights or DEFAULT_WEIGHTS)
     if engine == "torch":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,8 @@ def _constant(values: NDArray[np.float32]) -> Any:
 def _check_preprocessing(weights: WeightsFile) -> None:
     if weights.preprocessing != PREPROCESSING_ID:
         raise WeightsInvalid(
-            f"the weights were made for preprocessing {weights.preprocessing}, this program has {PREPROCESSING_ID}: install the matching release"
+            f"the weights were made for preprocessing {weights.preprocessing}, this program has {PREPROCESSING_ID}:"
+            " install the matching release"
         )
 
 
@@ -125,8 +125,6 @@ class TorchEmbedder:
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(n, 224, 224, 3)`` uint8 RGB -> ``(n, 512)`` float32, rows of length 1."""
         with self._torch.inference_mode():
-            batch = self._torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+            batch = self._torch.from_numpy(np.array(images)).to(self.device)  # a copy: torch wants it writable
             embeddings: NDArray[np.float32] = self._network(batch).cpu().numpy()
         return embeddings
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
@@ -12,10 +13,8 @@ from PIL import ExifTags, Image
 
 _T = TypeVar("_T")
 Image.MAX_IMAGE_PIXELS = None  # our own check comes first, counts frames too, and does not only warn
-try:  # the extra `heif` adds the decoder for iPhone pictures
+with suppress(ImportError):  # the extra `heif` adds the decoder for iPhone pictures
     importlib.import_module("pillow_heif").register_heif_opener()
-except ImportError:
-    pass
 
 MAX_PIXELS = 64_000_000  # width x height x frames
 MAX_ASPECT_RATIO = 100
@@ -145,7 +144,8 @@ def _guarded(step: Callable[[], _T]) -> _T:
         raise
     except Exception as error:
         raise ImageRejected(
-            "invalid-image", f"The image cannot be decoded ({error or type(error).__name__}). It is damaged or cut short; send it again whole."
+            "invalid-image",
+            f"The image cannot be decoded ({error or type(error).__name__}). It is damaged or cut short; send it again whole.",
         ) from error
 
 
@@ -155,7 +155,8 @@ def _check_size(image: Image.Image) -> None:
     if width * height * frames > MAX_PIXELS:
         raise ImageRejected(
             "too-many-pixels",
-            f"{width} x {height} pixels in {frames} frame(s) is over the limit of {MAX_PIXELS // 1_000_000} megapixels. Send a smaller version.",
+            f"{width} x {height} pixels in {frames} frame(s) is over the limit of {MAX_PIXELS // 1_000_000} megapixels."
+            " Send a smaller version.",
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageRejected(
@@ -168,7 +169,8 @@ def _check_box(box: Box, width: int, height: int) -> None:
     if not inside:
         raise ImageRejected(
             "invalid-box",
-            f"The box {box.x},{box.y},{box.width},{box.height} does not lie inside the upright image of {width} x {height} pixels.",
+            f"The box {box.x},{box.y},{box.width},{box.height} does not lie inside the upright image"
+            f" of {width} x {height} pixels.",
         )
 
 

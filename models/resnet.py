@@ -19,7 +19,7 @@ def _import_torchvision_resnet() -> Any:
     try:
         from torchvision.models import resnet
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901 - must live as long as the process
+        library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _import_torchvision_resnet.library = library  # type: ignore[attr-defined]
@@ -31,7 +31,7 @@ def resnet50_v1() -> nn.Module:
     """ResNet-50 as published (He et al. 2015, "v1"): stride in the first 1x1 convolution of a stage, not in the 3x3."""
     network: nn.Module = _import_torchvision_resnet().resnet50(weights=None)
     for stage in (network.layer2, network.layer3, network.layer4):
-        first = stage[0]  # type: ignore[index]
+        first = stage[0]
         first.conv1.stride, first.conv2.stride = (2, 2), (1, 1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -71,9 +71,9 @@ class EmbeddingNetwork(nn.Module):
         """The pooled ``(n, 2048)`` features before the projection."""
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         net = self.backbone
-        x = net.maxpool(net.relu(net.bn1(net.conv1(pixels))))  # type: ignore[operator]
-        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))  # type: ignore[operator]
-        return self.pool(x).flatten(1)  # type: ignore[no-any-return]
+        x = net.maxpool(net.relu(net.bn1(net.conv1(pixels))))
+        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return self.pool(x).flatten(1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(self.projection(self.features(images)))
@@ -90,4 +90,5 @@ class EmbeddingNetwork(nn.Module):
             raise ValueError(f"weights do not fit ResNet-50: missing {missing[:3]}, unexpected {unexpected[:3]}")
         network.projection.weight.data = state["projection.weight"]
         network.projection.bias.data = state["projection.bias"]
-        return network.eval()
+        network.eval()
+        return network

@@ -42,7 +42,9 @@ def _clean(value: object, depth: int) -> Any:
     if isinstance(value, str):
         check_text(value, InvalidAttributes)
     elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
-        raise InvalidAttributes(f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree; send it as a string")
+        raise InvalidAttributes(
+            f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree; send it as a string"
+        )
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidAttributes("NaN and Infinity are not JSON")
     return value

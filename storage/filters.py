@@ -87,7 +87,7 @@ class _Parser:
     def conditions(self, form: object, prefix: Path, depth: int) -> Filter:
         """An object: all its members must hold. ``prefix`` is the path of the object it stands for."""
         if not isinstance(form, dict) or not form:
-            raise InvalidFilter(f"{_where(prefix)}: expected a non-empty object such as {{\"colour\": \"red\"}}")
+            raise InvalidFilter(f'{_where(prefix)}: expected a non-empty object such as {{"colour": "red"}}')
         if depth > MAX_DEPTH:
             raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
         parts = tuple(self.member(key, value, prefix, depth) for key, value in form.items())
@@ -115,7 +115,7 @@ class _Parser:
 
     def comparison(self, operator: str, value: object, path: Path) -> Filter:
         if not path:
-            raise InvalidFilter(f"{operator}: stands outside a key; write {{\"key\": {{\"{operator}\": …}}}}")
+            raise InvalidFilter(f'{operator}: stands outside a key; write {{"key": {{"{operator}": …}}}}')
         if operator in ("$eq", "$ne"):
             equals = Equals(path, _scalar(value, path))
             return equals if operator == "$eq" else Not(equals)
@@ -155,7 +155,7 @@ def _scalar(value: object, path: Path) -> Scalar:
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise InvalidFilter(
-        f"{_where(path)}: {str(value)[:40]!r} cannot be compared with; use a string, true, false or a number (integers up to 2^53)"
+        f"{_where(path)}: {str(value)[:40]!r} cannot be compared with; use a string, true, false or a number (up to 2^53)"
     )
 
 

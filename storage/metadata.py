@@ -27,12 +27,12 @@ from storage.protocols import (
     Page,
     Reservation,
 )
-from storage.tables import CollectionRow, EmbeddingRow, MasterRow, ModelVersionRow
+from storage.tables import CollectionRow, EmbeddingRow, MasterRow, ModelVersionRow, table_of
 
-_collections = CollectionRow.__table__
-_masters = MasterRow.__table__
-_embeddings = EmbeddingRow.__table__
-_models = ModelVersionRow.__table__
+_collections = table_of(CollectionRow)
+_masters = table_of(MasterRow)
+_embeddings = table_of(EmbeddingRow)
+_models = table_of(ModelVersionRow)
 _LIVE, _DELETING = "live", "deleting"
 _PENDING, _INDEXED = "pending", "indexed"
 _WITH_NAME = sa.select(*_masters.c, _collections.c.name.label("collection")).join(
@@ -384,9 +384,7 @@ class SqlMetadataStore:
                 .values(state=_INDEXED, indexed_revision=task.master.revision, attempts=0, lease_owner=None, lease_until=None)
             )
             if result.rowcount == 0:
-                connection.execute(
-                    _embeddings.update().where(_leased(task, owner)).values(lease_owner=None, lease_until=None)
-                )
+                connection.execute(_embeddings.update().where(_leased(task, owner)).values(lease_owner=None, lease_until=None))
         return result.rowcount == 1
 
     def retry_embedding(self, task: IndexTask, owner: str, delay: float) -> None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import BINARY, JSON, BigInteger, Dialect, ForeignKey, Index, LargeBinary, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    BINARY,
+    JSON,
+    BigInteger,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -29,7 +41,7 @@ def text(length: int) -> String:
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {int: BigInteger}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {int: BigInteger}
 
 
 class CollectionRow(Base):
@@ -104,3 +116,8 @@ class VectorRow(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary(2048))  # 512 little-endian float32
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[int]
+
+
+def table_of(row: type[Base]) -> Table:
+    """The table behind a declarative class, for statements that need no objects."""
+    return cast("Table", row.__table__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import threading
 from array import array
@@ -18,13 +20,14 @@ from threadpoolctl import threadpool_limits
 from storage.database import Database
 from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, in_order, type_name
 from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
-from storage.tables import VectorRow
+from storage.tables import VectorRow, table_of
 
 DIMENSION = 512
-_vectors = VectorRow.__table__
+_vectors = table_of(VectorRow)
 _Mask = NDArray[np.bool_]
 _ELEMENTS = ("",)  # behind a list's path: the column of its elements (no attribute key is empty)
 _LOAD_BATCH = 4096
+_LEAST_CAPACITY = 1024  # rows
 
 
 class ExactVectorStore:
@@ -46,7 +49,7 @@ class ExactVectorStore:
     def _matrix(self, version: str) -> _Matrix:
         with self._lock:
             if version not in self._matrices:
-                matrix = _Matrix()
+                matrix = _Matrix(capacity=self.count(version) * 5 // 4)
                 statement = sa.select(_vectors).where(_vectors.c.model_version == version).order_by(_vectors.c.master_id)
                 with self._db.read() as connection:
                     for rows in connection.execute(statement).partitions(_LOAD_BATCH):
@@ -131,12 +134,10 @@ def _record(row: Any) -> VectorRecord:
 class _Matrix:
     """One model version's vectors. Rows are only ever appended or marked dead, so a search may go on beside a write."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = 0) -> None:
+        capacity = max(_LEAST_CAPACITY, capacity)
         self.writing = threading.Lock()
         self._lock = threading.Lock()
-        self._reset(1024)
-
-    def _reset(self, capacity: int) -> None:
         self._size = 0
         self._vectors = np.empty((capacity, DIMENSION), dtype=np.float32)
         self._ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
@@ -171,21 +172,26 @@ class _Matrix:
 
     def _add_attributes(self, row: int, path: Path, value: object) -> None:
         if path:
-            self._columns.setdefault(path, _Column()).add(row, value)
+            self._column(path).add(row, value)
         if isinstance(value, dict):
             for key, item in value.items():
                 self._add_attributes(row, (*path, key), item)
         elif isinstance(value, list):
-            elements = self._columns.setdefault(path + _ELEMENTS, _Column())
             for item in value:
-                elements.add(row, item)
+                self._column(path + _ELEMENTS).add(row, item)
+
+    def _column(self, path: Path) -> _Column:
+        column = self._columns.get(path)
+        if column is None:
+            column = self._columns[path] = _Column()
+        return column
 
     def _make_room(self, more: int) -> None:
         """Grow by half, leaving dead rows behind; the old arrays stay as they are for searches under way."""
         if self._size + more <= len(self._vectors):
             return
         keep = np.flatnonzero(self._alive[: self._size])
-        capacity = max(1024, (len(keep) + more) * 3 // 2)
+        capacity = max(_LEAST_CAPACITY, (len(keep) + more) * 3 // 2)
         renumbered = np.full(self._size, -1, dtype=np.int64)
         renumbered[keep] = np.arange(len(keep))
         for name in ("_vectors", "_ids", "_collections", "_alive"):
@@ -237,9 +243,9 @@ class _Matrix:
     def _mask(self, filter: Filter) -> _Mask:
         match filter:
             case And(parts):
-                return np.logical_and.reduce([self._mask(part) for part in parts])
+                return functools.reduce(operator.and_, (self._mask(part) for part in parts))
             case Or(parts):
-                return np.logical_or.reduce([self._mask(part) for part in parts])
+                return functools.reduce(operator.or_, (self._mask(part) for part in parts))
             case Not(part):
                 return ~self._mask(part)
             case Contains(path, value):
@@ -320,8 +326,8 @@ class _Column:
             case In(_, values):
                 among = [code for value in values if (code := self._code(value)) is not None]
                 return rows[self._flags(among)[codes]]
-            case Range(_, operator, bound):
-                return rows[self._in_range(operator, bound)[codes]]
+            case Range(_, order, bound):
+                return rows[self._in_range(order, bound)[codes]]
 
     def _code(self, value: Scalar) -> int | None:
         return self._code_of.get((type_name(value), value))
@@ -331,11 +337,11 @@ class _Column:
         flags[codes] = True
         return flags
 
-    def _in_range(self, operator: str, bound: str | int | float) -> _Mask:
+    def _in_range(self, order: str, bound: str | int | float) -> _Mask:
         if isinstance(bound, str):
-            return self._flags([code for code, value in enumerate(self._values) if in_order(value, operator, bound)])
+            return self._flags([code for code, value in enumerate(self._values) if in_order(value, order, bound)])
         numbers = np.array(self._numbers)
-        match operator:
+        match order:
             case "gt":
                 return numbers > bound
             case "gte":

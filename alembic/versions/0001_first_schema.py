@@ -1,8 +1,8 @@
 """The first schema: collections, masters, embeddings, model versions, and the embedded vector store's rows."""
 
 import sqlalchemy as sa
-
 from alembic import op
+
 from storage.tables import UuidBytes, text
 
 revision = "0001"

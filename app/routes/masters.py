@@ -8,13 +8,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
 
 from app import schemas
 from app.dependencies import (
     CollectionsDep,
     IngestDep,
     MastersDep,
-    SettingsDep,
     WorkerDep,
     parse_cursor,
     parse_filter_text,
@@ -26,8 +26,7 @@ from app.routes.ranges import UnsatisfiableRange, parse_range
 from app.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.ingest import Ingest
-from models.imaging import ImageRejected
-from storage.protocols import Master, StoreUnavailable
+from storage.protocols import Master
 
 router = APIRouter(route_class=FormRoute, tags=["masters"])
 _IMMUTABLE = "private, max-age=31536000, immutable"
@@ -39,17 +38,18 @@ _HARMLESS = {  # whatever the bytes turn out to be, a browser shows them as an i
 CollectionQuery = Annotated[str, Query(description="Name of the collection.")]
 
 
-@router.post("/masters", status_code=201, responses={200: {"model": schemas.UploadResults}, 207: {"model": schemas.UploadResults}})
+@router.post(
+    "/masters", status_code=201, responses={200: {"model": schemas.UploadResults}, 207: {"model": schemas.UploadResults}}
+)
 @requires(Access.WRITE)
 def put_in(
     request: Request,
-    settings: SettingsDep,
     ingest: IngestDep,
     file: Annotated[list[UploadFile], File(description="One or many images.")],
     collection: Annotated[str, Form(description="Created if there is none of that name.")] = DEFAULT,
     name: Annotated[str | None, Form(description="Instead of the file's name; for a single file.")] = None,
     attributes: Annotated[str, Form(description='JSON object kept with each image, such as {"colour": "red"}.')] = "{}",
-) -> schemas.UploadResults:
+) -> Response:
     """Put in one or many images. Sending one that is there already changes nothing and answers with it.
 
     A single file's status is the response's own; several whose statuses differ give 207.
@@ -61,11 +61,11 @@ def put_in(
     if len(results) == 1 and results[0].error is not None:
         error = results[0].error
         headers = {"Retry-After": "5"} if error.status == 503 else None
-        return JSONResponse(error.model_dump(), error.status, headers=headers, media_type="application/problem+json")  # type: ignore[return-value]
+        return JSONResponse(error.model_dump(), error.status, headers=headers, media_type="application/problem+json")
     statuses = {result.status for result in results}
     body = schemas.UploadResults(results=results).model_dump_json(exclude_none=True)
     status = statuses.pop() if len(statuses) == 1 else 207
-    return Response(body, status, media_type="application/json")  # type: ignore[return-value]
+    return Response(body, status, media_type="application/json")
 
 
 def _put_one(
@@ -83,7 +83,7 @@ def _put_one(
     return schemas.UploadResult(status=status, created=done.created, indexed=done.indexed, master=schemas.Master.of(done.master))
 
 
-@router.get("/masters")
+@router.get("/masters", response_model=schemas.MasterPage)
 @requires(Access.READ)
 def list_masters(
     masters: MastersDep,
@@ -91,7 +91,7 @@ def list_masters(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before.")] = None,
     filter: Annotated[str | None, Query(description="Attribute filter, as in a search.")] = None,
-) -> schemas.MasterPage:
+) -> Response:
     """Browse a collection, newest first."""
     page, total = masters.list(collection, parse_filter_text(filter), limit, parse_cursor(cursor))
     next_cursor = str(page.next_after) if page.next_after else None
@@ -116,16 +116,16 @@ def delete_all(
     worker.wake()
 
 
-@router.get("/masters/{master_id}")
+@router.get("/masters/{master_id}", response_model=schemas.Master)
 @requires(Access.READ)
-def get_master(masters: MastersDep, master_id: UUID) -> schemas.Master:
+def get_master(masters: MastersDep, master_id: UUID) -> Response:
     """One master's metadata."""
     return _json(schemas.Master.of(masters.find(master_id)))
 
 
-@router.patch("/masters/{master_id}")
+@router.patch("/masters/{master_id}", response_model=schemas.Master)
 @requires(Access.WRITE)
-def change_master(masters: MastersDep, master_id: UUID, change: schemas.MasterChange) -> schemas.Master:
+def change_master(masters: MastersDep, master_id: UUID, change: schemas.MasterChange) -> Response:
     """Change the name, or replace the attributes."""
     return _json(schemas.Master.of(masters.update(master_id, change.name, change.attributes)))
 
@@ -138,7 +138,9 @@ def delete_master(masters: MastersDep, worker: WorkerDep, master_id: UUID) -> No
     worker.wake()
 
 
-@router.get("/masters/{master_id}/content", response_class=Response, responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}})
+@router.get(
+    "/masters/{master_id}/content", response_class=Response, responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}}
+)
 @requires(Access.READ)
 def get_content(
     masters: MastersDep,
@@ -187,9 +189,9 @@ def get_thumbnail(
     return Response(masters.thumbnail(master, size), headers=headers, media_type="image/jpeg")
 
 
-def _json(body: object) -> object:
+def _json(body: BaseModel) -> Response:
     """A response of a model that needs no second validation on its way out."""
-    return Response(body.model_dump_json(), media_type="application/json")  # type: ignore[attr-defined]
+    return Response(body.model_dump_json(), media_type="application/json")
 
 
 def _matches_etag(if_none_match: str | None, etag: str) -> bool:
@@ -200,5 +202,7 @@ def _matches_etag(if_none_match: str | None, etag: str) -> bool:
 
 def _disposition(master: Master) -> str:
     """RFC 6266: an ASCII name for old clients, the real one percent-encoded."""
-    plain = "".join(character if character.isascii() and (character.isalnum() or character in "._- ") else "_" for character in master.name)
+    plain = "".join(
+        character if character.isascii() and (character.isalnum() or character in "._- ") else "_" for character in master.name
+    )
     return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(master.name, safe='')}"

@@ -22,7 +22,7 @@ from app.settings import MIB, Settings
 router = APIRouter(route_class=FormRoute, tags=["search"])
 
 
-@router.post("/search")
+@router.post("/search", response_model=schemas.SearchAnswer)
 @requires(Access.READ)
 def search(
     service: SearchDep,
@@ -34,9 +34,11 @@ def search(
     collection: Annotated[str, Form()] = DEFAULT,
     max_distance: Annotated[float | None, Form(ge=0, le=2, allow_inf_nan=False, description="Nothing farther than this.")] = None,
     filter: Annotated[str | None, Form(description='On attributes, as JSON: {"colour": "red", "price": {"$lt": 20}}.')] = None,
-    box: Annotated[str | None, Form(description="x,y,width,height: search by that part of the sample, in its upright pixels.")] = None,
+    box: Annotated[
+        str | None, Form(description="x,y,width,height: search by that part of the sample, in its upright pixels.")
+    ] = None,
     mirror: Annotated[bool, Form(description="Try the mirrored sample too; the better distance counts.")] = False,
-) -> schemas.SearchAnswer:
+) -> Response:
     """The masters that look most like a sample, nearest first."""
     start = time.perf_counter()
     if offset + k > MAX_REACH:
@@ -57,7 +59,7 @@ def search(
     ]
     took = round((time.perf_counter() - start) * 1000, 2)
     body = schemas.SearchAnswer.model_construct(hits=hits, model_version=answer.model_version, took_ms=took)
-    return Response(body.model_dump_json(), media_type="application/json")  # type: ignore[return-value]
+    return Response(body.model_dump_json(), media_type="application/json")
 
 
 @router.post("/compare")
@@ -90,5 +92,7 @@ def _image(file: UploadFile | None, master_id: UUID | None, name: str, masters: 
 
 def _opened(file: UploadFile, settings: Settings) -> BinaryIO:
     if (file.size or 0) > settings.max_file_bytes:
-        raise TooLarge("file-too-large", f"The file is over the limit of {settings.max_file_bytes / MIB:g} MiB. Send a smaller version.")
+        raise TooLarge(
+            "file-too-large", f"The file is over the limit of {settings.max_file_bytes / MIB:g} MiB. Send a smaller version."
+        )
     return file.file

@@ -44,7 +44,8 @@ class Vision:
         """``(512,)`` float32 of length 1; of the picture seen in a mirror if asked."""
         pixels = mirrored(picture.pixels) if mirror else picture.pixels
         with self._slots, self._metrics.stage("embed"):
-            return self._embedder.embed(pixels[None])[0]
+            embedding: NDArray[np.float32] = self._embedder.embed(pixels[None])[0]
+            return embedding
 
     def thumbnail(self, file: BinaryIO, size: int) -> bytes:
         """A JPEG that fits ``size`` x ``size`` pixels: upright, without metadata."""

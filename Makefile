@@ -1,0 +1,50 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install serve test check format bench-embedder bench-ingest bench-search bench-quality lock
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
+
+.venv/.base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/.dev: .venv/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,dev]'
+	touch $@
+
+install: .venv/.base ## set up .venv with what serving needs
+
+serve: .venv/.base ## serve on http://127.0.0.1:8000
+	$(BIN)/python api.py
+
+test: .venv/.dev check ## all checks and tests
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/.dev ## format, lint, types, import rules
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-embedder: .venv/.dev ## decode + embed beside the obvious way
+	$(BIN)/python -m benchmarks.bench_embedder
+
+bench-ingest: .venv/.dev ## uploads through HTTP beside the obvious way and the bound
+	$(BIN)/python -m benchmarks.bench_ingest
+
+bench-search: .venv/.dev ## searches over 100 000 masters beside the same work called directly
+	$(BIN)/python -m benchmarks.bench_search
+
+bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path
+	@$(BIN)/python -m benchmarks.bench_quality $(DATA)
+
+lock: .venv/.dev ## write constraints.txt anew from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt
