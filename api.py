@@ -3,7 +3,6 @@
 import sys
 
 from app.server import serve
-from app.settings import Settings
 
 if __name__ == "__main__":
-    sys.exit(serve(Settings()))
+    sys.exit(serve())

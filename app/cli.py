@@ -35,10 +35,9 @@ def serve(
 ) -> None:
     """Serve over HTTP, with the settings of the environment."""
     from app.server import serve as run
-    from app.settings import Settings
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    raise typer.Exit(run(Settings(**given)))  # type: ignore[arg-type]
+    raise typer.Exit(run(**given))
 
 
 @app.command("import")
@@ -60,9 +59,9 @@ def import_(
 
     Exit code 0: all are in. 1: some failed (see the report). 2: could not start. 130: interrupted.
     """
-    importer = Importer(Client(url, api_key), collection, attributes_from_folder, jobs, report, console)
     try:
-        outcome = importer.run(paths, glob)
+        with Client(url, api_key) as client:
+            outcome = Importer(client, collection, attributes_from_folder, jobs, report, console).run(paths, glob)
     except (ServiceError, UnreadableInput) as error:
         errors.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from None
@@ -86,7 +85,8 @@ def search(
     """Find the masters that look most like an image."""
     fields = {"k": str(k), "collection": collection, "mirror": str(mirror).lower()} | ({"filter": filter} if filter else {})
     try:
-        answer = Client(url, api_key).search(image, fields)
+        with Client(url, api_key) as client:
+            answer = client.search(image, fields)
     except (ServiceError, OSError) as error:
         errors.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from None
@@ -120,7 +120,8 @@ def export(
 ) -> None:
     """Download a collection: every original, and masters.jsonl with the metadata. Safe to interrupt and to run again."""
     try:
-        outcome = Exporter(Client(url, api_key), collection, jobs, console).run(directory)
+        with Client(url, api_key) as client:
+            outcome = Exporter(client, collection, jobs, console).run(directory)
     except (ServiceError, OSError) as error:
         errors.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from None

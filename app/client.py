@@ -23,7 +23,10 @@ class ServiceError(Exception):
 
 
 class Client:
-    """Thread-safe. Waits and tries again on 503 and on a broken connection: every call here may be repeated."""
+    """Thread-safe. Waits and tries again on 503 and on a broken connection: every call here may be repeated.
+
+    Entering it looks whether a service answers there at all, and raises ServiceError if not.
+    """
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
@@ -31,9 +34,16 @@ class Client:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits)
 
-    def check(self) -> None:
-        """Raises ServiceError unless a ready service answers there."""
-        self._call("GET", "/readyz", attempts=1)
+    def __enter__(self) -> Client:
+        try:
+            self._call("GET", "/livez", attempts=1)
+        except ServiceError:
+            self._http.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._http.close()
 
     def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
         """The result of one upload; raises ServiceError."""
@@ -87,7 +97,7 @@ class Client:
                 else:
                     response = self._http.request(method, path, params=params)
                 if response.is_success:
-                    return response.json()
+                    return response.json() if "json" in response.headers.get("content-type", "") else None
                 failure = _problem(response)
                 if response.status_code != 503 or attempt == attempts:
                     raise failure

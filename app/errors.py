@@ -10,6 +10,7 @@
   - WrongMediaType   415
   - BodyTooSlow      408
   - WrongHost        400
+  - Disconnected     400   for the log: nobody is there to read it
   - Unavailable      503   with Retry-After
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from models.imaging import ImageRejected
@@ -67,6 +69,10 @@ class WrongMediaType(AppError):
 
 class BodyTooSlow(AppError):
     status = 408
+
+
+class Disconnected(AppError):
+    status = 400
 
 
 class WrongHost(AppError):
@@ -144,6 +150,12 @@ def install(app: FastAPI) -> None:
         code = _HTTP_CODES.get(error.status_code, "http-error")
         body = problem(error.status_code, code, str(error.detail), request_id_of(request))
         return JSONResponse(body, error.status_code, headers=error.headers, media_type="application/problem+json")
+
+    @app.exception_handler(ClientDisconnect)
+    def hung_up(request: Request, error: ClientDisconnect) -> Response:
+        return problem_response(
+            Disconnected("client-disconnected", "The connection ended before the body did."), request_id_of(request)
+        )
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> Response:

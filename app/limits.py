@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import python_multipart
 from fastapi import Request, Response, params
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartState
+from starlette import formparsers
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +21,22 @@ from app.settings import MIB, Settings
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_FIELD_BYTES = 64 * 1024
+_MAX_PART_HEADER_BYTES = 32 * 1024  # names of 5 kB are not rare in some scripts, percent-encoded three times that
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+class _RoomyMultipartParser(python_multipart.MultipartParser):
+    """Takes longer part headers than 4 KiB, and no body cut short: python-multipart would, and Starlette cannot ask otherwise."""
+
+    def __init__(self, boundary: bytes | str, callbacks: Any) -> None:
+        super().__init__(boundary, callbacks, max_header_size=_MAX_PART_HEADER_BYTES)
+
+    def finalize(self) -> None:
+        if self.state != MultipartState.END:
+            raise MultipartParseError("the body ends before its closing boundary")
+
+
+formparsers.multipart.MultipartParser = _RoomyMultipartParser  # type: ignore[attr-defined]
 
 
 class BodyLimits:

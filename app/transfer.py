@@ -163,8 +163,7 @@ class Importer:
         self._lock = threading.Lock()
 
     def run(self, paths: list[Path], glob: str) -> Outcome:
-        """Raises ServiceError if there is no service, UnreadableInput."""
-        self._client.check()
+        """Raises UnreadableInput."""
         sources = list(find_images(paths, glob))
         outcome = Outcome("Imported")
         self._report.unlink(missing_ok=True)

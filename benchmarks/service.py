@@ -20,7 +20,7 @@ from PIL import Image
 from skimage import data
 
 ROOT = Path(__file__).parent.parent
-_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "cat")
+_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
 
 def photographs(count: int, width: int, height: int, quality: int = 85, seed: int = 0) -> list[bytes]:

@@ -22,10 +22,15 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+def binary(length: int) -> BINARY:
+    """So many bytes, always."""
+    return BINARY(length).with_variant(LargeBinary(length), "sqlite")
+
+
 class UuidBytes(TypeDecorator[UUID]):
     """A UUID as its 16 bytes, which keeps UUIDv7 in time order."""
 
-    impl = BINARY(16)
+    impl = binary(16)
     cache_ok = True
 
     def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:
@@ -64,8 +69,8 @@ class MasterRow(Base):
 
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     collection_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("collections.id"))
-    sha256: Mapped[bytes] = mapped_column(BINARY(32))
-    live_sha256: Mapped[bytes | None] = mapped_column(BINARY(32))  # NULL once deleting
+    sha256: Mapped[bytes] = mapped_column(binary(32))
+    live_sha256: Mapped[bytes | None] = mapped_column(binary(32))  # NULL once deleting
     size: Mapped[int]
     mime: Mapped[str] = mapped_column(String(64))
     extension: Mapped[str] = mapped_column(String(8))

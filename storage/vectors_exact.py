@@ -26,6 +26,7 @@ DIMENSION = 512
 _vectors = table_of(VectorRow)
 _Mask = NDArray[np.bool_]
 _ELEMENTS = ("",)  # behind a list's path: the column of its elements (no attribute key is empty)
+_FLOAT32_ERROR = 1e-4  # more than a product of two unit vectors of 512 float32 can be off
 _LOAD_BATCH = 4096
 _LEAST_CAPACITY = 1024  # rows
 
@@ -224,16 +225,17 @@ class _Matrix:
                 chosen &= self._mask(filter)
             vectors, ids = self._vectors[: self._size], self._ids[: self._size]
         rows = np.flatnonzero(chosen)
-        similarities = _product(pool, vectors, rows, vector)
-        # six places: what float32 products of rows at different addresses agree on, so that equal images tie
-        distances = np.clip(np.round(1.0 - similarities.astype(np.float64), 6), 0.0, 2.0)
+        near = 1.0 - _product(pool, vectors, rows, vector)
         if max_distance is not None:
-            near = distances <= max_distance
-            rows, distances = rows[near], distances[near]
+            rows, near = _where(near <= max_distance + _FLOAT32_ERROR, rows, near)
         if len(rows) > limit:
-            farthest = np.partition(distances, limit - 1)[limit - 1]
-            near = distances <= farthest  # with all that tie with the last one
-            rows, distances = rows[near], distances[near]
+            farthest = np.partition(near, limit - 1)[limit - 1]
+            rows, near = _where(near <= farthest + 2 * _FLOAT32_ERROR, rows, near)
+        # those few once more in float64, row by row, so that equal vectors tie wherever they stand
+        products = (vectors[rows].astype(np.float64) * vector).sum(axis=1)
+        distances = np.clip(np.round(1.0 - products, 6), 0.0, 2.0)
+        if max_distance is not None:
+            rows, distances = _where(distances <= max_distance, rows, distances)
         order = np.lexsort((ids[rows, 1], ids[rows, 0], distances))[:limit]
         return [
             VectorHit(UUID(int=int(high) << 64 | int(low)), float(distance))
@@ -259,6 +261,10 @@ class _Matrix:
         if column is not None:
             mask[column.rows_where(condition)] = True
         return mask
+
+
+def _where(chosen: _Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    return tuple(array[chosen] for array in arrays)
 
 
 def _product(
@@ -307,12 +313,16 @@ class _Column:
         self._codes.append(code)
 
     def renumber(self, renumbered: NDArray[np.int64]) -> None:
-        """Move to new row numbers, dropping entries of dead rows (-1)."""
+        """Move to new row numbers; entries of dead rows (-1), and values that only they had, are dropped."""
         moved = renumbered[np.frombuffer(self.rows, dtype=np.int32)]
         kept = moved >= 0
-        codes = np.frombuffer(self._codes, dtype=np.int32)[kept]
-        rows = moved[kept].astype(np.int32)
-        self.rows, self._codes = array("i", rows.tobytes()), array("i", codes.tobytes())
+        used, codes = np.unique(np.frombuffer(self._codes, dtype=np.int32)[kept], return_inverse=True)
+        keys = list(self._code_of)
+        self._values = [self._values[code] for code in used]
+        self._numbers = array("d", np.frombuffer(self._numbers)[used].tobytes())
+        self._code_of = {keys[code]: new for new, code in enumerate(used)}
+        self.rows = array("i", moved[kept].astype(np.int32).tobytes())
+        self._codes = array("i", codes.astype(np.int32).tobytes())
 
     def rows_where(self, condition: Equals | In | Range | Exists) -> NDArray[np.int32]:
         rows = np.array(self.rows, dtype=np.int32)

@@ -18,10 +18,11 @@ from PIL import Image
 from skimage import data
 
 from app.main import create_app
+from app.observability import configure_logging
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "cat")
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
 
 def photograph(name: str) -> Image.Image:
@@ -42,6 +43,11 @@ def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.I
     width, height = source.width * random.uniform(0.4, 0.8), source.height * random.uniform(0.4, 0.8)
     x, y = random.uniform(0, source.width - width), random.uniform(0, source.height - height)
     return source.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    configure_logging("error")
 
 
 @pytest.fixture(scope="session")

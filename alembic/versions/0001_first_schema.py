@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from storage.tables import UuidBytes, text
+from storage.tables import UuidBytes, binary, text
 
 revision = "0001"
 down_revision = None
@@ -24,8 +24,8 @@ def upgrade() -> None:
         "masters",
         sa.Column("id", UuidBytes, primary_key=True),
         sa.Column("collection_id", UuidBytes, sa.ForeignKey("collections.id"), nullable=False),
-        sa.Column("sha256", sa.BINARY(32), nullable=False),
-        sa.Column("live_sha256", sa.BINARY(32), nullable=True),
+        sa.Column("sha256", binary(32), nullable=False),
+        sa.Column("live_sha256", binary(32), nullable=True),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("mime", sa.String(64), nullable=False),
         sa.Column("extension", sa.String(8), nullable=False),

@@ -1,0 +1,120 @@
+"""The command line against a running service."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import app
+from tests.conftest import PHOTOGRAPHS, Service, encoded, photograph
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photographs in folders, something hidden, something broken, and a zip file."""
+    root = tmp_path / "pictures"
+    for name in PHOTOGRAPHS[:3]:
+        (root / f"about-{name}").mkdir(parents=True)
+        (root / f"about-{name}" / f"{name}.jpg").write_bytes(encoded(photograph(name)))
+    (root / "about-coffee" / "notes.txt").write_text("no image")
+    (root / "about-coffee" / ".hidden.jpg").write_bytes(b"")
+    with zipfile.ZipFile(root / "more.zip", "w") as archive:
+        archive.writestr("in zip/rocket.png", encoded(photograph("rocket"), "PNG"))
+        archive.writestr("__MACOSX/in zip/._rocket.png", b"x")
+    return root
+
+
+def run(service: Service, *arguments: str | Path) -> Result:
+    environment = {"LOOKALIKE_URL": str(service.client.base_url), "COLUMNS": "100"}
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
+
+
+def names(service: Service, collection: str = "default") -> set[str]:
+    return {master["name"] for master in service.client.get("/masters", params={"collection": collection}).json()["masters"]}
+
+
+def test_import_walks_directories_and_zip_files(service: Service, folder: Path) -> None:
+    result = run(service, "import", folder, folder / "more.zip", "--attributes-from-folder", "--collection", "mine")
+    assert result.exit_code == 0, result.output
+    assert "4 new" in result.output
+    assert names(service, "mine") == {"astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.png"}
+    masters = service.client.get("/masters", params={"collection": "mine"}).json()["masters"]
+    assert {master["attributes"]["folder"] for master in masters} == {
+        "about-astronaut",
+        "about-chelsea",
+        "about-coffee",
+        "in zip",
+    }
+
+
+def test_importing_again_puts_nothing_in_twice(service: Service, folder: Path) -> None:
+    run(service, "import", folder)
+    result = run(service, "import", folder)
+    assert result.exit_code == 0
+    assert "3 there already" in result.output
+    assert service.client.get("/masters").json()["total"] == 3
+
+
+def test_a_glob_chooses(service: Service, folder: Path) -> None:
+    assert run(service, "import", folder, "--glob", "c*.jpg").exit_code == 0
+    assert names(service) == {"chelsea.jpg", "coffee.jpg"}
+
+
+def test_what_fails_is_reported_and_the_rest_goes_in(service: Service, folder: Path, tmp_path: Path) -> None:
+    (folder / "about-coffee" / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:3000])
+    report = tmp_path / "report.jsonl"
+    result = run(service, "import", folder, "--report", report)
+    assert result.exit_code == 1
+    assert "1 failed" in result.output
+    (entry,) = [json.loads(line) for line in report.read_text().splitlines()]
+    assert entry["file"].endswith("broken.jpg")
+    assert entry["code"] == "invalid-image"
+    assert service.client.get("/masters").json()["total"] == 3
+
+
+def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
+    run(service, "import", folder)
+    image = folder / "about-chelsea" / "chelsea.jpg"
+    table = run(service, "search", image, "--k", "2")
+    assert table.exit_code == 0
+    assert re.search(r"100\.0\s+same\s+chelsea\.jpg", table.output)
+    answer = json.loads(run(service, "search", image, "--k", "2", "--json").output)
+    assert [hit["exact"] for hit in answer["hits"]] == [True, False]
+
+
+def test_export_writes_the_originals_and_what_is_known_of_them(service: Service, folder: Path, tmp_path: Path) -> None:
+    run(service, "import", folder, "--attributes-from-folder")
+    out = tmp_path / "out"
+    assert run(service, "export", out).exit_code == 0
+    entries = [json.loads(line) for line in (out / "masters.jsonl").read_text().splitlines()]
+    assert {entry["attributes"]["folder"] for entry in entries} == {"about-astronaut", "about-chelsea", "about-coffee"}
+    for entry in entries:
+        assert (out / entry["file"]).read_bytes() == encoded(photograph(entry["name"].removesuffix(".jpg")))
+    again = run(service, "export", out)
+    assert "3 there already" in again.output
+
+
+@pytest.mark.parametrize("command", [("import", "."), ("search", "pyproject.toml"), ("export", "out")])
+def test_no_service_is_said_in_words(command: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--url", "http://127.0.0.1:9"], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert "does not answer" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_refused_search_says_why(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("no image")
+    result = run(service, "search", tmp_path / "a.txt")
+    assert result.exit_code == 2
+    assert "none of the image types" in re.sub(r"\s+", " ", result.output)
+
+
+def test_a_missing_path_is_said(service: Service) -> None:
+    assert run(service, "import", "/no/such/path").exit_code == 2
+    assert io.BytesIO(run(service, "--help").output.encode()).read()

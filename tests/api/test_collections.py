@@ -1,0 +1,65 @@
+"""Collections over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Service, encoded, eventually, photograph
+
+CAT = encoded(photograph("chelsea"))
+
+
+def listed(service: Service) -> dict[str, int]:
+    return {found["name"]: found["masters"] for found in service.client.get("/collections").json()["collections"]}
+
+
+def test_the_default_collection_is_there_from_the_start(service: Service) -> None:
+    assert listed(service) == {"default": 0}
+    assert service.client.get("/masters").json() == {"masters": [], "next_cursor": None, "total": 0}
+
+
+def test_a_collection_is_created_once(service: Service) -> None:
+    response = service.client.post("/collections", json={"name": "shop-1"})
+    assert (response.status_code, response.json()["name"], response.json()["masters"]) == (201, "shop-1", 0)
+    again = service.client.post("/collections", json={"name": "shop-1"})
+    assert (again.status_code, again.json()["code"]) == (409, "collection-exists")
+
+
+def test_an_upload_creates_the_collection_it_names(service: Service) -> None:
+    service.put_master(CAT, collection="new")
+    assert listed(service) == {"default": 0, "new": 1}
+
+
+def test_deleting_a_collection_takes_its_masters_along(service: Service) -> None:
+    master = service.put_master(CAT, collection="old")
+    service.put_master(CAT, collection="kept")
+    assert service.client.delete("/collections/old").status_code == 204
+    assert listed(service) == {"default": 0, "kept": 1}
+    assert service.client.get(f"/masters/{master['id']}").status_code == 404
+    assert service.client.get("/masters", params={"collection": "old"}).status_code == 404
+    assert service.client.delete("/collections/old").status_code == 404
+    assert eventually(lambda: len(service.objects()) == 1)
+    assert service.put_master(CAT, collection="old")["id"] != master["id"]
+
+
+def test_emptying_a_collection_keeps_its_name(service: Service) -> None:
+    service.put_master(CAT, collection="shop")
+    path = "/masters?collection=shop&confirm="
+    refused = service.client.delete(path + "shap")
+    assert (refused.status_code, refused.json()["code"]) == (422, "not-confirmed")
+    assert listed(service)["shop"] == 1
+    assert service.client.delete(path + "shop").status_code == 204
+    assert listed(service)["shop"] == 0
+    assert eventually(lambda: service.objects() == [])
+
+
+@pytest.mark.parametrize("name", ["", "UPPER", "-a", "a b", "a" * 64, "../x", "é"])
+def test_bad_names_are_422(service: Service, name: str) -> None:
+    response = service.client.post("/collections", json={"name": name})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-collection-name")
+
+
+def test_the_default_collection_comes_back(service: Service) -> None:
+    assert service.client.delete("/collections/default").status_code == 204
+    assert service.client.get("/masters").json()["total"] == 0
+    assert service.search(CAT) == []

@@ -1,0 +1,126 @@
+"""Health, metrics, logs, docs."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from storage.protocols import StoreUnavailable
+from tests.conftest import Service, encoded, photograph
+
+CAT = encoded(photograph("chelsea"))
+
+
+def down(*arguments: Any, **options: Any) -> Any:
+    raise StoreUnavailable("vector", "switched off by the test")
+
+
+def test_alive_and_ready(service: Service) -> None:
+    assert service.client.get("/livez").status_code == 200
+    ready = service.client.get("/readyz").json()
+    assert ready["ready"]
+    assert set(ready["checks"]) == {"metadata", "objects", "vectors", "model"}
+    assert ready["model_version"].startswith("rn50-")
+
+
+def test_not_ready_names_the_store(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.stores.vectors, "ping", down)
+    response = service.client.get("/readyz")
+    assert response.status_code == 503
+    assert {name for name, state in response.json()["checks"].items() if state != "ok"} == {"vectors"}
+    assert service.client.get("/livez").status_code == 200
+
+
+def test_an_upload_without_the_vector_store_is_202_and_is_indexed_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(service.stores.vectors, "upsert", down)
+        broken.setattr(service.stores.vectors, "search", down)
+        response = service.put(CAT)
+        assert response.status_code == 202
+        assert response.json()["results"][0]["indexed"] is False
+        again = service.put(CAT)
+        assert (again.status_code, again.json()["results"][0]["indexed"]) == (200, False)
+        search = service.client.post("/search", files={"sample": ("a.jpg", CAT)})
+        assert (search.status_code, search.json()["code"]) == (503, "store-unavailable")
+        assert int(search.headers["retry-after"]) > 0
+    assert any(service.put(CAT).json()["results"][0]["indexed"] for _ in range(200))
+    assert service.search(CAT)[0]["exact"]
+
+
+def test_an_object_store_that_fails_leaves_nothing_behind(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(service.stores.objects, "put", down)
+        response = service.put(CAT)
+        assert (response.status_code, response.json()["code"]) == (503, "store-unavailable")
+        assert int(response.headers["retry-after"]) > 0
+    assert service.client.get("/masters").json()["total"] == 0
+    assert service.put(CAT).status_code == 201
+
+
+def test_an_unforeseen_error_is_problem_json_and_tells_no_secrets(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(service.stores.metadata, "list_collections", broken)
+    response = service.client.get("/collections")
+    assert (response.status_code, response.json()["code"]) == (500, "internal-error")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text
+
+
+def test_metrics_count_what_happened(service: Service) -> None:
+    service.put(CAT)
+    service.put(CAT)
+    service.put(b"x")
+    service.search(CAT)
+    text = service.client.get("/metrics").text
+    for line in (
+        'lookalike_uploads_total{outcome="created"} 1.0',
+        'lookalike_uploads_total{outcome="existing"} 1.0',
+        'lookalike_uploads_total{outcome="rejected"} 1.0',
+        "lookalike_searches_total 1.0",
+        "lookalike_pending_embeddings 0.0",
+        'lookalike_stage_seconds_count{stage="embed"} 2.0',
+        'lookalike_http_requests_total{method="POST",route="/masters",status="201"} 1.0',
+    ):
+        assert line in text
+
+
+def test_a_request_id_is_given_back_if_it_is_sane(service: Service) -> None:
+    assert service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert re.fullmatch("[0-9a-f]{32}", service.client.get("/livez", headers={"X-Request-ID": "a b\tc"}).headers["x-request-id"])
+
+
+def test_unknown_paths_and_methods_are_problem_json(service: Service) -> None:
+    for method, path, status, code in (("GET", "/none", 404, "not-found"), ("PUT", "/masters", 405, "method-not-allowed")):
+        response = service.client.request(method, path)
+        assert (response.status_code, response.json()["code"]) == (status, code)
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_the_docs_need_nothing_from_elsewhere(service: Service) -> None:
+    page = service.client.get("/docs")
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(sources) >= 3
+    for source in sources:
+        assert source.startswith(("/", "data:"))
+        if source.startswith("/"):
+            assert service.client.get(source).status_code == 200
+    assert "http" not in page.headers["content-security-policy"]
+    assert service.client.get("/docs/../api.py").status_code == 404
+
+
+def test_the_openapi_document_states_errors_and_keys(service: Service) -> None:
+    document = service.client.get("/openapi.json").json()
+    assert "/masters" in document["paths"]
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert document["components"]["securitySchemes"]
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            assert operation.get("summary")

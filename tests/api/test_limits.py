@@ -1,0 +1,130 @@
+"""What a request may cost."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from models.embedder import Embedder
+from tests.conftest import Service, encoded, photograph, serving
+
+CAT = encoded(photograph("chelsea"))
+HALF_A_REQUEST = (
+    b"POST /masters HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        max_file_bytes=100_000,
+        max_request_bytes=300_000,
+        max_request_files=5,
+        body_timeout=1.0,
+        _env_file=None,
+    )
+
+
+def problem_of(response: httpx.Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["code"]
+
+
+def test_a_file_over_the_cap_is_413(service: Service) -> None:
+    assert problem_of(service.put(CAT + b"\0" * 100_000)) == (413, "file-too-large")
+    response = service.client.post("/search", files={"sample": ("a.jpg", CAT + b"\0" * 100_000)})
+    assert problem_of(response) == (413, "file-too-large")
+    assert service.client.get("/masters").json()["total"] == 0
+
+
+def test_a_declared_body_over_the_cap_is_413(service: Service) -> None:
+    assert problem_of(service.put(b"\0" * 400_000)) == (413, "body-too-large")
+
+
+def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+        for _ in range(40):
+            yield b"\0" * 10_000
+
+    response = service.client.post("/masters", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert problem_of(response) == (413, "body-too-large")
+
+
+def test_too_many_files_are_refused(service: Service) -> None:
+    files = [("file", (f"{number}.jpg", b"x")) for number in range(6)]
+    assert problem_of(service.client.post("/masters", files=files)) == (400, "malformed-body")
+    assert service.client.post("/masters", files=files[:5]).status_code == 415
+
+
+def test_a_body_that_dribbles_is_408(service: Service) -> None:
+    with socket.create_connection((service.client.base_url.host, service.client.base_url.port), timeout=20) as connection:
+        connection.sendall(HALF_A_REQUEST + b"--x")
+        answer = b""
+        while chunk := connection.recv(4096):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body-too-slow"' in answer
+    assert b"problem+json" in answer
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "code"),
+    [
+        ("application/json", b"{}", 415, "unsupported-media-type"),
+        ("image/jpeg", CAT, 415, "unsupported-media-type"),
+        ("", b"x", 415, "unsupported-media-type"),
+        ("multipart/form-data", b"x", 400, "malformed-body"),
+        ("multipart/form-data; boundary=x", b"garbage without a boundary", 400, "malformed-body"),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n",
+            400,
+            "malformed-body",
+        ),
+        ("multipart/form-data; boundary=x", b"", 400, "malformed-body"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + CAT[:5000],
+            400,
+            "malformed-body",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--x--\r\n',
+            422,
+            "invalid-request",
+        ),
+    ],
+)
+def test_hostile_bodies_are_refused(service: Service, content_type: str, body: bytes, status: int, code: str) -> None:
+    response = service.client.post("/masters", content=body, headers={"Content-Type": content_type})
+    assert problem_of(response) == (status, code)
+    assert service.client.get("/masters").json()["total"] == 0
+
+
+def test_too_many_requests_at_a_time_are_503_and_come_back(tmp_path: Path, embedder: Embedder) -> None:
+    settings = Settings(data_dir=tmp_path / "data", max_requests=2, _env_file=None)
+    with serving(settings, embedder) as service:
+        address = (service.client.base_url.host, service.client.base_url.port)
+        head = HALF_A_REQUEST + b"--x"
+        held = [socket.create_connection(address) for _ in range(2)]
+        for connection in held:
+            connection.sendall(head)
+        refused = service.put(CAT)
+        while refused.status_code != 503:  # until both have arrived
+            refused = service.put(CAT)
+        assert problem_of(refused) == (503, "too-busy")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert service.client.get("/livez").status_code == 200
+        for connection in held:
+            connection.close()
+        while (answer := service.put(CAT)).status_code == 503:
+            pass
+        assert answer.status_code in (200, 201)

@@ -1,0 +1,286 @@
+"""Putting masters in, looking at them, changing and deleting them, over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Service, encoded, eventually, part_of, photograph
+
+CAT = encoded(photograph("chelsea"))
+
+
+def nothing_left(service: Service) -> bool:
+    """No row, object, vector or temporary file."""
+    listed = service.client.get("/masters").json()
+    stores = service.stores
+    files = [path for path in service.app.state.settings.data_dir.rglob("objects/**/*") if path.is_file()]
+    return listed["total"] == 0 and files == [] and sum(stores.vectors.count(v) for v in stores.vectors.versions()) == 0
+
+
+def test_a_new_image_is_201_and_described(service: Service) -> None:
+    response = service.put(CAT, "my cat.jpg", attributes='{"colour": "ginger", "age": 3}')
+    assert response.status_code == 201
+    (result,) = response.json()["results"]
+    assert (result["status"], result["created"], result["indexed"]) == (201, True, True)
+    master = result["master"]
+    assert UUID(master["id"]).version == 7
+    assert master["sha256"] == hashlib.sha256(CAT).hexdigest()
+    assert (master["size"], master["width"], master["height"], master["mime"]) == (len(CAT), 451, 300, "image/jpeg")
+    assert (master["name"], master["collection"]) == ("my cat.jpg", "default")
+    assert master["attributes"] == {"colour": "ginger", "age": 3}
+    assert master["links"]["content"] == f"/masters/{master['id']}/content"
+    assert service.client.get(f"/masters/{master['id']}").json() == master
+
+
+def test_the_same_bytes_again_are_200_with_the_same_id_and_nothing_changed(service: Service) -> None:
+    first = service.put_master(CAT, name="first", attributes='{"a": 1}')
+    again = service.put(CAT, name="second", attributes='{"a": 2}')
+    assert again.status_code == 200
+    (result,) = again.json()["results"]
+    assert (result["created"], result["indexed"], result["master"]) == (False, True, first)
+
+
+def test_collections_dedupe_apart(service: Service) -> None:
+    first = service.put_master(CAT, collection="one")
+    second = service.put_master(CAT, collection="two")
+    assert first["id"] != second["id"]
+
+
+def test_the_same_image_fifty_times_at_once_is_one_master(service: Service) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        responses = list(pool.map(lambda _: service.put(CAT), range(50)))
+    assert sorted(response.status_code for response in responses) == [200] * 49 + [201]
+    assert len({response.json()["results"][0]["master"]["id"] for response in responses}) == 1
+    assert service.client.get("/masters").json()["total"] == 1
+    assert len(service.objects()) == 1
+    assert service.stores.vectors.count(service.stores.metadata.active_model()) == 1
+
+
+def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
+    images = [encoded(part_of("coffee", seed)) for seed in range(40)]
+    with ThreadPoolExecutor(16) as pool:
+        ids = list(pool.map(lambda image: service.put_master(image)["id"], images))
+    for image, id_ in zip(images, ids, strict=True):
+        vector = service.stores.vectors.get(service.stores.metadata.active_model(), [UUID(id_)])[UUID(id_)].vector
+        picture = service.app.state.services.vision.read(io.BytesIO(image))
+        assert float(vector @ service.app.state.services.vision.embed(picture)) > 0.9999
+
+
+def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:
+    files = [("file", ("a.jpg", CAT)), ("file", ("b.jpg", CAT[:1000])), ("file", ("c.txt", b"hello")), ("file", ("a2.jpg", CAT))]
+    response = service.client.post("/masters", files=files)
+    assert response.status_code == 207
+    results = response.json()["results"]
+    assert [result["status"] for result in results] == [201, 422, 415, 200]
+    assert [result["error"]["code"] for result in results[1:3]] == ["invalid-image", "unsupported-image-type"]
+    assert "master" not in results[1]
+    assert service.client.get("/masters").json()["total"] == 1
+
+
+def test_several_files_of_one_status_have_that_status(service: Service) -> None:
+    files = [("file", (f"{seed}.jpg", encoded(part_of("rocket", seed)))) for seed in range(3)]
+    response = service.client.post("/masters", files=files)
+    assert response.status_code == 201
+    assert len(response.json()["results"]) == 3
+
+
+def png(width: int, height: int) -> bytes:
+    return encoded(Image.new("1", (width, height)), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "empty-file"),
+        (CAT[: len(CAT) // 2], 422, "invalid-image"),
+        (encoded(photograph("rocket"), "PNG")[:20000], 422, "invalid-image"),
+        (png(30000, 30000), 422, "too-many-pixels"),
+        (png(65535, 1), 422, "bad-aspect-ratio"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "unsupported-image-type"),
+        (b"%PDF-1.7 ...", 415, "unsupported-image-type"),
+        (encoded(photograph("rocket"), "TIFF"), 415, "unsupported-image-type"),
+    ],
+)
+def test_bad_bytes_are_refused_and_leave_nothing_behind(service: Service, content: bytes, status: int, code: str) -> None:
+    response = service.put(content, collection="new-one")
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["detail"]
+    assert nothing_left(service)
+    assert [found["name"] for found in service.client.get("/collections").json()["collections"]] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"attributes": "{"}, "invalid-attributes"),
+        ({"attributes": "[1]"}, "invalid-attributes"),
+        ({"attributes": '{"a": NaN}'}, "invalid-attributes"),
+        ({"attributes": '{"a.b": 1}'}, "invalid-attributes"),
+        ({"attributes": '{"a": "\\ud800"}'}, "invalid-attributes"),
+        ({"attributes": '{"a": ' + "9" * 5000 + "}"}, "invalid-attributes"),
+        ({"attributes": "[" * 50_000}, "invalid-attributes"),
+        ({"attributes": json.dumps({"a": "x" * 20_000})}, "invalid-attributes"),
+        ({"collection": "Not A Name"}, "invalid-collection-name"),
+        ({"collection": "../up"}, "invalid-collection-name"),
+    ],
+)
+def test_bad_fields_are_refused_and_leave_nothing_behind(service: Service, fields: dict[str, str], code: str) -> None:
+    response = service.put(CAT, **fields)
+    assert (response.status_code, response.json()["code"]) == (422, code)
+    assert nothing_left(service)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("../../etc/passwd.jpg", "passwd.jpg"),
+        ("..\\..\\boot.ini.jpg", "boot.ini.jpg"),
+        ("a\u202egpj.exe", "agpj.exe"),
+        ("émile 猫.jpg", "émile 猫.jpg"),
+        ("<img src=x onerror=alert(1)>.jpg", "<img src=x onerror=alert(1)>.jpg"),
+    ],
+)
+def test_file_names_are_cleaned_and_never_paths(service: Service, sent: str, kept: str) -> None:
+    master = service.put_master(CAT, sent)
+    assert master["name"] == kept
+    content = service.client.get(master["links"]["content"])
+    assert content.status_code == 200
+    assert "\n" not in content.headers["content-disposition"]
+    assert content.headers["content-disposition"].startswith("inline; filename=")
+    assert content.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in content.headers["content-security-policy"]
+
+
+def test_an_endless_name_is_capped(service: Service) -> None:
+    assert len(service.put_master(CAT, name="猫" * 1700)["name"]) == 255
+
+
+def test_the_decoded_type_wins_over_the_declared_one(service: Service) -> None:
+    response = service.client.post("/masters", files={"file": ("page.html", CAT, "text/html")})
+    master = response.json()["results"][0]["master"]
+    assert (response.status_code, master["mime"]) == (201, "image/jpeg")
+    assert service.client.get(master["links"]["content"]).headers["content-type"] == "image/jpeg"
+
+
+def test_content_is_the_original_bytes(service: Service) -> None:
+    master = service.put_master(CAT)
+    response = service.client.get(master["links"]["content"])
+    assert response.content == CAT
+    assert response.headers["etag"] == f'"{master["sha256"]}"'
+    unchanged = service.client.get(master["links"]["content"], headers={"If-None-Match": response.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "stop"),
+    [("bytes=0-99", 0, 100), ("bytes=100-", 100, None), ("bytes=-50", len(CAT) - 50, None), ("bytes=0-99999999", 0, None)],
+)
+def test_a_range_of_content(service: Service, header: str, start: int, stop: int | None) -> None:
+    master = service.put_master(CAT)
+    response = service.client.get(master["links"]["content"], headers={"Range": header})
+    assert (response.status_code, response.content) == (206, CAT[start:stop])
+    assert response.headers["content-range"] == f"bytes {start}-{(stop or len(CAT)) - 1}/{len(CAT)}"
+
+
+def test_a_range_behind_the_end_is_416(service: Service) -> None:
+    response = service.client.get(service.put_master(CAT)["links"]["content"], headers={"Range": f"bytes={len(CAT)}-"})
+    assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(CAT)}")
+
+
+def test_a_range_of_another_version_gives_all(service: Service) -> None:
+    link = service.put_master(CAT)["links"]["content"]
+    response = service.client.get(link, headers={"Range": "bytes=0-9", "If-Range": '"another"'})
+    assert (response.status_code, response.content) == (200, CAT)
+
+
+def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held upright: turn by 90 degrees to the right
+    exif[0x010F] = "a camera"
+    master = service.put_master(encoded(photograph("coffee"), exif=exif))
+    assert (master["width"], master["height"]) == (400, 600)
+    response = service.client.get(master["links"]["thumbnail"], params={"size": 120})
+    thumbnail = Image.open(io.BytesIO(response.content))
+    assert (thumbnail.format, thumbnail.size) == ("JPEG", (80, 120))
+    assert not thumbnail.getexif()
+    again = service.client.get(
+        master["links"]["thumbnail"], params={"size": 120}, headers={"If-None-Match": response.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+def test_browsing_goes_through_all_newest_first(service: Service) -> None:
+    ids = [service.put_master(encoded(part_of("rocket", seed)))["id"] for seed in range(7)]
+    seen: list[str] = []
+    params: dict[str, Any] = {"limit": 3}
+    while True:
+        page = service.client.get("/masters", params=params).json()
+        assert page["total"] == 7
+        seen += [master["id"] for master in page["masters"]]
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert len(seen) == 7
+    assert set(seen) == set(ids)
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_browsing_can_be_filtered(service: Service) -> None:
+    for seed in range(4):
+        service.put_master(encoded(part_of("rocket", seed)), attributes=json.dumps({"n": seed}))
+    page = service.client.get("/masters", params={"filter": '{"n": {"$lt": 2}}'}).json()
+    assert (page["total"], {master["attributes"]["n"] for master in page["masters"]}) == (2, {0, 1})
+
+
+@pytest.mark.parametrize("params", [{"limit": "0"}, {"limit": "1001"}, {"cursor": "x"}, {"filter": "{"}, {"filter": '{"$x": 1}'}])
+def test_bad_browsing_is_422(service: Service, params: dict[str, str]) -> None:
+    response = service.client.get("/masters", params=params)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> None:
+    master = service.put_master(CAT, attributes='{"a": 1, "b": 2}')
+    response = service.client.patch(f"/masters/{master['id']}", json={"attributes": {"a": 5}, "name": "new\u202ename"})
+    assert response.status_code == 200
+    assert (response.json()["attributes"], response.json()["name"]) == ({"a": 5}, "newname")
+    assert [hit["master"]["id"] for hit in service.search(CAT, filter='{"a": 5}')] == [master["id"]]
+    assert service.search(CAT, filter='{"b": 2}') == []
+    record = service.stores.vectors.get(service.stores.metadata.active_model(), [UUID(master["id"])])[UUID(master["id"])]
+    assert (record.attributes, record.revision) == ({"a": 5}, 2)
+
+
+@pytest.mark.parametrize("body", [{"attributes": {"a.b": 1}}, {"attributes": []}, {"name": "\u202e"}, {"other": 1}])
+def test_a_bad_change_is_422_and_changes_nothing(service: Service, body: dict[str, Any]) -> None:
+    master = service.put_master(CAT, attributes='{"a": 1}')
+    assert service.client.patch(f"/masters/{master['id']}", json=body).status_code == 422
+    assert service.client.get(f"/masters/{master['id']}").json() == master
+
+
+def test_a_deleted_master_is_gone_at_once_and_its_traces_soon(service: Service) -> None:
+    master = service.put_master(CAT)
+    path = f"/masters/{master['id']}"
+    assert service.client.delete(path).status_code == 204
+    for gone in (service.client.get(path), service.client.get(f"{path}/content"), service.client.delete(path)):
+        assert (gone.status_code, gone.json()["code"]) == (404, "master-not-found")
+    assert service.search(CAT) == []
+    assert eventually(lambda: nothing_left(service))
+    assert service.put_master(CAT)["id"] != master["id"]
+
+
+@pytest.mark.parametrize("path", ["", "/content", "/thumbnail"])
+def test_an_unknown_master_is_404_and_a_bad_id_422(service: Service, path: str) -> None:
+    assert service.client.get(f"/masters/{uuid4()}{path}").status_code == 404
+    assert service.client.get(f"/masters/7{path}").status_code == 422

@@ -1,0 +1,108 @@
+"""The service as a process: start, kill, restart, a second one on the same data, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import encoded, eventually, part_of, photograph
+
+ROOT = Path(__file__).parent.parent.parent
+CAT = encoded(photograph("chelsea"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def command(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "LOOKALIKE_PORT": str(port)} | settings
+    return subprocess.Popen([sys.executable, "api.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def process(data_dir: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    running = command(data_dir, port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+        def ready() -> bool:
+            try:
+                return client.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        try:
+            assert eventually(ready, 30)
+            yield running, client
+        finally:
+            running.kill()
+            running.communicate()
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    port = free_port()
+    images = [encoded(part_of("coffee", seed)) for seed in range(10)]
+    with process(tmp_path, port) as (running, client):
+        masters = [client.post("/masters", files={"file": ("a.jpg", image)}).json()["results"][0]["master"] for image in images]
+        client.delete(f"/masters/{masters[0]['id']}")
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    with process(tmp_path, port) as (_, client):
+        assert client.get("/masters").json()["total"] == 9
+        for image, master in zip(images[1:], masters[1:], strict=True):
+            assert client.get(master["links"]["content"]).content == image
+            (first, *_) = client.post("/search", files={"sample": ("a.jpg", image)}, data={"k": "1"}).json()["hits"]
+            assert (first["master"]["id"], first["exact"]) == (master["id"], True)
+        assert client.get(f"/masters/{masters[0]['id']}").status_code == 404
+
+
+def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with process(tmp_path, free_port()):
+        second = command(tmp_path, free_port())
+        _, said = second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert "another process serves" in said
+    assert "Traceback" not in said
+
+
+def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
+    with process(tmp_path, free_port()) as (running, client):
+        client.post("/masters", files={"file": ("a.jpg", CAT)})
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=30)
+    assert running.returncode in (0, -signal.SIGTERM)
+    lines = [json.loads(line) for line in said.splitlines()]
+    request = next(line for line in lines if line["event"] == "request" and line["path"] == "/masters")
+    assert (request["status"], request["method"]) == (201, "POST")
+    assert request["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"LOOKALIKE_HOST": "0.0.0.0"}, "without an API key"),
+        ({"LOOKALIKE_API_KEYS": "secret"}, "LOOKALIKE_API_KEYS"),
+        ({"LOOKALIKE_DATABASE_URL": "oracle://x"}, "database_url"),
+        ({"LOOKALIKE_WEIGHTS": "/nowhere/weights.safetensors"}, "weights"),
+        ({"LOOKALIKE_PORT": "many"}, "LOOKALIKE_PORT"),
+    ],
+)
+def test_settings_it_cannot_serve_with_are_refused_in_words(tmp_path: Path, settings: dict[str, str], expected: str) -> None:
+    refused = command(tmp_path, free_port(), **settings)
+    _, said = refused.communicate(timeout=30)
+    assert refused.returncode == 2
+    assert expected in said
+    assert "Traceback" not in said

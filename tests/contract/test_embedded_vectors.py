@@ -1,0 +1,32 @@
+"""What only the embedded vector store promises: it comes back from the database, and dead rows do not pile up."""
+
+from __future__ import annotations
+
+from storage.database import Database
+from storage.filters import parse_filter
+from storage.protocols import VectorRecord, VectorStore
+from storage.vectors_exact import ExactVectorStore
+from tests.contract.test_vectors import SHOP, VERSION, record, unit
+
+
+def test_a_new_process_finds_what_was_written(database: Database, vectors: VectorStore) -> None:
+    written = [record(seed, number=seed, tags=["a", seed]) for seed in range(40)]
+    vectors.upsert(VERSION, written)
+    vectors.delete(VERSION, [written[0].master_id])
+    again = ExactVectorStore(database)
+    again.load()
+    assert again.search(VERSION, SHOP, unit(77), 100) == vectors.search(VERSION, SHOP, unit(77), 100)
+    assert len(again.search(VERSION, SHOP, unit(77), 100, parse_filter({"tags": {"$contains": 7}}))) == 1
+    again.close()
+
+
+def test_rewriting_the_same_masters_does_not_grow_the_matrix(database: Database) -> None:
+    store = ExactVectorStore(database)
+    written = [record(seed, number=seed) for seed in range(300)]
+    for round_ in range(12):
+        store.upsert(VERSION, [VectorRecord(one.master_id, SHOP, one.vector, {"round": round_}, round_) for one in written])
+    matrix = store._matrices[VERSION]
+    assert len(matrix._vectors) <= 1024
+    assert len(store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 11}))) == 300
+    assert store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 10})) == []
+    store.close()

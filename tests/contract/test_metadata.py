@@ -1,0 +1,289 @@
+"""What every metadata store promises."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from storage.filters import parse_filter
+from storage.metadata import new_id
+from storage.protocols import (
+    Claim,
+    Collection,
+    CollectionExists,
+    CollectionGone,
+    IndexTask,
+    Master,
+    MasterState,
+    MetadataStore,
+    NewMaster,
+)
+
+VERSION = "model-1"
+NEW = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
+LEASE = 60.0
+
+
+@pytest.fixture
+def collection(metadata: MetadataStore) -> Collection:
+    metadata.register_active_model(VERSION)
+    return metadata.create_collection("shop")
+
+
+def other(number: int) -> NewMaster:
+    return replace(NEW, sha256=number.to_bytes(32), attributes={"number": number})
+
+
+def stored(metadata: MetadataStore, collection: Collection, new: NewMaster = NEW, *, indexed: bool = True) -> Master:
+    master = metadata.reserve(collection.id, new, "owner", LEASE).master
+    assert metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
+    if indexed:
+        assert metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
+    return master
+
+
+def test_ids_sort_by_time_and_are_version_7() -> None:
+    ids = []
+    for _ in range(5):
+        ids.append(new_id())
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    assert {id_.version for id_ in ids} == {7}
+    assert {id_.variant for id_ in ids} == {UUID(int=0).variant} or all("RFC" in str(id_.variant) for id_ in ids)
+
+
+def test_a_collection_is_found_by_its_name(metadata: MetadataStore, collection: Collection) -> None:
+    assert metadata.find_collection("shop") == collection
+    assert metadata.find_collection("none") is None
+
+
+def test_a_live_name_is_taken(metadata: MetadataStore, collection: Collection) -> None:
+    with pytest.raises(CollectionExists):
+        metadata.create_collection("shop")
+
+
+def test_deleting_a_collection_frees_its_name_at_once(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert metadata.delete_collection("shop")
+    assert not metadata.delete_collection("shop")
+    again = metadata.create_collection("shop")
+    assert again.id != collection.id
+    assert metadata.find_master(master.id) is None
+    assert metadata.count_masters(again.id, None) == 0
+
+
+def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(metadata: MetadataStore, collection: Collection) -> None:
+    for number in range(5):
+        stored(metadata, collection, other(number))
+    metadata.delete_collection("shop")
+    assert [metadata.drain_collections(2) for _ in range(4)] == [2, 2, 1, 0]
+    claimed = metadata.claim_deleting("worker", 10, LEASE)
+    assert len(claimed) == 5
+    for master in claimed:
+        metadata.forget_master(master.id, "worker")
+    metadata.drain_collections(2)
+    with pytest.raises(CollectionGone):
+        metadata.reserve(collection.id, NEW, "owner", LEASE)
+
+
+def test_nothing_goes_into_a_deleted_collection(metadata: MetadataStore, collection: Collection) -> None:
+    metadata.delete_collection("shop")
+    with pytest.raises(CollectionGone):
+        metadata.reserve(collection.id, NEW, "owner", LEASE)
+
+
+def test_collections_are_listed_by_name_with_their_stored_masters(metadata: MetadataStore, collection: Collection) -> None:
+    metadata.create_collection("archive")
+    stored(metadata, collection)
+    metadata.reserve(collection.id, other(2), "owner", LEASE)
+    assert [(found.name, count) for found, count in metadata.list_collections()] == [("archive", 0), ("shop", 1)]
+
+
+def test_a_master_is_visible_once_stored(metadata: MetadataStore, collection: Collection) -> None:
+    reservation = metadata.reserve(collection.id, NEW, "owner", LEASE)
+    assert reservation.claim is Claim.OURS
+    assert metadata.find_master(reservation.master.id) is None
+    assert metadata.find_by_hash("shop", NEW.sha256) is None
+    assert metadata.commit_stored(reservation.master.id, "owner", [VERSION], LEASE)
+    found = metadata.find_master(reservation.master.id)
+    assert found is not None
+    assert found == replace(reservation.master, state=MasterState.STORED)
+    assert metadata.find_by_hash("shop", NEW.sha256) == found
+    assert (found.name, found.attributes, found.width, found.collection) == ("cat.jpg", {"colour": "red"}, 640, "shop")
+
+
+def test_the_same_bytes_are_reserved_once(metadata: MetadataStore, collection: Collection) -> None:
+    first = metadata.reserve(collection.id, NEW, "first", LEASE)
+    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
+    metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
+    second = metadata.reserve(collection.id, NEW, "second", LEASE)
+    assert (second.claim, second.master.id) == (Claim.EXISTS, first.master.id)
+
+
+def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(metadata: MetadataStore, collection: Collection) -> None:
+    first = metadata.reserve(collection.id, NEW, "first", 0.0)
+    time.sleep(0.01)
+    second = metadata.reserve(collection.id, replace(NEW, name="new name"), "second", LEASE)
+    assert (second.claim, second.master.id, second.master.name) == (Claim.OURS, first.master.id, "new name")
+    assert not metadata.renew(first.master.id, "first", LEASE)
+    assert not metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
+    assert metadata.commit_stored(first.master.id, "second", [VERSION], LEASE)
+
+
+def test_renewing_keeps_others_off(metadata: MetadataStore, collection: Collection) -> None:
+    master = metadata.reserve(collection.id, NEW, "first", 0.0).master
+    assert metadata.renew(master.id, "first", LEASE)
+    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
+
+
+def test_abandoned_and_expired_uploads_are_deleted(metadata: MetadataStore, collection: Collection) -> None:
+    abandoned = metadata.reserve(collection.id, NEW, "owner", LEASE).master
+    assert not metadata.abandon(abandoned.id, "somebody else")
+    assert metadata.abandon(abandoned.id, "owner")
+    expired = metadata.reserve(collection.id, other(2), "owner", 0.0).master
+    kept = metadata.reserve(collection.id, other(3), "owner", LEASE).master
+    time.sleep(0.01)
+    assert metadata.expire_pending() == 1
+    assert {master.id for master in metadata.claim_deleting("worker", 10, LEASE)} == {abandoned.id, expired.id}
+    assert metadata.commit_stored(kept.id, "owner", [VERSION], LEASE)
+
+
+def test_of_many_at_once_one_reserves(metadata: MetadataStore, collection: Collection) -> None:
+    claims: list[Claim] = []
+
+    def reserve(number: int) -> None:
+        claims.append(metadata.reserve(collection.id, NEW, f"owner-{number}", LEASE).claim)
+
+    threads = [threading.Thread(target=reserve, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claims) == [Claim.BUSY] * 19 + [Claim.OURS]
+
+
+def test_pages_are_newest_first_and_complete(metadata: MetadataStore, collection: Collection) -> None:
+    ids = []
+    for number in range(7):
+        ids.append(stored(metadata, collection, other(number)).id)
+        time.sleep(0.002)
+    seen: list[UUID] = []
+    after = None
+    while True:
+        page = metadata.list_masters(collection.id, None, 3, after)
+        seen += [master.id for master in page.masters]
+        after = page.next_after
+        if after is None:
+            break
+    assert seen == ids[::-1]
+
+
+def test_a_listing_is_filtered_and_counted(metadata: MetadataStore, collection: Collection) -> None:
+    for number in range(6):
+        stored(metadata, collection, other(number))
+    chosen = parse_filter({"number": {"$gte": 4}})
+    page = metadata.list_masters(collection.id, chosen, 10, None)
+    assert {master.attributes["number"] for master in page.masters} == {4, 5}
+    assert metadata.count_masters(collection.id, chosen) == 2
+    assert metadata.count_masters(collection.id, None) == 6
+
+
+def test_find_masters_leaves_out_what_is_not_stored_there(metadata: MetadataStore, collection: Collection) -> None:
+    here = stored(metadata, collection)
+    elsewhere = stored(metadata, metadata.create_collection("other"), other(2))
+    deleted = stored(metadata, collection, other(3))
+    metadata.delete_master(deleted.id)
+    found = metadata.find_masters(collection.id, [here.id, elsewhere.id, deleted.id, new_id()])
+    assert list(found) == [here.id]
+
+
+def test_an_update_raises_the_revision_and_asks_for_indexing(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert metadata.count_pending() == 0
+    changed = metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
+    assert changed is not None
+    assert (changed.revision, changed.attributes, changed.name) == (2, {"colour": "blue"}, "cat.jpg")
+    assert metadata.count_pending() == 1
+    assert not metadata.is_indexed(master.id, VERSION)
+    assert metadata.update_master(new_id(), name="x", attributes=None) is None
+
+
+def test_an_index_of_an_old_revision_does_not_count(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection, indexed=False)
+    metadata.update_master(master.id, name="new", attributes=None)
+    assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
+    assert metadata.count_pending() == 1
+    (task,) = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)  # handed back by its first owner
+    assert task.master.revision == 2
+    assert metadata.mark_indexed(task, "worker")
+    assert metadata.count_pending() == 0
+
+
+def test_only_the_owner_of_the_lease_marks_indexed(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection, indexed=False)
+    assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "somebody else")
+    assert metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
+    assert metadata.is_indexed(master.id, VERSION)
+
+
+def test_a_leased_embedding_is_claimed_by_nobody_else(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection, indexed=False)
+    assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
+    assert not metadata.claim_embedding(master.id, VERSION, "worker", LEASE)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 0.0)
+    time.sleep(0.002)
+    assert [task.attempts for task in metadata.claim_embeddings([VERSION], "worker", 10, LEASE)] == [1]
+    assert metadata.claim_embeddings([VERSION], "another", 10, LEASE) == []
+
+
+def test_a_failed_embedding_waits_for_its_time(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection, indexed=False)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 60.0)
+    assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
+
+
+def test_embeddings_of_other_versions_are_left_alone(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection, indexed=False)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 0.0)
+    time.sleep(0.002)
+    assert metadata.claim_embeddings(["model-2"], "worker", 10, LEASE) == []
+
+
+def test_releasing_hands_everything_back(metadata: MetadataStore, collection: Collection) -> None:
+    stored(metadata, collection, indexed=False)
+    metadata.release_leases("owner")
+    assert len(metadata.claim_embeddings([VERSION], "worker", 10, LEASE)) == 1
+
+
+def test_a_deleted_master_is_gone_at_once_and_its_bytes_may_come_again(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert metadata.delete_master(master.id)
+    assert not metadata.delete_master(master.id)
+    assert metadata.find_master(master.id) is None
+    again = stored(metadata, collection)
+    assert again.id != master.id
+
+
+def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    metadata.delete_master(master.id)
+    (claimed,) = metadata.claim_deleting("worker", 10, LEASE)
+    assert claimed.object_key == replace(master, state=MasterState.DELETING).object_key
+    assert metadata.claim_deleting("another", 10, LEASE) == []
+    metadata.forget_master(master.id, "another")
+    metadata.release_leases("worker")
+    assert len(metadata.claim_deleting("another", 10, LEASE)) == 1
+    metadata.forget_master(master.id, "another")
+    metadata.release_leases("another")
+    assert metadata.claim_deleting("worker", 10, LEASE) == []
+
+
+def test_the_first_model_becomes_active_and_stays(metadata: MetadataStore) -> None:
+    assert metadata.active_model() is None
+    assert metadata.register_active_model("a") == "a"
+    assert metadata.register_active_model("b") == "a"
+    assert metadata.active_model() == "a"

@@ -1,0 +1,102 @@
+"""What every object store promises."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+
+from storage.protocols import ObjectMissing, ObjectStore, StoreUnavailable
+
+KEY = "masters/shop-1/ab/abcd/1.jpg"
+CONTENT = bytes(range(256)) * 5000
+
+
+def put(objects: ObjectStore, key: str = KEY, content: bytes = CONTENT) -> None:
+    objects.put(key, io.BytesIO(content), len(content), "image/jpeg", "cat.jpg")
+
+
+def test_what_is_put_is_read_back(objects: ObjectStore) -> None:
+    put(objects)
+    assert b"".join(objects.read(KEY)) == CONTENT
+    assert objects.stat(KEY).size == len(CONTENT)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 1), (1000, 300_000), (len(CONTENT) - 1, 1), (5, None), (0, 0), (0, 10**9)])
+def test_ranges_are_read(objects: ObjectStore, offset: int, length: int | None) -> None:
+    put(objects)
+    stop = None if length is None else offset + length
+    assert b"".join(objects.read(KEY, offset, length)) == CONTENT[offset:stop]
+
+
+def test_a_second_put_replaces_the_first(objects: ObjectStore) -> None:
+    put(objects)
+    put(objects, content=b"new")
+    assert b"".join(objects.read(KEY)) == b"new"
+
+
+def test_what_is_not_there_is_missing(objects: ObjectStore) -> None:
+    with pytest.raises(ObjectMissing):
+        objects.read(KEY)
+    with pytest.raises(ObjectMissing):
+        objects.stat(KEY)
+
+
+def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
+    put(objects)
+    objects.delete(KEY)
+    objects.delete(KEY)
+    with pytest.raises(ObjectMissing):
+        objects.stat(KEY)
+
+
+def test_a_short_put_leaves_nothing(objects: ObjectStore) -> None:
+    with pytest.raises(StoreUnavailable):
+        objects.put(KEY, io.BytesIO(b"half"), 100, "image/jpeg", "cat.jpg")
+    assert list(objects.list("")) == []
+
+
+def test_a_put_that_fails_while_reading_leaves_nothing(objects: ObjectStore) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise RuntimeError("the upload broke off")
+
+    with pytest.raises(RuntimeError):
+        objects.put(KEY, Broken(), 100, "image/jpeg", "cat.jpg")
+    assert list(objects.list("")) == []
+
+
+def test_listing_is_by_prefix_and_complete(objects: ObjectStore) -> None:
+    keys = [f"masters/shop-1/{number:02x}/{number}.jpg" for number in range(20)]
+    for key in [*keys, "models/one/weights"]:
+        put(objects, key, b"x")
+    assert sorted(info.key for info in objects.list("masters/")) == keys
+    assert [info.size for info in objects.list("models/")] == [1]
+
+
+def test_puts_and_deletes_side_by_side_do_not_disturb_each_other(objects: ObjectStore) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for round_ in range(30):
+                key = f"masters/shop-1/ab/{round_ % 2}/{number}.jpg"
+                put(objects, key, b"x")
+                objects.delete(key)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert list(objects.list("masters")) == []
+
+
+def test_it_says_that_it_is_there(objects: ObjectStore) -> None:
+    objects.ping()
+    put(objects)
+    assert objects.stat(KEY).modified > 0

@@ -1,0 +1,140 @@
+"""What every vector store promises."""
+
+from __future__ import annotations
+
+import threading
+from uuid import UUID
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from storage.filters import parse_filter
+from storage.metadata import new_id
+from storage.protocols import VectorRecord, VectorStore
+
+VERSION = "model-1"
+SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
+
+
+def unit(seed: int) -> NDArray[np.float32]:
+    vector = np.random.default_rng(seed).normal(size=512).astype(np.float32)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def record(seed: int, collection: UUID = SHOP, **attributes: object) -> VectorRecord:
+    return VectorRecord(new_id(), collection, unit(seed), attributes, 1)
+
+
+@pytest.fixture
+def records(vectors: VectorStore) -> list[VectorRecord]:
+    records = [record(seed, SHOP if seed % 3 else ARCHIVE, number=seed) for seed in range(60)]
+    vectors.upsert(VERSION, records)
+    return records
+
+
+def test_every_vector_is_found_by_itself_in_its_collection(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    for wanted in records:
+        (hit,) = vectors.search(VERSION, wanted.collection_id, wanted.vector, 1)
+        assert (hit.master_id, hit.distance) == (wanted.master_id, pytest.approx(0.0, abs=1e-5))
+
+
+def test_hits_are_the_exact_nearest_in_order(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    query = unit(1000)
+    shop = [one for one in records if one.collection_id == SHOP]
+    expected = sorted((1.0 - float(one.vector @ query), one.master_id) for one in shop)[:10]
+    hits = vectors.search(VERSION, SHOP, query, 10)
+    assert [hit.master_id for hit in hits] == [master_id for _, master_id in expected]
+    assert [hit.distance for hit in hits] == pytest.approx([distance for distance, _ in expected], abs=1e-5)
+
+
+def test_a_limit_beyond_what_there_is_gives_all(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    hits = vectors.search(VERSION, ARCHIVE, unit(5), 1000)
+    assert {hit.master_id for hit in hits} == {one.master_id for one in records if one.collection_id == ARCHIVE}
+    assert vectors.search(VERSION, UUID(int=9), unit(5), 1000) == []
+    assert vectors.search("another model", SHOP, unit(5), 1000) == []
+
+
+def test_ties_are_ordered_by_id(vectors: VectorStore) -> None:
+    same = [VectorRecord(new_id(), SHOP, unit(1), {}, 1) for _ in range(20)]
+    vectors.upsert(VERSION, same[::-1])
+    hits = vectors.search(VERSION, SHOP, unit(2), 5)
+    assert [hit.master_id for hit in hits] == sorted(one.master_id for one in same)[:5]
+
+
+def test_max_distance_cuts_and_includes_its_own(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    everything = vectors.search(VERSION, SHOP, unit(7), 100)
+    limit = everything[9].distance
+    assert vectors.search(VERSION, SHOP, unit(7), 100, max_distance=limit) == everything[:10]
+
+
+def test_distances_stay_within_0_and_2(vectors: VectorStore) -> None:
+    vector = unit(3)
+    vectors.upsert(VERSION, [VectorRecord(new_id(), SHOP, vector, {}, 1), VectorRecord(new_id(), SHOP, -vector, {}, 1)])
+    near, far = (hit.distance for hit in vectors.search(VERSION, SHOP, vector, 2))
+    assert near == pytest.approx(0.0, abs=1e-5)
+    assert far == pytest.approx(2.0, abs=1e-5)
+    assert 0.0 <= near <= far <= 2.0
+
+
+def test_a_filter_chooses_before_the_limit(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    chosen = parse_filter({"number": {"$in": [1, 50]}})
+    hits = vectors.search(VERSION, SHOP, unit(7), 2, chosen)
+    assert {hit.master_id for hit in hits} == {records[1].master_id, records[50].master_id}
+
+
+def test_an_upsert_replaces(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    old = records[1]
+    vectors.upsert(VERSION, [VectorRecord(old.master_id, SHOP, unit(500), {"number": "new"}, 2)])
+    assert vectors.count(VERSION) == len(records)
+    hits = vectors.search(VERSION, SHOP, unit(500), 100)
+    assert (hits[0].master_id, hits[0].distance) == (old.master_id, pytest.approx(0.0, abs=1e-5))
+    assert sum(hit.master_id == old.master_id for hit in hits) == 1
+    assert vectors.search(VERSION, SHOP, unit(7), 10, parse_filter({"number": 1})) == []
+    found = vectors.get(VERSION, [old.master_id])[old.master_id]
+    assert (found.revision, found.attributes) == (2, {"number": "new"})
+    assert np.allclose(found.vector, unit(500), atol=1e-6)
+
+
+def test_what_is_deleted_is_not_found(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    gone = [one.master_id for one in records[:20]]
+    vectors.delete(VERSION, [*gone, new_id()])
+    assert vectors.count(VERSION) == len(records) - 20
+    assert vectors.get(VERSION, gone) == {}
+    hits = vectors.search(VERSION, SHOP, unit(7), 1000)
+    assert not {hit.master_id for hit in hits} & set(gone)
+
+
+def test_versions_do_not_mix(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    vectors.upsert("model-2", [VectorRecord(records[0].master_id, SHOP, unit(900), {}, 1)])
+    assert vectors.versions() == ["model-1", "model-2"]
+    assert len(vectors.search("model-2", SHOP, unit(7), 1000)) == 1
+    vectors.delete("model-2", [records[0].master_id])
+    assert vectors.count(VERSION) == len(records)
+
+
+def test_searches_beside_writes_see_every_finished_write(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def search() -> None:
+        try:
+            while not stop.is_set():
+                hits = vectors.search(VERSION, ARCHIVE, unit(7), 1000)
+                assert len(hits) == 20
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        for seed in range(2000, 2120, 10):
+            batch = [record(number, SHOP) for number in range(seed, seed + 10)]
+            vectors.upsert(VERSION, batch)
+            (hit,) = vectors.search(VERSION, SHOP, batch[3].vector, 1)
+            assert hit.master_id == batch[3].master_id
+            vectors.delete(VERSION, [one.master_id for one in batch[5:]])
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
