@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format bench-embedder bench-ingest bench-search bench-quality lock
+.PHONY: help install serve test check format bench-embedder bench-ingest bench-search bench-memory bench-quality lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -42,6 +42,9 @@ bench-ingest: .venv/.dev ## uploads through HTTP beside the obvious way and the 
 
 bench-search: .venv/.dev ## searches over 100 000 masters beside the same work called directly
 	$(BIN)/python -m benchmarks.bench_search
+
+bench-memory: .venv/.dev ## resident memory over 10 000 uploads
+	$(BIN)/python -m benchmarks.bench_memory
 
 bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path
 	@$(BIN)/python -m benchmarks.bench_quality $(DATA)

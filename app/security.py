@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import AppError, Forbidden, Unauthorized, WrongHost, problem_response
 from app.settings import Settings
 
+_KEY = re.compile(r"[!-+\--~]{8,}")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
@@ -41,9 +43,9 @@ class KeyRing:
         self._keys: list[tuple[bytes, Access]] = []
         for entry in filter(None, (part.strip() for part in text.split(","))):
             name, _, key = entry.partition(":")
-            if name.upper() not in ("READ", "WRITE", "ADMIN") or len(key) < 8:
+            if name.upper() not in ("READ", "WRITE", "ADMIN") or not _KEY.fullmatch(key):
                 raise InsecureSettings(
-                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY, each key of at least 8 characters and without a comma"
+                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY; a key has at least 8 ASCII characters, no comma or space"
                 )
             self._keys.append((key.encode(), Access[name.upper()]))
 

@@ -67,3 +67,14 @@ class Settings(BaseSettings):
     @property
     def effective_objects_url(self) -> str:
         return self.objects_url or f"file://{self.data_dir}/objects"
+
+
+def default_text(name: str) -> str:
+    """A setting's default as documentation shows it."""
+    field = Settings.model_fields[name]
+    if name == "slots":
+        return "cores"
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    if isinstance(value, int) and value % MIB == 0 and value:
+        return f"`{value}` ({value // MIB} MiB)"
+    return f"`{value}`" if value not in ("", None) else "none"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image, WebPImagePlugin
 
 _T = TypeVar("_T")
 Image.MAX_IMAGE_PIXELS = None  # our own check comes first, counts frames too, and does not only warn
@@ -31,6 +32,10 @@ FORMATS: dict[str, tuple[str, str]] = {
     "HEIF": ("image/heic", "heic"),
 }
 
+Image.preinit()
+_OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]  # what opens a JPEG finds out whether it is an MPO
+_PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders they register
+_FIRST_ON_ITS_SIDE = 5
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
     3: (Image.Transpose.ROTATE_180,),
@@ -85,29 +90,32 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
         _guarded(lambda: _open(file).verify())
         image = _guarded(lambda: _open(file))
     _check_size(image)
-    orientation = _orientation(image)
-    width, height = image.size if orientation < 5 else image.size[::-1]
-    if box is not None:
-        _check_box(box, width, height)
-    shorter = min(box.width, box.height) if box else min(width, height)
-    scale = min(1.0, min_side / shorter)
     mime, extension = FORMATS[image.format or ""]
-    full_width = image.size[0]
+    size = image.size
+    shorter = min(box.width, box.height) if box else min(size)
+    scale = min(1.0, min_side / max(1, shorter))
 
     def load() -> Image.Image:
-        image.draft("RGB", (int(np.ceil(image.size[0] * scale)), int(np.ceil(image.size[1] * scale))))
+        image.draft("RGB", (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
         image.load()
         return image
 
     pixels = _to_rgb(_guarded(load))
-    factor = pixels.size[0] / full_width
+    orientation = _orientation(image)  # after loading: looking for EXIF would load a PNG, and hide why that failed
     for turn in _TURNS.get(orientation, ()):
         pixels = pixels.transpose(turn)
+    width, height = size if orientation < _FIRST_ON_ITS_SIDE else size[::-1]
     if box is not None:
-        left, top = round(box.x * factor), round(box.y * factor)
-        right = max(left + 1, round((box.x + box.width) * factor))
-        bottom = max(top + 1, round((box.y + box.height) * factor))
-        pixels = pixels.crop((left, top, right, bottom))
+        _check_box(box, width, height)
+        x, y = pixels.width / width, pixels.height / height
+        pixels = pixels.crop(
+            (
+                math.floor(box.x * x),
+                math.floor(box.y * y),
+                min(pixels.width, math.ceil((box.x + box.width) * x)),
+                min(pixels.height, math.ceil((box.y + box.height) * y)),
+            )
+        )
     return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
 
 
@@ -123,7 +131,7 @@ def _open(file: BinaryIO) -> Image.Image:
             "The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF"
             + (", HEIC." if "HEIF" in Image.OPEN else ". Convert the image to one of them."),
         )
-    return Image.open(file, formats=[name for name in FORMATS if name != "MPO"])
+    return Image.open(file, formats=_OPENED)
 
 
 def _looks_like_an_image(head: bytes) -> bool:
@@ -187,6 +195,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: transparency on white, 16 bits scaled rather than clipped."""
     if image.mode.startswith("I"):
         values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
+        if isinstance(image.info.get("transparency"), int):
+            values = np.where(values == image.info["transparency"], 65535, values)
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -6,11 +6,10 @@ import json
 import math
 from typing import Any
 
-from storage.filters import MAX_SAFE_INTEGER, check_text
+from storage.filters import MAX_SAFE_INTEGER, check_key, check_text
 
 MAX_BYTES = 16 * 1024
 MAX_DEPTH = 8
-MAX_KEY_LENGTH = 64
 
 
 class InvalidAttributes(ValueError):
@@ -32,7 +31,7 @@ def _clean(value: object, depth: int) -> Any:
         raise InvalidAttributes(f"attributes are nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
         for key in value:
-            _check_key(key)
+            check_key(key, InvalidAttributes)
         return {key: _clean(item, depth + 1) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         for item in value:
@@ -48,13 +47,3 @@ def _clean(value: object, depth: int) -> Any:
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidAttributes("NaN and Infinity are not JSON")
     return value
-
-
-def _check_key(key: str) -> None:
-    check_text(key, InvalidAttributes)
-    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith("$")
-    if bad or any(character in '."\\' or character < " " for character in key):
-        raise InvalidAttributes(
-            f"the attribute key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ "
-            'and hold no dot, ", \\ or control character'
-        )

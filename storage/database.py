@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ class Database:
             max_overflow=120,
             connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
             poolclass=sa.pool.QueuePool,
+            json_serializer=partial(json.dumps, ensure_ascii=False),  # SQLite compares keys as they are written
         )
         sa.event.listen(self.engine, "connect", _configure_sqlite)
         sa.event.listen(self.engine, "begin", _begin_sqlite)

@@ -18,6 +18,7 @@ Path = tuple[str, ...]
 MAX_NODES = 100
 MAX_DEPTH = 10
 MAX_VALUES = 1000
+MAX_KEY_LENGTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1  # beyond it JSON readers disagree on the value (RFC 7493, 2.2)
 
 
@@ -107,8 +108,8 @@ class _Parser:
         if key.startswith("$"):
             return self.comparison(key, value, prefix)
         path = prefix + tuple(key.split("."))
-        if not all(path):
-            raise InvalidFilter(f"{key!r}: a key is empty; nested keys are joined by single dots")
+        for part in path:
+            check_key(part, lambda message: InvalidFilter(f"{key!r}: {message}"))
         if isinstance(value, dict):
             return self.conditions(value, path, depth + 1)
         return Equals(path, _scalar(value, path))
@@ -146,7 +147,7 @@ def _where(path: Path) -> str:
 
 def _scalar(value: object, path: Path) -> Scalar:
     if isinstance(value, str):
-        check_text(value, InvalidFilter)
+        check_text(value, lambda message: InvalidFilter(f"{_where(path)}: {message}"))
         return value
     if isinstance(value, bool):
         return value
@@ -163,6 +164,17 @@ def check_text(text: str, error: Callable[[str], Exception]) -> None:
     """Refuse what no store keeps faithfully: NUL and half of a surrogate pair."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise error("text with a NUL character or half of a surrogate pair cannot be kept")
+
+
+def check_key(key: str, error: Callable[[str], Exception]) -> None:
+    """Refuse an attribute key that not every store can address."""
+    check_text(key, error)
+    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith("$")
+    if bad or any(character in '."\\' or character < " " for character in key):
+        raise error(
+            f"the key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ "
+            'and hold no dot, ", \\ or control character'
+        )
 
 
 def type_name(value: object) -> str:

@@ -13,4 +13,5 @@ def clean_name(name: str) -> str:
     """The last part of a path, without what cannot be seen, at most 255 characters; may be empty."""
     last = re.split(r"[/\\]", name)[-1]
     seen = "".join(character for character in last if unicodedata.category(character) not in _UNSEEN)
-    return seen.strip().strip(".")[:MAX_LENGTH] if set(seen) <= {".", " "} else seen.strip()[:MAX_LENGTH]
+    cut = seen.strip()[:MAX_LENGTH].strip()
+    return "" if set(cut) <= {".", " "} else cut

@@ -1,0 +1,508 @@
+"""The attribute filter: what each form means, that every backend means the same, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from storage import vectors_exact
+from storage.attributes import clean_attributes
+from storage.database import Database
+from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
+from storage.metadata import SqlMetadataStore
+from storage.protocols import NewMaster, VectorRecord
+from storage.vectors_exact import DIMENSION, ExactVectorStore
+
+Attributes = dict[str, Any]
+SOMEWHERE = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Which masters a filter picks, by each way to evaluate it."""
+
+    by_meaning: set[UUID]
+    by_database: set[UUID]
+    by_search: set[UUID]
+    counted: int
+
+    @property
+    def agree(self) -> bool:
+        return self.by_meaning == self.by_database == self.by_search and self.counted == len(self.by_meaning)
+
+
+class Gallery:
+    """A collection of its own, its masters the same in the metadata store and in the vector store."""
+
+    def __init__(self, metadata: SqlMetadataStore, vectors: ExactVectorStore) -> None:
+        self.metadata = metadata
+        self.vectors = vectors
+        self.version = f"model-{next(_numbers)}"
+        self.collection = metadata.create_collection(self.version).id
+        self.masters: dict[UUID, Attributes] = {}
+
+    def add(self, attributes: Attributes) -> UUID:
+        content = sha256(f"{self.version} {next(_numbers)}".encode()).digest()
+        kept = clean_attributes(attributes)
+        new = NewMaster(content, 1, "image/png", "png", 1, 1, "one pixel", kept)
+        master = self.metadata.reserve(self.collection, new, "test", lease=60).master
+        assert self.metadata.commit_stored(master.id, "test", [], lease=60)
+        self._index(master.id, kept)
+        return master.id
+
+    def change(self, master_id: UUID, attributes: Attributes) -> None:
+        kept = clean_attributes(attributes)
+        assert self.metadata.update_master(master_id, name=None, attributes=kept)
+        self._index(master_id, kept)
+
+    def remove(self, master_id: UUID) -> None:
+        assert self.metadata.delete_master(master_id)
+        self.vectors.delete(self.version, [master_id])
+        del self.masters[master_id]
+
+    def _index(self, master_id: UUID, attributes: Attributes) -> None:
+        self.vectors.upsert(self.version, [VectorRecord(master_id, self.collection, SOMEWHERE, attributes, 1)])
+        self.masters[master_id] = attributes
+
+    def pick(self, filter: Filter) -> Picks:
+        return Picks(
+            by_meaning={master_id for master_id, attributes in self.masters.items() if matches(filter, attributes)},
+            by_database={master.id for master in self.metadata.list_masters(self.collection, filter, 1000, None).masters},
+            by_search=self.search(self.vectors, filter),
+            counted=self.metadata.count_masters(self.collection, filter),
+        )
+
+    def search(self, vectors: ExactVectorStore, filter: Filter) -> set[UUID]:
+        return {hit.master_id for hit in vectors.search(self.version, self.collection, SOMEWHERE, 1000, filter)}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('filters')}/test.db")
+    SqlMetadataStore(database).migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def vectors(database: Database) -> Iterator[ExactVectorStore]:
+    store = ExactVectorStore(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
+    return Gallery(SqlMetadataStore(database), vectors)
+
+
+# any filter, any attributes
+
+KEYS = st.sampled_from(["a", "b", "a", "b", "0", "a b", "x/y", "[0]", "it's", "%_*?#@"])
+SCALARS = st.one_of(
+    st.sampled_from([True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]),
+    st.sampled_from(["", "0", "1", "true", "a", "A", "ab", "é", "e\u0301", "\uffff", "\U00010000", "'", '"', "\\", "\n", "null"]),
+    st.booleans(),
+    st.integers(1 - 2**53, 2**53 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
+)
+ATTRIBUTES: st.SearchStrategy[Attributes] = st.dictionaries(
+    KEYS,
+    st.recursive(SCALARS | st.lists(SCALARS, max_size=4), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=5),
+    max_size=4,
+)
+PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join)
+BOUNDS = SCALARS.filter(lambda value: not isinstance(value, bool))
+
+
+def member(keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(keys, values, min_size=1, max_size=1)
+
+
+def combined(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return member(st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3)) | member(st.just("$not"), parts)
+
+
+COMPARISONS = st.one_of(
+    member(st.sampled_from(["$eq", "$ne", "$contains"]), SCALARS),
+    member(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=4)),
+    member(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), BOUNDS),
+    member(st.just("$exists"), st.booleans()),
+)
+INSIDE_A_KEY = st.recursive(
+    COMPARISONS | st.dictionaries(PATHS, SCALARS, min_size=1, max_size=2),
+    lambda part: st.one_of(
+        combined(part),
+        st.dictionaries(PATHS, part, min_size=1, max_size=2),
+        st.tuples(part, part).map(lambda two: two[0] | two[1]),
+    ),
+    max_leaves=3,
+)
+FILTERS = st.recursive(st.dictionaries(PATHS, SCALARS | INSIDE_A_KEY, min_size=1, max_size=2), combined, max_leaves=3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(masters=st.lists(ATTRIBUTES, min_size=1, max_size=6), forms=st.lists(FILTERS, min_size=4, max_size=8), data=st.data())
+def test_every_backend_picks_the_same_masters(
+    database: Database, vectors: ExactVectorStore, masters: list[Attributes], forms: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    gallery = Gallery(SqlMetadataStore(database), vectors)
+    for attributes in masters:
+        assert clean_attributes(attributes) == attributes
+        gallery.add(attributes)
+    present = [(path, value) for attributes in masters for path, value in leaves(attributes)]
+    if present:
+        forms += data.draw(st.lists(st.sampled_from(present).flatmap(about), min_size=4, max_size=8), label="forms about them")
+    for form in forms:
+        assert gallery.pick(parse_filter(form)).agree, form
+
+
+def leaves(attributes: Attributes, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every dotted path with its scalar or list."""
+    for key, value in attributes.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+def about(leaf: tuple[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A filter on a value that some master has."""
+    path, value = leaf
+    if isinstance(value, list):
+        return st.sampled_from([{path: {"$contains": item}} for item in value] or [{path: {"$exists": True}}])
+    forms: list[Any] = [value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]}]
+    if not isinstance(value, bool):
+        forms += [{operator: value} for operator in ("$gt", "$gte", "$lt", "$lte")]
+    return st.sampled_from([{path: form} for form in forms])
+
+
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(["add", "add", "change", "change", "remove"]), st.integers(0, 100), ATTRIBUTES),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(changes=CHANGES, forms=st.lists(FILTERS, min_size=3, max_size=6))
+@example(changes=[("add", 0, {"a": 1}), ("change", 0, {}), ("add", 0, {"b": 1}), ("add", 0, {})], forms=[{"a": 1}, {"b": 1}])
+def test_every_backend_picks_the_same_masters_after_changes(
+    database: Database, vectors: ExactVectorStore, changes: list[tuple[str, int, Attributes]], forms: list[dict[str, Any]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
+        patch.setattr(vectors_exact, "_LEAST_CAPACITY", 3)  # so that the matrix is compacted every few writes
+        gallery = Gallery(SqlMetadataStore(database), vectors)
+        for kind, choice, attributes in changes:
+            ids = list(gallery.masters)
+            if kind == "add" or not ids:
+                gallery.add(attributes)
+            elif kind == "change":
+                gallery.change(ids[choice % len(ids)], attributes)
+            else:
+                gallery.remove(ids[choice % len(ids)])
+        for form in [*forms, *({path: {"$exists": True}} for path in ("a", "b", "a.b"))]:
+            picks = gallery.pick(parse_filter(form))
+            assert picks.agree, form
+            assert gallery.search(restarted, parse_filter(form)) == picks.by_meaning, form
+
+
+def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gallery) -> None:
+    ids = [UUID(int=number) for number in range(700)]
+    now: dict[UUID, Attributes] = {}
+    for turn in range(4):  # 2800 rows, the room for 1024 at first
+        for number, master_id in enumerate(ids):
+            now[master_id] = {"turn": {"number": turn}, f"only {turn}": True, "tags": [turn + number % 7, str(number % 5)]}
+        records = [VectorRecord(master_id, gallery.collection, SOMEWHERE, kept, 1) for master_id, kept in now.items()]
+        gallery.vectors.upsert(gallery.version, records)
+        removed = ids[turn * 10 : turn * 10 + 10] if turn < 3 else ids[-50:]
+        gallery.vectors.delete(gallery.version, removed)
+    for master_id in ids[-50:]:
+        del now[master_id]
+    for form in (
+        {"turn.number": 3},
+        {"turn.number": {"$lt": 3}},
+        {"only 0": {"$exists": True}},
+        {"$not": {"only 3": True}},
+        {"tags": {"$contains": 4}},
+        {"tags": {"$contains": "4"}},
+        {"tags": {"$contains": 1}},
+    ):
+        wanted = parse_filter(form)
+        assert gallery.search(gallery.vectors, wanted) == {id_ for id_, kept in now.items() if matches(wanted, kept)}, form
+
+
+def test_a_filter_picks_from_its_own_collection_only(database: Database, vectors: ExactVectorStore) -> None:
+    one, other = (Gallery(SqlMetadataStore(database), vectors) for _ in range(2))
+    other.version = one.version
+    mine, _ = one.add({"a": 1}), other.add({"a": 1})
+    picks = one.pick(parse_filter({"a": 1}))
+    assert picks.by_meaning == {mine}
+    assert picks.agree
+
+
+# what each form means: the filter, attributes that pass, attributes that do not
+
+MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = {
+    "equal strings": ({"a": "red"}, [{"a": "red"}, {"a": "red", "b": 1}], [{"a": "Red"}, {"a": "red "}, {"b": "red"}, {}]),
+    "a letter and its accent apart are not that letter": ({"a": "é"}, [{"a": "é"}], [{"a": "e\u0301"}, {"a": "e"}]),
+    "an empty string": ({"a": ""}, [{"a": ""}], [{}, {"a": []}, {"a": {}}, {"a": False}, {"a": 0}]),
+    "1 is 1.0": ({"a": 1}, [{"a": 1}, {"a": 1.0}], [{"a": True}, {"a": "1"}, {"a": [1]}, {"a": 1.5}]),
+    "1.0 is 1": ({"a": 1.0}, [{"a": 1}, {"a": 1.0}], [{"a": True}, {"a": "1.0"}, {"a": 1.0000000000000002}]),
+    "0 is -0.0": ({"a": 0}, [{"a": 0}, {"a": -0.0}], [{"a": False}, {"a": ""}, {"a": 5e-324}]),
+    "large integers to the last digit": ({"a": 2**53 - 1}, [{"a": 2**53 - 1}], [{"a": 2**53 - 2}, {"a": 2.0**53}]),
+    "true is only true": ({"a": True}, [{"a": True}], [{"a": 1}, {"a": 1.0}, {"a": "true"}, {"a": False}, {}]),
+    "false is only false": ({"a": False}, [{"a": False}], [{"a": 0}, {"a": ""}, {"a": []}, {"a": True}, {}]),
+    "a list equals nothing": ({"a": "x"}, [{"a": "x"}], [{"a": ["x"]}, {"a": {"x": "x"}}]),
+    "$eq is equality": ({"a": {"$eq": 1}}, [{"a": 1.0}], [{"a": True}, {}]),
+    "$ne takes what has no such key": (
+        {"a": {"$ne": 1}},
+        [{}, {"a": 2}, {"a": True}, {"a": [1]}, {"a": {}}],
+        [{"a": 1}, {"a": 1.0}],
+    ),
+    "$in of several types": (
+        {"a": {"$in": ["x", 1, True]}},
+        [{"a": "x"}, {"a": 1}, {"a": 1.0}, {"a": True}],
+        [{"a": "1"}, {"a": False}, {"a": ["x"]}, {}],
+    ),
+    "$in keeps 1 and true apart": ({"a": {"$in": [1, "true"]}}, [{"a": 1}, {"a": "true"}], [{"a": True}]),
+    "$in of nothing": ({"a": {"$in": []}}, [], [{"a": 1}, {"a": ""}, {"a": []}, {}]),
+    "$nin takes what has no such key": (
+        {"a": {"$nin": ["x", 1]}},
+        [{}, {"a": True}, {"a": ["x"]}, {"a": 2}],
+        [{"a": "x"}, {"a": 1.0}],
+    ),
+    "$nin of nothing": ({"a": {"$nin": []}}, [{}, {"a": 1}, {"a": []}], []),
+    "$gt": ({"a": {"$gt": 1}}, [{"a": 1.5}, {"a": 2}], [{"a": 1}, {"a": 1.0}, {"a": "2"}, {"a": True}, {"a": [2]}, {}]),
+    "$gte": ({"a": {"$gte": 1}}, [{"a": 1}, {"a": 1.0}, {"a": 2}], [{"a": 0.9}, {"a": True}, {"a": "1"}]),
+    "$lt": ({"a": {"$lt": 1.5}}, [{"a": 1}, {"a": -1e300}], [{"a": 1.5}, {"a": 2}, {"a": False}, {"a": ""}, {}]),
+    "$lte": ({"a": {"$lte": 1.5}}, [{"a": 1}, {"a": 1.5}], [{"a": 1.6}, {"a": False}]),
+    "both ends": ({"a": {"$gte": 1, "$lt": 2}}, [{"a": 1}, {"a": 1.9}], [{"a": 2}, {"a": 0}, {}]),
+    "strings by code point": (
+        {"a": {"$gt": "Z"}},
+        [{"a": "a"}, {"a": "é"}, {"a": "Za"}, {"a": "\uffff"}, {"a": "\U00010000"}],
+        [{"a": "Z"}, {"a": "A"}, {"a": "9"}, {"a": ""}, {"a": 99}],
+    ),
+    "code points above those of 16 bits come last": (
+        {"a": {"$lt": "\U00010000"}},
+        [{"a": "\uffff"}, {"a": "\ue000"}, {"a": "z"}],
+        [{"a": "\U00010000"}, {"a": "\U0001f600"}],
+    ),
+    "digits in strings are no numbers": ({"a": {"$lt": "9"}}, [{"a": "10"}, {"a": ""}], [{"a": "9"}, {"a": 1}]),
+    "$contains": ({"a": {"$contains": "x"}}, [{"a": ["x"]}, {"a": [1, "x", True]}], [{"a": "x"}, {"a": ["xy"]}, {"a": []}, {}]),
+    "$contains keeps types apart": (
+        {"a": {"$contains": 1}},
+        [{"a": [1]}, {"a": [1.0, "x"]}],
+        [{"a": [True]}, {"a": ["1"]}, {"a": 1}, {"a": {"1": 1}}],
+    ),
+    "$contains true": ({"a": {"$contains": True}}, [{"a": [0, True]}], [{"a": [1, "true"]}, {"a": True}]),
+    "$contains does not look into objects": ({"a": {"$contains": 1}}, [{"a": [1]}], [{"a": {"b": 1}}, {"a": {"b": [1]}}]),
+    "$exists": (
+        {"a": {"$exists": True}},
+        [{"a": 1}, {"a": ""}, {"a": False}, {"a": []}, {"a": {}}, {"a": {"b": 1}}],
+        [{}, {"b": {"a": 1}}],
+    ),
+    "$exists false": ({"a": {"$exists": False}}, [{}, {"b": 1}, {"b": {"a": 1}}], [{"a": 0}, {"a": {}}, {"a": []}]),
+    "$exists inside an object": (
+        {"a.b": {"$exists": True}},
+        [{"a": {"b": False}}],
+        [{"a": {}}, {"a": "b"}, {"a": ["b"]}, {"b": 1}, {}],
+    ),
+    "$exists false inside what is no object": (
+        {"a.b": {"$exists": False}},
+        [{}, {"a": 1}, {"a": ["b"]}, {"a": {}}],
+        [{"a": {"b": 1}}],
+    ),
+    "a key left null is missing": ({"a": {"$exists": False}}, [{"a": None}], [{"a": 0}]),
+    "a dotted key": ({"a.b": 1}, [{"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}], [{"a": 1}, {"b": 1}, {"a": {"b": {"b": 1}}}]),
+    "an object within the filter": (
+        {"a": {"b": 1, "c": {"$gt": 2}}},
+        [{"a": {"b": 1, "c": 3}}],
+        [{"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"b": 1, "c": 3}],
+    ),
+    "a number as a key is no place in a list": ({"a.0": "x"}, [{"a": {"0": "x"}}], [{"a": ["x"]}]),
+    "all keys must hold": ({"a": 1, "b": 2}, [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}, {"a": 1, "b": 3}]),
+    "$and": ({"$and": [{"a": 1}, {"b": 2}]}, [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}]),
+    "$or": ({"$or": [{"a": 1}, {"b": 2}]}, [{"a": 1}, {"b": 2}, {"a": 1, "b": 2}], [{"a": 2, "b": 1}, {}]),
+    "$not takes what has no such key": ({"$not": {"a": 1}}, [{}, {"a": 2}, {"b": 1}], [{"a": 1}]),
+    "$not of a range takes other types": (
+        {"a": {"$not": {"$gt": 1}}},
+        [{}, {"a": 1}, {"a": "x"}, {"a": True}, {"a": [2]}],
+        [{"a": 2}],
+    ),
+    "$not of all is not all": ({"$not": {"a": 1, "b": 2}}, [{"a": 1}, {"b": 2}, {}], [{"a": 1, "b": 2}]),
+    "$not twice": ({"$not": {"$not": {"a": 1}}}, [{"a": 1}], [{}, {"a": 2}]),
+    "$or inside a key": ({"a": {"$or": [{"$lt": 1}, {"b": 2}]}}, [{"a": 0}, {"a": {"b": 2}}], [{"a": 1}, {"b": 2}]),
+    "keys with odd characters": ({"it's [0]": 1}, [{"it's [0]": 1}], [{"it's ": [1]}, {}]),
+}
+
+
+@pytest.mark.parametrize("name", MEANING)
+def test_the_meaning_of(name: str, gallery: Gallery) -> None:
+    form, passing, failing = MEANING[name]
+    expected = {gallery.add(attributes) for attributes in passing}
+    for attributes in failing:
+        gallery.add(attributes)
+    picks = gallery.pick(parse_filter(form))
+    assert picks.by_meaning == expected
+    assert picks.agree
+
+
+@pytest.mark.parametrize("key", ["größe", "色", "\U0001f600"])
+def test_a_key_may_be_in_any_language(key: str, gallery: Gallery) -> None:
+    sized = gallery.add({key: 3})
+    nested = gallery.add({"a": {key: [3]}})
+    assert gallery.pick(parse_filter({key: 3})) == Picks({sized}, {sized}, {sized}, 1)
+    assert gallery.pick(parse_filter({f"a.{key}": {"$contains": 3}})) == Picks({nested}, {nested}, {nested}, 1)
+
+
+@pytest.mark.parametrize("key", ["a\\b", "a\\", "a\nb", "k" * 65, 'a"b', "a\0b", "\ud800"])
+def test_a_key_that_attributes_may_not_have_is_refused(key: str) -> None:
+    with pytest.raises(InvalidFilter, match="cannot be"):
+        parse_filter({key: {"$exists": True}})
+
+
+@pytest.mark.parametrize(
+    "most",
+    [900, 1000],
+)
+def test_a_long_list_of_values_picks_alike(most: int, gallery: Gallery) -> None:
+    inside, outside = gallery.add({"a": most - 1}), gallery.add({"a": most})
+    among = list(range(most))
+    assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks({inside}, {inside}, {inside}, 1)
+    assert gallery.pick(parse_filter({"a": {"$nin": among}})) == Picks({outside}, {outside}, {outside}, 1)
+
+
+def test_as_many_conditions_as_are_taken_pick_alike(gallery: Gallery) -> None:
+    last, _ = gallery.add({"a": 98}), gallery.add({"a": 99})
+    anyone = parse_filter({"$or": [{"a": number} for number in range(99)]})
+    assert gallery.pick(anyone) == Picks({last}, {last}, {last}, 1)
+
+
+# the form
+
+
+def test_a_dotted_key_is_an_object_within_an_object() -> None:
+    assert parse_filter({"a.b": {"c": 1}}) == parse_filter({"a": {"b": {"c": 1}}}) == Equals(("a", "b", "c"), 1)
+
+
+def test_several_members_are_all_to_hold() -> None:
+    assert parse_filter({"a": 1, "b": {"$ne": "x"}}) == And((Equals(("a",), 1), Not(Equals(("b",), "x"))))
+
+
+@pytest.mark.parametrize(
+    ("form", "place"),
+    [
+        (None, "filter"),
+        ([], "filter"),
+        ("red", "filter"),
+        (1, "filter"),
+        ({}, "filter"),
+        ({"colour": {}}, "colour"),
+        ({"size": {"height": {}}}, "size.height"),
+        ({"$and": []}, "$and"),
+        ({"$and": {"a": 1}}, "$and"),
+        ({"$or": []}, "$or"),
+        ({"$or": "a"}, "$or"),
+        ({"$or": [1]}, "filter"),
+        ({"$or": [{}]}, "filter"),
+        ({"$not": []}, "filter"),
+        ({"$not": {}}, "filter"),
+        ({"colour": {"$not": 1}}, "colour"),
+        ({"colour": {"$or": [{"$eq": 1}, 2]}}, "colour"),
+        ({"$eq": 1}, "$eq"),
+        ({"$and": [{"$gt": 1}]}, "$gt"),
+        ({"$regex": "x"}, "$regex"),
+        ({"colour": {"$regex": "x"}}, "$regex"),
+        ({"colour": {"$": 1}}, "$:"),
+        ({"": 1}, "''"),
+        ({"size..height": 1}, "'size..height'"),
+        ({".size": 1}, "'.size'"),
+        ({"size.": 1}, "'size.'"),
+        ({"size": {"": 1}}, "''"),
+        ({"colour": None}, "colour"),
+        ({"colour": ["red"]}, "colour"),
+        ({"size.height": {"$eq": None}}, "size.height"),
+        ({"colour": {"$eq": {"a": 1}}}, "colour"),
+        ({"colour": {"$ne": []}}, "colour"),
+        ({"price": math.nan}, "price"),
+        ({"price": {"$lt": math.inf}}, "price"),
+        ({"price": {"$gt": -math.inf}}, "price"),
+        ({"price": 2**53}, "price"),
+        ({"price": {"$in": [1, -(2**53)]}}, "price"),
+        ({"colour": {"$in": "red"}}, "colour: $in"),
+        ({"colour": {"$nin": {"a": 1}}}, "colour: $nin"),
+        ({"colour": {"$in": [None]}}, "colour"),
+        ({"colour": {"$nin": [["red"]]}}, "colour"),
+        ({"colour": {"$in": list(range(1001))}}, "colour: $in"),
+        ({"price": {"$gt": True}}, "price: $gt"),
+        ({"price": {"$lte": False}}, "price: $lte"),
+        ({"price": {"$gte": None}}, "price"),
+        ({"price": {"$lt": [1]}}, "price"),
+        ({"tags": {"$contains": ["a"]}}, "tags"),
+        ({"tags": {"$contains": None}}, "tags"),
+        ({"colour": {"$exists": 1}}, "colour: $exists"),
+        ({"colour": {"$exists": "true"}}, "colour: $exists"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_not_of_the_form_is_refused_by_its_place(form: object, place: str) -> None:
+    with pytest.raises(InvalidFilter) as caught:
+        parse_filter(form)
+    assert str(caught.value).startswith(place)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "\udfff!"], ids=ascii)
+@pytest.mark.parametrize("operator", ["$eq", "$in", "$gt", "$contains"])
+def test_text_that_cannot_be_kept_is_refused(text: str, operator: str) -> None:
+    with pytest.raises(InvalidFilter, match="NUL character or half of a surrogate pair"):
+        parse_filter({"colour": {operator: [text] if operator == "$in" else text}})
+
+
+def test_text_that_cannot_be_kept_is_refused_by_its_place() -> None:
+    with pytest.raises(InvalidFilter, match="colour"):
+        parse_filter({"colour": "a\0b"})
+
+
+@pytest.mark.parametrize("wrap", [lambda form: {"$not": form}, lambda form: {"$and": [form]}, lambda form: {"a": form}])
+def test_a_filter_nests_ten_deep_and_no_deeper(wrap: Any) -> None:
+    form: dict[str, Any] = {"a": 1}
+    for _ in range(10):
+        form = wrap(form)
+    parse_filter(form)
+    with pytest.raises(InvalidFilter, match="more than 10 deep"):
+        parse_filter(wrap(form))
+
+
+def test_a_filter_that_nests_without_end_is_refused() -> None:
+    form: dict[str, Any] = {}
+    form["$not"] = form
+    with pytest.raises(InvalidFilter, match="more than 10 deep"):
+        parse_filter(form)
+
+
+def test_a_filter_has_a_hundred_conditions_and_no_more() -> None:
+    parse_filter({f"key {number}": 1 for number in range(100)})
+    with pytest.raises(InvalidFilter, match="more than 100 conditions"):
+        parse_filter({f"key {number}": 1 for number in range(101)})
+    with pytest.raises(InvalidFilter, match="more than 100 conditions"):
+        parse_filter({"$or": [{"a": number} for number in range(100)]})
+
+
+def test_a_list_has_a_thousand_values_and_no_more() -> None:
+    parse_filter({"a": {"$in": list(range(1000))}})
+    with pytest.raises(InvalidFilter, match="at most 1000 values"):
+        parse_filter({"a": {"$in": list(range(1001))}})

@@ -1,0 +1,94 @@
+"""The Range header: which bytes it asks for, when it is ignored, and when it cannot be met."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.routes.ranges import UnsatisfiableRange, parse_range
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", (0, 1)),
+        ("bytes=0-4", (0, 5)),
+        ("bytes=3-7", (3, 8)),
+        ("bytes=0-9", (0, 10)),
+        ("bytes=9-9", (9, 10)),
+        ("bytes=0-", (0, 10)),
+        ("bytes=9-", (9, 10)),
+        ("bytes=-1", (9, 10)),
+        ("bytes=-10", (0, 10)),
+        ("bytes=007-008", (7, 9)),
+        ("bytes= 3-7 ", (3, 8)),
+    ],
+)
+def test_one_range_of_ten_bytes(header: str, expected: tuple[int, int]) -> None:
+    assert parse_range(header, 10) == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=5-10", "bytes=5-99999", "bytes=5-999999999999999999"])
+def test_a_range_that_ends_behind_the_end_ends_with_it(header: str) -> None:
+    assert parse_range(header, 10) == (5, 10)
+
+
+def test_more_last_bytes_than_there_are_are_all() -> None:
+    assert parse_range("bytes=-999999999999999999", 10) == (0, 10)
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-10", "bytes=11-20", "bytes=999999999999999999-", "bytes=-0"])
+def test_a_range_of_no_byte_that_there_is_cannot_be_met(header: str) -> None:
+    with pytest.raises(UnsatisfiableRange):
+        parse_range(header, 10)
+
+
+@pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-1"])
+def test_no_range_of_nothing_can_be_met(header: str) -> None:
+    with pytest.raises(UnsatisfiableRange):
+        parse_range(header, 0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5",
+        "bytes=5-3",
+        "bytes=99-98",
+        "bytes=0-1,3-4",
+        "bytes=0-1,",
+        "bytes=a-b",
+        "bytes=0x1-0x2",
+        "bytes=1.0-2.0",
+        "bytes=--1",
+        "bytes=+1-2",
+        "bytes=1-2-3",
+        "bytes=0-4\nX: y",
+        "bytes=0-" + "9" * 5000,
+        "items=0-4",
+        "0-4",
+    ],
+    ids=lambda header: repr(header)[:30],
+)
+def test_what_is_not_one_range_of_bytes_is_ignored(header: str | None) -> None:
+    assert parse_range(header, 10) is None
+
+
+@given(first=st.integers(0, 30), last=st.integers(0, 30), size=st.integers(0, 20))
+def test_a_range_is_the_slice_of_the_same_bytes(first: int, last: int, size: int) -> None:
+    content = bytes(range(size))
+    headers = {f"bytes={first}-": content[first:], f"bytes=-{last}": content[max(0, size - last) :]}
+    if first <= last:
+        headers[f"bytes={first}-{last}"] = content[first : last + 1]
+    for header, wanted in headers.items():
+        if wanted:
+            assert content[slice(*parse_range(header, size) or ())] == wanted
+        else:
+            with pytest.raises(UnsatisfiableRange):
+                parse_range(header, size)
