@@ -45,7 +45,8 @@ class KeyRing:
             name, _, key = entry.partition(":")
             if name.upper() not in ("READ", "WRITE", "ADMIN") or not _KEY.fullmatch(key):
                 raise InsecureSettings(
-                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY; a key has at least 8 ASCII characters, no comma or space"
+                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY;"
+                    " a key has at least 8 ASCII characters, no comma or space"
                 )
             self._keys.append((key.encode(), Access[name.upper()]))
 

@@ -1,6 +1,6 @@
 """Resident memory of the service over 10 000 uploads with 8 clients.
 
-    make bench-memory
+make bench-memory
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def main() -> None:
     Console().print(table)
     middle = ROUNDS // 2
     print(f"Ready {ready_after:.1f} s after the start.")
-    print(json.dumps({"mb_after_5000": round(resident[middle]), "mb_after_10000": round(resident[-1]), "ready_s": round(ready_after, 2)}))
+    print(
+        json.dumps(
+            {"mb_after_5000": round(resident[middle]), "mb_after_10000": round(resident[-1]), "ready_s": round(ready_after, 2)}
+        )
+    )
 
 
 if __name__ == "__main__":
