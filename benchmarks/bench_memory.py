@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.service import form, lookalike, photographs, upload_all
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.service import form, lookalike, photographs, upload_all
 
 ROUNDS, UPLOADS, CLIENTS = 10, 1000, 8
 
