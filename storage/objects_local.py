@@ -92,15 +92,21 @@ class LocalObjectStore:
         with _as_unavailable():
             path.unlink(missing_ok=True)
             for directory in path.parents:
-                if directory == self._root:
+                if directory == self._root or self._is_kept(directory):
                     break
-                try:
-                    directory.rmdir()
-                except FileNotFoundError:
-                    continue
-                except OSError:  # not empty
-                    _fsync_directory(directory)
-                    break
+
+    @staticmethod
+    def _is_kept(directory: Path) -> bool:
+        """Remove a directory if it is empty; one that is not is kept, the removal inside it made durable."""
+        try:
+            directory.rmdir()
+        except FileNotFoundError:  # another delete was faster
+            return False
+        except OSError:
+            with suppress(FileNotFoundError):
+                _fsync_directory(directory)
+                return True
+        return False
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with _as_unavailable():

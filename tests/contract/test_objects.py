@@ -80,7 +80,7 @@ def test_puts_and_deletes_side_by_side_do_not_disturb_each_other(objects: Object
 
     def work(number: int) -> None:
         try:
-            for round_ in range(30):
+            for round_ in range(100):
                 key = f"masters/shop-1/ab/{round_ % 2}/{number}.jpg"
                 put(objects, key, b"x")
                 objects.delete(key)
