@@ -16,7 +16,10 @@ from app.client import Client, ServiceError
 from app.transfer import Exporter, Importer, UnreadableInput
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Visual search: put pictures in, show one, get those that look like it."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Visual search: put pictures in, show one, get those that look like it.",
 )
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -47,7 +50,7 @@ def import_(
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
     glob: Annotated[str, typer.Option(help="Only names that fit, such as '*.jpg'. Default: all that look like images.")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Uploads at a time.")] = 4,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Uploads at a time.")] = 4,
     attributes_from_folder: Annotated[
         bool, typer.Option("--attributes-from-folder", help='Give each image the attribute "folder": the name of its folder.')
     ] = False,
@@ -57,18 +60,18 @@ def import_(
 ) -> None:
     """Upload images. Safe to interrupt and to run again: what is there already is not put in twice.
 
-    Exit code 0: all are in. 1: some failed (see the report). 2: could not start. 130: interrupted.
+    Exit code 0: all are in; 1: some failed, see the report; 2: could not go on; 130: interrupted.
     """
     try:
         with Client(url, api_key) as client:
-            outcome = Importer(client, collection, attributes_from_folder, jobs, report, console).run(paths, glob)
+            outcome = Importer(client, collection, attributes_from_folder, jobs, report).run(paths, glob)
     except (ServiceError, UnreadableInput) as error:
-        errors.print(f"[red]{error}[/red]", highlight=False)
+        errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
     console.print(outcome.summary(), highlight=False)
     if outcome.failed:
         console.print(f"What failed is in {report}.", highlight=False)
-    raise typer.Exit(130 if outcome.interrupted else 1 if outcome.failed else 0)
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
@@ -77,37 +80,41 @@ def search(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
-    k: Annotated[int, typer.Option("--k", "-k", min=1, max=1000, help="Number of hits.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", metavar="N", min=1, max=1000, help="Number of hits.")] = 10,
     filter: Annotated[str, typer.Option(help='On attributes, as JSON: \'{"colour": "red"}\'.')] = "",
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="Hits to skip.")] = 0,
+    max_distance: Annotated[float | None, typer.Option(metavar="D", min=0, max=2, help="Nothing farther than this.")] = None,
+    box: Annotated[str, typer.Option(metavar="X,Y,W,H", help="Search by that part of the image, in upright pixels.")] = "",
     mirror: Annotated[bool, typer.Option("--mirror", help="Try the mirrored sample too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
 ) -> None:
     """Find the masters that look most like an image."""
-    fields = {"k": str(k), "collection": collection, "mirror": str(mirror).lower()} | ({"filter": filter} if filter else {})
+    fields = {"k": str(k), "offset": str(offset), "collection": collection, "mirror": str(mirror).lower()}
+    given = {"filter": filter, "box": box, "max_distance": "" if max_distance is None else str(max_distance)}
+    fields |= {name: value for name, value in given.items() if value}
     try:
         with Client(url, api_key) as client:
             answer = client.search(image, fields)
     except (ServiceError, OSError) as error:
-        errors.print(f"[red]{error}[/red]", highlight=False)
+        errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
     if as_json:
         sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return
     table = Table(box=None, header_style="bold")
     for column in ("score", "distance"):
-        table.add_column(column, justify="right")
-    table.add_column("master", overflow="fold")
-    table.add_column("id", no_wrap=True)
+        table.add_column(column, justify="right", vertical="top")
+    table.add_column("master", no_wrap=True, overflow="ellipsis")
     for hit in answer["hits"]:
         master = hit["master"]
         described = Text(master["name"])
-        for key, value in master["attributes"].items():
-            described.append(f"\n{key}={value}", style="dim")
-        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", described, master["id"])
+        if master["attributes"]:
+            described.append("\n" + json.dumps(master["attributes"], ensure_ascii=False), style="dim")
+        described.append("\n" + master["id"], style="dim")
+        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", described)
     console.print(
         table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False
     )
-    console.print(f"[dim]{answer['took_ms']:.0f} ms · {answer['model_version']}[/dim]", highlight=False)
 
 
 @app.command()
@@ -116,17 +123,17 @@ def export(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Downloads at a time.")] = 4,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Downloads at a time.")] = 4,
 ) -> None:
     """Download a collection: every original, and masters.jsonl with the metadata. Safe to interrupt and to run again."""
     try:
         with Client(url, api_key) as client:
-            outcome = Exporter(client, collection, jobs, console).run(directory)
+            outcome = Exporter(client, collection, jobs).run(directory)
     except (ServiceError, OSError) as error:
-        errors.print(f"[red]{error}[/red]", highlight=False)
+        errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
     console.print(outcome.summary(), highlight=False)
-    raise typer.Exit(130 if outcome.interrupted else 1 if outcome.failed else 0)
+    raise typer.Exit(outcome.exit_code)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,26 +10,34 @@ from typing import IO, Any
 import httpx
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-_ATTEMPTS = 8
-_LONGEST_WAIT = 15.0  # seconds
+_ATTEMPTS = 7
+_LONGEST_WAIT = 10.0  # seconds
 
 
 class ServiceError(Exception):
     """The service refused or does not answer; the message is the one to show. ``code`` is the problem's, if there is one."""
 
-    def __init__(self, message: str, code: str = "unreachable") -> None:
+    def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class HopelessError(ServiceError):
+    """What fails now fails for every file: no service, no key, a collection that cannot be."""
+
+
+_HOPELESS = ("unreachable", "unauthorized", "forbidden", "invalid-collection-name", "wrong-host")
 
 
 class Client:
     """Thread-safe. Waits and tries again on 503 and on a broken connection: every call here may be repeated.
 
-    Entering it looks whether a service answers there at all, and raises ServiceError if not.
+    Entering it looks whether a service answers there at all, and raises ServiceError if not. ``stopping`` ends all waiting.
     """
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
+        self.stopping = threading.Event()
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits)
@@ -67,15 +75,7 @@ class Client:
 
     def content(self, master: dict[str, Any], output: IO[bytes]) -> None:
         """Write the original bytes of a master."""
-        try:
-            with self._http.stream("GET", master["links"]["content"]) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise _problem(response)
-                for chunk in response.iter_bytes():
-                    output.write(chunk)
-        except httpx.HTTPError as error:
-            raise ServiceError(f"{self.url} does not answer: {error}") from None
+        self._call("GET", master["links"]["content"], output=output)
 
     def _call(
         self,
@@ -85,37 +85,67 @@ class Client:
         file: tuple[str, str, IO[bytes]] | None = None,
         fields: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
+        output: IO[bytes] | None = None,
         attempts: int = _ATTEMPTS,
     ) -> Any:
         pause = 0.5
         for attempt in range(1, attempts + 1):
             try:
-                if file is not None:
-                    part, name, content = file
-                    content.seek(0)
-                    response = self._http.request(method, path, files={part: (name, content)}, data=fields)
-                else:
-                    response = self._http.request(method, path, params=params)
+                with self._http.stream(method, path, params=params, data=fields, files=_rewound(file)) as response:
+                    if response.is_success and output is not None:
+                        output.seek(0)
+                        output.truncate()
+                        for chunk in response.iter_bytes():
+                            output.write(chunk)
+                        return None
+                    response.read()
                 if response.is_success:
-                    return response.json() if "json" in response.headers.get("content-type", "") else None
+                    return self._parsed(response)
                 failure = _problem(response)
                 if response.status_code != 503 or attempt == attempts:
                     raise failure
                 pause = max(pause, float(response.headers.get("retry-after", "0")))
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
-                    raise ServiceError(
-                        f"{self.url} does not answer ({error or type(error).__name__}). Is the service running?"
-                        " Start it with: lookalike serve"
-                    ) from None
-            time.sleep(min(pause, _LONGEST_WAIT))
+                    raise self._unreachable(error) from None
+            if self.stopping.wait(min(pause, _LONGEST_WAIT)):
+                raise ServiceError("stopped", "stopped")
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _parsed(self, response: httpx.Response) -> Any:
+        if not response.headers.get("content-type", "").startswith("application/json"):
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise HopelessError(f"what answers at {self.url} is not this service", "unreachable") from None
+
+    def _unreachable(self, error: httpx.HTTPError) -> ServiceError:
+        if isinstance(error, httpx.UnsupportedProtocol):
+            return HopelessError(f"{self.url!r} is no address of a service; write it like http://127.0.0.1:8000", "unreachable")
+        reason = str(error) or type(error).__name__
+        return HopelessError(
+            f"{self.url} does not answer ({reason}). Is the service running there? Start it with `lookalike serve`,"
+            " or name another address with --url.",
+            "unreachable",
+        )
+
+
+def _rewound(file: tuple[str, str, IO[bytes]] | None) -> dict[str, tuple[str, IO[bytes]]] | None:
+    if file is None:
+        return None
+    part, name, content = file
+    content.seek(0)
+    return {part: (name, content)}
 
 
 def _problem(response: httpx.Response) -> ServiceError:
     try:
         body = response.json()
-        return ServiceError(body["detail"], body["code"])
+        code, detail = body["code"], body["detail"]
+        if code == "unauthorized":
+            detail = "The service wants a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
+        return (HopelessError if code in _HOPELESS else ServiceError)(detail, code)
     except (ValueError, KeyError, TypeError):
         return ServiceError(f"status {response.status_code}: {response.text[:200]}", f"http-{response.status_code}")

@@ -104,7 +104,7 @@ def problem(status: int, code: str, detail: str, request_id: str, **members: Any
         "type": f"urn:lookalike:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": detail.encode("utf-8", "backslashreplace").decode(),  # it may quote half a surrogate pair
         "code": code,
         "request_id": request_id,
         **members,
@@ -120,6 +120,20 @@ def request_id_of(request: Request) -> str:
     return str(request.scope.get("request_id", ""))
 
 
+def _field(item: dict[str, Any]) -> str:
+    """Where in the request it is, without FastAPI's word for header, query or body."""
+    return ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0])
+
+
+def _message(item: dict[str, Any]) -> str:
+    if "UploadFile" in item["msg"]:
+        return f"is text, not a file; with curl write {item['loc'][1]}=@picture.jpg"
+    if item["type"] == "model_attributes_type":
+        return "send a JSON body with Content-Type: application/json"
+    return str(item["msg"])
+
+
+_HTTP_DETAILS = {404: "There is nothing at {path}; see /docs.", 405: "{method} is not for {path}; see /docs."}
 _HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
 
 
@@ -137,10 +151,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        places = [
-            {"field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), "message": item["msg"]}
-            for item in error.errors()
-        ]
+        places = [{"field": _field(item), "message": _message(item)} for item in error.errors()]
         detail = "; ".join(f"{place['field']}: {place['message']}" for place in places) or "The request is not valid."
         body = problem(422, "invalid-request", detail, request_id_of(request), errors=places)
         return JSONResponse(body, 422, media_type="application/problem+json")
@@ -148,7 +159,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
         code = _HTTP_CODES.get(error.status_code, "http-error")
-        body = problem(error.status_code, code, str(error.detail), request_id_of(request))
+        detail = _HTTP_DETAILS.get(error.status_code, str(error.detail)).format(
+            path=request.url.path[:200], method=request.method
+        )
+        body = problem(error.status_code, code, detail, request_id_of(request))
         return JSONResponse(body, error.status_code, headers=error.headers, media_type="application/problem+json")
 
     @app.exception_handler(ClientDisconnect)

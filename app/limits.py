@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,15 +13,18 @@ from fastapi import Request, Response, params
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartState
 from starlette import formparsers
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError, BodyTooSlow, TooLarge, Unavailable, WrongMediaType, problem_response
+from app.errors import AppError, BodyTooSlow, InvalidInput, TooLarge, Unavailable, WrongMediaType, problem_response
 from app.security import SecuredRoute
 from app.settings import MIB, Settings
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_FIELD_BYTES = 64 * 1024
+_MAX_FIELDS = 100
+_MAX_PLAIN_BYTES = 256 * 1024
 _MAX_PART_HEADER_BYTES = 32 * 1024  # names of 5 kB are not rare in some scripts, percent-encoded three times that
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -52,10 +56,10 @@ class BodyLimits:
         if scope["type"] != "http" or scope["method"] not in _METHODS_WITH_BODY:
             await self._app(scope, receive, send)
             return
-        body = _Body(self, receive, send)
+        body = _Body(self, receive, send, self.most_bytes(scope))
         self._requests += 1
         try:
-            self._admit(scope)
+            self._admit(scope, body)
             await self._app(scope, body.receive, body.send)
         except AppError as error:
             body.refused = body.refused or error
@@ -69,27 +73,30 @@ class BodyLimits:
             body.refused.headers["Connection"] = "close"
             await problem_response(body.refused, scope.get("request_id", ""))(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope, body: _Body) -> None:
         settings = self._settings
         if self._requests > settings.max_requests:
             raise Unavailable("too-busy", f"{settings.max_requests} requests are under way. Try again.")
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit():
-            self.check_size(int(declared), self._held + int(declared))
+            self._check_size(int(declared), self._held + int(declared), body.most)
 
-    def check_size(self, size: int, held: int) -> None:
+    def most_bytes(self, scope: Scope) -> int:
+        """A form is spooled and may be large; anything else is read into memory and parsed whole."""
+        is_form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data")
+        return self._settings.max_request_bytes if is_form else _MAX_PLAIN_BYTES
+
+    def _check_size(self, size: int, held: int, most: int) -> None:
         settings = self._settings
-        if size > settings.max_request_bytes:
-            raise TooLarge(
-                "body-too-large", f"The body is over the limit of {settings.max_request_bytes / MIB:g} MiB. Send fewer files."
-            )
+        if size > most:
+            raise TooLarge("body-too-large", f"The body is over the limit of {most / MIB:g} MiB. Send less at a time.")
         if held > settings.max_spool_bytes:
             raise Unavailable("too-busy", "Too many bytes are being uploaded at this moment. Try again.")
 
     def count(self, body: _Body, more: int) -> None:
         body.size += more
         self._held += more
-        self.check_size(body.size, self._held)
+        self._check_size(body.size, self._held, body.most)
 
     def deadline(self, body: _Body) -> float:
         return body.started + self._settings.body_timeout + body.size / self._settings.body_min_rate
@@ -98,10 +105,11 @@ class BodyLimits:
 class _Body:
     """One request's body. Once refused, whatever the application answers is replaced by the refusal."""
 
-    def __init__(self, limits: BodyLimits, receive: Receive, send: Send) -> None:
+    def __init__(self, limits: BodyLimits, receive: Receive, send: Send, most: int) -> None:
         self._limits = limits
         self._receive = receive
         self._send = send
+        self.most = most  # bytes
         self.started = time.monotonic()
         self.size = 0
         self.complete = False
@@ -140,11 +148,36 @@ class FormRoute(SecuredRoute):
 
         async def capped(request: Request) -> Response:
             if self.body_field is not None and isinstance(self.body_field.field_info, params.Form):
-                media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if media_type not in _FORM_TYPES:
-                    raise WrongMediaType("unsupported-media-type", "Send multipart/form-data, with the image as a file part.")
-                settings: Settings = request.app.state.settings
-                await request.form(max_files=settings.max_request_files, max_fields=100, max_part_size=_MAX_FIELD_BYTES)
+                form = await self._form(request)
+                try:
+                    _check_form(form, [field.alias for field in self.dependant.body_params])
+                except InvalidInput:
+                    await form.close()
+                    raise
             return await handler(request)
 
         return capped
+
+    @staticmethod
+    async def _form(request: Request) -> FormData:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in _FORM_TYPES:
+            raise WrongMediaType("unsupported-media-type", "Send multipart/form-data, with the image as a file part.")
+        most = request.app.state.settings.max_request_files
+        try:
+            return await request.form(max_files=most, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+        except UnicodeError:  # of a charset that Starlette looks up by the name the client gave
+            raise HTTPException(400, "The form's charset cannot be read; send UTF-8.") from None
+        except HTTPException as error:
+            if error.detail.startswith("Too many files"):
+                raise TooLarge("too-many-files", f"A request may have {most} files. Send the others in another one.") from None
+            raise
+
+
+def _check_form(form: FormData, known: list[str]) -> None:
+    """A misspelled option would change the meaning of a request without a word."""
+    for name in form:
+        if name not in known:
+            alike = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {alike[0]}?" if alike else f"; there are {', '.join(known)}."
+            raise InvalidInput("unknown-field", f"{name[:60]}: no such field{hint}")

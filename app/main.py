@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
-from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
 
-from app import errors
+from app import errors, openapi
 from app.dependencies import Services
+from app.head import HeadAsGet
 from app.limits import BodyLimits
 from app.observability import Metrics, RequestContext, log
 from app.routes import collections, docs, health, masters, search
@@ -61,9 +61,10 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
     for module in (masters, search, collections, health, docs):
         app.include_router(module.router)
     errors.install(app)
-    _describe_errors(app)
+    openapi.install(app)
     app.add_middleware(BodyLimits, settings=settings)
     app.add_middleware(HostAndOrigin, settings=settings, keys=keys)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, metrics=lambda: app.state.services.metrics if app.state.services else None)
     return app
 
@@ -103,25 +104,3 @@ def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Se
         search=Search(stores, found, looked_at, vision, metrics),
         worker=Worker(stores, indexing, metrics, lease=settings.lease_seconds, interval=settings.worker_interval),
     )
-
-
-def _describe_errors(app: FastAPI) -> None:
-    """State in the OpenAPI document what every endpoint shares: the key, and problem+json for all errors."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            components = document.setdefault("components", {})
-            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{}, {"key": []}]
-            problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            for path in document["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-                    operation["responses"]["default"] = {"description": "An error, as RFC 9457 says", "content": problem}
-            for unused in ("HTTPValidationError", "ValidationError"):
-                components["schemas"].pop(unused, None)
-        return app.openapi_schema or document
-
-    app.openapi = openapi  # type: ignore[method-assign]

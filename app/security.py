@@ -18,6 +18,7 @@ from app.errors import AppError, Forbidden, Unauthorized, WrongHost, problem_res
 from app.settings import Settings
 
 _KEY = re.compile(r"[!-+\--~]{8,}")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]+)(?::\d*)?")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
@@ -120,14 +121,21 @@ class HostAndOrigin:
                 "wrong-host", f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS."
             )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and scope["method"] not in _SAFE_METHODS and _host_of(origin) != host.lower():
             raise Forbidden("foreign-origin", f"A page of {origin[:100]!r} may not change anything here.")
 
 
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
+    """The name of a Host header; empty for what is none (RFC 9110, 7.2)."""
+    found = _HOST.fullmatch(host.lower())
+    return found.group(1) if found else ""
 
 
 def is_loopback(host: str) -> bool:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import socket
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
 from app.main import create_app, opened_embedder, opened_stores
-from app.observability import configure_logging
+from app.observability import configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.settings import Settings
+from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
 from storage.factory import ConfigurationError
 from storage.protocols import StoreUnavailable
+
+_GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
+_OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 
 def serve(**given: object) -> int:
@@ -21,25 +28,48 @@ def serve(**given: object) -> int:
     try:
         settings = Settings(**given)  # type: ignore[arg-type]
         configure_logging(settings.log_level)
+        _warn_of_unknown_settings()
         check_listening(settings)
         with opened_stores(settings) as stores:
             config = uvicorn.Config(
                 create_app(settings, stores, opened_embedder(settings)),
-                host=settings.host,
-                port=settings.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=30,
+                timeout_graceful_shutdown=_GRACE,
             )
             server = uvicorn.Server(config)
-            server.run()
+            server.run(sockets=[_listen(settings)])
     except ValidationError as error:
         for item in error.errors():
             name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
             print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
         return 2
-    except (InsecureSettings, ConfigurationError, WeightsInvalid, StoreUnavailable) as error:
+    except (InsecureSettings, ConfigurationError, WeightsInvalid, EngineMissing, StoreUnavailable) as error:
         print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
     return 0 if server.started else 2
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}."
+            " Stop what uses the port, or set LOOKALIKE_PORT to another one."
+        ) from error
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    log.info("serving", url=url, docs=f"{url}/docs")
+    return listening
+
+
+def _warn_of_unknown_settings() -> None:
+    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields} | _OF_THE_CLIENT
+    for name in sorted(os.environ):
+        if name.upper().startswith("LOOKALIKE_") and name.upper() not in known:
+            alike = difflib.get_close_matches(name.upper(), known, n=1)
+            log.warning("unknown setting is ignored", name=name, did_you_mean=alike[0] if alike else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,7 +51,9 @@ class Settings(BaseSettings):
     max_request_files: int = Field(100, ge=1, description="Most files in one request.")
     max_spool_bytes: int = Field(1024 * MIB, ge=1, description="Most bytes of request bodies held at a time; beyond: 503.")
     max_requests: int = Field(256, ge=1, description="Most requests with a body at a time; beyond: 503.")
-    body_timeout: float = Field(30.0, gt=0, description="Seconds a body may take, plus the time its bytes need at body_min_rate.")
+    body_timeout: float = Field(
+        30.0, gt=0, description="Seconds a body may take, plus the time its bytes need at LOOKALIKE_BODY_MIN_RATE."
+    )
     body_min_rate: int = Field(64 * 1024, ge=1, description="Bytes per second under which a body is given up with 408.")
     lease_seconds: float = Field(
         60.0, gt=0, description="How long an upload or the worker holds a row before others may take it."
@@ -62,11 +65,11 @@ class Settings(BaseSettings):
 
     @property
     def effective_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir}/lookalike.db"
+        return self.database_url or f"sqlite:///{quote(str(self.data_dir / 'lookalike.db'))}"
 
     @property
     def effective_objects_url(self) -> str:
-        return self.objects_url or f"file://{self.data_dir}/objects"
+        return self.objects_url or (self.data_dir / "objects").as_uri()
 
 
 def default_text(name: str) -> str:

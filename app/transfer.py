@@ -11,19 +11,20 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from app.client import Client, ServiceError
+from app.client import Client, HopelessError, ServiceError
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"})
 _SPOOL = 8 * 1024 * 1024  # bytes of a zip's member held in memory
+_LARGEST_MEMBER = 256 * 1024 * 1024  # bytes; the service's own limit for a request
 _Item = TypeVar("_Item")
 
 
@@ -49,71 +50,109 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     failed: int = 0
     interrupted: bool = False
+    hopeless: str = ""  # why the rest was not tried
+    passed_over: int = 0
     seconds: float = 0.0
 
     def add(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    @property
+    def exit_code(self) -> int:
+        return 130 if self.interrupted else 2 if self.hopeless else 1 if self.failed else 0
+
     def summary(self) -> str:
         done = sum(self.counts.values())
-        parts = [f"{count} {what}" for what, count in self.counts.items()] + ([f"{self.failed} failed"] if self.failed else [])
-        stopped = " Interrupted: run the same command again to go on." if self.interrupted else ""
+        if not done and not self.failed and not self.hopeless and not self.interrupted:
+            return f"No images found ({self.passed_over} other files passed over)." if self.passed_over else "No images found."
+        parts = [f"{count} {what}" for what, count in self.counts.items()]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{self.passed_over} files passed over, which do not look like images"] if self.passed_over else []
         rate = done / self.seconds if self.seconds else 0.0
-        return (
-            f"{self.verb} {done} images in {self.seconds:.1f} s ({rate:.0f}/s): {', '.join(parts) or 'nothing to do'}.{stopped}"
-        )
+        lines = [
+            f"{self.verb} {done} image{'s' * (done != 1)} in {self.seconds:.1f} s ({rate:.0f}/s): {', '.join(parts) or 'none'}."
+        ]
+        if self.hopeless:
+            lines.append(f"Stopped: {self.hopeless}")
+        if self.interrupted or self.hopeless:
+            lines.append("Run the same command again to go on.")
+        return "\n".join(lines)
 
 
-def find_images(paths: Iterable[Path], glob: str) -> Iterator[Source]:
-    """Images below directories and inside zip files, in a stable order. Raises UnreadableInput."""
+def find_images(paths: Iterable[Path], glob: str, pass_over: Callable[[str], None] = lambda where: None) -> Iterator[Source]:
+    """Images below directories and inside zip files, there too, in a stable order. Raises UnreadableInput.
+
+    ``pass_over`` hears of every file that does not look like one.
+    """
     for path in paths:
         if path.is_dir():
             for found in sorted(path.rglob("*")):
-                if found.is_file() and _wanted(found.name, glob):
-                    yield _file(found)
-        elif zipfile.is_zipfile(path):
-            yield from _members(path, glob)
+                if found.suffix.lower() == ".zip" and zipfile.is_zipfile(found):
+                    yield from _members(found, glob, pass_over)
+                elif found.is_file():
+                    yield from _chosen(_file(found), glob, pass_over)
+        elif path.suffix.lower() == ".zip" or (path.suffix.lower() not in _IMAGE_SUFFIXES and zipfile.is_zipfile(path)):
+            yield from _members(path, glob, pass_over)
         elif path.is_file():
             yield _file(path)
         else:
             raise UnreadableInput(f"{path} is neither a file nor a directory")
 
 
-def _wanted(name: str, glob: str) -> bool:
-    if name.startswith("."):  # what the Finder and others leave behind
-        return False
-    return fnmatch.fnmatch(name, glob) if glob else PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES
+def _chosen(source: Source, glob: str, pass_over: Callable[[str], None]) -> Iterator[Source]:
+    if source.name.startswith("."):  # what the Finder and others leave behind
+        return
+    if fnmatch.fnmatch(source.name, glob) if glob else PurePosixPath(source.name).suffix.lower() in _IMAGE_SUFFIXES:
+        yield source
+    else:
+        pass_over(source.where)
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), path.name, path.absolute().parent.name, lambda: path.open("rb"))
+    return Source(_shown(path), _shown(path.name), _shown(path.absolute().parent.name), lambda: path.open("rb"))
 
 
-def _members(path: Path, glob: str) -> Iterator[Source]:
+def _shown(name: object) -> str:
+    """A name that can be sent and printed, whatever bytes the file system has."""
+    return str(name).encode("utf-8", "replace").decode()
+
+
+def _members(path: Path, glob: str, pass_over: Callable[[str], None]) -> Iterator[Source]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info.filename for info in archive.infolist() if not info.is_dir()]
+        members = [info for info in _archive(path).infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile) as error:
-        raise UnreadableInput(f"{path}: {error}") from None
-    for member in sorted(members):
-        inside = PurePosixPath(member)
-        if _wanted(inside.name, glob) and "__MACOSX" not in inside.parts:
-            yield Source(f"{path}!{member}", inside.name, inside.parent.name or path.stem, partial(_extract, path, member))
+        raise UnreadableInput(f"{path} cannot be read as a zip file: {error}") from None
+    for member in sorted(members, key=lambda info: info.filename):
+        inside = PurePosixPath(member.filename)
+        if "__MACOSX" not in inside.parts:
+            where = _shown(f"{path}!{member.filename}")
+            folder = _shown(inside.parent.name or path.stem)
+            yield from _chosen(Source(where, _shown(inside.name), folder, partial(_extract, path, member)), glob, pass_over)
 
 
-def _extract(path: Path, member: str) -> IO[bytes]:
-    spooled = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115 - the caller closes it
-    with zipfile.ZipFile(path) as archive, archive.open(member) as source:
-        while chunk := source.read(1024 * 1024):
-            spooled.write(chunk)
-    spooled.seek(0)
-    return spooled
+@lru_cache(maxsize=16)
+def _archive(path: Path) -> zipfile.ZipFile:
+    """Opened once: each opening reads the archive's whole directory."""
+    return zipfile.ZipFile(path)
+
+
+def _extract(path: Path, member: zipfile.ZipInfo) -> IO[bytes]:
+    with ExitStack() as on_failure:
+        spooled = on_failure.enter_context(tempfile.SpooledTemporaryFile(_SPOOL))
+        with _archive(path).open(member) as source:
+            while chunk := source.read(1024 * 1024):
+                spooled.write(chunk)
+                if spooled.tell() > _LARGEST_MEMBER:  # its header may say anything
+                    raise UnreadableInput(f"unpacks to more than {_LARGEST_MEMBER // 2**20} MiB")
+        spooled.seek(0)
+        on_failure.pop_all()
+        return spooled
 
 
 def _in_parallel(
-    items: Iterable[_Item], total: int | None, work: Callable[[_Item], None], jobs: int, outcome: Outcome, console: Console
+    items: Iterable[_Item], total: int, work: Callable[[_Item], None], jobs: int, outcome: Outcome, client: Client
 ) -> None:
-    """Run ``work`` on each item with a progress bar; Ctrl-C lets those under way end and stops."""
+    """Run ``work`` on each item with a progress bar. Ctrl-C and a HopelessError let those under way end, and stop."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -124,7 +163,7 @@ def _in_parallel(
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(jobs) as pool:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
         task = progress.add_task(outcome.verb, total=total, rate="")
         under_way: set[Future[None]] = set()
 
@@ -142,8 +181,10 @@ def _in_parallel(
                 under_way.add(pool.submit(work, item))
                 collect(jobs * 2)
             collect(0)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
+        except (KeyboardInterrupt, HopelessError) as error:
+            client.stopping.set()
+            outcome.interrupted = isinstance(error, KeyboardInterrupt)
+            outcome.hopeless = str(error)
             for future in under_way:
                 future.cancel()
         finally:
@@ -151,24 +192,30 @@ def _in_parallel(
 
 
 class Importer:
-    def __init__(
-        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path, console: Console
-    ) -> None:
+    def __init__(self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path) -> None:
         self._client = client
         self._collection = collection
         self._attributes_from_folder = attributes_from_folder
         self._jobs = jobs
         self._report = report
-        self._console = console
         self._lock = threading.Lock()
 
     def run(self, paths: list[Path], glob: str) -> Outcome:
         """Raises UnreadableInput."""
-        sources = list(find_images(paths, glob))
         outcome = Outcome("Imported")
-        self._report.unlink(missing_ok=True)
-        _in_parallel(sources, len(sources), lambda source: self._one(source, outcome), self._jobs, outcome, self._console)
+        passed_over: list[str] = []
+        sources = list(find_images(paths, glob, passed_over.append))
+        outcome.passed_over = 0 if glob else len(passed_over)
+        self._start_report()
+        _in_parallel(sources, len(sources), lambda source: self._one(source, outcome), self._jobs, outcome, self._client)
         return outcome
+
+    def _start_report(self) -> None:
+        try:
+            self._report.open("w").close()
+            self._report.unlink()
+        except OSError as error:
+            raise UnreadableInput(f"the report cannot be written: {error}; name another file with --report") from None
 
     def _one(self, source: Source, outcome: Outcome) -> None:
         fields = {"collection": self._collection}
@@ -177,13 +224,17 @@ class Importer:
         try:
             with closing(source.open()) as file:
                 result = self._client.upload(file, source.name, fields)
-        except (ServiceError, OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # zipfile's own kinds
+        except HopelessError:
+            raise
+        except Exception as error:  # whatever is wrong with one file, the others go in
             self._fail(source, error, outcome)
             return
         with self._lock:
             outcome.add("new" if result["created"] else "there already")
 
     def _fail(self, source: Source, error: Exception, outcome: Outcome) -> None:
+        if self._client.stopping.is_set():
+            return
         entry = {"file": source.where, "code": getattr(error, "code", "unreadable"), "detail": str(error)}
         with self._lock:
             outcome.failed += 1
@@ -192,11 +243,10 @@ class Importer:
 
 
 class Exporter:
-    def __init__(self, client: Client, collection: str, jobs: int, console: Console) -> None:
+    def __init__(self, client: Client, collection: str, jobs: int) -> None:
         self._client = client
         self._collection = collection
         self._jobs = jobs
-        self._console = console
         self._lock = threading.Lock()
 
     def run(self, directory: Path) -> Outcome:
@@ -208,7 +258,7 @@ class Exporter:
             for master in masters:
                 manifest.write(json.dumps(master | {"file": _file_name(master)}, ensure_ascii=False) + "\n")
         _in_parallel(
-            masters, len(masters), lambda master: self._one(master, directory, outcome), self._jobs, outcome, self._console
+            masters, len(masters), lambda master: self._one(master, directory, outcome), self._jobs, outcome, self._client
         )
         return outcome
 
@@ -223,11 +273,14 @@ class Exporter:
             with unfinished.open("wb") as output:
                 self._client.content(master, output)
             if _sha256(unfinished) != master["sha256"]:
-                raise ServiceError(f"{master['id']}: the bytes that came are not those that were put in")
+                raise ServiceError("the bytes that came are not those that were put in", "wrong-bytes")
             unfinished.replace(target)
+        except HopelessError:
+            unfinished.unlink(missing_ok=True)
+            raise
         except ServiceError as error:
             unfinished.unlink(missing_ok=True)
-            self._console.print(f"{master['id']}: {error}", style="red", markup=False, highlight=False)
+            Console(stderr=True).print(f"{master['id']}: {error}", style="red", markup=False, highlight=False)
             with self._lock:
                 outcome.failed += 1
             return

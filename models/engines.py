@@ -19,6 +19,10 @@ _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32) * 255
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32) * 255
 
 
+class EngineMissing(Exception):
+    """The library of the engine asked for is not installed; the message says how to."""
+
+
 def build_graph(weights: WeightsFile) -> ov.Model:
     """The OpenVINO graph ``(n, 224, 224, 3)`` uint8 -> ``(n, 512)`` float32, batch norms folded into convolutions."""
     tensors = weights.tensors
@@ -112,9 +116,12 @@ class TorchEmbedder:
     """The network run by PyTorch (the extra ``torch``), on a GPU where there is one."""
 
     def __init__(self, weights: WeightsFile, *, device: str = "auto") -> None:
-        import torch
+        try:
+            import torch
 
-        from models.resnet import EmbeddingNetwork
+            from models.resnet import EmbeddingNetwork
+        except ImportError as error:
+            raise EngineMissing(f"the engine torch needs PyTorch ({error}): pip install -e '.[torch]'") from error
 
         _check_preprocessing(weights)
         self.model_version = weights.version

@@ -12,6 +12,8 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import AvifImagePlugin, ExifTags, Image, WebPImagePlugin
 
+from models.structure import check_structure
+
 _T = TypeVar("_T")
 Image.MAX_IMAGE_PIXELS = None  # our own check comes first, counts frames too, and does not only warn
 with suppress(ImportError):  # the extra `heif` adds the decoder for iPhone pictures
@@ -36,6 +38,7 @@ Image.preinit()
 _OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]  # what opens a JPEG finds out whether it is an MPO
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders they register
 _FIRST_ON_ITS_SIDE = 5
+_STRIP = 128  # rows
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
     3: (Image.Transpose.ROTATE_180,),
@@ -85,6 +88,7 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
     ``min_side``: the result's shorter side is at least that many pixels where the original has them; a JPEG is then
     decoded at 1/2, 1/4 or 1/8 by its own scaling, which is several times faster. Raises ImageRejected.
     """
+    _guarded(lambda: check_structure(file))
     image = _guarded(lambda: _open(file))
     if image.format == "PNG":  # Pillow loads a PNG with a wrong checksum in its pixel data; verify() does not
         _guarded(lambda: _open(file).verify())
@@ -100,10 +104,7 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
         image.load()
         return image
 
-    pixels = _to_rgb(_guarded(load))
-    orientation = _orientation(image)  # after loading: looking for EXIF would load a PNG, and hide why that failed
-    for turn in _TURNS.get(orientation, ()):
-        pixels = pixels.transpose(turn)
+    pixels, orientation = _guarded(lambda: _upright(load()))
     width, height = size if orientation < _FIRST_ON_ITS_SIDE else size[::-1]
     if box is not None:
         _check_box(box, width, height)
@@ -117,6 +118,14 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
             )
         )
     return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, int]:
+    """As RGB and turned, with the EXIF orientation, of a loaded image: looking for EXIF loads it and hides why that failed."""
+    pixels, orientation = _to_rgb(image), _orientation(image)
+    for turn in _TURNS.get(orientation, ()):
+        pixels = pixels.transpose(turn)
+    return pixels, orientation
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -194,13 +203,23 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: transparency on white, 16 bits scaled rather than clipped."""
     if image.mode.startswith("I"):
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        if isinstance(image.info.get("transparency"), int):
-            values = np.where(values == image.info["transparency"], 65535, values)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        return _to_8_bits(image).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
     return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits scaled to 8, a strip at a time: the wider numbers in between would take eight times the memory."""
+    transparent = image.info.get("transparency")
+    scaled = Image.new("L", image.size)
+    for top in range(0, image.height, _STRIP):
+        part = image.crop((0, top, image.width, min(image.height, top + _STRIP)))
+        values = np.clip(np.asarray(part, dtype=np.int64), 0, 65535)
+        if isinstance(transparent, int):
+            values = np.where(values == transparent, 65535, values)
+        scaled.paste(Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)), (0, top))
+    return scaled

@@ -10,6 +10,7 @@ from storage.filters import MAX_SAFE_INTEGER, check_key, check_text
 
 MAX_BYTES = 16 * 1024
 MAX_DEPTH = 8
+MAX_KEYS = 100
 
 
 class InvalidAttributes(ValueError):
@@ -21,9 +22,15 @@ def clean_attributes(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidAttributes('attributes must be a JSON object such as {"colour": "red", "price": 12.5}')
     cleaned: dict[str, Any] = _clean(value, 0)
+    if _count_keys(cleaned) > MAX_KEYS:
+        raise InvalidAttributes(f"attributes have more than {MAX_KEYS} keys, nested ones counted")
     if len(json.dumps(cleaned, ensure_ascii=False).encode()) > MAX_BYTES:
         raise InvalidAttributes(f"attributes are over {MAX_BYTES // 1024} KiB of JSON")
     return cleaned
+
+
+def _count_keys(value: object) -> int:
+    return len(value) + sum(_count_keys(item) for item in value.values()) if isinstance(value, dict) else 0
 
 
 def _clean(value: object, depth: int) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import stamina
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -31,24 +34,64 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
+@compiles(now, "mysql")
+def _now_mysql(element: now, compiler: Any, **kw: Any) -> str:
+    return "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+
+
+class TransactionLost(StoreUnavailable):
+    """The database undid the whole transaction (a deadlock, a lock not had in time): doing it again is safe."""
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """``pool`` connections at most; ``timeout`` in seconds for connecting and for each answer; ``recycle`` in seconds."""
+
+    pool: int = 32
+    timeout: float = 10.0
+    recycle: int = 1800
+
+
 class Database:
     """One engine. ``read`` and ``write`` give a connection inside a transaction; ``write`` commits at the end of its block."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: DatabaseOptions | None = None) -> None:
         self.url = sa.make_url(url)
-        self._writer = threading.RLock()
-        if self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = sa.create_engine(
-            self.url,
-            pool_size=8,
-            max_overflow=120,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-            poolclass=sa.pool.QueuePool,
-            json_serializer=partial(json.dumps, ensure_ascii=False),  # SQLite compares keys as they are written
-        )
-        sa.event.listen(self.engine, "connect", _configure_sqlite)
-        sa.event.listen(self.engine, "begin", _begin_sqlite)
+        self.embedded = self.url.get_backend_name() == "sqlite"
+        json_as_written = partial(json.dumps, ensure_ascii=False)  # SQLite compares keys as they are written
+        if self.embedded:
+            self._writer: AbstractContextManager[Any] = threading.RLock()
+            if self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = sa.create_engine(
+                self.url,
+                pool_size=8,
+                max_overflow=-1,
+                connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+                poolclass=sa.pool.QueuePool,
+                json_serializer=json_as_written,
+            )
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            options = options or DatabaseOptions()
+            self._writer = nullcontext()
+            self.engine = sa.create_engine(
+                self.url,
+                isolation_level="READ COMMITTED",
+                pool_pre_ping=True,
+                pool_recycle=options.recycle,
+                pool_size=options.pool,
+                max_overflow=0,
+                pool_timeout=options.timeout,
+                connect_args={
+                    "charset": "utf8mb4",
+                    "connect_timeout": min(3.0, options.timeout),
+                    "read_timeout": options.timeout,
+                    "write_timeout": options.timeout,
+                },
+                json_serializer=json_as_written,
+            )
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -66,13 +109,29 @@ class Database:
         try:
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.DatabaseError) as error:
-            if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
-                raise
-            raise StoreUnavailable("metadata", str(getattr(error, "orig", None) or error)) from error
+        except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError):
+            raise
+        except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            cause = getattr(error, "orig", None) or error
+            code = cause.args[0] if cause.args else None
+            kind = TransactionLost if code in _UNDONE else StoreUnavailable
+            raise kind("metadata", str(cause)) from error
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+_UNDONE = (1213, 1205, 1020)  # MySQL: deadlock, lock wait timeout, record changed since it was read
+_ATTEMPTS = 5
+_Store = TypeVar("_Store", bound=type)
+
+
+def undone_transactions_retried(store: _Store) -> _Store:
+    """Class decorator: do a public method again when its one transaction was undone. Each method must be one transaction."""
+    for name, method in list(vars(store).items()):
+        if isinstance(method, FunctionType) and not name.startswith("_"):
+            setattr(store, name, stamina.retry(on=TransactionLost, attempts=_ATTEMPTS, wait_initial=0.01, wait_max=0.5)(method))
+    return store
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:

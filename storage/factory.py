@@ -20,11 +20,11 @@ class ConfigurationError(Exception):
 def open_stores(database_url: str, objects_url: str, vectors_url: str) -> Stores:
     """Open, migrate and load the stores. Raises ConfigurationError for a scheme that has no backend, StoreUnavailable."""
     if not database_url.startswith("sqlite:"):
-        raise ConfigurationError(f"database_url {_scheme(database_url)}: takes sqlite:///path")
+        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL is {_scheme(database_url)}; it takes sqlite:///path")
     if not objects_url.startswith("file://"):
-        raise ConfigurationError(f"objects_url {_scheme(objects_url)}: takes file:///path")
+        raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL is {_scheme(objects_url)}; it takes file:///path")
     if vectors_url != "embedded:":
-        raise ConfigurationError(f"vectors_url {_scheme(vectors_url)}: takes embedded:")
+        raise ConfigurationError(f"LOOKALIKE_VECTORS_URL is {_scheme(vectors_url)}; it takes embedded:")
     database = Database(database_url)
     metadata = SqlMetadataStore(database)
     metadata.migrate()
@@ -42,8 +42,13 @@ class DirectoryLock:
     """Keeps a second process off the same data directory; the kernel lets go of it when the process ends, however it ends."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / "lock").open("a")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = (directory / "lock").open("a")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {directory} cannot be used: {error}. Set LOOKALIKE_DATA_DIR."
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

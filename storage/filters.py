@@ -7,6 +7,7 @@ two types never compare. A list or an object equals nothing; ``$contains`` looks
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ def parse_filter(form: object) -> Filter:
     return _Parser().conditions(form, (), 0)
 
 
+_COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$contains", "$exists")
+
+
 class _Parser:
     def __init__(self) -> None:
         self.nodes = 0
@@ -91,6 +95,8 @@ class _Parser:
             raise InvalidFilter(f'{_where(prefix)}: expected a non-empty object such as {{"colour": "red"}}')
         if depth > MAX_DEPTH:
             raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
+        if any(key in _COMPARISONS for key in form) and not all(key.startswith("$") for key in form):
+            raise InvalidFilter(f"{_where(prefix)}: operators and keys cannot stand side by side in one object")
         parts = tuple(self.member(key, value, prefix, depth) for key, value in form.items())
         return parts[0] if len(parts) == 1 else And(parts)
 
@@ -115,30 +121,28 @@ class _Parser:
         return Equals(path, _scalar(value, path))
 
     def comparison(self, operator: str, value: object, path: Path) -> Filter:
+        if operator not in _COMPARISONS:
+            known = " ".join((*_COMPARISONS, "$and", "$or", "$not"))
+            raise InvalidFilter(f"{operator[:40]!r}: no such operator; there are {known}")
         if not path:
             raise InvalidFilter(f'{operator}: stands outside a key; write {{"key": {{"{operator}": …}}}}')
-        if operator in ("$eq", "$ne"):
-            equals = Equals(path, _scalar(value, path))
-            return equals if operator == "$eq" else Not(equals)
         if operator in ("$in", "$nin"):
             if not isinstance(value, list) or len(value) > MAX_VALUES:
                 raise InvalidFilter(f"{_where(path)}: {operator} takes a list of at most {MAX_VALUES} values")
             among = In(path, tuple(_scalar(item, path) for item in value))
             return among if operator == "$in" else Not(among)
-        if operator in ("$gt", "$gte", "$lt", "$lte"):
-            bound = _scalar(value, path)
-            if isinstance(bound, bool):
-                raise InvalidFilter(f"{_where(path)}: {operator} takes a number or a string")
-            return Range(path, operator[1:], bound)
-        if operator == "$contains":
-            return Contains(path, _scalar(value, path))
         if operator == "$exists":
             if not isinstance(value, bool):
                 raise InvalidFilter(f"{_where(path)}: $exists takes true or false")
             return Exists(path) if value else Not(Exists(path))
-        raise InvalidFilter(
-            f"{operator}: no such operator; there are $eq $ne $in $nin $gt $gte $lt $lte $contains $exists $and $or $not"
-        )
+        scalar = _scalar(value, path)
+        if operator == "$contains":
+            return Contains(path, scalar)
+        if operator in ("$eq", "$ne"):
+            return Equals(path, scalar) if operator == "$eq" else Not(Equals(path, scalar))
+        if isinstance(scalar, bool):
+            raise InvalidFilter(f"{_where(path)}: {operator} takes a number or a string")
+        return Range(path, operator[1:], scalar)
 
 
 def _where(path: Path) -> str:
@@ -156,7 +160,8 @@ def _scalar(value: object, path: Path) -> Scalar:
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise InvalidFilter(
-        f"{_where(path)}: {str(value)[:40]!r} cannot be compared with; use a string, true, false or a number (up to 2^53)"
+        f"{_where(path)}: {json.dumps(value)[:40]} cannot be compared with; use a string, true, false or a number (up to 2^53),"
+        ' and {"$exists": false} for a missing value'
     )
 
 

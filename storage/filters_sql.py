@@ -2,55 +2,133 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, type_name
 
 _Condition = sa.ColumnElement[bool]
-_SQLITE_TYPES = {
-    "number": ("integer", "real"),
-    "string": ("text",),
-    "list": ("array",),
-}
+_Value = sa.ColumnElement[Any]
 
 
-def condition(filter: Filter, attributes: sa.ColumnElement[object]) -> _Condition:
+def condition(filter: Filter, attributes: _Value, dialect: str) -> _Condition:
+    """``dialect`` is SQLAlchemy's name of the database: sqlite or mysql (which MariaDB goes by, too)."""
+    functions = _Sqlite() if dialect == "sqlite" else _MySql()
+    return _condition(filter, attributes, functions)
+
+
+def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Condition:
     match filter:
         case And(parts):
-            return sa.and_(*(condition(part, attributes) for part in parts))
+            return sa.and_(*(_condition(part, attributes, functions) for part in parts))
         case Or(parts):
-            return sa.or_(*(condition(part, attributes) for part in parts))
+            return sa.or_(*(_condition(part, attributes, functions) for part in parts))
         case Not(part):
-            return sa.not_(condition(part, attributes))
+            return sa.not_(_condition(part, attributes, functions))
     path = _json_path(filter.path)
-    kind, value = sa.func.json_type(attributes, path), sa.func.json_extract(attributes, path)
     match filter:
         case Equals(_, wanted):
-            found = _among(kind, value, (wanted,), type_name(wanted))
+            found = functions.among(attributes, path, (wanted,), type_name(wanted))
         case In(_, values):
-            found = sa.or_(*(_among(kind, value, values, type_) for type_ in ("boolean", "number", "string")))
+            found = sa.or_(*(functions.among(attributes, path, values, type_) for type_ in ("boolean", "number", "string")))
         case Range(_, operator, bound):
+            value = functions.text(attributes, path) if isinstance(bound, str) else functions.number(attributes, path)
             order = {"gt": value > bound, "gte": value >= bound, "lt": value < bound, "lte": value <= bound}[operator]
-            found = sa.and_(kind.in_(_SQLITE_TYPES[type_name(bound)]), order)
+            found = sa.and_(functions.is_type(attributes, path, type_name(bound)), order)
         case Contains(_, wanted):
-            item = sa.func.json_each(attributes, path).table_valued("type", "value")
-            inside = sa.exists(
-                sa.select(1).select_from(item).where(_among(item.c.type, item.c.value, (wanted,), type_name(wanted)))
-            )
-            found = sa.and_(kind.in_(_SQLITE_TYPES["list"]), inside)
+            found = functions.contains(attributes, path, wanted)
         case Exists():
-            found = kind.is_not(None)
+            found = functions.kind(attributes, path).is_not(None)
     return sa.func.coalesce(found, sa.false())
 
 
-def _among(kind: sa.ColumnElement[str], value: sa.ColumnElement[object], wanted: Iterable[Scalar], type_: str) -> _Condition:
-    """Whether the value is one of those wanted of this type; one list a type, since SQLite bounds an expression's depth."""
-    values = [item for item in wanted if type_name(item) == type_]
-    if type_ == "boolean":
-        return kind.in_("true" if item else "false" for item in values)
-    return sa.and_(kind.in_(_SQLITE_TYPES[type_]), value.in_(values))
+class _Json:
+    """What a database's JSON functions are called, and the names it has for the types."""
+
+    types: ClassVar[dict[str, tuple[str, ...]]]
+
+    def kind(self, document: _Value, path: str) -> _Value:
+        raise NotImplementedError
+
+    def text(self, document: _Value, path: str) -> _Value:
+        raise NotImplementedError
+
+    def number(self, document: _Value, path: str) -> _Value:
+        raise NotImplementedError
+
+    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
+        raise NotImplementedError
+
+    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
+        raise NotImplementedError
+
+    def is_type(self, document: _Value, path: str, type_: str) -> _Condition:
+        return self.kind(document, path).in_(self.types[type_])
+
+    def among(self, document: _Value, path: str, wanted: Iterable[Scalar], type_: str) -> _Condition:
+        """Whether the value is one of those wanted of this type; one list a type, since SQLite bounds an expression's depth."""
+        values = [item for item in wanted if type_name(item) == type_]
+        if type_ == "boolean":
+            return self.booleans(document, path, values)
+        value = self.text(document, path) if type_ == "string" else self.number(document, path)
+        return sa.and_(self.is_type(document, path, type_), value.in_(values))
+
+
+class _Sqlite(_Json):
+    types: ClassVar = {"number": ("integer", "real"), "string": ("text",), "list": ("array",)}
+
+    def kind(self, document: _Value, path: str) -> _Value:
+        return sa.func.json_type(document, path)
+
+    def text(self, document: _Value, path: str) -> _Value:
+        return sa.func.json_extract(document, path)
+
+    number = text
+
+    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
+        return self.kind(document, path).in_("true" if value else "false" for value in values)
+
+    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
+        item = sa.func.json_each(document, path).table_valued("type", "value")
+        if isinstance(wanted, bool):
+            same: _Condition = item.c.type == ("true" if wanted else "false")
+        else:
+            same = sa.and_(item.c.type.in_(self.types[type_name(wanted)]), item.c.value == sa.literal(wanted))
+        return sa.and_(self.is_type(document, path, "list"), sa.exists(sa.select(1).select_from(item).where(same)))
+
+
+class _MySql(_Json):
+    types: ClassVar = {
+        "number": ("INTEGER", "UNSIGNED INTEGER", "DOUBLE", "DECIMAL"),
+        "string": ("STRING",),
+        "list": ("ARRAY",),
+    }
+
+    def _at(self, document: _Value, path: str) -> _Value:
+        return sa.func.json_extract(document, path)
+
+    def kind(self, document: _Value, path: str) -> _Value:
+        return sa.func.json_type(self._at(document, path))
+
+    def text(self, document: _Value, path: str) -> _Value:
+        unquoted = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
+        return sa.collate(unquoted, "utf8mb4_bin")
+
+    def number(self, document: _Value, path: str) -> _Value:
+        return sa.cast(self._at(document, path), mysql.DOUBLE)
+
+    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
+        text = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
+        wanted = ["true" if value else "false" for value in values]
+        return sa.and_(self.kind(document, path) == "BOOLEAN", text.in_(wanted))
+
+    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
+        candidate = sa.literal(json.dumps(wanted, ensure_ascii=False), sa.Text)
+        return sa.and_(self.is_type(document, path, "list"), sa.func.json_contains(document, candidate, path) == 1)
 
 
 def _json_path(path: Path) -> str:

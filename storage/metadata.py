@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from storage import filters_sql, migrations
-from storage.database import Database, now
+from storage.database import Database, now, undone_transactions_retried
 from storage.filters import Filter
 from storage.protocols import (
     Attributes,
@@ -77,8 +77,9 @@ def _master(row: Any) -> Master:
     )
 
 
+@undone_transactions_retried
 class SqlMetadataStore:
-    """MetadataStore on SQLite (MySQL later shares every statement here)."""
+    """MetadataStore on SQLite, MySQL and MariaDB: the same statements."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -128,10 +129,16 @@ class SqlMetadataStore:
 
     def delete_collection(self, name: str) -> bool:
         with self._db.write() as connection:
-            result = connection.execute(
-                _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
-            )
-        return result.rowcount > 0
+            return _delete_collection(connection, name)
+
+    def empty_collection(self, name: str) -> bool:
+        with self._db.write() as connection:
+            found = _delete_collection(connection, name)
+            if found:
+                connection.execute(
+                    _collections.insert().values(id=new_id(), name=name, live_name=name, state=_LIVE, created_at=now())
+                )
+        return found
 
     def drain_collections(self, limit: int) -> int:
         moved = 0
@@ -263,7 +270,11 @@ class SqlMetadataStore:
         return found
 
     def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None) -> Page:
-        statement = _WITH_NAME.where(*_inside(collection_id, filter)).order_by(_masters.c.id.desc()).limit(limit + 1)
+        statement = (
+            _WITH_NAME.where(*_inside(collection_id, filter, self._db.url.get_backend_name()))
+            .order_by(_masters.c.id.desc())
+            .limit(limit + 1)
+        )
         if after is not None:
             statement = statement.where(_masters.c.id < after)
         with self._db.read() as connection:
@@ -272,7 +283,9 @@ class SqlMetadataStore:
         return Page(masters[:limit], masters[limit - 1].id if more else None)
 
     def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
-        statement = _WITH_NAME.with_only_columns(sa.func.count()).where(*_inside(collection_id, filter))
+        statement = _WITH_NAME.with_only_columns(sa.func.count()).where(
+            *_inside(collection_id, filter, self._db.url.get_backend_name())
+        )
         with self._db.read() as connection:
             return connection.scalar(statement) or 0
 
@@ -418,6 +431,13 @@ class SqlMetadataStore:
         return active or version
 
 
+def _delete_collection(connection: sa.Connection, name: str) -> bool:
+    result = connection.execute(
+        _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
+    )
+    return result.rowcount > 0
+
+
 def _deleting() -> dict[str, Any]:
     return {"state": MasterState.DELETING, "live_sha256": None, "lease_owner": None, "lease_until": None, "updated_at": now()}
 
@@ -434,8 +454,8 @@ def _leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _inside(collection_id: UUID, filter: Filter | None) -> list[sa.ColumnElement[bool]]:
+def _inside(collection_id: UUID, filter: Filter | None, dialect: str) -> list[sa.ColumnElement[bool]]:
     conditions = [_masters.c.collection_id == collection_id, _VISIBLE]
     if filter is not None:
-        conditions.append(filters_sql.condition(filter, _masters.c.attributes))
+        conditions.append(filters_sql.condition(filter, _masters.c.attributes, dialect))
     return conditions

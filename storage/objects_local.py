@@ -68,13 +68,12 @@ class LocalObjectStore:
             _fsync_directory(directory.parent)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        with _as_unavailable(key):
-            file = self._path(key).open("rb")
-        return self._chunks(file, offset, length)
+        self.stat(key)
+        return self._chunks(self._path(key), offset, length)
 
     @staticmethod
-    def _chunks(file: BinaryIO, offset: int, length: int | None) -> Iterator[bytes]:
-        with file, _as_unavailable():
+    def _chunks(path: Path, offset: int, length: int | None) -> Iterator[bytes]:
+        with _as_unavailable(), path.open("rb") as file:
             file.seek(offset)
             left = length if length is not None else -1
             while left != 0 and (chunk := file.read(CHUNK if left < 0 else min(CHUNK, left))):

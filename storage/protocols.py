@@ -157,6 +157,9 @@ class MetadataStore(Protocol):
     def delete_collection(self, name: str) -> bool:
         """Commit the deletion; the name is free at once, the masters are drained later. False if there is none."""
 
+    def empty_collection(self, name: str) -> bool:
+        """Delete the collection and put a new one in its place, as one commit. False if there is none."""
+
     def drain_collections(self, limit: int) -> int:
         """Move up to ``limit`` masters of deleted collections to `deleting`, drop emptied ones; the number moved."""
 

@@ -21,6 +21,7 @@ from app.main import create_app
 from app.observability import configure_logging
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
+from tests.fleet import Fleet
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
@@ -43,6 +44,21 @@ def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.I
     width, height = source.width * random.uniform(0.4, 0.8), source.height * random.uniform(0.4, 0.8)
     x, y = random.uniform(0, source.width - width), random.uniform(0, source.height - height)
     return source.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
+
+
+_fleet: Fleet | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers once, in the process that controls the run."""
+    global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        _fleet = Fleet()
+
+
+def pytest_unconfigure() -> None:
+    if _fleet is not None:
+        _fleet.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

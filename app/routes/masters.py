@@ -65,7 +65,8 @@ def put_in(
     statuses = {result.status for result in results}
     body = schemas.UploadResults(results=results).model_dump_json(exclude_none=True)
     status = statuses.pop() if len(statuses) == 1 else 207
-    return Response(body, status, media_type="application/json")
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _put_one(
@@ -139,7 +140,9 @@ def delete_master(masters: MastersDep, worker: WorkerDep, master_id: UUID) -> No
 
 
 @router.get(
-    "/masters/{master_id}/content", response_class=Response, responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}}
+    "/masters/{master_id}/content",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}},
 )
 @requires(Access.READ)
 def get_content(
@@ -172,7 +175,11 @@ def get_content(
     return StreamingResponse(body, 206 if asked else 200, headers=headers, media_type=master.mime)
 
 
-@router.get("/masters/{master_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}, 304: {}})
+@router.get(
+    "/masters/{master_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {}},
+)
 @requires(Access.READ)
 def get_thumbnail(
     masters: MastersDep,

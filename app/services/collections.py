@@ -52,9 +52,10 @@ class Collections:
             raise NotFound("collection-not-found", f"There is no collection {name!r}.")
 
     def empty(self, name: str) -> None:
-        """Delete all masters: the collection goes with them, and a new one takes its name."""
-        self.delete(name)
-        self.find_or_create(name)
+        """Delete all masters; the name is never without a collection. Raises NotFound."""
+        check_name(name)
+        if not self._metadata.empty_collection(name):
+            raise NotFound("collection-not-found", f"There is no collection {name!r}.")
 
 
 def check_name(name: str) -> None:

@@ -46,17 +46,28 @@ class Indexing:
         return io.BytesIO(b"".join(self._stores.objects.read(master.object_key)))
 
     def index_inline(self, master: Master, owner: str, picture: Picture | None) -> bool:
-        """Index now what ``owner`` holds the lease of; a vector store that is down leaves it to the worker."""
-        task = IndexTask(master, self._vision.model_version, attempts=0)
-        try:
-            return self.index(task, owner, picture)
-        except StoreUnavailable as error:
-            log.warning("indexing left to the worker", master=str(master.id), reason=str(error))
-            self._stores.metadata.retry_embedding(task, owner, delay=0.0)
-            return False
+        """Index now what ``owner`` holds the lease of; a vector store that is down leaves it to the worker.
+
+        A change that came in between found the lease taken and relies on us: index again until there is none.
+        """
+        metadata, version = self._stores.metadata, self._vision.model_version
+        current: Master | None = master
+        while current is not None:
+            task = IndexTask(current, version, attempts=0)
+            try:
+                if self.index(task, owner, picture):
+                    return True
+            except StoreUnavailable as error:
+                log.warning("indexing left to the worker", master=str(master.id), reason=str(error))
+                metadata.retry_embedding(task, owner, delay=0.0)
+                return False
+            current = metadata.find_master(master.id)
+            if current is None or not metadata.claim_embedding(master.id, version, owner, self._lease):
+                return False
+        return False
 
     def reindex_inline(self, master: Master, owner: str) -> bool:
-        """After a change of attributes: index now unless somebody else is at it."""
+        """After a change of attributes: index now, unless somebody else is at it and will see the change."""
         if not self._stores.metadata.claim_embedding(master.id, self._vision.model_version, owner, self._lease):
             return False
         return self.index_inline(master, owner, None)

@@ -52,6 +52,7 @@ class Vision:
         with self._slots, self._metrics.stage("thumbnail"):
             image = decode(file, min_side=size).image
             image.thumbnail((size, size))
+            image.info.clear()  # comments would be written along
             output = io.BytesIO()
-            image.save(output, "JPEG", quality=85, exif=b"", icc_profile=None)
+            image.save(output, "JPEG", quality=85)
             return output.getvalue()

@@ -40,7 +40,7 @@ def names(service: Service, collection: str = "default") -> set[str]:
 
 
 def test_import_walks_directories_and_zip_files(service: Service, folder: Path) -> None:
-    result = run(service, "import", folder, folder / "more.zip", "--attributes-from-folder", "--collection", "mine")
+    result = run(service, "import", folder, "--attributes-from-folder", "--collection", "mine")
     assert result.exit_code == 0, result.output
     assert "4 new" in result.output
     assert names(service, "mine") == {"astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.png"}
@@ -57,8 +57,8 @@ def test_importing_again_puts_nothing_in_twice(service: Service, folder: Path) -
     run(service, "import", folder)
     result = run(service, "import", folder)
     assert result.exit_code == 0
-    assert "3 there already" in result.output
-    assert service.client.get("/masters").json()["total"] == 3
+    assert "4 there already" in result.output
+    assert service.client.get("/masters").json()["total"] == 4
 
 
 def test_a_glob_chooses(service: Service, folder: Path) -> None:
@@ -75,7 +75,44 @@ def test_what_fails_is_reported_and_the_rest_goes_in(service: Service, folder: P
     (entry,) = [json.loads(line) for line in report.read_text().splitlines()]
     assert entry["file"].endswith("broken.jpg")
     assert entry["code"] == "invalid-image"
-    assert service.client.get("/masters").json()["total"] == 3
+    assert service.client.get("/masters").json()["total"] == 4
+
+
+def test_zip_members_of_one_name_both_go_in(service: Service, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("same.jpg", encoded(photograph("coffee")))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("same.jpg", encoded(photograph("rocket")))
+    result = run(service, "import", tmp_path / "two.zip")
+    assert (result.exit_code, service.client.get("/masters").json()["total"]) == (0, 2)
+
+
+def test_damage_inside_a_zip_and_odd_file_names_hold_up_nothing(service: Service, tmp_path: Path) -> None:
+    root = tmp_path / "odd"
+    root.mkdir()
+    with zipfile.ZipFile(root / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("broken.jpg", encoded(photograph("coffee")))
+    content = bytearray((root / "a.zip").read_bytes())
+    content[2000:2100] = bytes(100)
+    (root / "a.zip").write_bytes(content)
+    (root / "caf\udce9.jpg").write_bytes(encoded(photograph("chelsea")))
+    report = tmp_path / "report.jsonl"
+    result = run(service, "import", root, "--report", report)
+    assert result.exit_code == 1
+    assert "broken.jpg" in report.read_text()
+    assert service.client.get("/masters").json()["total"] == 1
+
+
+def test_a_report_that_cannot_be_written_is_said_first(service: Service, folder: Path) -> None:
+    result = run(service, "import", folder, "--report", folder / "none" / "r.jsonl")
+    assert (result.exit_code, service.client.get("/masters").json()["total"]) == (2, 0)
+    assert "--report" in result.output
+
+
+def test_what_fails_for_all_files_stops_at_the_first(service: Service, folder: Path, tmp_path: Path) -> None:
+    result = run(service, "import", folder, "--collection", "Bad Name", "--report", tmp_path / "report.jsonl")
+    assert result.exit_code == 2
+    assert "Stopped: A collection's name" in result.output
 
 
 def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
@@ -93,11 +130,12 @@ def test_export_writes_the_originals_and_what_is_known_of_them(service: Service,
     out = tmp_path / "out"
     assert run(service, "export", out).exit_code == 0
     entries = [json.loads(line) for line in (out / "masters.jsonl").read_text().splitlines()]
-    assert {entry["attributes"]["folder"] for entry in entries} == {"about-astronaut", "about-chelsea", "about-coffee"}
+    assert {entry["attributes"]["folder"] for entry in entries} == {"about-astronaut", "about-chelsea", "about-coffee", "in zip"}
     for entry in entries:
-        assert (out / entry["file"]).read_bytes() == encoded(photograph(entry["name"].removesuffix(".jpg")))
+        name, suffix = entry["name"].split(".")
+        assert (out / entry["file"]).read_bytes() == encoded(photograph(name), "PNG" if suffix == "png" else "JPEG")
     again = run(service, "export", out)
-    assert "3 there already" in again.output
+    assert "4 there already" in again.output
 
 
 @pytest.mark.parametrize("command", [("import", "."), ("search", "pyproject.toml"), ("export", "out")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.conftest import Service, encoded, eventually, photograph
@@ -63,3 +65,12 @@ def test_the_default_collection_comes_back(service: Service) -> None:
     assert service.client.delete("/collections/default").status_code == 204
     assert service.client.get("/masters").json()["total"] == 0
     assert service.search(CAT) == []
+
+
+def test_a_collection_being_emptied_is_there_all_the_time(service: Service) -> None:
+    service.put_master(CAT, collection="shop")
+    with ThreadPoolExecutor(6) as pool:
+        emptied = [pool.submit(service.client.delete, "/masters?collection=shop&confirm=shop") for _ in range(30)]
+        looked = [pool.submit(service.client.get, "/masters?collection=shop") for _ in range(60)]
+    assert {future.result().status_code for future in emptied} == {204}
+    assert {future.result().status_code for future in looked} == {200}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from storage.protocols import StoreUnavailable
-from tests.conftest import Service, encoded, photograph
+from tests.conftest import Service, encoded, eventually, photograph
 
 CAT = encoded(photograph("chelsea"))
 
@@ -48,7 +48,7 @@ def test_an_upload_without_the_vector_store_is_202_and_is_indexed_later(
         search = service.client.post("/search", files={"sample": ("a.jpg", CAT)})
         assert (search.status_code, search.json()["code"]) == (503, "store-unavailable")
         assert int(search.headers["retry-after"]) > 0
-    assert any(service.put(CAT).json()["results"][0]["indexed"] for _ in range(200))
+    assert eventually(lambda: service.put(CAT).json()["results"][0]["indexed"])
     assert service.search(CAT)[0]["exact"]
 
 
@@ -113,6 +113,22 @@ def test_the_docs_need_nothing_from_elsewhere(service: Service) -> None:
             assert service.client.get(source).status_code == 200
     assert "http" not in page.headers["content-security-policy"]
     assert service.client.get("/docs/../api.py").status_code == 404
+
+
+def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
+    """A file picker for files; optional fields start empty, and empty means not given."""
+    schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
+    upload, search = schemas["Body_put_in_masters_post"]["properties"], schemas["Body_search_search_post"]["properties"]
+    assert upload["file"]["items"]["format"] == search["sample"]["format"] == "binary"
+    empty = {name: member["example"] for name, member in search.items() if "example" in member and name != "sample"}
+    assert set(empty) >= {"master_id", "max_distance", "filter", "box"}
+    assert service.client.post("/masters", files={"file": ("a.jpg", CAT)}, data={"name": ""}).status_code == 201
+    assert len(service.search(CAT, **empty)) == 1
+
+
+def test_the_front_door_leads_to_the_docs(service: Service) -> None:
+    response = service.client.get("/")
+    assert (response.status_code, response.headers["location"]) == (307, "/docs")
 
 
 def test_the_openapi_document_states_errors_and_keys(service: Service) -> None:

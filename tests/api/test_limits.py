@@ -59,7 +59,7 @@ def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
 
 def test_too_many_files_are_refused(service: Service) -> None:
     files = [("file", (f"{number}.jpg", b"x")) for number in range(6)]
-    assert problem_of(service.client.post("/masters", files=files)) == (400, "malformed-body")
+    assert problem_of(service.client.post("/masters", files=files)) == (413, "too-many-files")
     assert service.client.post("/masters", files=files[:5]).status_code == 415
 
 
@@ -109,6 +109,11 @@ def test_hostile_bodies_are_refused(service: Service, content_type: str, body: b
     assert service.client.get("/masters").json()["total"] == 0
 
 
+@pytest.mark.parametrize(("path", "field"), [("/masters", "attribute"), ("/search", "filters"), ("/compare", "mirror")])
+def test_a_field_that_there_is_not_is_refused(service: Service, path: str, field: str) -> None:
+    assert problem_of(service.client.post(path, files={"file": ("a.jpg", CAT)}, data={field: "{}"})) == (422, "unknown-field")
+
+
 def test_too_many_requests_at_a_time_are_503_and_come_back(tmp_path: Path, embedder: Embedder) -> None:
     settings = Settings(data_dir=tmp_path / "data", max_requests=2, _env_file=None)
     with serving(settings, embedder) as service:
@@ -128,3 +133,16 @@ def test_too_many_requests_at_a_time_are_503_and_come_back(tmp_path: Path, embed
         while (answer := service.put(CAT)).status_code == 503:
             pass
         assert answer.status_code in (200, 201)
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna"])
+def test_an_odd_charset_is_refused_or_read(service: Service, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="collection"\r\n\r\n\xff\r\n--x--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert service.client.post("/masters", content=body, headers=headers).status_code in (400, 422)
+
+
+def test_a_large_json_body_is_413(service: Service) -> None:
+    body = b'{"name": "a", "x": [' + b"[]," * 100_000 + b"[]]}"
+    response = service.client.post("/collections", content=body, headers={"Content-Type": "application/json"})
+    assert problem_of(response) == (413, "body-too-large")

@@ -183,6 +183,11 @@ def test_content_is_the_original_bytes(service: Service) -> None:
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
+def test_head_tells_of_the_content_without_it(service: Service) -> None:
+    response = service.client.head(service.put_master(CAT)["links"]["content"])
+    assert (response.status_code, response.headers["content-length"], response.content) == (200, str(len(CAT)), b"")
+
+
 @pytest.mark.parametrize(
     ("header", "start", "stop"),
     [("bytes=0-99", 0, 100), ("bytes=100-", 100, None), ("bytes=-50", len(CAT) - 50, None), ("bytes=0-99999999", 0, None)],
@@ -209,12 +214,13 @@ def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> No
     exif = Image.Exif()
     exif[0x0112] = 6  # a camera held upright: turn by 90 degrees to the right
     exif[0x010F] = "a camera"
-    master = service.put_master(encoded(photograph("coffee"), exif=exif))
+    master = service.put_master(encoded(photograph("coffee"), exif=exif, comment=b"a secret"))
     assert (master["width"], master["height"]) == (400, 600)
     response = service.client.get(master["links"]["thumbnail"], params={"size": 120})
     thumbnail = Image.open(io.BytesIO(response.content))
     assert (thumbnail.format, thumbnail.size) == ("JPEG", (80, 120))
     assert not thumbnail.getexif()
+    assert b"secret" not in response.content
     again = service.client.get(
         master["links"]["thumbnail"], params={"size": 120}, headers={"If-None-Match": response.headers["etag"]}
     )
@@ -284,3 +290,12 @@ def test_a_deleted_master_is_gone_at_once_and_its_traces_soon(service: Service) 
 def test_an_unknown_master_is_404_and_a_bad_id_422(service: Service, path: str) -> None:
     assert service.client.get(f"/masters/{uuid4()}{path}").status_code == 404
     assert service.client.get(f"/masters/7{path}").status_code == 422
+
+
+def test_changes_side_by_side_are_searchable_when_answered(service: Service) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+    for round_ in range(10):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: service.client.patch(path, json={"attributes": {"n": n}}), range(round_, round_ + 4)))
+        current = service.client.get(path).json()["attributes"]
+        assert len(service.search(CAT, filter=json.dumps(current))) == 1

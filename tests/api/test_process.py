@@ -90,12 +90,22 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     assert request["request_id"]
 
 
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = command(tmp_path, taken.getsockname()[1])
+        _, said = refused.communicate(timeout=30)
+    assert refused.returncode == 2
+    assert "LOOKALIKE_PORT" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"LOOKALIKE_HOST": "0.0.0.0"}, "without an API key"),
         ({"LOOKALIKE_API_KEYS": "secret"}, "LOOKALIKE_API_KEYS"),
-        ({"LOOKALIKE_DATABASE_URL": "oracle://x"}, "database_url"),
+        ({"LOOKALIKE_DATABASE_URL": "oracle://x"}, "LOOKALIKE_DATABASE_URL"),
+        ({"LOOKALIKE_DATA_DIR": "/proc/nowhere"}, "LOOKALIKE_DATA_DIR"),
         ({"LOOKALIKE_WEIGHTS": "/nowhere/weights.safetensors"}, "weights"),
         ({"LOOKALIKE_PORT": "many"}, "LOOKALIKE_PORT"),
     ],
@@ -106,3 +116,22 @@ def test_settings_it_cannot_serve_with_are_refused_in_words(tmp_path: Path, sett
     assert refused.returncode == 2
     assert expected in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["a#1", "a%41", "a?x", "a b", "ü"])
+def test_everything_stays_inside_the_data_directory_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with process(tmp_path / name, free_port()) as (_, client):
+        assert client.post("/masters", files={"file": ("a.jpg", CAT)}).status_code == 201
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in (tmp_path / name).iterdir()} >= {"lock", "lookalike.db", "objects"}
+
+
+def test_a_stop_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
+    with process(tmp_path, free_port()) as (running, client):
+        large = encoded(photograph("retina").resize((3000, 3000)), "BMP")
+        master = client.post("/masters", files={"file": ("a.bmp", large)}).json()["results"][0]["master"]
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as stalled:
+            stalled.sendall(f"GET {master['links']['content']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            stalled.recv(1000)
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) is not None

@@ -112,3 +112,13 @@ def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
         assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
     own = f"http://{service.client.base_url.host}:{service.client.base_url.port}"
     assert service.client.post("/collections", json={"name": "x"}, headers={"Origin": own}).status_code == 201
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "//"])
+def test_an_origin_that_is_none_is_foreign(service: Service, origin: str) -> None:
+    response = service.client.delete("/collections/none", headers={"Origin": origin})
+    assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
+
+
+def test_a_host_with_something_behind_its_bracket_is_none(service: Service) -> None:
+    assert service.client.get("/masters", headers={"Host": "[::1]x"}).status_code == 400

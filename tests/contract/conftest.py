@@ -4,36 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from storage.database import Database
 from storage.metadata import SqlMetadataStore
 from storage.objects_local import LocalObjectStore
+from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import MetadataStore, ObjectStore, VectorStore
 from storage.vectors_exact import ExactVectorStore
+from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from tests import fleet
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty embedded database with the newest schema."""
     database = Database(f"sqlite:///{tmp_path}/metadata.db")
     SqlMetadataStore(database).migrate()
     yield database
     database.close()
 
 
-@pytest.fixture(params=["sqlite"])
-def metadata(request: pytest.FixtureRequest, database: Database) -> MetadataStore:
-    return SqlMetadataStore(database)
+@pytest.fixture
+def mysql_url() -> Iterator[str]:
+    """An empty database of the test's own on the server."""
+    server = sa.create_engine(fleet.url_of("mariadb"))
+    name = f"test_{uuid4().hex}"
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
+    yield server.url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name}"))
+    server.dispose()
 
 
-@pytest.fixture(params=["local"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return LocalObjectStore(tmp_path / "objects")
+@pytest.fixture(params=["sqlite", "mysql"])
+def sql(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Each database, with the newest schema."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("database")
+        return
+    database = Database(request.getfixturevalue("mysql_url"))
+    SqlMetadataStore(database).migrate()
+    yield database
+    database.close()
 
 
-@pytest.fixture(params=["exact"])
-def vectors(request: pytest.FixtureRequest, database: Database) -> Iterator[VectorStore]:
-    store = ExactVectorStore(database)
+@pytest.fixture
+def metadata(sql: Database) -> MetadataStore:
+    return SqlMetadataStore(sql)
+
+
+@pytest.fixture(params=["local", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    if request.param == "local":
+        yield LocalObjectStore(tmp_path / "objects")
+        return
+    store = S3ObjectStore(s3_options(fleet.url_of("seaweedfs")))
+    store.prepare()
     yield store
+    for found in list(store.list("")):
+        store.delete(found.key)
+    store.close()
+
+
+def s3_options(url: str) -> S3Options:
+    """Options with a bucket of the test's own."""
+    parsed = sa.make_url(url.replace("s3://", "mysql://"))
+    return S3Options(
+        endpoint=f"{parsed.host}:{parsed.port}",
+        access_key=parsed.username or "",
+        secret_key=parsed.password or "",
+        bucket=f"test-{uuid4().hex}",
+        secure=False,
+    )
+
+
+@pytest.fixture(params=["exact", "milvus"])
+def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    if request.param == "exact":
+        exact = ExactVectorStore(request.getfixturevalue("database"))
+        yield exact
+        exact.close()
+        return
+    store = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}"))
+    yield store
+    for version in store.versions():
+        store.drop(version)
     store.close()

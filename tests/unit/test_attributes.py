@@ -115,6 +115,13 @@ def test_attributes_nest_eight_deep_and_no_deeper(innermost: object) -> None:
         clean_attributes(nested(most + 1, innermost))
 
 
+def test_attributes_have_a_hundred_keys_and_no_more() -> None:
+    most: dict[str, Any] = {f"{number}": 1 for number in range(97)} | {"a": {"b": {"c": None}}, "d": ["e"]}
+    assert clean_attributes(most).keys() == most.keys()
+    with pytest.raises(InvalidAttributes, match="more than 100 keys"):
+        clean_attributes(most | {"a": {"b": {"c": 1}}})
+
+
 @pytest.mark.parametrize("letter", ["a", "€", "\U0001f600"])
 def test_attributes_have_16_kib_of_utf_8_and_no_more(letter: str) -> None:
     room = 16 * 1024 - len(json.dumps({"a": ""}))

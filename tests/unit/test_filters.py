@@ -110,7 +110,7 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
 
 # any filter, any attributes
 
-KEYS = st.sampled_from(["a", "b", "a", "b", "0", "a b", "x/y", "[0]", "it's", "%_*?#@"])
+KEYS = st.sampled_from(["a", "b", "a", "b", "0", "größe", "a b", "x/y", "[0]", "it's", "%_*?#@"])
 SCALARS = st.one_of(
     st.sampled_from([True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]),
     st.sampled_from(["", "0", "1", "true", "a", "A", "ab", "é", "e\u0301", "\uffff", "\U00010000", "'", '"', "\\", "\n", "null"]),
@@ -147,7 +147,7 @@ INSIDE_A_KEY = st.recursive(
     lambda part: st.one_of(
         combined(part),
         st.dictionaries(PATHS, part, min_size=1, max_size=2),
-        st.tuples(part, part).map(lambda two: two[0] | two[1]),
+        st.tuples(part, part).map(lambda two: two[0] | two[1]).filter(lambda form: len({key[0] == "$" for key in form}) == 1),
     ),
     max_leaves=3,
 )
@@ -225,7 +225,8 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
     now: dict[UUID, Attributes] = {}
     for turn in range(4):  # 2800 rows, the room for 1024 at first
         for number, master_id in enumerate(ids):
-            now[master_id] = {"turn": {"number": turn}, f"only {turn}": True, "tags": [turn + number % 7, str(number % 5)]}
+            tags = [turn + number % 7, str(number % 5)]
+            now[master_id] = {"turn": {"number": turn}, "word": f"{turn} {number}", f"only {turn}": True, "tags": tags}
         records = [VectorRecord(master_id, gallery.collection, SOMEWHERE, kept, 1) for master_id, kept in now.items()]
         gallery.vectors.upsert(gallery.version, records)
         removed = ids[turn * 10 : turn * 10 + 10] if turn < 3 else ids[-50:]
@@ -235,6 +236,8 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
     for form in (
         {"turn.number": 3},
         {"turn.number": {"$lt": 3}},
+        {"word": {"$gt": "3 4"}},
+        {"word": {"$lt": "3"}},
         {"only 0": {"$exists": True}},
         {"$not": {"only 3": True}},
         {"tags": {"$contains": 4}},
@@ -375,13 +378,9 @@ def test_a_key_that_attributes_may_not_have_is_refused(key: str) -> None:
         parse_filter({key: {"$exists": True}})
 
 
-@pytest.mark.parametrize(
-    "most",
-    [900, 1000],
-)
-def test_a_long_list_of_values_picks_alike(most: int, gallery: Gallery) -> None:
-    inside, outside = gallery.add({"a": most - 1}), gallery.add({"a": most})
-    among = list(range(most))
+def test_as_many_values_as_are_taken_pick_alike(gallery: Gallery) -> None:
+    inside, outside = gallery.add({"a": 999}), gallery.add({"a": 1000})
+    among = list(range(1000))
     assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks({inside}, {inside}, {inside}, 1)
     assert gallery.pick(parse_filter({"a": {"$nin": among}})) == Picks({outside}, {outside}, {outside}, 1)
 
@@ -425,10 +424,12 @@ def test_several_members_are_all_to_hold() -> None:
         ({"colour": {"$or": [{"$eq": 1}, 2]}}, "colour"),
         ({"$eq": 1}, "$eq"),
         ({"$and": [{"$gt": 1}]}, "$gt"),
-        ({"$regex": "x"}, "$regex"),
-        ({"colour": {"$regex": "x"}}, "$regex"),
-        ({"colour": {"$": 1}}, "$:"),
+        ({"$regex": "x"}, "'$regex'"),
+        ({"colour": {"$regex": "x"}}, "'$regex'"),
+        ({"colour": {"$": 1}}, "'$'"),
         ({"": 1}, "''"),
+        ({"colour": {"$eq": "red", "x": 1}}, "colour: operators and keys"),
+        ({"$nor": []}, "'$nor'"),
         ({"size..height": 1}, "'size..height'"),
         ({".size": 1}, "'.size'"),
         ({"size.": 1}, "'size.'"),
@@ -468,13 +469,15 @@ def test_what_is_not_of_the_form_is_refused_by_its_place(form: object, place: st
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\udfff!"], ids=ascii)
 @pytest.mark.parametrize("operator", ["$eq", "$in", "$gt", "$contains"])
 def test_text_that_cannot_be_kept_is_refused(text: str, operator: str) -> None:
-    with pytest.raises(InvalidFilter, match="NUL character or half of a surrogate pair"):
+    with pytest.raises(InvalidFilter, match="colour: text with a NUL character or half of a surrogate pair"):
         parse_filter({"colour": {operator: [text] if operator == "$in" else text}})
 
 
-def test_text_that_cannot_be_kept_is_refused_by_its_place() -> None:
-    with pytest.raises(InvalidFilter, match="colour"):
-        parse_filter({"colour": "a\0b"})
+@pytest.mark.parametrize("form", [{"$\ud800": 1}, {"colour": {"$\ud800": 1}}], ids=ascii)
+def test_what_is_said_of_half_a_surrogate_pair_can_be_sent(form: dict[str, Any]) -> None:
+    with pytest.raises(InvalidFilter) as caught:
+        parse_filter(form)
+    assert str(caught.value).encode()
 
 
 @pytest.mark.parametrize("wrap", [lambda form: {"$not": form}, lambda form: {"$and": [form]}, lambda form: {"a": form}])

@@ -69,6 +69,7 @@ def gif(width: int, height: int, frames: int) -> bytes:
 
 GREY = packed_rows(np.full((8, 8), 128, np.uint8))
 COFFEE = photograph("coffee").resize((300, 200))
+JPEG = encoded(COFFEE, "JPEG")
 
 
 # damage
@@ -143,6 +144,42 @@ def test_a_bomb_in_a_compressed_chunk_is_invalid(kind: str) -> None:
 
 def test_a_bomb_behind_the_pixels_is_invalid() -> None:
     assert rejection(png(8, 8, GREY, behind=BOMBS["zTXt"])).code == "invalid-image"
+
+
+def with_scans(times: int) -> bytes:
+    """A progressive JPEG whose last scan, which goes over all pixels, comes that many times."""
+    content = encoded(COFFEE, "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * times + content[-2:]
+
+
+@pytest.mark.parametrize(
+    ("content", "pieces"),
+    [
+        (with_scans(200), "scans"),
+        (JPEG[:2] + b"\xff\xfe\x00\x03x" * 3000 + JPEG[2:], "segments"),
+        (png(8, 8, GREY, ahead=chunk(b"teSt", b"") * 30_000), "chunks"),
+        (png(8, 8, GREY, behind=chunk(b"teSt", b"") * 30_000), "chunks"),
+    ],
+    ids=["scans", "segments", "chunks ahead of the pixels", "chunks behind the pixels"],
+)
+def test_a_file_of_endless_pieces_is_invalid(content: bytes, pieces: str) -> None:
+    error = rejection(content)
+    assert error.code == "invalid-image"
+    assert pieces in str(error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_scans(10),
+        JPEG[:2] + b"\xff\xfe\x00\x03x" * 1000 + JPEG[2:],
+        png(8, 8, GREY, ahead=chunk(b"teSt", b"") * 10_000),
+    ],
+    ids=["scans", "segments", "chunks"],
+)
+def test_a_file_of_many_pieces_is_an_image(content: bytes) -> None:
+    assert decoded(content).image.mode == "RGB"
 
 
 # size
@@ -267,6 +304,12 @@ def test_any_other_type_is_unsupported(name: str) -> None:
 def test_a_polyglot_that_decodes_is_its_picture(format: str) -> None:
     content = encoded(COFFEE, format)
     assert np.array_equal(pixels(content + b"<html><script>alert(1)</script></html>"), pixels(content))
+
+
+@pytest.mark.xfail(strict=True, reason="the mark of a scan is counted behind the end of the picture, too")
+def test_a_jpeg_with_a_film_behind_it_is_its_picture() -> None:
+    film = np.random.default_rng(3).bytes(12 * 1024 * 1024)
+    assert np.array_equal(pixels(JPEG + film), pixels(JPEG))
 
 
 def test_mpo_is_a_jpeg_of_its_first_picture() -> None:
@@ -397,10 +440,10 @@ def test_the_transparent_colour_of_a_png_is_white(colour: int, depth: int, key: 
 
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
-    values = np.linspace(0, 65535, 256).astype(">u2")
-    row = pixels(png(256, 4, packed_rows(np.tile(values, (4, 1))), depth=16))[0]
-    assert row[:, 0].tolist() == list(range(256))
-    assert np.array_equal(row[:, 0], row[:, 2])
+    values = np.linspace(0, 65535, 1000).astype(">u2")
+    found = pixels(png(10, 1000, packed_rows(np.tile(values[:, None], (1, 10))), depth=16))
+    expected = np.array([round(value / 257) for value in values.tolist()], np.uint8)
+    assert np.array_equal(found, np.broadcast_to(expected[:, None, None], (1000, 10, 3)))
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4)], ids=["rgb", "rgba"])
@@ -560,9 +603,13 @@ def test_a_small_box_keeps_a_jpeg_from_being_scaled() -> None:
     assert decoded(content, min_side=50, box=Box(10, 10, 60, 50)).image.size == (60, 50)
 
 
-def test_a_box_at_the_end_of_a_long_scaled_jpeg_holds_only_the_image() -> None:
-    content = encoded(Image.new("RGB", (449, 4490), "white"), "JPEG")
-    assert pixels(content, min_side=224, box=Box(0, 3590, 449, 900)).min() > 250
+@pytest.mark.parametrize("box", [Box(0, 2684, 449, 900), Box(0, 3584, 449, 906)], ids=str)
+def test_a_box_of_a_long_scaled_jpeg_holds_only_its_own_rows(box: Box) -> None:
+    image = Image.new("RGB", (449, 4490), "black")
+    image.paste("white", (0, box.y, 449, box.y + box.height))
+    part = pixels(encoded(image, "JPEG"), min_side=224, box=box)
+    assert part.shape == (box.height // 2, 225, 3)
+    assert part.min() > 250
 
 
 @pytest.mark.parametrize(

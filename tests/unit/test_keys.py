@@ -53,6 +53,12 @@ def test_a_scope_and_a_key_are_a_ring(text: str) -> None:
         "read;secret12345678",
         "read:12345678,secret",
         "read:12345678,write:",
+        "read: secret12345678",
+        "read:secret12 345678",
+        "read:12345678 secret",
+        "read:12345678\tsecret",
+        "read:sécret12345678",
+        "read:12345678é",
     ],
 )
 def test_what_is_no_scope_and_long_key_is_refused(text: str) -> None:
@@ -63,22 +69,6 @@ def test_what_is_no_scope_and_long_key_is_refused(text: str) -> None:
 
 def test_a_key_may_hold_colons() -> None:
     KeyRing("read:ab:cd:efgh").check(bearer("ab:cd:efgh"), Access.READ)
-
-
-def test_a_space_behind_the_colon_is_refused_or_no_part_of_the_key() -> None:
-    try:
-        ring = KeyRing("read: 12345678")
-    except InsecureSettings:
-        return
-    ring.check(bearer("12345678"), Access.READ)
-
-
-def test_a_key_beyond_ascii_is_refused_or_works() -> None:
-    try:
-        ring = KeyRing("read:schlüssel")
-    except InsecureSettings:
-        return
-    ring.check(bearer("schlüssel"), Access.READ)
 
 
 # checking

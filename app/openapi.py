@@ -1,0 +1,65 @@
+"""The OpenAPI document: what every endpoint shares, and forms that a person can fill in at /docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from app.security import Access, SecuredRoute
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def install(app: FastAPI) -> None:
+    """Complete the document that FastAPI makes of the routes."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(generate(), _public_paths(app))
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _public_paths(app: FastAPI) -> set[str]:
+    routes = [context.original_route for context in iter_route_contexts(app.routes)]
+    return {route.path for route in routes if isinstance(route, SecuredRoute | APIRoute) and _access(route) is Access.PUBLIC}
+
+
+def _access(route: APIRoute) -> Access | None:
+    return route.access if isinstance(route, SecuredRoute) else None
+
+
+def _complete(document: dict[str, Any], public: set[str]) -> None:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{}, {"key": []}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {"description": "An error, as RFC 9457 says", "content": _PROBLEM}
+            if path in public:
+                operation["security"] = []
+    schemas = components["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for name, schema in schemas.items():
+        if name.startswith("Body_"):
+            required = schema.get("required", [])
+            for field, member in schema["properties"].items():
+                _make_fillable(member, optional=field not in required)
+
+
+def _make_fillable(member: dict[str, Any], *, optional: bool) -> None:
+    """A file gets a file picker; an optional field starts empty, which means not given, instead of with made-up text."""
+    for choice in member.pop("anyOf", []):
+        if choice.get("type") != "null":
+            member.update(choice)
+    file = member.get("items", member)
+    if file.pop("contentMediaType", None):
+        file["format"] = "binary"
+    elif optional and "default" not in member:
+        member["example"] = ""

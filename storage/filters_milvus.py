@@ -1,0 +1,58 @@
+"""The attribute filter as an expression of Milvus' language. Every value goes through one typed, escaping writer."""
+
+from __future__ import annotations
+
+import json
+
+from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, type_name
+
+_OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_NOTHING = 'id in [""]'
+
+
+def expression(filter: Filter) -> str:
+    match filter:
+        case And(parts):
+            return "(" + " && ".join(expression(part) for part in parts) + ")"
+        case Or(parts):
+            return "(" + " || ".join(expression(part) for part in parts) + ")"
+        case Not(part):
+            return f"(not ({expression(part)}))"
+        case Equals(path, value):
+            return f"({_field(path)} == {_literal(value)})"
+        case In(path, values):
+            return _among(_field(path), values)
+        case Range(path, operator, bound):
+            return f"({_field(path)} {_OPERATORS[operator]} {_literal(bound)})"
+        case Contains(path, value):
+            return f"(json_contains({_field(path)}, {_literal(value)}))"
+        case Exists(path):
+            return f"(exists {_field(path)})"
+
+
+def _among(field: str, values: tuple[Scalar, ...]) -> str:
+    """A list holds one type only: Milvus 2.3 refuses a mixed one, and takes an integer and a float for two types."""
+    lists: dict[str, list[str]] = {}
+    for value in values:
+        kind = "float" if isinstance(value, float) and not value.is_integer() else type_name(value)
+        lists.setdefault(kind, []).append(_literal(value))
+    return "(" + (" || ".join(f"{field} in [{', '.join(literals)}]" for literals in lists.values()) or _NOTHING) + ")"
+
+
+def _field(path: Path) -> str:
+    return "attributes" + "".join(f"[{_text(key)}]" for key in path)
+
+
+def _literal(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # the one way of writing a number that lists and comparisons agree on
+    return repr(value)
+
+
+def _text(text: str) -> str:
+    """A string in double quotes: JSON's escapes are those of Milvus' grammar."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,161 @@
+"""The object store on MinIO or any S3, through the minio SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
+
+import stamina
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
+
+CHUNK = 256 * 1024  # bytes
+_PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
+_MOST_NAME_BYTES = 1024
+_MISSING = ("NoSuchKey", "NoSuchObject")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """``timeout`` in seconds bounds connecting and each wait for bytes; ``connections`` bounds the pool."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+    secure: bool = True
+    region: str | None = None
+    timeout: float = 10.0
+    connections: int = 32
+    attempts: int = 3
+    create_bucket: bool = True
+
+
+class S3ObjectStore:
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=min(3.0, options.timeout), read=options.timeout),
+            maxsize=options.connections,
+            block=True,
+            retries=False,
+        )
+        self._client = Minio(
+            options.endpoint,
+            access_key=options.access_key,
+            secret_key=options.secret_key,
+            secure=options.secure,
+            region=options.region,
+            http_client=self._pool,
+        )
+
+    def prepare(self) -> None:
+        """Create the bucket if it is not there and that is allowed."""
+        bucket = self._options.bucket
+        if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):
+            if not self._options.create_bucket:
+                raise StoreUnavailable("object", f"there is no bucket {bucket}: create it, or allow the service to")
+            try:
+                self._call(lambda: self._client.make_bucket(bucket_name=bucket))
+            except StoreUnavailable:
+                if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):  # another replica was faster
+                    raise
+
+    def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
+        metadata: dict[str, str | list[str] | tuple[str]] = {"name": _encoded(name)}
+        start = file.tell()
+
+        def send() -> None:
+            file.seek(start)
+            self._client.put_object(
+                bucket_name=self._options.bucket,
+                object_name=key,
+                data=file,
+                length=size,
+                content_type=content_type,
+                metadata=metadata,
+                part_size=_PART,
+            )
+
+        self._call(send)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if length == 0:
+            self.stat(key)
+            return iter(())
+        response = self._call(
+            lambda: self._client.get_object(bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0),
+            key,
+        )
+        return self._chunks(response)
+
+    @staticmethod
+    def _chunks(response: Any) -> Iterator[bytes]:
+        try:
+            yield from response.stream(CHUNK)
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreUnavailable("object", str(error)) from error
+        finally:
+            response.close()
+            response.release_conn()
+
+    def stat(self, key: str) -> ObjectInfo:
+        found = self._call(lambda: self._client.stat_object(bucket_name=self._options.bucket, object_name=key), key)
+        return ObjectInfo(key, int(found.size or 0), found.last_modified.timestamp() if found.last_modified else 0.0)
+
+    def delete(self, key: str) -> None:
+        self._call(lambda: self._client.remove_object(bucket_name=self._options.bucket, object_name=key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            for found in self._client.list_objects(bucket_name=self._options.bucket, prefix=prefix, recursive=True):
+                modified = found.last_modified.timestamp() if found.last_modified else 0.0
+                yield ObjectInfo(str(found.object_name), int(found.size or 0), modified)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise StoreUnavailable("object", str(error)) from error
+
+    def ping(self) -> None:
+        if not self._call(lambda: self._client.bucket_exists(bucket_name=self._options.bucket), attempts=1):
+            raise StoreUnavailable("object", f"there is no bucket {self._options.bucket}")
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _call(self, work: Callable[[], _T], key: str = "", attempts: int | None = None) -> _T:
+        """One request, tried again with backoff where the failure may pass: broken connections and 5xx."""
+        try:
+            for attempt in stamina.retry_context(
+                on=_may_pass, attempts=attempts or self._options.attempts, timeout=None, wait_initial=0.1, wait_max=2.0
+            ):
+                with attempt:
+                    return work()
+        except S3Error as error:
+            if error.code in _MISSING:
+                raise ObjectMissing(key) from error
+            raise StoreUnavailable("object", f"{error.code}: {error.message}") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise StoreUnavailable("object", str(error) or type(error).__name__) from error
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, S3Error):
+        return error.code in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
+    return isinstance(error, urllib3.exceptions.HTTPError | ServerError | InvalidResponseError | ConnectionError)
+
+
+def _encoded(name: str) -> str:
+    """Percent-encoded: headers are ASCII. Cut at a whole character to what S3 lets metadata be."""
+    kept = ""
+    for character in name:
+        more = quote(character, safe="")
+        if len(kept) + len(more) > _MOST_NAME_BYTES:
+            break
+        kept += more
+    return kept

@@ -1,0 +1,237 @@
+"""The vector store on a Milvus server: one physical collection per model version, HNSW + COSINE by default."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from storage import filters_milvus
+from storage.filters import Filter
+from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
+
+DIMENSION = 512
+LARGEST_LIMIT = 16_384  # hits of one search, Milvus' own bound
+_BATCH = 500
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class MilvusOptions:
+    """``index`` with its building parameters ``m`` and ``ef_construction`` (HNSW), and ``ef`` when searching.
+
+    ``consistency``: Strong reads what any replica wrote before; Session, Bounded and Eventually are faster and may miss it.
+    ``timeout`` in seconds bounds every call.
+    """
+
+    uri: str
+    token: str = ""
+    index: str = "HNSW"
+    m: int = 16
+    ef_construction: int = 200
+    ef: int = 128
+    consistency: str = "Strong"
+    timeout: float = 10.0
+    prefix: str = "lookalike"
+    ca_certificate: str = ""
+
+
+class MilvusVectorStore:
+    """Connects when it is first used, so that a service may start before its Milvus."""
+
+    def __init__(self, options: MilvusOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._client: MilvusClient | None = None
+        self._known: set[str] = set()
+
+    def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
+        name = self._name(version)
+        self._call(lambda client: self._ensure(client, name))
+        for start in range(0, len(records), _BATCH):
+            rows = [_row(record) for record in records[start : start + _BATCH]]
+            self._call(lambda client, rows=rows: client.upsert(name, rows, timeout=self._options.timeout))  # type: ignore[misc]
+
+    def delete(self, version: str, ids: Sequence[UUID]) -> None:
+        name = self._name(version)
+        if not self._exists(name):
+            return
+        for start in range(0, len(ids), _BATCH):
+            some = [str(id_) for id_ in ids[start : start + _BATCH]]
+            self._call(lambda client, some=some: client.delete(name, ids=some, timeout=self._options.timeout))  # type: ignore[misc]
+
+    def versions(self) -> list[str]:
+        prefix = self._name("")
+        names = self._call(lambda client: client.list_collections(timeout=self._options.timeout))
+        return sorted(_version(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+
+    def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+        name = self._name(version)
+        found: dict[UUID, VectorRecord] = {}
+        if not ids or not self._exists(name):
+            return found
+        for start in range(0, len(ids), _BATCH):
+            chosen = _ids(ids[start : start + _BATCH])
+            rows = self._query(name, chosen, ["id", "collection", "vector", "attributes", "revision"])
+            for row in rows:
+                vector = np.asarray(row["vector"], dtype=np.float32)
+                record = VectorRecord(UUID(row["id"]), UUID(row["collection"]), vector, row["attributes"], row["revision"])
+                found[record.master_id] = record
+        return found
+
+    def search(
+        self,
+        version: str,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None = None,
+        max_distance: float | None = None,
+    ) -> list[VectorHit]:
+        name = self._name(version)
+        if not self._exists(name):
+            return []
+        limit = min(limit, LARGEST_LIMIT)
+        chosen = f'collection == "{collection_id}"'
+        if filter is not None:
+            chosen += f" && {filters_milvus.expression(filter)}"
+        parameters = {"ef": max(self._options.ef, limit)} if self._options.index == "HNSW" else {}
+        answer = self._call(
+            lambda client: client.search(
+                name,
+                data=[vector.tolist()],
+                anns_field="vector",
+                filter=chosen,
+                limit=limit,
+                search_params={"metric_type": "COSINE", "params": parameters},  # outside `params` they are silently ignored
+                consistency_level=self._options.consistency,
+                timeout=self._options.timeout,
+            )
+        )
+        hits = [VectorHit(UUID(hit["id"]), _distance(hit["distance"])) for hit in answer[0]]
+        hits.sort(key=lambda hit: (hit.distance, hit.master_id))
+        return [hit for hit in hits if max_distance is None or hit.distance <= max_distance]
+
+    def count(self, version: str) -> int:
+        name = self._name(version)
+        if not self._exists(name):
+            return 0
+        return int(self._query(name, "", ["count(*)"])[0]["count(*)"])
+
+    def drop(self, version: str) -> None:
+        """Forget a model version with all its vectors."""
+        name = self._name(version)
+        self._known.discard(name)
+        self._call(lambda client: client.drop_collection(name, timeout=self._options.timeout))
+
+    def ping(self) -> None:
+        self._call(lambda client: client.get_server_version(timeout=self._options.timeout))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _name(self, version: str) -> str:
+        return f"{self._options.prefix}_{re.sub('[^A-Za-z0-9_]', _hex, version)}"
+
+    def _query(self, name: str, chosen: str, fields: list[str]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._call(
+            lambda client: client.query(
+                name,
+                filter=chosen,
+                output_fields=fields,
+                consistency_level=self._options.consistency,
+                timeout=self._options.timeout,
+            )
+        )
+        return rows
+
+    def _exists(self, name: str) -> bool:
+        if name not in self._known and self._call(lambda client: client.has_collection(name, timeout=self._options.timeout)):
+            self._call(lambda client: self._load(client, name))
+        return name in self._known
+
+    def _ensure(self, client: MilvusClient, name: str) -> None:
+        if name in self._known:
+            return
+        if not client.has_collection(name, timeout=self._options.timeout):
+            self._create(client, name)
+        self._load(client, name)
+
+    def _create(self, client: MilvusClient, name: str) -> None:
+        """No partition key: 2.3 computes it from the wrong field on an upsert and loses the rows."""
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+        schema.add_field("collection", DataType.VARCHAR, max_length=36)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+        schema.add_field("attributes", DataType.JSON)
+        schema.add_field("revision", DataType.INT64)
+        index = client.prepare_index_params()
+        building = {
+            "HNSW": {"M": self._options.m, "efConstruction": self._options.ef_construction},
+            "IVF_SQ8": {"nlist": 1024},
+        }
+        index.add_index(
+            "vector", index_type=self._options.index, metric_type="COSINE", params=building.get(self._options.index, {})
+        )
+        client.create_collection(
+            name,
+            schema=schema,
+            index_params=index,
+            consistency_level=self._options.consistency,
+            timeout=max(60.0, self._options.timeout),
+        )
+
+    def _load(self, client: MilvusClient, name: str) -> None:
+        client.load_collection(name, timeout=max(60.0, self._options.timeout))
+        self._known.add(name)
+
+    def _call(self, work: Callable[[MilvusClient], _T]) -> _T:
+        """Run one call with a connected client; what goes wrong means that the store is unavailable."""
+        try:
+            with self._lock:
+                if self._client is None:
+                    options = self._options
+                    secure = {"server_pem_path": options.ca_certificate} if options.ca_certificate else {}
+                    self._client = MilvusClient(uri=options.uri, token=options.token, timeout=options.timeout, **secure)
+                client = self._client
+            return work(client)
+        except MilvusException as error:
+            self._known.clear()
+            raise StoreUnavailable("vector", error.message) from error
+
+
+def _row(record: VectorRecord) -> dict[str, Any]:
+    return {
+        "id": str(record.master_id),
+        "collection": str(record.collection_id),
+        "vector": np.asarray(record.vector, dtype=np.float32).tolist(),
+        "attributes": record.attributes,
+        "revision": record.revision,
+    }
+
+
+def _ids(ids: Sequence[UUID]) -> str:
+    return "id in [" + ", ".join(f'"{id_}"' for id_ in ids) + "]"
+
+
+def _distance(similarity: float) -> float:
+    return min(2.0, max(0.0, round(1.0 - similarity, 6)))
+
+
+def _hex(match: re.Match[str]) -> str:
+    return f"_{ord(match.group()):x}_"
+
+
+def _version(name: str) -> str:
+    return re.sub("_([0-9a-f]+)_", lambda match: chr(int(match.group(1), 16)), name)

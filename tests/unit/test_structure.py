@@ -1,0 +1,57 @@
+"""Files whose few bytes ask for hours of decoding are refused before they are decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+
+from models.imaging import ImageRejected, decode
+from models.structure import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS, TooManyPieces, check_structure
+from tests.conftest import PHOTOGRAPHS, encoded, photograph
+
+JPEG = encoded(photograph("coffee"), progressive=True)
+PNG = encoded(photograph("coffee"), "PNG")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb(kind: str) -> bytes:
+    if kind == "scans":  # the last scan once more and once more
+        last = JPEG[JPEG.rindex(b"\xff\xda") : -2]
+        return JPEG[:-2] + last * MAX_SCANS + JPEG[-2:]
+    if kind == "segments":
+        return JPEG[:2] + b"\xff\xe5\x00\x02" * MAX_SEGMENTS + JPEG[2:]
+    return PNG[:33] + chunk(b"prVt", b"") * MAX_CHUNKS + PNG[33:]
+
+
+@pytest.mark.parametrize("kind", ["scans", "segments", "chunks"])
+def test_too_many_pieces_are_refused(kind: str) -> None:
+    with pytest.raises(TooManyPieces, match=kind):
+        check_structure(io.BytesIO(bomb(kind)))
+    with pytest.raises(ImageRejected, match=kind) as caught:
+        decode(io.BytesIO(bomb(kind)), min_side=224)
+    assert caught.value.code == "invalid-image"
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize(("format", "progressive"), [("JPEG", False), ("JPEG", True), ("PNG", False), ("WEBP", False)])
+def test_real_files_pass_and_are_left_at_their_start(name: str, format: str, progressive: bool) -> None:
+    file = io.BytesIO(encoded(photograph(name), format, **({"progressive": True} if progressive else {})))
+    check_structure(file)
+    assert file.tell() == 0
+    assert decode(file, min_side=224).width == photograph(name).width
+
+
+def test_a_palette_longer_than_itself_is_invalid() -> None:
+    """Pillow finds out only when it converts the colours."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9 * 8))
+    content = PNG[:8] + head + chunk(b"PLTE", b"\1\2\3" * 4) + chunk(b"tRNS", b"\x80" * 300) + pixels + chunk(b"IEND", b"")
+    with pytest.raises(ImageRejected) as caught:
+        decode(io.BytesIO(content), min_side=224)
+    assert caught.value.code == "invalid-image"
