@@ -209,7 +209,7 @@ def seaweedfs(directory: Path) -> Server:
         f"-s3.config={directory}/s3.json",
         "-s3.allowDeleteBucketNotEmpty=false",
         "-master.volumeSizeLimitMB=64",
-        "-volume.max=50",
+        "-volume.max=2000",
         "-master.volumePreallocate=false",
     ]
     url = f"s3://{S3_KEY}:{S3_SECRET}@127.0.0.1:{s3}/lookalike?secure=false"

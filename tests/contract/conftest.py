@@ -68,6 +68,7 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectSt
     yield store
     for found in list(store.list("")):
         store.delete(found.key)
+    store._client.remove_bucket(bucket_name=store._options.bucket)
     store.close()
 
 
