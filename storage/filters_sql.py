@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -46,25 +46,20 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
     return sa.func.coalesce(found, sa.false())
 
 
-class _Json:
+class _Json(Protocol):
     """What a database's JSON functions are called, and the names it has for the types."""
 
     types: ClassVar[dict[str, tuple[str, ...]]]
 
-    def kind(self, document: _Value, path: str) -> _Value:
-        raise NotImplementedError
+    def kind(self, document: _Value, path: str) -> _Value: ...
 
-    def text(self, document: _Value, path: str) -> _Value:
-        raise NotImplementedError
+    def text(self, document: _Value, path: str) -> _Value: ...
 
-    def number(self, document: _Value, path: str) -> _Value:
-        raise NotImplementedError
+    def number(self, document: _Value, path: str) -> _Value: ...
 
-    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
-        raise NotImplementedError
+    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition: ...
 
-    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
-        raise NotImplementedError
+    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition: ...
 
     def is_type(self, document: _Value, path: str, type_: str) -> _Condition:
         return self.kind(document, path).in_(self.types[type_])

@@ -16,16 +16,14 @@ import httpx
 import pytest
 
 from tests.conftest import encoded, eventually, part_of, photograph
+from tests.servers import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 CAT = encoded(photograph("chelsea"))
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def command(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:

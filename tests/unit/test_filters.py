@@ -163,9 +163,9 @@ def test_every_backend_picks_the_same_masters(
     for attributes in masters:
         assert clean_attributes(attributes) == attributes
         gallery.add(attributes)
-    present = [(path, value) for attributes in masters for path, value in leaves(attributes)]
-    if present:
-        forms += data.draw(st.lists(st.sampled_from(present).flatmap(about), min_size=4, max_size=8), label="forms about them")
+    forms_about_them = [form for attributes in masters for form in about(attributes)]
+    if forms_about_them:
+        forms += data.draw(st.lists(st.sampled_from(forms_about_them), min_size=4, max_size=8), label="forms about them")
     for form in forms:
         assert gallery.pick(parse_filter(form)).agree, form
 
@@ -179,15 +179,17 @@ def leaves(attributes: Attributes, path: tuple[str, ...] = ()) -> Iterator[tuple
             yield ".".join((*path, key)), value
 
 
-def about(leaf: tuple[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A filter on a value that some master has."""
-    path, value = leaf
-    if isinstance(value, list):
-        return st.sampled_from([{path: {"$contains": item}} for item in value] or [{path: {"$exists": True}}])
-    forms: list[Any] = [value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]}]
-    if not isinstance(value, bool):
-        forms += [{operator: value} for operator in ("$gt", "$gte", "$lt", "$lte")]
-    return st.sampled_from([{path: form} for form in forms])
+def about(attributes: Attributes) -> list[dict[str, Any]]:
+    """Filters on the values that a master has."""
+    forms: list[dict[str, Any]] = []
+    for path, value in leaves(attributes):
+        if isinstance(value, list):
+            forms += [{path: {"$contains": item}} for item in value]
+            continue
+        forms += [{path: form} for form in (value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]})]
+        if not isinstance(value, bool):
+            forms += [{path: {operator: value}} for operator in ("$gt", "$gte", "$lt", "$lte")]
+    return forms
 
 
 CHANGES = st.lists(
@@ -218,9 +220,17 @@ def test_every_backend_picks_the_same_masters_after_changes(
             picks = gallery.pick(parse_filter(form))
             assert picks.agree, form
             assert gallery.search(restarted, parse_filter(form)) == picks.by_meaning, form
+        for form in itertools.chain.from_iterable(about(attributes) for attributes in gallery.masters.values()):
+            wanted = parse_filter(form)
+            expected = {master_id for master_id, kept in gallery.masters.items() if matches(wanted, kept)}
+            assert gallery.search(vectors, wanted) == expected, form
 
 
 def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gallery) -> None:
+    def upsert(masters: dict[UUID, Attributes]) -> None:
+        records = [VectorRecord(id_, gallery.collection, SOMEWHERE, kept, 1) for id_, kept in masters.items()]
+        gallery.vectors.upsert(gallery.version, records)
+
     ids = [UUID(int=number) for number in range(700)]
     now: dict[UUID, Attributes] = {}
     for turn in range(4):  # 2100 rows in all, the room for 1024 at first
@@ -229,14 +239,17 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
             if number % 4 != turn:
                 tags = [turn + number % 7, str(number % 5)]
                 written[master_id] = {"turn": {"number": turn}, "word": f"{turn} {number}", f"only {turn}": True, "tags": tags}
-        records = [VectorRecord(master_id, gallery.collection, SOMEWHERE, kept, 1) for master_id, kept in written.items()]
-        gallery.vectors.upsert(gallery.version, records)
+        upsert(written)
         gone = ids[turn * 20 : turn * 20 + 20]
         gallery.vectors.delete(gallery.version, gone)
         now = {master_id: kept for master_id, kept in (now | written).items() if master_id not in gone}
+    others: dict[UUID, Attributes] = {UUID(int=number): {} for number in range(1000, 1700)}
+    upsert(others)
+    now |= others
     for form in (
         {"turn.number": 3},
         {"turn.number": {"$lt": 3}},
+        {"word": "2 103"},
         {"word": {"$gt": "3 4"}},
         {"word": {"$lt": "3"}},
         {"only 0": {"$exists": True}},
