@@ -37,6 +37,7 @@ FORMATS: dict[str, tuple[str, str]] = {
 Image.preinit()
 _OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]  # what opens a JPEG finds out whether it is an MPO
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders they register
+_BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
 _FIRST_ON_ITS_SIDE = 5
 _STRIP = 128  # rows
 _TURNS = {
@@ -150,7 +151,8 @@ def _looks_like_an_image(head: bytes) -> bool:
         heif = "HEIF" in Image.OPEN and any(brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in brands)
         return heif or any(brand in (b"avif", b"avis") for brand in brands)
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"[: len(head[8:12])]
-    return webp or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM"))
+    bitmap = head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS  # two letters alone are too few: texts begin with them
+    return webp or bitmap or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
 
 
 def _guarded(step: Callable[[], _T]) -> _T:

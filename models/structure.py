@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import BinaryIO
 
 MAX_SCANS = 100  # of a JPEG; progressive ones have about 10, and each goes over all pixels
-MAX_SEGMENTS = 2000  # of a JPEG's head; profiles and metadata are cut into pieces of 64 kB
+MAX_SEGMENTS = 2000  # of a JPEG; profiles and metadata are cut into pieces of 64 kB
 MAX_CHUNKS = 20_000  # of a PNG; encoders cut the pixels into pieces of 8 kB
-_CHUNK = 1024 * 1024
-_START_OF_SCAN = b"\xff\xda"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not an escaped byte of pixels, a restart or a fill byte
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
 class TooManyPieces(Exception):
@@ -21,37 +22,32 @@ def check_structure(file: BinaryIO) -> None:
     file.seek(0)
     head = file.read(8)
     if head.startswith(b"\xff\xd8"):
-        _check_segments(file)
-        _check_scans(file)
+        _check_jpeg(file)
     elif head == b"\x89PNG\r\n\x1a\n":
-        _check_chunks(file)
+        _check_png(file)
     file.seek(0)
 
 
-def _check_segments(file: BinaryIO) -> None:
-    file.seek(2)
-    for _ in range(MAX_SEGMENTS):
-        marker = file.read(4)
-        if len(marker) < 4 or marker[0] != 0xFF or marker[:2] == _START_OF_SCAN:
+def _check_jpeg(file: BinaryIO) -> None:
+    """Goes from marker to marker as a decoder does (ITU T.81, B.1), up to the image's end: what is behind it does not count."""
+    file.seek(0)
+    content = file.read()
+    scans = segments = 0
+    position = 2
+    while found := _MARKER.search(content, position):
+        marker, position = content[found.end() - 1], found.end()
+        if marker == _END_OF_IMAGE:
             return
-        if marker[1] == 0xFF:  # a fill byte
-            file.seek(-3, 1)
-            continue
-        file.seek(max(0, int.from_bytes(marker[2:]) - 2), 1)
-    raise TooManyPieces(f"it has more than {MAX_SEGMENTS} segments")
+        position += int.from_bytes(content[position : position + 2])
+        segments += 1
+        scans += marker == _START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise TooManyPieces(f"it has more than {MAX_SCANS} scans")
+        if segments > MAX_SEGMENTS:
+            raise TooManyPieces(f"it has more than {MAX_SEGMENTS} segments")
 
 
-def _check_scans(file: BinaryIO) -> None:
-    file.seek(0)
-    scans, last = 0, b""
-    while chunk := file.read(_CHUNK):
-        scans += (last + chunk).count(_START_OF_SCAN)
-        last = chunk[-1:]
-    if scans > MAX_SCANS:
-        raise TooManyPieces(f"it has more than {MAX_SCANS} scans")
-
-
-def _check_chunks(file: BinaryIO) -> None:
+def _check_png(file: BinaryIO) -> None:
     file.seek(8)
     for _ in range(MAX_CHUNKS):
         head = file.read(8)

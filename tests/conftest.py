@@ -52,7 +52,8 @@ _fleet: Fleet | None = None
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers once, in the process that controls the run."""
     global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
-    if not hasattr(config, "workerinput") and not config.option.collectonly:
+    only_units = all("unit" in Path(argument.partition("::")[0]).parts for argument in config.args)
+    if not hasattr(config, "workerinput") and not config.option.collectonly and not only_units:
         _fleet = Fleet()
 
 

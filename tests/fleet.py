@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ class Fleet:
         self._tell(name, {"url": server.url})
         while not self._stopping.wait(0.5):
             if not server.alive:
-                server.start(_PATIENCE)
+                with suppress(CannotStart, OSError):  # the next look tries again
+                    server.start(_PATIENCE)
         server.stop()
 
     def _tell(self, name: str, news: dict[str, str]) -> None:
