@@ -12,13 +12,13 @@ from alembic.script import ScriptDirectory
 from storage.database import Database
 
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
-_INSTALLED = Path(__file__).parent / "alembic"  # where the wheel packs the folder
+_INSTALLED = Path(__file__).parent / "alembic"  # where the wheel packs the folder; beside it lies the library of that name
 
 
 def config(database: Database) -> Config:
     """Alembic's configuration for that database."""
     alembic_config = Config()
-    alembic_config.set_main_option("script_location", str(_CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED))
+    alembic_config.set_main_option("script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT))
     alembic_config.attributes["database"] = database
     return alembic_config
 
