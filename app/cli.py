@@ -21,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Visual search: put pictures in, show one, get those that look like it.",
 )
+database = typer.Typer(no_args_is_help=True, help="The metadata database.")
+app.add_typer(database, name="db")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
@@ -41,6 +43,22 @@ def serve(
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     raise typer.Exit(run(**given))
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker alone, beside API processes on the same servers."""
+    from app.server import work
+
+    raise typer.Exit(work())
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the schema of LOOKALIKE_DATABASE_URL to this version. (The embedded database does so itself.)"""
+    from app.server import upgrade_database
+
+    raise typer.Exit(upgrade_database())
 
 
 @app.command("import")

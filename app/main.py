@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 
@@ -24,8 +25,8 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.embedder import Embedder, load_embedder
-from storage.factory import DirectoryLock, open_stores
-from storage.protocols import Stores
+from storage.factory import DirectoryLock, StoreUrls, open_stores
+from storage.protocols import Stores, StoreUnavailable
 
 _SPARE_THREADS = 32  # for reads, beside those that wait for a slot
 
@@ -39,7 +40,9 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + _SPARE_THREADS
         with nullcontext(stores) if stores else opened_stores(settings) as opened:
             app.state.services = services = build_services(settings, opened, embedder or opened_embedder(settings))
-            services.worker.start()
+            runs_worker = settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded)
+            if runs_worker:
+                services.worker.start()
             log.info("ready", model_version=services.vision.model_version, data_dir=str(settings.data_dir))
             try:
                 yield
@@ -69,14 +72,50 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
     return app
 
 
+def store_urls(settings: Settings) -> StoreUrls:
+    return StoreUrls(
+        database=settings.effective_database_url,
+        objects=settings.effective_objects_url,
+        vectors=settings.vectors_url,
+        timeout=settings.store_timeout,
+        database_pool=settings.database_pool,
+        create_bucket=settings.create_bucket,
+        milvus={
+            "token": settings.milvus_token.get_secret_value(),
+            "ca_certificate": settings.milvus_ca_certificate,
+            "prefix": settings.milvus_prefix,
+            "index": settings.milvus_index,
+            "m": settings.milvus_m,
+            "ef_construction": settings.milvus_ef_construction,
+            "ef": settings.milvus_ef,
+            "consistency": settings.milvus_consistency,
+        },
+    )
+
+
 @contextmanager
 def opened_stores(settings: Settings) -> Iterator[Stores]:
-    """The stores of the settings, the data directory locked. Raises ConfigurationError, StoreUnavailable."""
-    with (
-        DirectoryLock(settings.data_dir),
-        closing(open_stores(settings.effective_database_url, settings.effective_objects_url, settings.vectors_url)) as stores,
-    ):
+    """The stores of the settings, the data directory locked if one is in it; servers are waited for.
+
+    Raises ConfigurationError, and StoreUnavailable where all stores are embedded.
+    """
+    urls = store_urls(settings)
+    with DirectoryLock(settings.data_dir) if urls.embedded else nullcontext(), closing(_waited_for(urls)) as stores:
         yield stores
+
+
+def _waited_for(urls: StoreUrls) -> Stores:
+    """Start order does not matter: a server that is not there yet is asked again until it is."""
+    pause = 0.5
+    while True:
+        try:
+            return open_stores(urls)
+        except StoreUnavailable as error:
+            if urls.database.startswith("sqlite:") and urls.objects.startswith("file:"):
+                raise
+            log.warning("waiting for a store", store=error.store, reason=str(error))
+        time.sleep(pause)
+        pause = min(5.0, pause * 1.5)
 
 
 def opened_embedder(settings: Settings) -> Embedder:

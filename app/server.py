@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import closing
 
 import uvicorn
 from pydantic import ValidationError
 
-from app.main import create_app, opened_embedder, opened_stores
+from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls
 from app.observability import configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.settings import Settings
 from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
-from storage.factory import ConfigurationError
+from storage import migrations
+from storage.factory import ConfigurationError, open_database
 from storage.protocols import StoreUnavailable
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
@@ -25,31 +29,66 @@ _OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 def serve(**given: object) -> int:
     """Serve until a signal ends it; the exit code. ``given`` settings go before those of the environment."""
+    return _with_settings(_serve, given)
+
+
+def work() -> int:
+    """Run the worker alone until a signal ends it; the exit code."""
+    return _with_settings(_work, {})
+
+
+def upgrade_database() -> int:
+    """Bring the database's schema to this version; the exit code."""
+    return _with_settings(_upgrade_database, {})
+
+
+def _with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
+    """Say what is wrong with settings or stores in words, with exit code 2."""
     try:
         settings = Settings(**given)  # type: ignore[arg-type]
         configure_logging(settings.log_level)
         _warn_of_unknown_settings()
-        check_listening(settings)
-        with opened_stores(settings) as stores:
-            config = uvicorn.Config(
-                create_app(settings, stores, opened_embedder(settings)),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=_GRACE,
-            )
-            server = uvicorn.Server(config)
-            server.run(sockets=[_listen(settings)])
+        return run(settings)
     except ValidationError as error:
         for item in error.errors():
             name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
             print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
-        return 2
     except (InsecureSettings, ConfigurationError, WeightsInvalid, EngineMissing, StoreUnavailable) as error:
         print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
-        return 2
+    return 2
+
+
+def _serve(settings: Settings) -> int:
+    check_listening(settings)
+    with opened_stores(settings) as stores:
+        config = uvicorn.Config(
+            create_app(settings, stores, opened_embedder(settings)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        server = uvicorn.Server(config)
+        server.run(sockets=[_listen(settings)])
     return 0 if server.started else 2
+
+
+def _work(settings: Settings) -> int:
+    with opened_stores(settings) as stores:
+        worker = build_services(settings, stores, opened_embedder(settings)).worker
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop_soon())
+        log.info("working")
+        worker.run()
+    return 0
+
+
+def _upgrade_database(settings: Settings) -> int:
+    with closing(open_database(store_urls(settings))) as database:
+        migrations.upgrade(database)
+    log.info("the database is up to date")
+    return 0
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -35,9 +35,35 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         Path("lookalike-data"), description="Directory of the embedded stores. One process at a time."
     )
-    database_url: str = Field("", description="Metadata. Empty: `sqlite:///DATA_DIR/lookalike.db`.")
-    objects_url: str = Field("", description="Bytes. Empty: `file://DATA_DIR/objects`.")
-    vectors_url: str = Field("embedded:", description="Vectors. `embedded:` is exact search in memory, rows in the database.")
+    database_url: str = Field(
+        "", description="Metadata. Empty: `sqlite:///DATA_DIR/lookalike.db`; or `mysql+pymysql://USER:PASSWORD@HOST/NAME`."
+    )
+    objects_url: str = Field(
+        "", description="Bytes. Empty: `file://DATA_DIR/objects`; or `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=…`."
+    )
+    vectors_url: str = Field(
+        "embedded:",
+        description="Vectors. `embedded:` is exact search in memory, rows in the database; or `http://HOST:19530`, a Milvus.",
+    )
+    store_timeout: float = Field(10.0, gt=0, description="Seconds that a call to a server may take.")
+    database_pool: int = Field(32, ge=1, description="Connections to MySQL at most.")
+    create_bucket: bool = Field(True, description="Whether to make the bucket if it is not there.")
+    milvus_token: SecretStr = Field(SecretStr(""), description="`USER:PASSWORD` or API key of the Milvus.")
+    milvus_ca_certificate: str = Field("", description="File with the certificate to trust, for a Milvus behind https.")
+    milvus_prefix: str = Field(
+        "lookalike", pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="Begins the names of our Milvus collections."
+    )
+    milvus_index: Literal["HNSW", "IVF_SQ8", "DISKANN", "FLAT"] = Field("HNSW", description="Index of new Milvus collections.")
+    milvus_m: int = Field(16, ge=2, le=2048, description="HNSW: links of a vector.")
+    milvus_ef_construction: int = Field(200, ge=8, description="HNSW: candidates when building.")
+    milvus_ef: int = Field(128, ge=1, description="HNSW: candidates when searching, at least as many as hits are asked for.")
+    milvus_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
+        "Strong", description="Strong: a search sees what any replica put in before. The others are faster and may miss it."
+    )
+    worker: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether this process runs the worker, too. auto: if its stores are embedded; else `lookalike worker` does.",
+    )
     engine: Literal["openvino", "torch"] = Field(
         "openvino", description="What runs the network; `torch` needs the extra `torch`."
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from uuid import uuid4
 
 from app.observability import Metrics, log
 from app.services.indexing import Indexing
-from storage.protocols import IndexTask, Master, Stores
+from storage.protocols import IndexTask, Master, Stores, StoreUnavailable
 
 _BATCH = 16
 _DRAIN_BATCH = 200
@@ -37,19 +38,33 @@ class Worker:
         """Finish the item in hand, hand the others back."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def run(self) -> None:
+        """Work in the calling thread until ``stop_soon``."""
+        self._run()
+
+    def stop_soon(self) -> None:
+        """Like ``stop`` without waiting; safe in a signal handler."""
+        self._stopping.set()
+        self._wake.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 busy = self.step()
-            except Exception:  # the loop outlives whatever a store does
+            except StoreUnavailable as error:
+                log.warning("the worker waits for a store", store=error.store, reason=str(error))
+                busy = False
+            except Exception:  # the loop outlives whatever comes
                 log.exception("the worker failed; it goes on")
                 busy = False
             if not busy:
                 self._wake.wait(self._interval)
                 self._wake.clear()
-        self._stores.metadata.release_leases(self._owner)
+        with suppress(StoreUnavailable):  # the leases run out by themselves
+            self._stores.metadata.release_leases(self._owner)
 
     def step(self) -> bool:
         """One round; whether there was anything to do."""

@@ -29,7 +29,7 @@ from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
 from storage.database import Database
-from storage.factory import open_stores
+from storage.factory import StoreUrls, open_stores
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import MasterState
@@ -45,7 +45,7 @@ FILTER = {"colour": "red", "price": {"$lt": 50}}  # holds for one master in eigh
 def fill(directory: Path, version: str) -> UUID:
     """An embedded installation with that many masters of random vectors; the id of its default collection."""
     url = f"sqlite:///{directory}/lookalike.db"
-    stores = open_stores(url, f"file://{directory}/objects", "embedded:")
+    stores = open_stores(StoreUrls(url, f"file://{directory}/objects", "embedded:"))
     stores.metadata.register_active_model(version)
     collection = stores.metadata.create_collection("default")
     stores.close()

@@ -3,35 +3,113 @@
 from __future__ import annotations
 
 import fcntl
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from storage.database import Database
+from storage import migrations
+from storage.database import Database, DatabaseOptions
 from storage.metadata import SqlMetadataStore
 from storage.objects_local import LocalObjectStore
-from storage.protocols import Stores
+from storage.objects_s3 import S3ObjectStore, S3Options
+from storage.protocols import Stores, StoreUnavailable
 from storage.vectors_exact import ExactVectorStore
+from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 
 
 class ConfigurationError(Exception):
     """The settings cannot be served with; the message says which and what to do."""
 
 
-def open_stores(database_url: str, objects_url: str, vectors_url: str) -> Stores:
-    """Open, migrate and load the stores. Raises ConfigurationError for a scheme that has no backend, StoreUnavailable."""
-    if not database_url.startswith("sqlite:"):
-        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL is {_scheme(database_url)}; it takes sqlite:///path")
-    if not objects_url.startswith("file://"):
-        raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL is {_scheme(objects_url)}; it takes file:///path")
-    if vectors_url != "embedded:":
-        raise ConfigurationError(f"LOOKALIKE_VECTORS_URL is {_scheme(vectors_url)}; it takes embedded:")
-    database = Database(database_url)
-    metadata = SqlMetadataStore(database)
-    metadata.migrate()
-    objects = LocalObjectStore(Path(unquote(urlsplit(objects_url).path)))
-    vectors = ExactVectorStore(database)
-    vectors.load()
-    return Stores(metadata=metadata, objects=objects, vectors=vectors)
+@dataclass(frozen=True)
+class StoreUrls:
+    """``database``: sqlite:///path or mysql+pymysql://…; ``objects``: file:///path or s3://KEY:SECRET@host:port/bucket;
+
+    ``vectors``: embedded: or http://milvus:19530. ``timeout`` in seconds bounds every call to a server.
+    """
+
+    database: str
+    objects: str
+    vectors: str
+    timeout: float = 10.0
+    database_pool: int = 32
+    create_bucket: bool = True
+    milvus: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether any store lives in this process, which must then be the only one."""
+        return self.database.startswith("sqlite:") or self.objects.startswith("file:") or self.vectors == "embedded:"
+
+
+def open_stores(urls: StoreUrls) -> Stores:
+    """The stores, ready for use: the embedded database migrated, a bucket made, vectors loaded.
+
+    Raises ConfigurationError for what no waiting will mend, StoreUnavailable for what it may. Milvus is not waited for: it
+    is connected to when it is first needed.
+    """
+    with ExitStack() as on_failure:
+        database = on_failure.enter_context(closing(_database(urls)))
+        metadata = SqlMetadataStore(database)
+        if database.embedded:
+            metadata.migrate()
+        elif not migrations.is_newest(database):
+            raise StoreUnavailable("metadata", "its schema is not this version's: run `lookalike db upgrade`")
+        objects = on_failure.enter_context(closing(_objects(urls)))
+        vectors = on_failure.enter_context(closing(_vectors(urls, database)))
+        on_failure.pop_all()
+        return Stores(metadata=metadata, objects=objects, vectors=vectors)
+
+
+def open_database(urls: StoreUrls) -> Database:
+    """Only the database, for its migrations."""
+    return _database(urls)
+
+
+def _database(urls: StoreUrls) -> Database:
+    if not urls.database.startswith(("sqlite:", "mysql+pymysql:")):
+        raise ConfigurationError(
+            f"LOOKALIKE_DATABASE_URL is {_scheme(urls.database)}; it takes sqlite:///path or mysql+pymysql://user:password@host/name"
+        )
+    return Database(urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout))
+
+
+def _objects(urls: StoreUrls) -> LocalObjectStore | S3ObjectStore:
+    parts = urlsplit(urls.objects)
+    if parts.scheme == "file":
+        return LocalObjectStore(Path(unquote(parts.path)))
+    bucket, query = parts.path.strip("/"), dict(parse_qsl(parts.query))
+    if parts.scheme != "s3" or not bucket or not parts.hostname or not parts.username:
+        raise ConfigurationError(
+            f"LOOKALIKE_OBJECTS_URL is {_scheme(urls.objects)}; it takes file:///path or s3://KEY:SECRET@host:port/bucket?secure=true"
+        )
+    port = f":{parts.port}" if parts.port else ""
+    store = S3ObjectStore(
+        S3Options(
+            endpoint=f"{parts.hostname}{port}",
+            access_key=unquote(parts.username),
+            secret_key=unquote(parts.password or ""),
+            bucket=bucket,
+            secure=query.get("secure", "true") == "true",
+            region=query.get("region"),
+            timeout=urls.timeout,
+            create_bucket=urls.create_bucket,
+        )
+    )
+    store.prepare()
+    return store
+
+
+def _vectors(urls: StoreUrls, database: Database) -> ExactVectorStore | MilvusVectorStore:
+    if urls.vectors == "embedded:":
+        exact = ExactVectorStore(database)
+        exact.load()
+        return exact
+    if not urls.vectors.startswith(("http://", "https://")):
+        raise ConfigurationError(f"LOOKALIKE_VECTORS_URL is {_scheme(urls.vectors)}; it takes embedded: or http://milvus:19530")
+    return MilvusVectorStore(MilvusOptions(urls.vectors, timeout=urls.timeout, **urls.milvus))
 
 
 def _scheme(url: str) -> str:

@@ -23,11 +23,14 @@ def config(database: Database) -> Config:
     return alembic_config
 
 
+def is_newest(database: Database) -> bool:
+    """Whether the schema is the one that this program was written for; one query."""
+    newest = ScriptDirectory.from_config(config(database)).get_current_head()
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == newest
+
+
 def upgrade(database: Database) -> None:
     """Run what is missing; a database that is up to date costs one query."""
-    alembic_config = config(database)
-    newest = ScriptDirectory.from_config(alembic_config).get_current_head()
-    with database.read() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    if current != newest:
-        command.upgrade(alembic_config, "head")
+    if not is_newest(database):
+        command.upgrade(config(database), "head")

@@ -149,6 +149,12 @@ class _Renewing:
             self._renewed = time.monotonic()
         return self._file.read(size)
 
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
 
 def checked_attributes(attributes: object) -> Attributes:
     try:

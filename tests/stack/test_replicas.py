@@ -1,0 +1,72 @@
+"""Two API replicas and two workers over MariaDB, SeaweedFS and Milvus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.conftest import encoded, eventually, part_of, photograph
+from tests.stack.conftest import Stack, result_of
+
+CAT = encoded(photograph("chelsea"))
+
+
+def put(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
+    return client.post("/masters", files={"file": ("photograph.jpg", content)}, data=fields)
+
+
+def search(client: httpx.Client, content: bytes, **fields: str) -> list[dict[str, object]]:
+    response = client.post("/search", files={"sample": ("sample.jpg", content)}, data=fields)
+    assert response.status_code == 200, response.text
+    hits: list[dict[str, object]] = response.json()["hits"]
+    return hits
+
+
+@pytest.fixture
+def replicas(stack: Stack) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    with stack.replica() as first, stack.replica() as second:
+        stack.start("worker")
+        stack.start("worker")
+        yield first, second
+
+
+def test_what_goes_in_through_one_is_found_through_the_other(replicas: tuple[httpx.Client, httpx.Client]) -> None:
+    first, second = replicas
+    images = [encoded(part_of("coffee", seed)) for seed in range(8)]
+    for number, image in enumerate(images):
+        into, look = (first, second) if number % 2 else (second, first)
+        response = put(into, image, attributes=f'{{"n": {number}}}')
+        assert response.status_code == 201, response.text
+        hit = search(look, image, k="1", filter=f'{{"n": {number}}}')[0]
+        assert (hit["master"], hit["exact"]) == (result_of(response)["master"], True)
+        assert look.get(result_of(response)["master"]["links"]["content"]).content == image
+    assert first.get("/masters").json() == second.get("/masters").json()
+
+
+def test_the_same_image_through_both_at_once_is_one_master(replicas: tuple[httpx.Client, httpx.Client]) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        responses = list(pool.map(lambda number: put(replicas[number % 2], CAT), range(20)))
+    assert sorted(response.status_code for response in responses) == [200] * 19 + [201]
+    assert len({result_of(response)["master"]["id"] for response in responses}) == 1
+    assert len(search(replicas[0], CAT)) == 1
+
+
+def test_a_deletion_is_seen_by_both_and_carried_out_by_a_worker(
+    stack: Stack, replicas: tuple[httpx.Client, httpx.Client]
+) -> None:
+    first, second = replicas
+    master = result_of(put(first, CAT))["master"]
+    assert second.delete(f"/masters/{master['id']}").status_code == 204
+    assert search(first, CAT) == []
+    assert first.get(f"/masters/{master['id']}").status_code == 404
+    again = result_of(put(first, CAT))["master"]
+    assert again["id"] != master["id"]
+    assert first.delete("/masters?collection=default&confirm=default").status_code == 204
+    assert eventually(lambda: put(second, CAT).status_code == 201)
+
+
+def test_readiness_names_every_store(replicas: tuple[httpx.Client, httpx.Client]) -> None:
+    assert replicas[0].get("/readyz").json()["checks"] == dict.fromkeys(("metadata", "objects", "vectors", "model"), "ok")
