@@ -25,7 +25,7 @@ def expression(filter: Filter) -> str:
         case Range(path, operator, bound):
             return f"({_field(path)} {_OPERATORS[operator]} {_literal(bound)})"
         case Contains(path, value):
-            return f"(json_contains({_field(path)}, {_literal(value)}))"
+            return "(" + " || ".join(f"json_contains({_field(path)}, {literal})" for literal in _literals(value)) + ")"
         case Exists(path):
             return f"(exists {_field(path)})"
 
@@ -34,8 +34,11 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
     """A list holds one type only: Milvus 2.3 refuses a mixed one, and takes an integer and a float for two types."""
     lists: dict[str, list[str]] = {}
     for value in values:
-        kind = "float" if isinstance(value, float) and not value.is_integer() else type_name(value)
-        lists.setdefault(kind, []).append(_literal(value))
+        for literal in _literals(value):
+            kind = type_name(value)
+            if kind == "number" and not literal.lstrip("-").isdigit():
+                kind = "float"
+            lists.setdefault(kind, []).append(literal)
     return "(" + (" || ".join(f"{field} in [{', '.join(literals)}]" for literals in lists.values()) or _NOTHING) + ")"
 
 
@@ -51,6 +54,13 @@ def _literal(value: Scalar) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # the one way of writing a number that lists and comparisons agree on
     return repr(value)
+
+
+def _literals(value: Scalar) -> list[str]:
+    """All ways to write the value: where Milvus looks into a list it takes 1 and 1.0 for different."""
+    literal = _literal(value)
+    is_integer = isinstance(value, int | float) and not isinstance(value, bool) and literal.lstrip("-").isdigit()
+    return [literal, f"{literal}.0"] if is_integer else [literal]
 
 
 def _text(text: str) -> str:
