@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from typing import TypeVar
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -28,6 +29,7 @@ from models.embedder import Embedder, load_embedder
 from storage.factory import DirectoryLock, StoreUrls, open_stores
 from storage.protocols import Stores, StoreUnavailable
 
+_T = TypeVar("_T")
 _SPARE_THREADS = 32  # for reads, beside those that wait for a slot
 
 
@@ -100,16 +102,16 @@ def opened_stores(settings: Settings) -> Iterator[Stores]:
     Raises ConfigurationError, and StoreUnavailable where all stores are embedded.
     """
     urls = store_urls(settings)
-    with DirectoryLock(settings.data_dir) if urls.embedded else nullcontext(), closing(_waited_for(urls)) as stores:
+    with DirectoryLock(settings.data_dir) if urls.embedded else nullcontext(), closing(waited_for(urls, open_stores)) as stores:
         yield stores
 
 
-def _waited_for(urls: StoreUrls) -> Stores:
+def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T]) -> _T:
     """Start order does not matter: a server that is not there yet is asked again until it is."""
     pause = 0.5
     while True:
         try:
-            return open_stores(urls)
+            return use(urls)
         except StoreUnavailable as error:
             if urls.database.startswith("sqlite:") and urls.objects.startswith("file:"):
                 raise

@@ -8,19 +8,17 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
 
 import uvicorn
 from pydantic import ValidationError
 
-from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls
+from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls, waited_for
 from app.observability import configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.settings import Settings
 from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
-from storage import migrations
-from storage.factory import ConfigurationError, open_database
+from storage.factory import ConfigurationError, upgrade_schema
 from storage.protocols import StoreUnavailable
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
@@ -85,8 +83,7 @@ def _work(settings: Settings) -> int:
 
 
 def _upgrade_database(settings: Settings) -> int:
-    with closing(open_database(store_urls(settings))) as database:
-        migrations.upgrade(database)
+    waited_for(store_urls(settings), upgrade_schema)
     log.info("the database is up to date")
     return 0
 

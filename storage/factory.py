@@ -63,9 +63,10 @@ def open_stores(urls: StoreUrls) -> Stores:
         return Stores(metadata=metadata, objects=objects, vectors=vectors)
 
 
-def open_database(urls: StoreUrls) -> Database:
-    """Only the database, for its migrations."""
-    return _database(urls)
+def upgrade_schema(urls: StoreUrls) -> None:
+    """Bring the database to this version's schema. Raises ConfigurationError, StoreUnavailable."""
+    with closing(_database(urls)) as database:
+        migrations.upgrade(database)
 
 
 def _database(urls: StoreUrls) -> Database:
