@@ -146,3 +146,9 @@ def test_a_large_json_body_is_413(service: Service) -> None:
     body = b'{"name": "a", "x": [' + b"[]," * 100_000 + b"[]]}"
     response = service.client.post("/collections", content=body, headers={"Content-Type": "application/json"})
     assert problem_of(response) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("path", ["/masters", "/search", "/compare"])
+def test_a_large_picture_that_is_not_in_a_form_is_415(service: Service, path: str) -> None:
+    response = service.client.post(path, content=b"\xff" * 290_000, headers={"Content-Type": "image/jpeg"})
+    assert problem_of(response) == (415, "unsupported-media-type")
