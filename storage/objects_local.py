@@ -64,7 +64,8 @@ class LocalObjectStore:
         """Create it, with its missing parents, each entered durably into the one above."""
         if not directory.is_dir():
             self._make_durable_directory(directory.parent)
-            directory.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # not exist_ok: it looks again, and fails if a delete was faster than the look
+                directory.mkdir()
             _fsync_directory(directory.parent)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
