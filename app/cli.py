@@ -61,6 +61,36 @@ def upgrade() -> None:
     raise typer.Exit(upgrade_database())
 
 
+@app.command()
+def migrate(
+    source: Annotated[
+        Path,
+        typer.Option("--from", metavar="DIRECTORY", help="Data directory of a stopped embedded installation.", file_okay=False),
+    ] = Path("lookalike-data"),
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="Settings that name the servers, as lines LOOKALIKE_…=…. Default: those of the environment.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+) -> None:
+    """Copy an embedded installation to servers: masters with their ids, bytes and vectors; nothing is embedded again.
+
+    Every original and vector is read back and compared. Safe to interrupt and to run again. The source stays as it is,
+    but for deletions under way, which are carried out first.
+
+    Exit code 0: all are there; 1: some are not, or more are; 2: could not go on; 130: interrupted.
+    """
+    from app.server import migrate as run
+
+    raise typer.Exit(run(source, target, jobs))
+
+
 @app.command("import")
 def import_(
     paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],

@@ -7,19 +7,24 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
+from rich.console import Console
 
 from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls, waited_for
 from app.observability import configure_logging, log
 from app.security import InsecureSettings, check_listening
+from app.services.migration import Migration, MigrationRefused
 from app.settings import Settings
+from app.transfer import progress_bar
 from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
 from storage.factory import ConfigurationError, upgrade_schema
-from storage.protocols import StoreUnavailable
+from storage.protocols import Master, StoreUnavailable
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
 _OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
@@ -38,6 +43,11 @@ def work() -> int:
 def upgrade_database() -> int:
     """Bring the database's schema to this version; the exit code."""
     return _with_settings(_upgrade_database, {})
+
+
+def migrate(directory: Path, target: Path | None, jobs: int) -> int:
+    """Copy the embedded installation in ``directory`` to the servers of the settings (of that file); the exit code."""
+    return _with_settings(lambda settings: _migrate(directory, settings, jobs), {"_env_file": target} if target else {})
 
 
 def _with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
@@ -86,6 +96,55 @@ def _upgrade_database(settings: Settings) -> int:
     waited_for(store_urls(settings), upgrade_schema)
     log.info("the database is up to date")
     return 0
+
+
+def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
+    if not (directory / "lookalike.db").exists():
+        raise ConfigurationError(f"there is no installation in {directory}: name its LOOKALIKE_DATA_DIR with --from")
+    urls = store_urls(settings)
+    if urls.embedded:
+        raise ConfigurationError(
+            "migrate copies to servers: set LOOKALIKE_DATABASE_URL, LOOKALIKE_OBJECTS_URL and LOOKALIKE_VECTORS_URL,"
+            " or name a file with these settings with --to"
+        )
+    waited_for(urls, upgrade_schema)
+    source_settings = settings.model_copy(
+        update={"data_dir": directory.absolute(), "database_url": "", "objects_url": "", "vectors_url": "embedded:"}
+    )
+    console = Console(stderr=True, highlight=False, markup=False)
+    with opened_stores(source_settings) as source, opened_stores(settings) as stores, progress_bar() as progress:
+
+        def failed(master: Master, reason: str) -> None:
+            progress.console.print(
+                f"{master.id} ({master.name}) is not copied: {reason}", style="red", markup=False, soft_wrap=True
+            )
+
+        migration = Migration(source, stores, jobs=jobs, lease=settings.lease_seconds, fail=failed)
+        task = progress.add_task("Finishing deletions and broken uploads", total=None, rate="")
+        try:
+            migration.drain(lambda left: progress.update(task, rate=f"{left} left"))
+            start = time.monotonic()
+            progress.update(task, description="Copying", total=migration.total(), rate="")
+
+            def advance(count: int) -> None:
+                rate = (progress.tasks[0].completed + count) / max(1e-3, time.monotonic() - start)
+                progress.update(task, advance=count, rate=f"{rate:.0f}/s")
+
+            tally = migration.run(advance)
+        except MigrationRefused as error:
+            raise ConfigurationError(str(error)) from error
+        except StoreUnavailable:
+            console.print("Stopped. Run the same command again to go on.")
+            raise
+        except KeyboardInterrupt:
+            console.print("Interrupted. Run the same command again to go on.")
+            return 130
+    console.print(
+        f"{tally.copied} masters copied and verified, {tally.there_already} were there already, {tally.failed} failed."
+        + (f" The servers hold {tally.only_there} more, which are not in {directory}." if tally.only_there else ""),
+        soft_wrap=True,
+    )
+    return 1 if tally.failed or tally.only_there else 0
 
 
 def _listen(settings: Settings) -> socket.socket:

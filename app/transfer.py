@@ -149,10 +149,8 @@ def _extract(path: Path, member: zipfile.ZipInfo) -> IO[bytes]:
         return spooled
 
 
-def _in_parallel(
-    items: Iterable[_Item], total: int, work: Callable[[_Item], None], jobs: int, outcome: Outcome, client: Client
-) -> None:
-    """Run ``work`` on each item with a progress bar. Ctrl-C and a HopelessError let those under way end, and stop."""
+def progress_bar() -> Progress:
+    """What is done of what there is, the rate (a field of the task), the time gone and left; on standard error."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -162,8 +160,15 @@ def _in_parallel(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _in_parallel(
+    items: Iterable[_Item], total: int, work: Callable[[_Item], None], jobs: int, outcome: Outcome, client: Client
+) -> None:
+    """Run ``work`` on each item with a progress bar. Ctrl-C and a HopelessError let those under way end, and stop."""
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
+    with progress_bar() as progress, ThreadPoolExecutor(jobs) as pool:
         task = progress.add_task(outcome.verb, total=total, rate="")
         under_way: set[Future[None]] = set()
 

@@ -7,17 +7,18 @@ from contextlib import suppress
 from uuid import uuid4
 
 from app.observability import Metrics, log
+from app.services.deletion import Deletion
 from app.services.indexing import Indexing
-from storage.protocols import IndexTask, Master, Stores, StoreUnavailable
+from storage.protocols import IndexTask, Stores, StoreUnavailable
 
 _BATCH = 16
-_DRAIN_BATCH = 200
 _LONGEST_BACKOFF = 300.0  # seconds
 
 
 class Worker:
     def __init__(self, stores: Stores, indexing: Indexing, metrics: Metrics, *, lease: float, interval: float) -> None:
         self._stores = stores
+        self._deletion = Deletion(stores, lease)
         self._indexing = indexing
         self._metrics = metrics
         self._lease = lease
@@ -68,27 +69,15 @@ class Worker:
 
     def step(self) -> bool:
         """One round; whether there was anything to do."""
-        metadata = self._stores.metadata
-        busy = metadata.expire_pending() > 0
-        busy = metadata.drain_collections(_DRAIN_BATCH) > 0 or busy
-        for master in metadata.claim_deleting(self._owner, _DRAIN_BATCH, self._lease):
-            if self._stopping.is_set():
-                return True
-            self._remove(master)
-            busy = True
-        for task in metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
+        busy = self._deletion.step(self._owner, self._stopping.is_set)
+        if self._stopping.is_set():
+            return True
+        for task in self._stores.metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
             if self._stopping.is_set():
                 return True
             self._index(task)
             busy = True
         return busy
-
-    def _remove(self, master: Master) -> None:
-        """Vector, object, row, in that order: what is left after a crash is still known to the truth."""
-        for version in self._stores.vectors.versions():
-            self._stores.vectors.delete(version, [master.id])
-        self._stores.objects.delete(master.object_key)
-        self._stores.metadata.forget_master(master.id, self._owner)
 
     def _index(self, task: IndexTask) -> None:
         try:

@@ -21,6 +21,8 @@ from storage.protocols import (
     CollectionGone,
     IndexTask,
     Master,
+    MasterExists,
+    MasterRecord,
     MasterState,
     ModelState,
     NewMaster,
@@ -416,6 +418,67 @@ class SqlMetadataStore:
         with self._db.write() as connection:
             for table in (_masters, _embeddings):
                 connection.execute(table.update().where(table.c.lease_owner == owner).values(lease_owner=None, lease_until=0))
+
+    # moving to another database
+
+    def count_unfinished(self) -> int:
+        moving = sa.select(sa.func.count()).where(_masters.c.state.in_((MasterState.PENDING, MasterState.DELETING)))
+        dying = sa.select(sa.func.count()).where(_collections.c.state == _DELETING)
+        with self._db.read() as connection:
+            return (connection.scalar(moving) or 0) + (connection.scalar(dying) or 0)
+
+    def adopt_collection(self, collection: Collection) -> None:
+        if self.find_collection(collection.name) == collection:
+            return
+        try:
+            with self._db.write() as connection:
+                connection.execute(
+                    _collections.insert().values(
+                        id=collection.id,
+                        name=collection.name,
+                        live_name=collection.name,
+                        state=_LIVE,
+                        created_at=collection.created_at,
+                    )
+                )
+        except sa.exc.IntegrityError as error:
+            raise CollectionExists(collection.name) from error
+
+    def walk_masters(self, collection_id: UUID, after: UUID | None, limit: int) -> list[MasterRecord]:
+        statement = _WITH_NAME.where(_masters.c.collection_id == collection_id, _VISIBLE).order_by(_masters.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(_masters.c.id > after)
+        with self._db.read() as connection:
+            masters = [_master(row) for row in connection.execute(statement)]
+            indexed: dict[UUID, dict[str, int | None]] = {master.id: {} for master in masters}
+            for row in connection.execute(sa.select(_embeddings).where(_embeddings.c.master_id.in_(list(indexed)))):
+                indexed[row.master_id][row.model_version] = row.indexed_revision if row.state == _INDEXED else None
+        return [MasterRecord(master, indexed[master.id]) for master in masters]
+
+    def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
+        masters, embeddings = [], []
+        for record in records:
+            columns = vars(record.master) | {"live_sha256": record.master.sha256}
+            masters.append({name: value for name, value in columns.items() if name != "collection"})
+            for version, revision in record.indexed.items():
+                embeddings.append(
+                    {
+                        "master_id": record.master.id,
+                        "model_version": version,
+                        "state": _PENDING if revision is None else _INDEXED,
+                        "indexed_revision": revision,
+                        "attempts": 0,
+                        "run_after": 0,
+                    }
+                )
+        try:
+            with self._db.write() as connection:
+                if masters:
+                    connection.execute(_masters.insert(), masters)
+                if embeddings:
+                    connection.execute(_embeddings.insert(), embeddings)
+        except sa.exc.IntegrityError as error:
+            raise MasterExists(str(error.orig)) from error
 
     # model versions
 

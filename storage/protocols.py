@@ -23,6 +23,7 @@ class StoreError(Exception):
       - StoreUnavailable   down, too slow or refusing; the same call may succeed later
       - CollectionExists   a live collection has that name
       - CollectionGone     the collection was deleted in between
+      - MasterExists       another master of the collection has the same bytes
       - ObjectMissing      no object under that key
     """
 
@@ -38,6 +39,10 @@ class CollectionExists(StoreError):
 
 
 class CollectionGone(StoreError):
+    pass
+
+
+class MasterExists(StoreError):
     pass
 
 
@@ -134,6 +139,14 @@ class IndexTask:
     attempts: int  # failed ones so far
 
 
+@dataclass(frozen=True)
+class MasterRecord:
+    """All that the truth knows of a stored master, to be carried into another database."""
+
+    master: Master
+    indexed: dict[str, int | None]  # model version -> revision that was indexed; None while that is pending
+
+
 class MetadataStore(Protocol):
     """The source of truth. Every method is one transaction; leases are in seconds, on the database's clock."""
 
@@ -226,6 +239,19 @@ class MetadataStore(Protocol):
 
     def release_leases(self, owner: str) -> None:
         """Hand back all that ``owner`` holds, at a graceful stop."""
+
+    # moving to another database
+    def count_unfinished(self) -> int:
+        """Masters `pending` or `deleting`, and collections not drained yet."""
+
+    def adopt_collection(self, collection: Collection) -> None:
+        """Insert it as it is, with its id; nothing if it is there. Raises CollectionExists if another one has the name."""
+
+    def walk_masters(self, collection_id: UUID, after: UUID | None, limit: int) -> list[MasterRecord]:
+        """Stored masters of a live collection by id, behind ``after``."""
+
+    def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
+        """Insert all as they are, with their ids, or none. Raises MasterExists."""
 
     # model versions
     def active_model(self) -> str | None: ...

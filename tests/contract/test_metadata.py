@@ -18,6 +18,7 @@ from storage.protocols import (
     CollectionGone,
     IndexTask,
     Master,
+    MasterExists,
     MasterState,
     MetadataStore,
     NewMaster,
@@ -287,3 +288,48 @@ def test_the_first_model_becomes_active_and_stays(metadata: MetadataStore) -> No
     assert metadata.register_active_model("a") == "a"
     assert metadata.register_active_model("b") == "a"
     assert metadata.active_model() == "a"
+
+
+def test_masters_are_carried_into_another_database_as_they_are(metadata: MetadataStore, collection: Collection) -> None:
+    first, second = stored(metadata, collection, other(1)), stored(metadata, collection, other(2), indexed=False)
+    assert metadata.update_master(first.id, name="dog.jpg", attributes={"ü": [1, 2.5, None]}) is not None
+    metadata.reserve(collection.id, other(3), "owner", LEASE)
+    records = metadata.walk_masters(collection.id, None, 10)
+    assert [(record.master.id, record.indexed) for record in records] == [
+        (first.id, {VERSION: None}),
+        (second.id, {VERSION: None}),
+    ]
+    assert metadata.walk_masters(collection.id, first.id, 10) == records[1:]
+    assert metadata.walk_masters(collection.id, None, 1) == records[:1]
+    assert metadata.empty_collection("shop")
+
+    elsewhere = replace(collection, id=new_id(), name="elsewhere")
+    metadata.adopt_collection(elsewhere)
+    metadata.adopt_collection(elsewhere)
+    assert metadata.find_collection("elsewhere") == elsewhere
+    with pytest.raises(CollectionExists):
+        metadata.adopt_collection(replace(elsewhere, id=new_id()))
+    carried = [
+        replace(record, master=replace(record.master, id=new_id(), collection_id=elsewhere.id, collection="elsewhere"))
+        for record in records
+    ]
+    carried[1] = replace(carried[1], indexed={VERSION: 1})
+    metadata.adopt_masters(carried)
+    assert metadata.walk_masters(elsewhere.id, None, 10) == sorted(carried, key=lambda record: record.master.id)
+    same_bytes = replace(carried[0], master=replace(carried[0].master, id=new_id()))
+    unlike = replace(carried[0], master=replace(carried[0].master, id=new_id(), sha256=b"\x09" * 32))
+    with pytest.raises(MasterExists):
+        metadata.adopt_masters([unlike, same_bytes])
+    assert metadata.find_master(unlike.master.id) is None
+    tasks = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
+    assert [task.master for task in tasks if task.master.collection == "elsewhere"] == [carried[0].master]
+
+
+def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert metadata.count_unfinished() == 0
+    metadata.reserve(collection.id, other(1), "owner", LEASE)
+    metadata.delete_master(master.id)
+    metadata.create_collection("other")
+    metadata.delete_collection("other")
+    assert metadata.count_unfinished() == 3

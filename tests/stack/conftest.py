@@ -39,6 +39,12 @@ class Stack:
         self.processes.append(process)
         return process
 
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """A command that ends by itself, with what it printed."""
+        command = [sys.executable, "-m", "app.cli", *arguments]
+        environment = os.environ | self.environment | settings
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
     @contextmanager
     def replica(self, **settings: str) -> Iterator[httpx.Client]:
         """An API process, ready, with a client for it."""

@@ -1,0 +1,149 @@
+"""`lookalike migrate`: an embedded installation becomes one on servers, whole, and without being embedded again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from models.embedder import Embedder
+from storage.database import Database
+from storage.metadata import SqlMetadataStore
+from storage.protocols import NewMaster
+from tests.conftest import encoded, eventually, part_of, photograph, serving
+from tests.stack.conftest import Stack, result_of
+from tests.stack.test_replicas import put
+
+CAT = encoded(photograph("chelsea"))
+IMAGES = [encoded(part_of("coffee", seed)) for seed in range(12)]
+MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def installation(settings: Settings, embedder: Embedder) -> Path:
+    """A stopped one: two collections, one master changed, one deleted."""
+    with serving(settings.model_copy(update={"worker": "off"}), embedder) as service:
+        for number, image in enumerate(IMAGES):
+            service.put_master(image, f"räume {number}.jpg", attributes=f'{{"n": {number}, "half": {number / 2}}}')
+        service.put_master(CAT, "cat.jpg", collection="animals")
+        gone = service.put_master(encoded(photograph("rocket")))
+        service.client.delete(f"/masters/{gone['id']}")
+        changed = service.client.get("/masters?limit=1").json()["masters"][0]
+        service.client.patch(f"/masters/{changed['id']}", json={"attributes": {"n": -1}})
+    return settings.data_dir
+
+
+def answers(client: httpx.Client) -> dict[str, Any]:
+    """All that can be seen of both collections."""
+    seen: dict[str, Any] = {"collections": client.get("/collections").json()}
+    for collection in ("default", "animals"):
+        listed = client.get("/masters", params={"collection": collection}).json()
+        seen[collection] = listed
+        seen[f"{collection} bytes"] = [client.get(master["links"]["content"]).content for master in listed["masters"]]
+        for number, image in enumerate([CAT, *IMAGES]):
+            response = client.post("/search", files={"sample": ("a.jpg", image)}, data={"collection": collection, "k": "20"})
+            hits = response.json()["hits"]
+            seen[f"{collection} {number}"] = [(hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits]
+    return seen
+
+
+@pytest.fixture
+def migrate(stack: Stack, installation: Path) -> MigrateCommand:
+    def run(**settings: str) -> subprocess.CompletedProcess[str]:
+        return stack.run("migrate", "--from", str(installation), LOOKALIKE_WEIGHTS="no-model-is-needed", **settings)
+
+    return run
+
+
+def test_all_of_it_is_there_and_answers_the_same(
+    stack: Stack, installation: Path, migrate: MigrateCommand, settings: Settings, embedder: Embedder
+) -> None:
+    with serving(settings, embedder) as service:
+        before = answers(service.client)
+    done = migrate()
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "13 masters copied and verified, 0 were there already, 0 failed." in done.stderr
+    with stack.replica() as client:
+        assert answers(client) == before
+        assert [put(client, image).status_code for image in IMAGES] == [200] * len(IMAGES)
+        assert put(client, encoded(photograph("rocket"))).status_code == 201
+    again = migrate()
+    assert again.returncode == 1
+    assert "0 masters copied and verified, 13 were there already, 0 failed. The servers hold 1 more" in again.stderr
+
+
+def test_a_killed_run_goes_on_where_it_was(stack: Stack, installation: Path, migrate: MigrateCommand) -> None:
+    metadata = SqlMetadataStore(Database(stack.environment["LOOKALIKE_DATABASE_URL"]))
+
+    def copied() -> int:
+        return sum(count for _, count in metadata.list_collections())
+
+    process = stack.start("migrate", "--from", str(installation))
+    assert eventually(lambda: copied() > 0 or process.poll() is not None, 30)  # the first collection is committed
+    process.kill()
+    process.wait()
+    before = copied()
+    metadata.close()
+    assert before > 0
+    done = migrate()
+    assert f"{13 - before} masters copied and verified, {before} were there already" in done.stderr
+    assert done.returncode == 0
+
+
+def test_unfinished_uploads_and_deletions_are_finished_first(installation: Path, migrate: MigrateCommand) -> None:
+    database = Database(f"sqlite:///{installation}/lookalike.db")
+    metadata = SqlMetadataStore(database)
+    collection = metadata.find_collection("animals")
+    assert collection is not None
+    metadata.reserve(collection.id, NewMaster(b"\x01" * 32, 1, "image/jpeg", "jpg", 1, 1, "a", {}), "killed", 2.0)
+    assert metadata.count_unfinished() == 2
+    done = migrate()
+    assert "13 masters copied" in done.stderr
+    assert metadata.count_unfinished() == 0
+    assert len(list((installation / "objects").rglob("*.jpg"))) == 13
+    database.close()
+
+
+def test_a_damaged_original_is_named_and_the_others_are_copied(stack: Stack, installation: Path, migrate: MigrateCommand) -> None:
+    damaged, missing, *_ = sorted((installation / "objects").rglob("*.jpg"))
+    damaged.write_bytes(b"something else")
+    missing.unlink()
+    done = migrate()
+    assert done.returncode == 1
+    assert "11 masters copied and verified, 0 were there already, 2 failed." in done.stderr
+    words = " ".join(done.stderr.split())
+    assert f"{damaged.stem} (" in words
+    assert "its bytes are not those that were put in" in words
+    assert f"{missing.stem} (" in words
+    with stack.replica() as client:
+        assert client.get(f"/masters/{damaged.stem}").status_code == 404
+
+
+def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_not(stack: Stack, migrate: MigrateCommand) -> None:
+    with stack.replica() as client:
+        master = result_of(put(client, CAT))["master"]
+        refused = migrate()
+        assert refused.returncode == 2
+        assert "have a collection default of their own" in refused.stderr
+        client.delete(f"/masters/{master['id']}")
+        assert migrate().returncode == 0
+
+
+def test_a_running_installation_and_missing_servers_are_refused(
+    stack: Stack, installation: Path, migrate: MigrateCommand, settings: Settings, embedder: Embedder, tmp_path: Path
+) -> None:
+    with serving(settings, embedder):
+        running = migrate()
+    assert (running.returncode, "another process serves" in running.stderr) == (2, True)
+    nowhere = stack.run("migrate", "--from", str(tmp_path / "empty"))
+    assert (nowhere.returncode, "there is no installation" in nowhere.stderr) == (2, True)
+    embedded = migrate(LOOKALIKE_VECTORS_URL="embedded:")
+    assert (embedded.returncode, "migrate copies to servers" in embedded.stderr) == (2, True)
+    servers = tmp_path / "servers.env"
+    servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
+    assert Stack({}, tmp_path).run("migrate", "--from", str(installation), "--to", str(servers)).returncode == 0
