@@ -40,7 +40,7 @@ class Client:
         self.stopping = threading.Event()
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits, follow_redirects=True)
 
     def __enter__(self) -> Client:
         try:

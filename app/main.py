@@ -82,6 +82,7 @@ def store_urls(settings: Settings) -> StoreUrls:
         timeout=settings.store_timeout,
         database_pool=settings.database_pool,
         create_bucket=settings.create_bucket,
+        public_objects=settings.public_objects_url,
         milvus={
             "token": settings.milvus_token.get_secret_value(),
             "ca_certificate": settings.milvus_ca_certificate,

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     store_timeout: float = Field(10.0, gt=0, description="Seconds that a call to a server may take.")
     database_pool: int = Field(32, ge=1, description="Connections to MySQL at most.")
     create_bucket: bool = Field(True, description="Whether to make the bucket if it is not there.")
+    public_objects_url: str = Field(
+        "",
+        pattern="^(https?://[^/]+)?$",
+        description="`https://HOST:PORT` where clients reach the S3. Set, `/content` redirects there, by a link of five minutes.",
+    )
     milvus_token: SecretStr = Field(SecretStr(""), description="`USER:PASSWORD` or API key of the Milvus.")
     milvus_ca_certificate: str = Field("", description="File with the certificate to trust, for a Milvus behind https.")
     milvus_prefix: str = Field(

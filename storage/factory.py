@@ -36,6 +36,7 @@ class StoreUrls:
     timeout: float = 10.0
     database_pool: int = 32
     create_bucket: bool = True
+    public_objects: str = ""
     milvus: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,6 +98,7 @@ def _objects(urls: StoreUrls) -> LocalObjectStore | S3ObjectStore:
             region=query.get("region"),
             timeout=urls.timeout,
             create_bucket=urls.create_bucket,
+            public_url=urls.public_objects,
         )
     )
     store.prepare()

@@ -86,6 +86,9 @@ class LocalObjectStore:
             found = self._path(key).stat()
         return ObjectInfo(key, found.st_size, found.st_mtime)
 
+    def link(self, key: str, content_type: str, disposition: str) -> str | None:
+        return None
+
     def delete(self, key: str) -> None:
         """Removes directories that become empty, too."""
         path = self._path(key)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import stamina
 import urllib3
@@ -17,13 +18,19 @@ from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
 CHUNK = 256 * 1024  # bytes
 _PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
 _MOST_NAME_BYTES = 1024
+_LINK_LASTS = timedelta(minutes=5)
+_ANY_REGION = "us-east-1"  # what S3 servers without regions take
 _MISSING = ("NoSuchKey", "NoSuchObject")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class S3Options:
-    """``timeout`` in seconds bounds connecting and each wait for bytes; ``connections`` bounds the pool."""
+    """``timeout`` in seconds bounds connecting, each wait for bytes and for a connection, and how long is tried again.
+
+    ``connections`` bounds each of two pools: one for reading, which lasts as long as a client takes, one for all else.
+    ``public_url``: where clients reach the same S3, for links.
+    """
 
     endpoint: str
     access_key: str
@@ -35,24 +42,43 @@ class S3Options:
     connections: int = 32
     attempts: int = 3
     create_bucket: bool = True
+    public_url: str = ""
+
+
+class _Pool(urllib3.PoolManager):
+    """A pool of which a connection is waited for no longer than for an answer."""
+
+    def __init__(self, options: S3Options) -> None:
+        timeout = urllib3.Timeout(connect=min(3.0, options.timeout), read=options.timeout)
+        super().__init__(timeout=timeout, maxsize=options.connections, block=True, retries=False)
+        self._wait = options.timeout
+
+    def urlopen(self, *args: Any, **kw: Any) -> Any:
+        return super().urlopen(*args, pool_timeout=self._wait, **kw)
 
 
 class S3ObjectStore:
     def __init__(self, options: S3Options) -> None:
         self._options = options
-        self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=min(3.0, options.timeout), read=options.timeout),
-            maxsize=options.connections,
-            block=True,
-            retries=False,
-        )
-        self._client = Minio(
+        self._pools = _Pool(options), _Pool(options)
+        self._client, self._reader = (self._connected(pool, options) for pool in self._pools)
+        self._public: Minio | None = None
+        if options.public_url:
+            parts = urlsplit(options.public_url)
+            region = options.region or _ANY_REGION  # else it is asked for, at an address that may not be reachable from here
+            self._public = self._connected(
+                None, replace(options, endpoint=parts.netloc, secure=parts.scheme == "https", region=region)
+            )
+
+    @staticmethod
+    def _connected(pool: _Pool | None, options: S3Options) -> Minio:
+        return Minio(
             options.endpoint,
             access_key=options.access_key,
             secret_key=options.secret_key,
             secure=options.secure,
             region=options.region,
-            http_client=self._pool,
+            http_client=pool,
         )
 
     def prepare(self) -> None:
@@ -90,7 +116,7 @@ class S3ObjectStore:
             self.stat(key)
             return iter(())
         response = self._call(
-            lambda: self._client.get_object(bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0),
+            lambda: self._reader.get_object(bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0),
             key,
         )
         return self._chunks(response)
@@ -109,6 +135,17 @@ class S3ObjectStore:
         found = self._call(lambda: self._client.stat_object(bucket_name=self._options.bucket, object_name=key), key)
         return ObjectInfo(key, int(found.size or 0), found.last_modified.timestamp() if found.last_modified else 0.0)
 
+    def link(self, key: str, content_type: str, disposition: str) -> str | None:
+        if self._public is None:
+            return None
+        headers: dict[str, str | list[str] | tuple[str]] = {
+            "response-content-type": content_type,
+            "response-content-disposition": disposition,
+        }
+        return self._public.presigned_get_object(
+            bucket_name=self._options.bucket, object_name=key, expires=_LINK_LASTS, response_headers=headers
+        )
+
     def delete(self, key: str) -> None:
         self._call(lambda: self._client.remove_object(bucket_name=self._options.bucket, object_name=key))
 
@@ -125,13 +162,18 @@ class S3ObjectStore:
             raise StoreUnavailable("object", f"there is no bucket {self._options.bucket}")
 
     def close(self) -> None:
-        self._pool.clear()
+        for pool in self._pools:
+            pool.clear()
 
     def _call(self, work: Callable[[], _T], key: str = "", attempts: int | None = None) -> _T:
         """One request, tried again with backoff where the failure may pass: broken connections and 5xx."""
         try:
             for attempt in stamina.retry_context(
-                on=_may_pass, attempts=attempts or self._options.attempts, timeout=None, wait_initial=0.1, wait_max=2.0
+                on=_may_pass,
+                attempts=attempts or self._options.attempts,
+                timeout=self._options.timeout,
+                wait_initial=0.1,
+                wait_max=2.0,
             ):
                 with attempt:
                     return work()
@@ -147,6 +189,8 @@ class S3ObjectStore:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, S3Error):
         return error.code in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
+    if isinstance(error, urllib3.exceptions.EmptyPoolError):
+        return False
     return isinstance(error, urllib3.exceptions.HTTPError | ServerError | InvalidResponseError | ConnectionError)
 
 

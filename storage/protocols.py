@@ -278,6 +278,9 @@ class ObjectStore(Protocol):
     def stat(self, key: str) -> ObjectInfo:
         """Raises ObjectMissing."""
 
+    def link(self, key: str, content_type: str, disposition: str) -> str | None:
+        """An address that gives anybody the object for some minutes, with these headers; None where clients cannot reach it."""
+
     def delete(self, key: str) -> None:
         """A key that is not there is no error."""
 

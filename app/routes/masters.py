@@ -7,7 +7,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel
 
 from app import schemas
@@ -142,10 +142,11 @@ def delete_master(masters: MastersDep, worker: WorkerDep, master_id: UUID) -> No
 @router.get(
     "/masters/{master_id}/content",
     response_class=Response,
-    responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}},
+    responses={200: {"content": {"image/*": {}}}, 206: {}, 304: {}, 307: {}},
 )
 @requires(Access.READ)
 def get_content(
+    request: Request,
     masters: MastersDep,
     master_id: UUID,
     if_none_match: Annotated[str | None, Header()] = None,
@@ -163,6 +164,9 @@ def get_content(
     }
     if _matches_etag(if_none_match, etag):
         return Response(status_code=304, headers=headers)
+    link = None if getattr(request.state, "head", False) else masters.link(master, headers["Content-Disposition"])
+    if link is not None:  # a link is signed for GET alone
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     try:
         asked = parse_range(range, master.size) if if_range in (None, etag) else None
     except UnsatisfiableRange:

@@ -66,6 +66,10 @@ class Masters:
             self.find(master.id)  # deleted since it was looked up: not found
             raise Unavailable("object-missing", "The bytes of this master are not in the object store.", 60) from None
 
+    def link(self, master: Master, disposition: str) -> str | None:
+        """Where a client gets the bytes without us, if it can."""
+        return self._stores.objects.link(master.object_key, master.mime, disposition)
+
     def thumbnail(self, master: Master, size: int) -> bytes:
         key = (master.sha256, size)
         with self._lock:

@@ -100,3 +100,10 @@ def test_it_says_that_it_is_there(objects: ObjectStore) -> None:
     objects.ping()
     put(objects)
     assert objects.stat(KEY).modified > 0
+
+
+def test_a_large_object_comes_back_whole(objects: ObjectStore) -> None:
+    content = bytes(range(251)) * 90_000  # 22 MB: three parts of a multipart upload
+    put(objects, content=content)
+    assert b"".join(objects.read(KEY)) == content
+    assert b"".join(objects.read(KEY, 8 * 1024 * 1024 - 1, 2)) == content[8 * 1024 * 1024 - 1 :][:2]

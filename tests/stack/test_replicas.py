@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -70,3 +71,17 @@ def test_a_deletion_is_seen_by_both_and_carried_out_by_a_worker(
 
 def test_readiness_names_every_store(replicas: tuple[httpx.Client, httpx.Client]) -> None:
     assert replicas[0].get("/readyz").json()["checks"] == dict.fromkeys(("metadata", "objects", "vectors", "model"), "ok")
+
+
+def test_content_is_redirected_to_the_s3_where_clients_reach_it(stack: Stack, tmp_path: Path) -> None:
+    public = "http://" + stack.environment["LOOKALIKE_OBJECTS_URL"].partition("@")[2].partition("/")[0]
+    with stack.replica(LOOKALIKE_PUBLIC_OBJECTS_URL=public) as client:
+        content = result_of(put(client, CAT))["master"]["links"]["content"]
+        answer = client.get(content, headers={"Authorization": "Bearer x"})
+        assert (answer.status_code, answer.headers["location"].startswith(public)) == (307, True)
+        there = httpx.get(answer.headers["location"])
+        assert (there.content, there.headers["content-type"]) == (CAT, "image/jpeg")
+        assert "photograph.jpg" in there.headers["content-disposition"]
+        assert (client.head(content).status_code, client.head(content).headers["content-length"]) == (200, str(len(CAT)))
+        exported = stack.run("export", str(tmp_path / "copy"), "--url", str(client.base_url))
+        assert (exported.returncode, len(list((tmp_path / "copy").glob("*.jpg")))) == (0, 1), exported.stderr

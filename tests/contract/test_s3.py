@@ -1,0 +1,82 @@
+"""What only an S3 has: what a person sees in its console, links, a bounded pool, refusals."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from storage.objects_s3 import S3ObjectStore
+from storage.protocols import StoreUnavailable
+from tests import fleet
+from tests.contract.conftest import s3_options
+
+KEY = "masters/shop-1/ab/abcd/1.jpg"
+
+
+@pytest.fixture
+def s3() -> Iterator[S3ObjectStore]:
+    store = S3ObjectStore(s3_options(fleet.url_of("seaweedfs")))
+    store.prepare()
+    yield store
+    for found in list(store.list("")):
+        store.delete(found.key)
+    store._client.remove_bucket(bucket_name=store._options.bucket)
+    store.close()
+
+
+def put(store: S3ObjectStore, content: bytes = b"0123456789", name: str = "cat.jpg") -> None:
+    store.put(KEY, io.BytesIO(content), len(content), "image/jpeg", name)
+
+
+@pytest.mark.parametrize("name", ["Kätzchen (1).jpg", "猫" * 255, "a/b\\c\u202e.jpg"])
+@pytest.mark.parametrize("size", [10, 20_000_000])
+def test_type_and_name_are_on_the_object(s3: S3ObjectStore, name: str, size: int) -> None:
+    put(s3, b"x" * size, name)
+    found = s3._client.stat_object(bucket_name=s3._options.bucket, object_name=KEY)
+    assert found.content_type == "image/jpeg"
+    assert found.metadata is not None
+    kept = found.metadata["x-amz-meta-name"]
+    assert quote(name, safe="").startswith(kept)
+    assert kept == quote(name, safe="") or 1000 < len(kept) <= 1024
+
+
+def test_a_link_gives_the_bytes_to_whoever_has_it_and_only_them(s3: S3ObjectStore) -> None:
+    assert s3.link(KEY, "image/jpeg", "inline") is None
+    public = S3ObjectStore(replace(s3._options, public_url=f"http://{s3._options.endpoint}"))
+    put(s3)
+    link = public.link(KEY, "image/png", "inline; filename*=UTF-8''K%C3%A4tzchen.png")
+    assert link is not None
+    answer = httpx.get(link, headers={"Range": "bytes=2-4"})
+    assert (answer.status_code, answer.content) == (206, b"234")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''K%C3%A4tzchen.png"
+    assert httpx.get(link.replace("1.jpg", "2.jpg")).status_code == 403
+    assert httpx.get(link.partition("?")[0]).status_code == 403
+    public.close()
+
+
+def test_readers_that_take_their_time_do_not_keep_a_write_waiting(s3: S3ObjectStore) -> None:
+    store = S3ObjectStore(replace(s3._options, connections=2, timeout=3.0))
+    put(store, b"x" * 5_000_000)
+    readers = [store.read(KEY) for _ in range(2)]
+    first = [next(reader) for reader in readers]
+    put(store, b"new")
+    with pytest.raises(StoreUnavailable):
+        store.read(KEY)
+    for reader, chunk in zip(readers, first, strict=True):
+        reader.close()  # type: ignore[attr-defined]
+        assert chunk
+    assert b"".join(store.read(KEY)) == b"new"
+    store.close()
+
+
+def test_a_wrong_secret_and_a_bucket_that_may_not_be_made_are_said(s3: S3ObjectStore) -> None:
+    with pytest.raises(StoreUnavailable, match=r"SignatureDoesNotMatch|AccessDenied|403"):
+        S3ObjectStore(replace(s3._options, secret_key="wrong")).prepare()  # noqa: S106
+    with pytest.raises(StoreUnavailable, match="there is no bucket"):
+        S3ObjectStore(replace(s3._options, bucket="not-there", create_bucket=False)).prepare()
