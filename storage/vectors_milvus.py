@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
@@ -206,9 +207,15 @@ class MilvusVectorStore:
                     self._client = MilvusClient(uri=options.uri, token=options.token, timeout=options.timeout, **secure)
                 client = self._client
             return work(client)
-        except MilvusException as error:
+        except (MilvusException, grpc.RpcError) as error:  # the client lets gRPC's own through where it does not try again
             self._known.clear()
-            raise StoreUnavailable("vector", error.message) from error
+            raise StoreUnavailable("vector", _reason(error)) from error
+
+
+def _reason(error: MilvusException | grpc.RpcError) -> str:
+    if isinstance(error, MilvusException):
+        return str(error.message)
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else type(error).__name__
 
 
 def _row(record: VectorRecord) -> dict[str, Any]:

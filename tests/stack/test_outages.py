@@ -1,35 +1,119 @@
-"""A store that is down: what still works, what is said, and that it comes back without a restart."""
+"""A store that is down or slow: what still works, what is said, and that it comes back without a restart."""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 
+import httpx
 import pytest
 
-from tests.conftest import encoded, eventually, photograph
+from tests.conftest import encoded, eventually, part_of, photograph
 from tests.servers import free_ports
 from tests.stack.conftest import Stack, result_of
+from tests.stack.proxy import Proxy
 from tests.stack.test_replicas import put, search
 
 CAT = encoded(photograph("chelsea"))
-_PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": "2"}
+_TIMEOUT = 2.0  # seconds a call to a store may take
+_PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": str(_TIMEOUT)}
+SETTINGS = {"metadata": "LOOKALIKE_DATABASE_URL", "objects": "LOOKALIKE_OBJECTS_URL", "vectors": "LOOKALIKE_VECTORS_URL"}
 
 
-def test_without_milvus_uploads_are_taken_and_become_searchable_later(stack: Stack) -> None:
-    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with stack.replica(LOOKALIKE_VECTORS_URL=nowhere, **_PATIENCE) as cut_off, stack.replica() as connected:
-        start = time.monotonic()
-        response = put(cut_off, CAT)
-        assert (response.status_code, result_of(response)["indexed"]) == (202, False), response.text
-        answer = cut_off.post("/search", files={"sample": ("a.jpg", CAT)})
-        assert (answer.status_code, answer.json()["code"]) == (503, "store-unavailable")
-        assert int(answer.headers["retry-after"]) > 0
-        assert time.monotonic() - start < 30
-        checks = cut_off.get("/readyz").json()["checks"]
-        assert {name for name, state in checks.items() if state != "ok"} == {"vectors"}
-        stack.start("worker")
-        assert eventually(lambda: result_of(put(connected, CAT))["indexed"], 30)
-        assert len(search(connected, CAT)) == 1
+@pytest.fixture
+def proxies(stack: Stack) -> Iterator[dict[str, Proxy]]:
+    """One before each server; the stack's settings lead through them."""
+    made = {}
+    for store, setting in SETTINGS.items():
+        url = stack.environment[setting]
+        port = re.search(r"127\.0\.0\.1:(\d+)", url)
+        assert port is not None
+        made[store] = Proxy(int(port[1]))
+        stack.environment[setting] = url.replace(port[0], f"127.0.0.1:{made[store].port}")
+    yield made
+    for proxy in made.values():
+        proxy.close()
+
+
+def timed(client: httpx.Client, content: bytes, path: str = "/masters") -> httpx.Response:
+    """The answer to an upload or a search, which must come within a few times what a call may take."""
+    part = "file" if path == "/masters" else "sample"
+    start = time.monotonic()
+    response = client.post(path, files={part: ("a.jpg", content)})
+    assert time.monotonic() - start < 10 * _TIMEOUT
+    return response
+
+
+def assert_says_so(response: httpx.Response, store: str) -> None:
+    assert response.status_code == 503, response.text
+    assert int(response.headers["retry-after"]) > 0
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["code"], store in problem["detail"]) == ("store-unavailable", True), problem
+
+
+@pytest.mark.parametrize("failure", ["hold", "cut"])
+def test_each_store_may_fail_and_come_back(stack: Stack, proxies: dict[str, Proxy], failure: str) -> None:
+    stack.start("worker", **_PATIENCE)
+    with stack.replica(**_PATIENCE) as client:
+        assert put(client, CAT).status_code == 201
+        content = client.get("/masters").json()["masters"][0]["links"]["content"]
+        for number, (store, proxy) in enumerate(proxies.items()):
+            image = encoded(part_of("coffee", number))
+            getattr(proxy, failure)()
+            response = timed(client, image)
+            if store == "vectors":
+                assert (response.status_code, result_of(response)["indexed"]) == (202, False), response.text
+                assert_says_so(timed(client, CAT, "/search"), "vector")
+                assert client.get(content).content == CAT
+            else:
+                assert_says_so(response, {"metadata": "metadata", "objects": "object"}[store])
+                assert_says_so(client.get(content), {"metadata": "metadata", "objects": "object"}[store])
+            ready = client.get("/readyz")
+            assert ready.status_code == 503
+            failing = {name for name, state in ready.json()["checks"].items() if state != "ok"}
+            assert failing == {store} | ({"model"} if store == "metadata" else set())  # which one is active stands there
+            assert client.get("/livez").status_code == 200
+
+            proxy.heal()
+            assert eventually(lambda: client.get("/readyz").status_code == 200, 30), stack.logs()
+            again = eventually_put(client, image)
+            assert again.status_code == (200 if store == "vectors" else 201), again.text
+            assert eventually(lambda count=number + 2: len(search(client, CAT, k="10")) == count, 40), stack.logs()  # type: ignore[misc]
+        listed = client.get("/masters").json()
+        assert listed["total"] == 4
+        assert [client.get(master["links"]["content"]).status_code for master in listed["masters"]] == [200] * 4
+
+
+def eventually_put(client: httpx.Client, image: bytes) -> httpx.Response:
+    """An upload that waits as it is told to, as any client should."""
+    until = time.monotonic() + 30
+    while (response := put(client, image)).status_code == 503 and time.monotonic() < until:
+        time.sleep(0.5)
+    return response
+
+
+def test_another_worker_takes_over_from_one_that_was_killed(stack: Stack, proxies: dict[str, Proxy]) -> None:
+    direct = {"LOOKALIKE_VECTORS_URL": stack.environment["LOOKALIKE_VECTORS_URL"]}
+    proxies["vectors"].hold()
+    lease = {"LOOKALIKE_LEASE_SECONDS": "4"}
+    nowhere = {"LOOKALIKE_VECTORS_URL": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    with stack.replica(**_PATIENCE, **nowhere) as client:
+        masters = [result_of(put(client, encoded(part_of("coffee", seed))))["master"] for seed in range(3)]
+        client.delete(f"/masters/{masters[0]['id']}")
+        stuck = stack.start("worker", LOOKALIKE_STORE_TIMEOUT="60", **lease)  # it leases, and waits for Milvus
+        assert eventually(lambda: "working" in stack.logs(), 30), stack.logs()
+        time.sleep(1)
+        stuck.kill()
+        stuck.wait()
+        proxies["vectors"].heal()
+        stack.start("worker", **lease, **direct)
+
+        def indexed() -> bool:
+            return all(result_of(put(client, encoded(part_of("coffee", seed))))["indexed"] for seed in (1, 2))
+
+        assert eventually(indexed, 30), stack.logs()
 
 
 @pytest.mark.parametrize("setting", ["LOOKALIKE_DATABASE_URL", "LOOKALIKE_OBJECTS_URL"])
