@@ -44,7 +44,7 @@ class Fleet:
             if not server.alive:
                 with suppress(CannotStart, OSError):  # the next look tries again
                     server.start(_PATIENCE)
-        server.stop()
+        server.kill()  # nothing of it is kept
 
     def _tell(self, name: str, news: dict[str, str]) -> None:
         partial = self._directory / f"{name}.partial"

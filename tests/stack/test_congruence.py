@@ -1,0 +1,147 @@
+"""One script of operations, on the embedded default and on the servers: every answer is the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from models.embedder import Embedder
+from tests.conftest import encoded, part_of, photograph, serving
+from tests.stack.conftest import Stack
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")
+IMAGES = [encoded(part_of(name, seed)) for name in ("coffee", "astronaut") for seed in range(6)]
+CAT = encoded(photograph("chelsea"))
+FILTERS = (
+    {"n": 3},
+    {"n": {"$gte": 2, "$lt": 5}},
+    {"n": {"$in": [1, "2", 4.0, True]}},
+    {"tag": {"$exists": False}},
+    {"tags": {"$contains": "ä"}},
+    {"tags": {"$contains": 1}},
+    {"camera": {"make": 'Lei"ca\\'}},
+    {"$or": [{"n": 1}, {"$not": {"n": {"$lt": 10}}}]},
+    {"$and": [{"n": {"$ne": 1}}, {"tag": {"$nin": ["a", None]}}]},
+    {"n": {"$near": 1}},
+)
+
+
+class Script:
+    """Sends the operations and keeps the answers, ids as the order in which they were first seen."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.answers: list[Any] = []
+        self.numbers: list[list[float]] = []
+        self._client = client
+        self._ids: dict[str, str] = {}
+
+    def __call__(self, method: str, path: str, **request: Any) -> Any:
+        response = self._client.request(method, path, **request)
+        kind = response.headers.get("content-type", "")
+        body = response.json() if "json" in kind and response.content else response.content
+        shown, numbers = body, []
+        if not isinstance(body, bytes):
+            shown = json.dumps(_split(body, numbers))
+            shown = UUID.sub(lambda match: self._ids.setdefault(match[0], f"id-{len(self._ids)}"), shown)
+        headers = {name: response.headers.get(name) for name in ("etag", "content-range", "content-disposition", "location")}
+        headers = {name: UUID.sub("id", value) for name, value in headers.items() if value}
+        self.numbers.append(numbers)
+        self.answers.append((UUID.sub("id", f"{method} {path} {request}"[:300]), response.status_code, kind, headers, shown))
+        return body
+
+    def put(self, content: bytes, **fields: str) -> Any:
+        return self("POST", "/masters", files={"file": ("Bild ä.jpg", content)}, data=fields)
+
+    def search(self, content: bytes, **fields: str) -> Any:
+        return self("POST", "/search", files={"sample": ("a.jpg", content)}, data=fields)
+
+
+def _split(body: Any, numbers: list[float]) -> Any:
+    """Without what varies, and with the fractions apart: two stores' arithmetic agrees to five places or so."""
+    if isinstance(body, dict):
+        return {name: _split(value, numbers) for name, value in sorted(body.items()) if name not in VARYING}
+    if isinstance(body, list):
+        return [_split(value, numbers) for value in body]
+    if isinstance(body, float):
+        numbers.append(body)
+        return "a fraction"
+    return body
+
+
+def perform(script: Script) -> None:
+    attributes: list[dict[str, Any]] = [
+        {"n": number, "tag": "abc"[number % 3], "tags": ["ä", number], "camera": {"make": 'Lei"ca\\'}} for number in range(4)
+    ]
+    attributes += [{"n": number + 0.5, "tags": [1.0, "1"]} for number in range(4)]
+    attributes += [{"n": str(number), "tag": True} for number in range(3)] + [{}]
+    masters = [
+        script.put(image, attributes=json.dumps(given))["results"][0]["master"]
+        for image, given in zip(IMAGES, attributes, strict=True)
+    ]
+    script.put(IMAGES[0], attributes='{"ignored": true}')
+    script.put(b"no image")
+    script.put(CAT, collection="NO")
+    script.put(CAT, attributes="[]")
+    script(
+        "POST",
+        "/masters",
+        files=[("file", ("a.jpg", CAT)), ("file", ("b.jpg", b"")), ("file", ("c.jpg", CAT))],
+        data={"collection": "cats"},
+    )
+    for path in ("/collections", "/masters", "/masters?limit=5", "/masters?collection=cats", "/masters?collection=none"):
+        script("GET", path)
+    for condition in FILTERS:
+        script("GET", "/masters", params={"filter": json.dumps(condition)})
+        script.search(IMAGES[2], filter=json.dumps(condition), k="20")
+    for image in (*IMAGES[:4], CAT):
+        script.search(image, k="12")
+        script.search(image, k="3", offset="2")
+        script.search(image, max_distance="0.3")
+        script.search(image, mirror="true", k="5")
+        script.search(image, box="10,10,100,90", k="5")
+    script.search(CAT, collection="none")
+    script.search(CAT, k="0")
+    script("POST", "/search", data={"master_id": masters[3]["id"], "k": "4"})
+    script("POST", "/compare", data={"a_id": masters[0]["id"], "b_id": masters[1]["id"]})
+    one = f"/masters/{masters[4]['id']}"
+    script("GET", one)
+    for headers in ({}, {"Range": "bytes=5-9"}, {"Range": "bytes=999999999-"}, {"If-None-Match": f'"{masters[4]["sha256"]}"'}):
+        script("GET", f"{one}/content", headers=headers)
+    script("GET", f"{one}/thumbnail?size=64")
+    script("PATCH", one, json={"attributes": {"n": 99, "neu": {"tief": [1, 2]}}, "name": "neuer Name.jpg"})
+    script.search(IMAGES[4], filter='{"neu.tief": {"$contains": 2}}')
+    script.search(IMAGES[4], filter='{"n": 4.5}')
+    script("PATCH", one, json={"attributes": {"a.b": 1}})
+    script("DELETE", one)
+    script("DELETE", one)
+    script.search(IMAGES[4], k="20")
+    script.put(IMAGES[4])
+    script("DELETE", "/masters", params={"collection": "cats", "confirm": "cat"})
+    script("DELETE", "/masters", params={"collection": "cats", "confirm": "cats"})
+    script.put(CAT, collection="cats")
+    script.search(CAT, collection="cats")
+    script("DELETE", "/collections/cats")
+    script("POST", "/collections", json={"name": "cats"})
+    script("POST", "/collections", json={"name": "cats"})
+    script("GET", "/collections")
+
+
+def test_every_answer_is_the_same_on_both(settings: Settings, embedder: Embedder, stack: Stack) -> None:
+    scripts = []
+    with serving(settings, embedder) as embedded, stack.replica() as replica:
+        stack.start("worker")
+        for client in (embedded.client, replica):
+            script = Script(client)
+            perform(script)
+            scripts.append(script)
+    assert len(scripts[0].answers) > 80
+    for ours, theirs in zip(scripts[0].answers, scripts[1].answers, strict=True):
+        assert ours == theirs
+    for ours, theirs in zip(scripts[0].numbers, scripts[1].numbers, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)

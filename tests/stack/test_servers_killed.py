@@ -1,0 +1,110 @@
+"""Servers killed while uploads and searches run: what was acknowledged stays, what was not is absent or complete."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from storage.database import Database
+from storage.metadata import SqlMetadataStore
+from tests import fleet
+from tests.conftest import encoded, eventually, part_of
+from tests.servers import CannotStart, Server
+from tests.stack.conftest import Stack
+from tests.stack.test_replicas import put, search
+
+CLIENTS = 4
+_RECOVERY = 120.0  # seconds; Milvus takes half a minute after a kill
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
+    """A MariaDB, an S3 and a Milvus of the test's own, to be killed."""
+    fleet.url_of("milvus")  # skips, or fails, where they cannot run
+    started = {name: make(tmp_path / name) for name, make in fleet.MAKERS.items()}
+    with ExitStack() as ending:
+        for server in started.values():
+            server.launch()
+            ending.callback(server.kill)
+        for server in started.values():
+            server.wait()
+        yield started
+
+
+def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: dict[str, Server], tmp_path: Path) -> None:
+    stack = Stack(
+        {
+            "LOOKALIKE_DATABASE_URL": servers["mariadb"].url,
+            "LOOKALIKE_OBJECTS_URL": servers["seaweedfs"].url,
+            "LOOKALIKE_VECTORS_URL": servers["milvus"].url,
+            "LOOKALIKE_STORE_TIMEOUT": "3",
+            "LOOKALIKE_LEASE_SECONDS": "5",
+            "LOOKALIKE_WORKER_INTERVAL": "0.2",
+        },
+        tmp_path,
+    )
+    assert stack.run("db", "upgrade").returncode == 0
+    images = [encoded(part_of("coffee", seed)) for seed in range(400)]
+    acknowledged: list[int] = []
+    statuses: set[int] = set()
+    stopping = threading.Event()
+
+    with ExitStack() as ending:
+        ending.callback(stack.stop)
+        client = ending.enter_context(stack.replica())
+        stack.start("worker")
+
+        def load(number: int) -> None:
+            with httpx.Client(base_url=client.base_url, timeout=60) as mine:
+                for index in range(number, len(images), CLIENTS):
+                    if stopping.is_set():
+                        return
+                    response = put(mine, images[index])
+                    statuses.add(response.status_code)
+                    if response.status_code in (200, 201, 202):
+                        acknowledged.append(index)
+                    else:
+                        time.sleep(0.2)
+
+        threads = [threading.Thread(target=load, args=(number,)) for number in range(CLIENTS)]
+        ending.callback(lambda: [thread.join() for thread in threads])
+        ending.callback(stopping.set)
+        for thread in threads:
+            thread.start()
+        for server in servers.values():
+            before = len(acknowledged)
+            assert eventually(lambda before=before: len(acknowledged) > before + 8, 60), stack.logs()  # type: ignore[misc]
+            server.kill()
+            time.sleep(1.5)
+            server.start(_RECOVERY)
+        assert eventually(lambda: client.get("/readyz").status_code == 200, _RECOVERY), stack.logs()
+        before = len(acknowledged)
+        eventually(lambda: len(acknowledged) > before + 4, 30)
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+        assert statuses <= {200, 201, 202, 503}, statuses
+        assert 503 in statuses
+        metadata = SqlMetadataStore(Database(servers["mariadb"].url))
+        ending.callback(metadata.close)
+        drained = eventually(lambda: metadata.count_unfinished() + metadata.count_pending() == 0, _RECOVERY)
+        assert drained, stack.logs()
+        masters = client.get("/masters?limit=1000").json()["masters"]
+        kept = {client.get(master["links"]["content"]).content for master in masters}
+        assert {images[index] for index in acknowledged} <= kept
+        assert len(kept) == len(masters)
+        found = search(client, images[0], k=str(len(images)))
+        assert {hit["master"]["id"] for hit in found} == {master["id"] for master in masters}  # type: ignore[index]
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    server = Server("nothing", ["false"], lambda: False, tmp_path)
+    with pytest.raises(CannotStart, match="nothing did not start"):
+        server.start(5)
