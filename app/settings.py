@@ -61,7 +61,11 @@ class Settings(BaseSettings):
     milvus_index: Literal["HNSW", "IVF_SQ8", "DISKANN", "FLAT"] = Field("HNSW", description="Index of new Milvus collections.")
     milvus_m: int = Field(16, ge=2, le=2048, description="HNSW: links of a vector.")
     milvus_ef_construction: int = Field(200, ge=8, description="HNSW: candidates when building.")
-    milvus_ef: int = Field(128, ge=1, description="HNSW: candidates when searching, at least as many as hits are asked for.")
+    milvus_ef: int = Field(
+        128,
+        ge=1,
+        description="How widely a search looks: HNSW's `ef`, DISKANN's `search_list`, IVF_SQ8's `nprobe` of 1024 lists.",
+    )
     milvus_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         "Strong", description="Strong: a search sees what any replica put in before. The others are faster and may miss it."
     )

@@ -22,12 +22,13 @@ from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
 DIMENSION = 512
 LARGEST_LIMIT = 16_384  # hits of one search, Milvus' own bound
 _BATCH = 500
+_LISTS = 1024  # clusters of an IVF index
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class MilvusOptions:
-    """``index`` with its building parameters ``m`` and ``ef_construction`` (HNSW), and ``ef`` when searching.
+    """``index`` with its building parameters ``m`` and ``ef_construction`` (HNSW), and ``ef``, how widely a search looks.
 
     ``consistency``: Strong reads what any replica wrote before; Session, Bounded and Eventually are faster and may miss it.
     ``timeout`` in seconds bounds every call.
@@ -104,7 +105,7 @@ class MilvusVectorStore:
         chosen = f'collection == "{collection_id}"'
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
-        parameters = {"ef": max(self._options.ef, limit)} if self._options.index == "HNSW" else {}
+        parameters = _searching(self._options.index, self._options.ef, limit)
         answer = self._call(
             lambda client: client.search(
                 name,
@@ -180,7 +181,7 @@ class MilvusVectorStore:
         index = client.prepare_index_params()
         building = {
             "HNSW": {"M": self._options.m, "efConstruction": self._options.ef_construction},
-            "IVF_SQ8": {"nlist": 1024},
+            "IVF_SQ8": {"nlist": _LISTS},
         }
         index.add_index(
             "vector", index_type=self._options.index, metric_type="COSINE", params=building.get(self._options.index, {})
@@ -204,12 +205,27 @@ class MilvusVectorStore:
                 if self._client is None:
                     options = self._options
                     secure = {"server_pem_path": options.ca_certificate} if options.ca_certificate else {}
-                    self._client = MilvusClient(uri=options.uri, token=options.token, timeout=options.timeout, **secure)
+                    # dedicated: shared ones are told apart by address and token alone, never closed, and may not be ours in TLS
+                    self._client = MilvusClient(
+                        uri=options.uri, token=options.token, timeout=options.timeout, dedicated=True, **secure
+                    )
                 client = self._client
             return work(client)
         except (MilvusException, grpc.RpcError) as error:  # the client lets gRPC's own through where it does not try again
             self._known.clear()
             raise StoreUnavailable("vector", _reason(error)) from error
+
+
+def _searching(index: str, ef: int, limit: int) -> dict[str, int]:
+    """How widely a search looks, in each index's own terms."""
+    match index:
+        case "HNSW":
+            return {"ef": max(ef, limit)}
+        case "DISKANN":
+            return {"search_list": max(ef, limit)}
+        case "IVF_SQ8":
+            return {"nprobe": min(ef, _LISTS)}
+    return {}
 
 
 def _reason(error: MilvusException | grpc.RpcError) -> str:

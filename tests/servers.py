@@ -219,7 +219,7 @@ def seaweedfs(directory: Path) -> Server:
     return Server("seaweedfs", command, lambda: _http_says(f"http://127.0.0.1:{s3}/", b"AccessDenied"), directory, url)
 
 
-def milvus(directory: Path) -> Server:
+def milvus(directory: Path, **settings: object) -> Server:
     """Milvus 2.3.5 standalone from its wheel's own binary (its Python wrapper cannot run two, nor notice that one died)."""
     directory.mkdir(parents=True, exist_ok=True)
     try:
@@ -235,6 +235,8 @@ def milvus(directory: Path) -> Server:
         config.set(name, port)
     config.set("proxy.timeTickInterval", 20)
     config.set("proxy.ip", "127.0.0.1")
+    for name, value in settings.items():
+        config.set(name, value)
     config.write_config()
     proxy, etcd = config.get("proxy_port"), config.get("etcd_port")
     (directory / "configs" / "etcd.yaml").write_text(

@@ -1,0 +1,100 @@
+"""What only a Milvus has: TLS and passwords, its kinds of index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+import trustme
+
+from storage.metadata import new_id
+from storage.protocols import StoreUnavailable, VectorRecord
+from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from tests import fleet
+from tests.conftest import eventually
+from tests.servers import milvus
+
+VERSION = "model-1"
+SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusOptions]:
+    """How to reach a Milvus that wants TLS and a password; wrong ones are for the tests to try."""
+    fleet.url_of("milvus")  # skips, or fails, where it cannot run
+    directory = tmp_path_factory.mktemp("guarded")
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    own.cert_chain_pems[0].write_to_path(directory / "server.pem")
+    own.private_key_pem.write_to_path(directory / "server.key")
+    server = milvus(
+        directory,
+        tls_mode=1,
+        server_pem_path=str(directory / "server.pem"),
+        server_key_path=str(directory / "server.key"),
+        ca_pem_path=str(directory / "ca.pem"),
+        authorization_enabled=True,
+        **{"queryNode.enableDisk": True},
+    )
+    server.start()
+    yield MilvusOptions(
+        server.url.replace("http:", "https:"),
+        token="root:Milvus",  # noqa: S106 - what it begins with
+        ca_certificate=str(directory / "ca.pem"),
+        timeout=5.0,
+        prefix=f"test_{uuid4().hex}",
+    )
+    server.kill()
+
+
+def unit(count: int) -> np.ndarray:
+    vectors = np.random.default_rng(1).normal(size=(count, 512)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("index", ["HNSW", "IVF_SQ8", "DISKANN", "FLAT"])
+def test_every_kind_of_index_finds_each_vector_under_its_collection(guarded: MilvusOptions, index: str) -> None:
+    store = MilvusVectorStore(replace(guarded, index=index, prefix=f"{guarded.prefix}_{index}", timeout=60.0))
+    records = [
+        VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], vector, {"n": number}, 1) for number, vector in enumerate(unit(3000))
+    ]
+    store.upsert(VERSION, records)
+    client = store._client
+    assert client is not None
+    name = store._name(VERSION)
+    client.flush(name)
+
+    def built() -> bool:
+        told = client.describe_index(name, "vector")
+        return (told["index_type"], told["indexed_rows"], told["pending_index_rows"]) == (index, 3000, 0)
+
+    if index != "DISKANN":  # the wheel's Milvus is built without it: it takes the index and its parameters, and searches without
+        assert eventually(built, 60), client.describe_index(name, "vector")
+    for wanted in records[::100]:
+        (hit,) = store.search(VERSION, wanted.collection_id, wanted.vector, 1)
+        assert (hit.master_id, hit.distance) == (wanted.master_id, pytest.approx(0.0, abs=0.01))
+    assert len(store.search(VERSION, SHOP, records[0].vector, 1000)) == 1000
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"token": "root:wrong"},
+        {"token": ""},
+        {"ca_certificate": ""},
+    ],
+)
+def test_without_the_password_or_the_certificate_nothing_is_had(guarded: MilvusOptions, wrong: dict[str, str]) -> None:
+    store = MilvusVectorStore(replace(guarded, timeout=2.0, **wrong))  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        store.versions()
+    store.close()
+    plain = MilvusVectorStore(replace(guarded, uri=guarded.uri.replace("https:", "http:"), timeout=2.0))
+    with pytest.raises(StoreUnavailable):
+        plain.versions()
+    plain.close()
