@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format bench-embedder bench-ingest bench-search bench-memory bench-quality lock
+.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-stack lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -24,15 +24,26 @@ serve: .venv/.base ## serve on http://127.0.0.1:8000
 test: .venv/.dev check ## all checks and tests
 	$(BIN)/python -m pytest -n 2
 
-check: .venv/.dev ## format, lint, types, import rules
+check: .venv/.dev ## format, lint, types, import rules, deployment files
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+env: ## write .env, with fresh secrets, for docker compose
+	@test ! -e .env || { echo ".env is there already: its passwords are those of the stores" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, re, secrets; \
+	fill = lambda found: found[0] + secrets.token_hex(24); \
+	text = re.sub(r"^(\w+_PASSWORD|API_KEY)=$$", fill, open(".env.example").read(), flags=re.M); \
+	file = os.open(".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600); \
+	os.write(file, text.encode())'
+	@echo "Wrote .env. Next: docker compose up --detach"
 
 bench-embedder: .venv/.dev ## decode + embed beside the obvious way
 	$(BIN)/python -m benchmarks.bench_embedder
@@ -46,8 +57,11 @@ bench-search: .venv/.dev ## searches over 100 000 masters beside the same work c
 bench-memory: .venv/.dev ## resident memory over 10 000 uploads
 	$(BIN)/python -m benchmarks.bench_memory
 
-bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path
-	@$(BIN)/python -m benchmarks.bench_quality $(DATA)
+bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=servers]
+	@$(BIN)/python -m benchmarks.bench_quality '$(DATA)' $(or $(ON),embedded)
+
+bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
+	@$(BIN)/python -m benchmarks.bench_stack
 
 lock: .venv/.dev ## write constraints.txt anew from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt

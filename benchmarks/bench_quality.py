@@ -1,6 +1,7 @@
 """Retrieval quality through HTTP on a labelled folder (one folder a class), leave one out, beside the same vectors offline.
 
 make bench-quality DATA=path/to/labelled/folder
+make bench-quality DATA=path/to/labelled/folder ON=servers      MariaDB, SeaweedFS and Milvus, started for it
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import hashlib
 import io
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from rich.table import Table
 from app.settings import cores
 from app.transfer import find_images
 from benchmarks.service import Client, Service, form, in_threads, lookalike
+from benchmarks.stack import stack
 from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -84,9 +88,21 @@ def offline(images: list[bytes], labels: list[str], progress: Progress) -> list[
     return list(named[order] == named[:, None])
 
 
+@contextmanager
+def service_on(where: str) -> Iterator[Service]:
+    """The service on an empty embedded installation, or on empty servers."""
+    with ExitStack() as ending:
+        if where == "servers":
+            servers = ending.enter_context(stack())
+            servers.upgrade()
+            yield ending.enter_context(servers.api())
+        else:
+            yield ending.enter_context(lookalike())
+
+
 def main() -> None:
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: make bench-quality DATA=path/to/labelled/folder")
+    if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir() or sys.argv[2] not in ("embedded", "servers"):
+        sys.exit("usage: make bench-quality DATA=path/to/labelled/folder [ON=servers]")
     images: list[bytes] = []
     labels: list[str] = []
     seen: set[bytes] = set()
@@ -98,10 +114,10 @@ def main() -> None:
             seen.add(digest)
             images.append(content)
             labels.append(source.folder)
-    with lookalike() as service, Progress(console=Console(stderr=True)) as progress:
+    with service_on(sys.argv[2]) as service, Progress(console=Console(stderr=True)) as progress:
         served = scores(through_http(service, images, labels, progress))
         alone = scores(offline(images, labels, progress))
-    table = Table(title=f"{len(images)} images in {len(set(labels))} classes, leave one out")
+    table = Table(title=f"{len(images)} images in {len(set(labels))} classes, leave one out, {sys.argv[2]}")
     for column in ("", "R@1", "R@10", "mAP"):
         table.add_column(column)
     for name, row in (("through HTTP", served), ("same vectors, offline", alone)):

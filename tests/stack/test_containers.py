@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,8 +18,6 @@ from uuid import uuid4
 import httpx
 import pytest
 import sqlalchemy as sa
-from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
 
 from tests import fleet
 from tests.conftest import encoded, eventually, photograph
@@ -112,7 +111,7 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(tmp_path
     _, migrate = ours.server("migrate")
     migrate.launch()
     assert migrate.process
-    assert migrate.process.wait(30) == 0, (tmp_path / "migrate.log").read_text()
+    assert migrate.process.wait(60) == 0, (tmp_path / "migrate.log").read_text()
     running = [ours.server(name) for name in ("api", "worker")]
     assert not running[0][0].healthy()
     for _, server in running:
@@ -128,14 +127,14 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(tmp_path
         assert [(hit["master"]["id"], hit["exact"]) for hit in found] == [(result["master"]["id"], True)]
         assert client.delete(f"/masters/{result['master']['id']}").status_code == 204
         removed = f"SELECT COUNT(*) = 0 FROM {ours.name}.masters"  # noqa: S608 - our own name
-        assert eventually(lambda: ours.sql(removed)[0][0] == 1), "the worker did not remove what was deleted"
+        assert eventually(lambda: ours.sql(removed)[0][0] == 1, 30), "the worker did not remove what was deleted"
     for _, server in running:
         assert server.process
         server.process.terminate()
-    for container, server in running:
-        assert server.process
-        assert server.process.wait(10) == 0, (tmp_path / f"{server.name}.log").read_text()
-        assert container.command[0] == "lookalike"
+    codes = [server.process.wait(10) for _, server in running if server.process]
+    assert codes[0] in (0, -signal.SIGTERM)  # once it has shut down uvicorn ends by the signal, which an init passes on as 143
+    assert "Application shutdown complete" in (tmp_path / "api.log").read_text()
+    assert codes[1] == 0, (tmp_path / "worker.log").read_text()
     assert not running[0][0].healthy()
     assert not (tmp_path / "data").exists()  # the file system of a container is read-only
     ours.sql(f"DROP DATABASE {ours.name}")
@@ -163,7 +162,7 @@ def test_the_database_takes_its_flags_and_answers_its_health_check(tmp_path: Pat
         held = connection.execute(sa.text(f"SELECT {', '.join(f'@@{name}' for name in flags)}")).one()
     megabytes = flags["innodb_buffer_pool_size"].removesuffix("M")
     flags["innodb_buffer_pool_size"] = str(int(megabytes) * 1024 * 1024)
-    assert [str(value).removesuffix(".000000") for value in held] == list(flags.values())
+    assert [str(value) for value in held] == list(flags.values())
     container.environment["MYSQL_PASSWORD"] = uuid4().hex
     assert not container.healthy()
 
@@ -195,16 +194,20 @@ def test_milvus_takes_its_environment_and_answers_its_health_check(tmp_path: Pat
     log = (tmp_path / "milvus.log").read_text()
     assert '"quota-backend-bytes":4294967296' in log
     assert '"auto-compaction-mode":"revision"' in log
-    with pytest.raises(MilvusException):
-        MilvusClient(server.url, timeout=5)
-    client = MilvusClient(server.url, token="root:Milvus", timeout=30)  # noqa: S106 - 2.3.5 has no setting for it
-    ending.callback(client.close)
-    client.create_collection("ticks", dimension=2, consistency_level="Strong")
-    row = {"id": 1, "vector": [1.0, 0.0]}
-    waits = []
-    for _ in range(10):
-        client.upsert("ticks", [row])
-        start = time.monotonic()
-        client.search("ticks", [row["vector"]], consistency_level="Strong")
-        waits.append(time.monotonic() - start)
-    assert min(waits) < 0.1, waits  # the file says 200 ms, the container's environment 20
+    collections = f"{server.url}/v1/vector/collections"
+    assert httpx.get(collections).status_code == 401
+    known = {"Authorization": "Bearer root:Milvus"}  # 2.3.5 has no setting for its first password
+    assert httpx.get(collections, headers=known).status_code == 200
+    assert any(time_ticks(probe) > 20 for _ in range(10))  # 50 a second from the environment's 20 ms, 9 from the file's 200
+
+
+def time_ticks(probe: str) -> float:
+    """How many timestamps a second the proxy asks for; it does so at each tick."""
+
+    def count() -> float:
+        metrics = httpx.get(probe.replace("/healthz", "/metrics")).text
+        return float(re.findall(r"^milvus_proxy_apply_timestamp_latency_count\S* (\S+)$", metrics, flags=re.MULTILINE)[0])
+
+    before, start = count(), time.monotonic()
+    time.sleep(1)
+    return (count() - before) / (time.monotonic() - start)
