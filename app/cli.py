@@ -91,6 +91,25 @@ def migrate(
     raise typer.Exit(run(source, target, jobs))
 
 
+@app.command()
+def scrub(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be; else only report.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Read every original; else a thirtieth, another one each day.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check the stores against each other: every master has its bytes and its vector, and nothing is left over.
+
+    Asks the service at --url; where none answers, it opens the stores of the settings itself. Safe while the service is used.
+
+    Exit code 0: nothing found; 1: something was found (and repaired, with --repair); 2: could not go on; 130: interrupted.
+    """
+    from app.operations import scrub as run
+
+    raise typer.Exit(run(url, api_key, {"repair": repair, "full": full}, as_json=as_json))
+
+
 @app.command("import")
 def import_(
     paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,21 @@ class Client:
     def content(self, master: dict[str, Any], output: IO[bytes]) -> None:
         """Write the original bytes of a master."""
         self._call("GET", master["links"]["content"], output=output)
+
+    def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
+        """What the service says of a scrub while it runs; the last has the report. Raises ServiceError."""
+        try:
+            with self._http.stream("POST", "/admin/scrub", json=options) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response)
+                for line in response.iter_lines():
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise ServiceError(said["error"]["detail"], said["error"]["code"])
+                    yield said
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
 
     def _call(
         self,

@@ -14,6 +14,7 @@ from app.observability import Metrics
 from app.services.collections import Collections
 from app.services.ingest import Ingest
 from app.services.masters import Masters
+from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.vision import Vision
 from app.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     ingest: Ingest
     masters: Masters
     search: Search
+    scrub: Scrub
     worker: Worker
 
 
@@ -65,6 +67,10 @@ async def _collections(services: ServicesDep) -> Collections:
     return services.collections
 
 
+async def _scrub(services: ServicesDep) -> Scrub:
+    return services.scrub
+
+
 async def _worker(services: ServicesDep) -> Worker:
     return services.worker
 
@@ -74,6 +80,7 @@ IngestDep = Annotated[Ingest, Depends(_ingest)]
 MastersDep = Annotated[Masters, Depends(_masters)]
 SearchDep = Annotated[Search, Depends(_search)]
 CollectionsDep = Annotated[Collections, Depends(_collections)]
+ScrubDep = Annotated[Scrub, Depends(_scrub)]
 WorkerDep = Annotated[Worker, Depends(_worker)]
 
 

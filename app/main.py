@@ -15,12 +15,13 @@ from app.dependencies import Services
 from app.head import HeadAsGet
 from app.limits import BodyLimits
 from app.observability import Metrics, RequestContext, log
-from app.routes import collections, docs, health, masters, search
+from app.routes import admin, collections, docs, health, masters, search
 from app.security import HostAndOrigin, KeyRing
 from app.services.collections import DEFAULT, Collections
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.masters import Masters
+from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.vision import Vision
 from app.settings import Settings
@@ -63,7 +64,7 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
     app.state.settings = settings
     app.state.keys = keys
     app.state.services = None
-    for module in (masters, search, collections, health, docs):
+    for module in (masters, search, collections, admin, health, docs):
         app.include_router(module.router)
     errors.install(app)
     openapi.install(app)
@@ -135,6 +136,7 @@ def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Se
     found.find_or_create(DEFAULT)
     indexing = Indexing(stores, vision, metrics, settings.lease_seconds)
     looked_at = Masters(stores, found, vision, indexing, settings.thumbnail_cache_bytes)
+    scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return Services(
         settings=settings,
         stores=stores,
@@ -144,5 +146,6 @@ def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Se
         ingest=Ingest(settings, stores, found, vision, indexing, metrics),
         masters=looked_at,
         search=Search(stores, found, looked_at, vision, metrics),
-        worker=Worker(stores, indexing, metrics, lease=settings.lease_seconds, interval=settings.worker_interval),
+        scrub=scrub,
+        worker=Worker(settings, stores, indexing, scrub, metrics),
     )

@@ -75,6 +75,12 @@ class Metrics:
         self.store_errors = Counter("lookalike_store_errors", "Failed calls to a store", ["store"], registry=self.registry)
         self.index_failures = Counter("lookalike_index_failures", "Failed attempts to index a master", registry=self.registry)
         self.pending = Gauge("lookalike_pending_embeddings", "Embeddings waiting to be indexed", registry=self.registry)
+        self.scrub_findings = Gauge(
+            "lookalike_scrub_findings", "What the last scrub of this process found, by kind", ["kind"], registry=self.registry
+        )
+        self.scrub_ended = Gauge(
+            "lookalike_scrub_ended_timestamp_seconds", "When this process last ended a scrub", registry=self.registry
+        )
         self._count_pending = count_pending
 
     @contextmanager

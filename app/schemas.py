@@ -61,6 +61,13 @@ class MasterChange(BaseModel):
     attributes: dict[str, Any] | None = Field(None, description="Replaces all attributes there.")
 
 
+class ScrubOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    repair: bool = Field(False, description="Repair what is found; else only report it.")
+    full: bool = Field(False, description="Read every object; else a thirtieth of them, another one each day.")
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 

@@ -8,17 +8,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
 from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls, waited_for
-from app.observability import configure_logging, log
+from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.services.migration import Migration, MigrationRefused
+from app.services.scrub import Scrub
 from app.settings import Settings
 from app.transfer import progress_bar
 from models.engines import EngineMissing
@@ -48,6 +50,16 @@ def upgrade_database() -> int:
 def migrate(directory: Path, target: Path | None, jobs: int) -> int:
     """Copy the embedded installation in ``directory`` to the servers of the settings (of that file); the exit code."""
     return _with_settings(lambda settings: _migrate(directory, settings, jobs), {"_env_file": target} if target else {})
+
+
+def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], int]) -> int:
+    """Scrub the stores of the settings without a service; ``watch`` is given the events, and gives the exit code."""
+
+    def run(settings: Settings) -> int:
+        with opened_stores(settings) as stores:
+            return watch(Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options))
+
+    return _with_settings(run, {})
 
 
 def _with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:

@@ -95,6 +95,14 @@ class Settings(BaseSettings):
     )
     upload_wait: float = Field(30.0, gt=0, description="Seconds an upload waits for another one of the same bytes.")
     worker_interval: float = Field(1.0, gt=0, description="Seconds between two looks of the idle worker.")
+    scrub_interval: float = Field(86_400.0, ge=0, description="Seconds between two scrubs by the worker; 0: none.")
+    scrub_rate: float = Field(
+        100.0, gt=0, description="Masters, objects and vectors a second that such a scrub looks at, at most."
+    )
+    scrub_repair: bool = Field(False, description="Whether such a scrub repairs what it finds, or only reports it.")
+    scrub_grace: float = Field(
+        3600.0, ge=0, description="Seconds for which an object without a master may belong to an upload under way."
+    )
     thumbnail_cache_bytes: int = Field(32 * MIB, ge=0, description="Memory for thumbnails, in bytes.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 

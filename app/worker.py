@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
 
 from app.observability import Metrics, log
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
-from storage.protocols import IndexTask, Stores, StoreUnavailable
+from app.services.scrub import Report, Scrub
+from app.settings import Settings
+from storage.protocols import IndexTask, MetadataStore, Stores, StoreUnavailable
 
 _BATCH = 16
 _LONGEST_BACKOFF = 300.0  # seconds
+_SCRUB_LOOK = 60.0  # seconds between two looks whether a scrub is due
 
 
 class Worker:
-    def __init__(self, stores: Stores, indexing: Indexing, metrics: Metrics, *, lease: float, interval: float) -> None:
+    def __init__(self, settings: Settings, stores: Stores, indexing: Indexing, scrub: Scrub, metrics: Metrics) -> None:
         self._stores = stores
-        self._deletion = Deletion(stores, lease)
+        self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
+        self._scrubbing = _Scrubbing(settings, stores.metadata, scrub)
         self._metrics = metrics
-        self._lease = lease
-        self._interval = interval
+        self._lease = settings.lease_seconds
+        self._interval = settings.worker_interval
         self._owner = f"worker-{uuid4().hex}"
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -77,6 +83,7 @@ class Worker:
                 return True
             self._index(task)
             busy = True
+        self._scrubbing.step()
         return busy
 
     def _index(self, task: IndexTask) -> None:
@@ -89,3 +96,49 @@ class Worker:
                 "indexing failed", master=str(task.master.id), attempts=task.attempts + 1, retry_s=delay, reason=str(error)
             )
             self._stores.metadata.retry_embedding(task, self._owner, delay)
+
+
+class _Scrubbing:
+    """The scheduled scrub, a batch at a time between the worker's other duties; one process an interval does it."""
+
+    def __init__(self, settings: Settings, metadata: MetadataStore, scrub: Scrub) -> None:
+        self._settings = settings
+        self._metadata = metadata
+        self._scrub = scrub
+        self._running: Iterator[Report] | None = None
+        self._report: Report | None = None
+        self._owner = ""
+        self._due = time.monotonic() + min(_SCRUB_LOOK, settings.scrub_interval)
+
+    def step(self) -> None:
+        """Begin one if it is due, or go on with it by a batch. Raises StoreUnavailable, which ends it; it begins anew later."""
+        if not self._settings.scrub_interval or time.monotonic() < self._due:
+            return
+        if self._running is None:
+            self._begin()
+            return
+        seen = self._report.looked_at if self._report else 0
+        try:
+            self._report = next(self._running)
+        except StopIteration:
+            self._end()
+        except StoreUnavailable:
+            self._running = self._report = None
+            self._due = time.monotonic() + _SCRUB_LOOK
+            self._metadata.release_lease("scrub", self._owner)
+            raise
+        else:
+            self._due = time.monotonic() + (self._report.looked_at - seen) / self._settings.scrub_rate
+
+    def _begin(self) -> None:
+        self._due = time.monotonic() + min(_SCRUB_LOOK, self._settings.scrub_interval)
+        self._owner = f"scrub-{uuid4().hex}"  # a new one each time: the lease lasts until the next scrub is due
+        if self._metadata.acquire_lease("scrub", self._owner, self._settings.scrub_interval):
+            self._running = self._scrub.run(repair=self._settings.scrub_repair, full=False)
+            self._due = time.monotonic()
+
+    def _end(self) -> None:
+        report, self._running, self._report = self._report, None, None
+        self._due = time.monotonic() + min(_SCRUB_LOOK, self._settings.scrub_interval)
+        if report is not None:
+            (log.info if report.clean else log.warning)("scrubbed", **report.as_json())

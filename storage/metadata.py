@@ -29,12 +29,13 @@ from storage.protocols import (
     Page,
     Reservation,
 )
-from storage.tables import CollectionRow, EmbeddingRow, MasterRow, ModelVersionRow, table_of
+from storage.tables import CollectionRow, EmbeddingRow, LeaseRow, MasterRow, ModelVersionRow, table_of
 
 _collections = table_of(CollectionRow)
 _masters = table_of(MasterRow)
 _embeddings = table_of(EmbeddingRow)
 _models = table_of(ModelVersionRow)
+_leases = table_of(LeaseRow)
 _LIVE, _DELETING = "live", "deleting"
 _PENDING, _INDEXED = "pending", "indexed"
 _WITH_NAME = sa.select(*_masters.c, _collections.c.name.label("collection")).join(
@@ -192,6 +193,8 @@ class SqlMetadataStore:
                 _masters.insert(), columns | {"live_sha256": new.sha256, "lease_owner": owner, "lease_until": lease_until}
             )
             return Reservation(Claim.OURS, Master(collection=name, **columns))
+        if existing.state == MasterState.DAMAGED:
+            return Reservation(Claim.DAMAGED, _master(existing))
         if existing.state != MasterState.PENDING:
             return Reservation(Claim.EXISTS, _master(existing))
         if not existing.free:
@@ -223,17 +226,8 @@ class SqlMetadataStore:
             fed = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
             live = connection.scalars(sa.select(_models.c.id).where(_models.c.state.in_(fed)).with_for_update(read=True)).all()
             for version in live:
-                connection.execute(
-                    _embeddings.insert().values(
-                        master_id=master_id,
-                        model_version=version,
-                        state=_PENDING,
-                        attempts=0,
-                        run_after=now(),
-                        lease_owner=owner if version in versions else None,
-                        lease_until=_lease(lease) if version in versions else None,
-                    )
-                )
+                held = {"lease_owner": owner, "lease_until": _lease(lease)} if version in versions else {}
+                connection.execute(_embeddings.insert().values(_new_embedding(master_id, version) | held))
         return True
 
     def abandon(self, master_id: UUID, owner: str) -> bool:
@@ -444,10 +438,19 @@ class SqlMetadataStore:
         except sa.exc.IntegrityError as error:
             raise CollectionExists(collection.name) from error
 
-    def walk_masters(self, collection_id: UUID, after: UUID | None, limit: int) -> list[MasterRecord]:
-        statement = _WITH_NAME.where(_masters.c.collection_id == collection_id, _VISIBLE).order_by(_masters.c.id).limit(limit)
+    def walk_masters(self, after: UUID | None, limit: int, collection_id: UUID | None = None) -> list[MasterRecord]:
+        there = _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED))
+        statement = _WITH_NAME.where(there, _collections.c.state == _LIVE).order_by(_masters.c.id).limit(limit)
+        if collection_id is not None:
+            statement = statement.where(_masters.c.collection_id == collection_id)
         if after is not None:
             statement = statement.where(_masters.c.id > after)
+        return self._records(statement)
+
+    def know_masters(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
+        return {record.master.id: record for record in self._records(_WITH_NAME.where(_masters.c.id.in_(ids)))}
+
+    def _records(self, statement: sa.Select[Any]) -> list[MasterRecord]:
         with self._db.read() as connection:
             masters = [_master(row) for row in connection.execute(statement)]
             indexed: dict[UUID, dict[str, int | None]] = {master.id: {} for master in masters}
@@ -480,6 +483,54 @@ class SqlMetadataStore:
         except sa.exc.IntegrityError as error:
             raise MasterExists(str(error.orig)) from error
 
+    # check and repair
+
+    def mark_damaged(self, master_id: UUID) -> bool:
+        return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
+
+    def heal(self, master_id: UUID) -> bool:
+        return self._change_state(master_id, MasterState.DAMAGED, MasterState.STORED)
+
+    def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
+        with self._db.write() as connection:
+            result = connection.execute(
+                _masters.update().where(_masters.c.id == master_id, _masters.c.state == old).values(state=new)
+            )
+        return result.rowcount == 1
+
+    def requeue_embedding(self, master_id: UUID, version: str, indexed_revision: int | None) -> bool:
+        one = sa.and_(_embeddings.c.master_id == master_id, _embeddings.c.model_version == version)
+        with self._db.write() as connection:
+            stored = sa.select(_masters.c.id).where(_masters.c.id == master_id, _masters.c.state == MasterState.STORED)
+            if connection.execute(stored.with_for_update(read=True)).first() is None:
+                return False
+            if indexed_revision is not None:
+                as_seen = sa.and_(one, _embeddings.c.state == _INDEXED, _embeddings.c.indexed_revision == indexed_revision)
+                pending = {"state": _PENDING, "attempts": 0, "run_after": now()}
+                return connection.execute(_embeddings.update().where(as_seen).values(**pending)).rowcount == 1
+            if connection.execute(sa.select(_embeddings.c.state).where(one)).first() is not None:
+                return False
+            connection.execute(_embeddings.insert().values(_new_embedding(master_id, version)))
+        return True
+
+    def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
+        mine = sa.and_(_leases.c.name == name, sa.or_(_leases.c.owner == owner, _leases.c.until < now()))
+        try:
+            with self._db.write() as connection:
+                held = {"owner": owner, "until": _lease(seconds)}
+                if connection.execute(_leases.update().where(mine).values(**held)).rowcount == 1:
+                    return True
+                if connection.execute(sa.select(_leases.c.name).where(_leases.c.name == name)).first() is not None:
+                    return False
+                connection.execute(_leases.insert().values(name=name, **held))
+        except sa.exc.IntegrityError:  # somebody else was faster
+            return False
+        return True
+
+    def release_lease(self, name: str, owner: str) -> None:
+        with self._db.write() as connection:
+            connection.execute(_leases.delete().where(_leases.c.name == name, _leases.c.owner == owner))
+
     # model versions
 
     def active_model(self) -> str | None:
@@ -499,6 +550,10 @@ def _delete_collection(connection: sa.Connection, name: str) -> bool:
         _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
     )
     return result.rowcount > 0
+
+
+def _new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
+    return {"master_id": master_id, "model_version": version, "state": _PENDING, "attempts": 0, "run_after": now()}
 
 
 def _deleting() -> dict[str, Any]:

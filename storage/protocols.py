@@ -116,6 +116,7 @@ class Claim(StrEnum):
     OURS = "ours"  # pending under our lease: put the bytes and commit
     EXISTS = "exists"  # stored already: answer with it
     BUSY = "busy"  # another upload of the same bytes holds it: wait
+    DAMAGED = "damaged"  # its bytes are lost: put them again and heal it
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class MasterRecord:
-    """All that the truth knows of a stored master, to be carried into another database."""
+    """All that the truth knows of a master."""
 
     master: Master
     indexed: dict[str, int | None]  # model version -> revision that was indexed; None while that is pending
@@ -247,11 +248,29 @@ class MetadataStore(Protocol):
     def adopt_collection(self, collection: Collection) -> None:
         """Insert it as it is, with its id; nothing if it is there. Raises CollectionExists if another one has the name."""
 
-    def walk_masters(self, collection_id: UUID, after: UUID | None, limit: int) -> list[MasterRecord]:
-        """Stored masters of a live collection by id, behind ``after``."""
+    def walk_masters(self, after: UUID | None, limit: int, collection_id: UUID | None = None) -> list[MasterRecord]:
+        """Stored and damaged masters of live collections, or of one, by id, behind ``after``."""
 
     def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
         """Insert all as they are, with their ids, or none. Raises MasterExists."""
+
+    # check and repair
+    def know_masters(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
+        """Those of the ids that have a row, in whatever state, in collections that are deleted, too."""
+
+    def mark_damaged(self, master_id: UUID) -> bool:
+        """`stored` -> `damaged`: it is not shown and not found until its bytes are put in again."""
+
+    def heal(self, master_id: UUID) -> bool:
+        """`damaged` -> `stored`."""
+
+    def requeue_embedding(self, master_id: UUID, version: str, indexed_revision: int | None) -> bool:
+        """`indexed` at that revision, or without a row (None) -> `pending`; False if that is no longer so."""
+
+    def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Hold or prolong the lease of that name; False while somebody else holds it."""
+
+    def release_lease(self, name: str, owner: str) -> None: ...
 
     # model versions
     def active_model(self) -> str | None: ...
@@ -314,6 +333,9 @@ class VectorStore(Protocol):
     def delete(self, version: str, ids: Sequence[UUID]) -> None: ...
 
     def versions(self) -> list[str]: ...
+
+    def walk(self, version: str) -> Iterator[list[UUID]]:
+        """All ids, by and by; those that come or go meanwhile may be among them or not."""
 
     def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]: ...
 

@@ -110,6 +110,16 @@ class ModelVersionRow(Base):
     created_at: Mapped[int]
 
 
+class LeaseRow(Base):
+    """Work that one process at a time may do, under its name."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    until: Mapped[int]
+
+
 class VectorRow(Base):
     """The embedded vector store's rows; empty where Milvus keeps the vectors."""
 

@@ -7,7 +7,7 @@ import operator
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,17 @@ class ExactVectorStore:
     def versions(self) -> list[str]:
         with self._db.read() as connection:
             return list(connection.scalars(sa.select(_vectors.c.model_version).distinct().order_by(_vectors.c.model_version)))
+
+    def walk(self, version: str) -> Iterator[list[UUID]]:
+        after = UUID(int=0)
+        statement = sa.select(_vectors.c.master_id).where(_vectors.c.model_version == version).order_by(_vectors.c.master_id)
+        while True:
+            with self._db.read() as connection:  # one each batch: a reader would hold back SQLite's checkpoints
+                ids = list(connection.scalars(statement.where(_vectors.c.master_id > after).limit(_LOAD_BATCH)))
+            if not ids:
+                return
+            yield ids
+            after = ids[-1]
 
     def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         found: dict[UUID, VectorRecord] = {}

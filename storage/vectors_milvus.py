@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,6 +22,7 @@ from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
 DIMENSION = 512
 LARGEST_LIMIT = 16_384  # hits of one search, Milvus' own bound
 _BATCH = 500
+_WALK_BATCH = 4096
 _LISTS = 1024  # clusters of an IVF index
 _T = TypeVar("_T")
 
@@ -74,6 +75,19 @@ class MilvusVectorStore:
         prefix = self._name("")
         names = self._call(lambda client: client.list_collections(timeout=self._options.timeout))
         return sorted(_version(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+
+    def walk(self, version: str) -> Iterator[list[UUID]]:
+        name = self._name(version)
+        if not self._exists(name):
+            return
+        rows = self._call(
+            lambda client: client.query_iterator(
+                name, batch_size=_WALK_BATCH, output_fields=["id"], consistency_level="Strong", timeout=self._options.timeout
+            )
+        )
+        while batch := self._call(lambda _: rows.next()):
+            yield [UUID(row["id"]) for row in batch]
+        rows.close()
 
     def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         name = self._name(version)
@@ -152,7 +166,7 @@ class MilvusVectorStore:
                 name,
                 filter=chosen,
                 output_fields=fields,
-                consistency_level=self._options.consistency,
+                consistency_level="Strong",  # the setting is for searches; this reads what is to be changed
                 timeout=self._options.timeout,
             )
         )

@@ -98,6 +98,10 @@ class Ingest:
                 return self._existing(reservation.master)
             master = reservation.master
             self._put_object(file, master, owner)
+            if reservation.claim is Claim.DAMAGED:
+                if metadata.heal(master.id):
+                    return self._existing(master)
+                continue  # healed by somebody else, or deleted: look again
             with self._metrics.stage("commit"):
                 if metadata.commit_stored(master.id, owner, self._indexing.versions, lease):
                     break  # else our lease ran out and somebody else took the row over: look again

@@ -79,7 +79,7 @@ class Migration:
             self._take_over(collection)
             known, after = 0, None
             with ThreadPoolExecutor(self._jobs) as pool:
-                while batch := self._source.metadata.walk_masters(collection.id, after, _BATCH):
+                while batch := self._source.metadata.walk_masters(after, _BATCH, collection.id):
                     known += self._copy(batch, pool)
                     after = batch[-1].master.id
                     advance(len(batch))

@@ -294,13 +294,13 @@ def test_masters_are_carried_into_another_database_as_they_are(metadata: Metadat
     first, second = stored(metadata, collection, other(1)), stored(metadata, collection, other(2), indexed=False)
     assert metadata.update_master(first.id, name="dog.jpg", attributes={"ü": [1, 2.5, None]}) is not None
     metadata.reserve(collection.id, other(3), "owner", LEASE)
-    records = metadata.walk_masters(collection.id, None, 10)
+    records = metadata.walk_masters(None, 10, collection.id)
     assert [(record.master.id, record.indexed) for record in records] == [
         (first.id, {VERSION: None}),
         (second.id, {VERSION: None}),
     ]
-    assert metadata.walk_masters(collection.id, first.id, 10) == records[1:]
-    assert metadata.walk_masters(collection.id, None, 1) == records[:1]
+    assert metadata.walk_masters(first.id, 10, collection.id) == records[1:]
+    assert metadata.walk_masters(None, 1, collection.id) == records[:1]
     assert metadata.empty_collection("shop")
 
     elsewhere = replace(collection, id=new_id(), name="elsewhere")
@@ -315,7 +315,7 @@ def test_masters_are_carried_into_another_database_as_they_are(metadata: Metadat
     ]
     carried[1] = replace(carried[1], indexed={VERSION: 1})
     metadata.adopt_masters(carried)
-    assert metadata.walk_masters(elsewhere.id, None, 10) == sorted(carried, key=lambda record: record.master.id)
+    assert metadata.walk_masters(None, 10, elsewhere.id) == sorted(carried, key=lambda record: record.master.id)
     same_bytes = replace(carried[0], master=replace(carried[0].master, id=new_id()))
     unlike = replace(carried[0], master=replace(carried[0].master, id=new_id(), sha256=b"\x09" * 32))
     with pytest.raises(MasterExists):
@@ -333,3 +333,56 @@ def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Coll
     metadata.create_collection("other")
     metadata.delete_collection("other")
     assert metadata.count_unfinished() == 3
+
+
+def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert metadata.mark_damaged(master.id)
+    assert not metadata.mark_damaged(master.id)
+    assert metadata.find_master(master.id) is None
+    assert metadata.find_by_hash("shop", NEW.sha256) is None
+    assert metadata.know_masters([master.id, new_id()])[master.id].master.state is MasterState.DAMAGED
+    assert [record.master.id for record in metadata.walk_masters(None, 10)] == [master.id]
+    reservation = metadata.reserve(collection.id, NEW, "second", LEASE)
+    assert (reservation.claim, reservation.master.id) == (Claim.DAMAGED, master.id)
+    assert metadata.heal(master.id)
+    assert not metadata.heal(master.id)
+    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.EXISTS
+    metadata.delete_master(master.id)
+    assert not metadata.mark_damaged(master.id)
+    assert metadata.know_masters([master.id])[master.id].master.state is MasterState.DELETING
+
+
+def test_an_embedding_is_requeued_only_as_it_was_seen(metadata: MetadataStore, collection: Collection) -> None:
+    master = stored(metadata, collection)
+    assert not metadata.requeue_embedding(master.id, VERSION, 2)
+    assert not metadata.requeue_embedding(master.id, VERSION, None)
+    assert metadata.requeue_embedding(master.id, VERSION, 1)
+    assert not metadata.requeue_embedding(master.id, VERSION, 1)
+    assert metadata.requeue_embedding(master.id, "model-2", None)
+    assert metadata.know_masters([master.id])[master.id].indexed == {VERSION: None, "model-2": None}
+    metadata.delete_master(master.id)
+    assert not metadata.requeue_embedding(master.id, "model-3", None)
+
+
+def test_a_lease_has_one_holder_at_a_time(metadata: MetadataStore) -> None:
+    taken = []
+
+    def take(number: int) -> None:
+        if metadata.acquire_lease("scrub", f"process-{number}", LEASE):
+            taken.append(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (holder,) = taken
+    assert metadata.acquire_lease("scrub", f"process-{holder}", 0.0)
+    assert metadata.acquire_lease("backup", "another", LEASE)
+    time.sleep(0.01)
+    assert metadata.acquire_lease("scrub", "another", LEASE)
+    metadata.release_lease("scrub", f"process-{holder}")
+    assert not metadata.acquire_lease("scrub", "a third", LEASE)
+    metadata.release_lease("scrub", "another")
+    assert metadata.acquire_lease("scrub", "a third", LEASE)

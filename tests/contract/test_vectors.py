@@ -138,3 +138,11 @@ def test_searches_beside_writes_see_every_finished_write(vectors: VectorStore, r
         stop.set()
         thread.join()
     assert failures == []
+
+
+def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    vectors.upsert(VERSION, records[:10])
+    vectors.delete(VERSION, [records[20].master_id])
+    walked = [id_ for batch in vectors.walk(VERSION) for id_ in batch]
+    assert sorted(walked) == sorted(one.master_id for one in records if one is not records[20])
+    assert list(vectors.walk("another model")) == []
