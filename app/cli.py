@@ -110,6 +110,30 @@ def scrub(
     raise typer.Exit(run(url, api_key, {"repair": repair, "full": full}, as_json=as_json))
 
 
+@app.command("dead-letters")
+def dead_letters(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    retry: Annotated[bool, typer.Option("--retry", help="Have all of them tried again.")] = False,
+) -> None:
+    """List the masters that could not be indexed, and why. Exit code 0: none; 1: there are some; 2: could not go on."""
+    try:
+        with Client(url, api_key) as client:
+            if retry:
+                console.print(f"{client.retry_dead_letters()} are tried again.", highlight=False)
+                return
+            answer = client.dead_letters(1000)
+    except ServiceError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    for letter in answer["dead_letters"]:
+        master = letter["master"]
+        said = f"{master['id']} {master['collection']}/{master['name']}: {letter['attempts']} attempts, {letter['failure']}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{answer['total']} dead letters." if answer["total"] else "No dead letters.", highlight=False)
+    raise typer.Exit(1 if answer["total"] else 0)
+
+
 @app.command("import")
 def import_(
     paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],

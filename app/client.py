@@ -78,6 +78,14 @@ class Client:
         """Write the original bytes of a master."""
         self._call("GET", master["links"]["content"], output=output)
 
+    def dead_letters(self, limit: int) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("GET", "/admin/dead-letters", params={"limit": str(limit)})
+        return answer
+
+    def retry_dead_letters(self) -> int:
+        """How many are tried again."""
+        return int(self._call("POST", "/admin/dead-letters/retry")["revived"])
+
     def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
         """What the service says of a scrub while it runs; the last has the report. Raises ServiceError."""
         try:

@@ -130,7 +130,7 @@ def opened_embedder(settings: Settings) -> Embedder:
 def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Services:
     """Wire the use cases to stores and model. Raises StoreUnavailable."""
     stores.metadata.register_active_model(embedder.model_version)
-    metrics = Metrics(stores.metadata.count_pending)
+    metrics = Metrics(stores.metadata.count_pending, stores.metadata.count_dead)
     vision = Vision(embedder, settings.slots, metrics)
     found = Collections(stores.metadata)
     found.find_or_create(DEFAULT)

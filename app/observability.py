@@ -58,7 +58,7 @@ def configure_logging(level: str) -> None:
 class Metrics:
     """The metrics of one service, on a registry of their own. Times are in seconds."""
 
-    def __init__(self, count_pending: Callable[[], int] | None = None) -> None:
+    def __init__(self, count_pending: Callable[[], int] | None = None, count_dead: Callable[[], int] | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
@@ -81,7 +81,8 @@ class Metrics:
         self.scrub_ended = Gauge(
             "lookalike_scrub_ended_timestamp_seconds", "When this process last ended a scrub", registry=self.registry
         )
-        self._count_pending = count_pending
+        self.dead = Gauge("lookalike_dead_letters", "Embeddings given up after too many attempts", registry=self.registry)
+        self._counts = [(self.pending, count_pending), (self.dead, count_dead)]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -96,12 +97,13 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Prometheus' text format."""
-        if self._count_pending is not None:
-            try:
-                self.pending.set(self._count_pending())
-            except StoreUnavailable as error:
-                self.store_errors.labels(error.store).inc()
-                self.pending.set(float("nan"))
+        for gauge, count in self._counts:
+            if count is not None:
+                try:
+                    gauge.set(count())
+                except StoreUnavailable as error:
+                    self.store_errors.labels(error.store).inc()
+                    gauge.set(float("nan"))
         return generate_latest(self.registry)
 
 

@@ -68,6 +68,31 @@ class ScrubOptions(BaseModel):
     full: bool = Field(False, description="Read every object; else a thirtieth of them, another one each day.")
 
 
+class DeadLetter(BaseModel):
+    master: Master
+    model_version: str
+    attempts: int
+    failure: str = Field(description="Of the last attempt.")
+
+    @classmethod
+    def of(cls, letter: protocols.DeadLetter) -> DeadLetter:
+        return cls.model_construct(
+            master=Master.of(letter.master),
+            model_version=letter.model_version,
+            attempts=letter.attempts,
+            failure=letter.failure,
+        )
+
+
+class DeadLetters(BaseModel):
+    dead_letters: list[DeadLetter]
+    total: int
+
+
+class Revived(BaseModel):
+    revived: int = Field(description="Embeddings that the worker tries again now.")
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 

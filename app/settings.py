@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         60.0, gt=0, description="How long an upload or the worker holds a row before others may take it."
     )
     upload_wait: float = Field(30.0, gt=0, description="Seconds an upload waits for another one of the same bytes.")
+    index_attempts: int = Field(
+        8,
+        ge=1,
+        description="Attempts to index a master, with growing pauses, until it is a dead letter. Outages do not count.",
+    )
     worker_interval: float = Field(1.0, gt=0, description="Seconds between two looks of the idle worker.")
     scrub_interval: float = Field(86_400.0, ge=0, description="Seconds between two scrubs by the worker; 0: none.")
     scrub_rate: float = Field(

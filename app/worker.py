@@ -17,6 +17,8 @@ from storage.protocols import IndexTask, MetadataStore, Stores, StoreUnavailable
 
 _BATCH = 16
 _LONGEST_BACKOFF = 300.0  # seconds
+_FAILURES = 3  # of a store in one round; then it is left alone for a while
+_PAUSE = 5.0  # seconds
 _SCRUB_LOOK = 60.0  # seconds between two looks whether a scrub is due
 
 
@@ -29,6 +31,7 @@ class Worker:
         self._metrics = metrics
         self._lease = settings.lease_seconds
         self._interval = settings.worker_interval
+        self._attempts = settings.index_attempts
         self._owner = f"worker-{uuid4().hex}"
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -59,43 +62,57 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                busy = self.step()
-            except StoreUnavailable as error:
-                log.warning("the worker waits for a store", store=error.store, reason=str(error))
-                busy = False
-            except Exception:  # the loop outlives whatever comes
-                log.exception("the worker failed; it goes on")
-                busy = False
-            if not busy:
+            if not self.step():
                 self._wake.wait(self._interval)
                 self._wake.clear()
         with suppress(StoreUnavailable):  # the leases run out by themselves
             self._stores.metadata.release_leases(self._owner)
 
     def step(self) -> bool:
-        """One round; whether there was anything to do."""
-        busy = self._deletion.step(self._owner, self._stopping.is_set)
-        if self._stopping.is_set():
-            return True
-        for task in self._stores.metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
+        """One round of each duty; whether there was anything to do. A duty that fails does not hold up the others."""
+        busy = False
+        for duty in (self._delete, self._index_pending, self._scrubbing.step):
             if self._stopping.is_set():
                 return True
-            self._index(task)
-            busy = True
-        self._scrubbing.step()
+            try:
+                busy = duty() or busy
+            except StoreUnavailable as error:
+                log.warning("the worker waits for a store", store=error.store, reason=str(error))
+            except Exception:  # the loop outlives whatever comes
+                log.exception("the worker failed; it goes on")
+        return busy
+
+    def _delete(self) -> bool:
+        return self._deletion.step(self._owner, self._stopping.is_set)
+
+    def _index_pending(self) -> bool:
+        failures, busy = 0, False
+        for task in self._stores.metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
+            if self._stopping.is_set() or failures == _FAILURES:  # then it is the store: hand back what was not tried
+                self._stores.metadata.hand_back_embedding(task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE)
+                continue
+            try:
+                self._index(task)
+                busy = True
+            except StoreUnavailable as error:
+                failures += 1
+                log.warning("indexing is put off", master=str(task.master.id), store=error.store, reason=str(error))
+                self._stores.metadata.hand_back_embedding(task, self._owner, _PAUSE)
         return busy
 
     def _index(self, task: IndexTask) -> None:
+        """Raises StoreUnavailable; one master that cannot be indexed must not hold up the others."""
         try:
             self._indexing.index(task, self._owner)
-        except Exception as error:  # one master that cannot be indexed must not hold up the others
+        except StoreUnavailable:
+            raise
+        except Exception as error:
             self._metrics.index_failures.inc()
-            delay = min(_LONGEST_BACKOFF, 2.0**task.attempts)
-            log.warning(
-                "indexing failed", master=str(task.master.id), attempts=task.attempts + 1, retry_s=delay, reason=str(error)
-            )
-            self._stores.metadata.retry_embedding(task, self._owner, delay)
+            attempts = task.attempts + 1
+            delay = min(_LONGEST_BACKOFF, 2.0**attempts) if attempts < self._attempts else None
+            log.warning("indexing failed", master=str(task.master.id), attempts=attempts, retry_s=delay, reason=str(error))
+            failure = f"{type(error).__name__}: {error}"
+            self._stores.metadata.retry_embedding(task, self._owner, failure, delay)
 
 
 class _Scrubbing:
@@ -110,13 +127,13 @@ class _Scrubbing:
         self._owner = ""
         self._due = time.monotonic() + min(_SCRUB_LOOK, settings.scrub_interval)
 
-    def step(self) -> None:
+    def step(self) -> bool:
         """Begin one if it is due, or go on with it by a batch. Raises StoreUnavailable, which ends it; it begins anew later."""
         if not self._settings.scrub_interval or time.monotonic() < self._due:
-            return
+            return False
         if self._running is None:
             self._begin()
-            return
+            return False
         seen = self._report.looked_at if self._report else 0
         try:
             self._report = next(self._running)
@@ -129,6 +146,7 @@ class _Scrubbing:
             raise
         else:
             self._due = time.monotonic() + (self._report.looked_at - seen) / self._settings.scrub_rate
+        return False  # there is no hurry
 
     def _begin(self) -> None:
         self._due = time.monotonic() + min(_SCRUB_LOOK, self._settings.scrub_interval)

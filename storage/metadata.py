@@ -19,6 +19,7 @@ from storage.protocols import (
     Collection,
     CollectionExists,
     CollectionGone,
+    DeadLetter,
     IndexTask,
     Master,
     MasterExists,
@@ -37,7 +38,7 @@ _embeddings = table_of(EmbeddingRow)
 _models = table_of(ModelVersionRow)
 _leases = table_of(LeaseRow)
 _LIVE, _DELETING = "live", "deleting"
-_PENDING, _INDEXED = "pending", "indexed"
+_PENDING, _INDEXED, _DEAD = "pending", "indexed", "dead"
 _WITH_NAME = sa.select(*_masters.c, _collections.c.name.label("collection")).join(
     _collections, _collections.c.id == _masters.c.collection_id
 )
@@ -298,7 +299,9 @@ class SqlMetadataStore:
             connection.execute(_masters.update().where(_masters.c.id == master_id).values(**changes))
             # a lease on the embedding stays: its holder finds the revision changed and hands it back
             connection.execute(
-                _embeddings.update().where(_embeddings.c.master_id == master_id).values(state=_PENDING, run_after=now())
+                _embeddings.update()
+                .where(_embeddings.c.master_id == master_id)
+                .values(state=_PENDING, attempts=0, run_after=now())
             )
             return _master(connection.execute(_WITH_NAME.where(_masters.c.id == master_id)).one())
 
@@ -388,25 +391,51 @@ class SqlMetadataStore:
         )
         with self._db.write() as connection:
             result = connection.execute(
-                _embeddings.update()
-                .where(_leased(task, owner), current)
-                .values(state=_INDEXED, indexed_revision=task.master.revision, attempts=0, lease_owner=None, lease_until=None)
+                _embeddings.update().where(_leased(task, owner), current).values(**_indexed(task.master.revision))
             )
             if result.rowcount == 0:
                 connection.execute(_embeddings.update().where(_leased(task, owner)).values(lease_owner=None, lease_until=None))
         return result.rowcount == 1
 
-    def retry_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+    def retry_embedding(self, task: IndexTask, owner: str, failure: str, delay: float | None) -> None:
+        due = {"state": _DEAD} if delay is None else {"run_after": _lease(delay)}
+        counted = {"attempts": _embeddings.c.attempts + 1, "failure": failure[:500], "lease_owner": None, "lease_until": None}
         with self._db.write() as connection:
-            connection.execute(
-                _embeddings.update()
-                .where(_leased(task, owner))
-                .values(attempts=_embeddings.c.attempts + 1, run_after=_lease(delay), lease_owner=None, lease_until=None)
-            )
+            connection.execute(_embeddings.update().where(_leased(task, owner)).values(**counted, **due))
+
+    def hand_back_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        free = {"run_after": _lease(delay), "lease_owner": None, "lease_until": None}
+        with self._db.write() as connection:
+            connection.execute(_embeddings.update().where(_leased(task, owner)).values(**free))
+
+    def list_dead(self, limit: int) -> list[DeadLetter]:
+        statement = (
+            _WITH_NAME.add_columns(_embeddings.c.model_version, _embeddings.c.attempts, _embeddings.c.failure)
+            .join(_embeddings, _embeddings.c.master_id == _masters.c.id)
+            .where(_embeddings.c.state == _DEAD, _VISIBLE)
+            .order_by(_masters.c.id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [
+                DeadLetter(_master(row), row.model_version, row.attempts, row.failure or "")
+                for row in connection.execute(statement)
+            ]
+
+    def revive_dead(self) -> int:
+        again = {"state": _PENDING, "attempts": 0, "run_after": now()}
+        with self._db.write() as connection:
+            return connection.execute(_embeddings.update().where(_embeddings.c.state == _DEAD).values(**again)).rowcount
 
     def count_pending(self) -> int:
+        return self._count_embeddings(_PENDING)
+
+    def count_dead(self) -> int:
+        return self._count_embeddings(_DEAD)
+
+    def _count_embeddings(self, state: str) -> int:
         with self._db.read() as connection:
-            return connection.scalar(sa.select(sa.func.count()).where(_embeddings.c.state == _PENDING)) or 0
+            return connection.scalar(sa.select(sa.func.count()).where(_embeddings.c.state == state)) or 0
 
     def release_leases(self, owner: str) -> None:
         with self._db.write() as connection:
@@ -554,6 +583,11 @@ def _delete_collection(connection: sa.Connection, name: str) -> bool:
 
 def _new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
     return {"master_id": master_id, "model_version": version, "state": _PENDING, "attempts": 0, "run_after": now()}
+
+
+def _indexed(revision: int) -> dict[str, Any]:
+    done = {"state": _INDEXED, "indexed_revision": revision, "attempts": 0, "failure": None}
+    return done | {"lease_owner": None, "lease_until": None}
 
 
 def _deleting() -> dict[str, Any]:

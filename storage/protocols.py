@@ -141,6 +141,16 @@ class IndexTask:
 
 
 @dataclass(frozen=True)
+class DeadLetter:
+    """An embedding that failed as often as it may; it stays so until somebody has it tried again."""
+
+    master: Master
+    model_version: str
+    attempts: int
+    failure: str
+
+
+@dataclass(frozen=True)
 class MasterRecord:
     """All that the truth knows of a master."""
 
@@ -233,10 +243,21 @@ class MetadataStore(Protocol):
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
         """`pending` -> `indexed` if the revision that was written is still the current one and the master is stored."""
 
-    def retry_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
-        """Count a failed attempt and hand the lease back; due again after ``delay`` seconds."""
+    def retry_embedding(self, task: IndexTask, owner: str, failure: str, delay: float | None) -> None:
+        """Count a failed attempt and hand the lease back; due again after ``delay`` seconds, or a dead letter (None)."""
+
+    def hand_back_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        """Hand the lease back; due after ``delay`` seconds. The attempt does not count: it was not the master's fault."""
+
+    def list_dead(self, limit: int) -> list[DeadLetter]:
+        """Embeddings that were given up, oldest master first."""
+
+    def revive_dead(self) -> int:
+        """Make all dead letters `pending` again; their number."""
 
     def count_pending(self) -> int: ...
+
+    def count_dead(self) -> int: ...
 
     def release_leases(self, owner: str) -> None:
         """Hand back all that ``owner`` holds, at a graceful stop."""

@@ -98,6 +98,7 @@ class EmbeddingRow(Base):
     run_after: Mapped[int]
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[int | None]
+    failure: Mapped[str | None] = mapped_column(text(500))  # of the last attempt
 
 
 class ModelVersionRow(Base):

@@ -1,7 +1,9 @@
-"""Leases that are not a row's: work that one process at a time may do."""
+"""Leases that are not a row's: work that one process at a time may do. Why an embedding failed."""
 
 import sqlalchemy as sa
 from alembic import op
+
+from storage.tables import text
 
 revision = "0002"
 down_revision = "0001"
@@ -16,7 +18,9 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
     )
+    op.add_column("embeddings", sa.Column("failure", text(500), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("embeddings", "failure")
     op.drop_table("leases")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.protocols import Master, Stores
+from app.observability import log
+from storage.protocols import Master, Stores, StoreUnavailable
 
 _BATCH = 200
+_FAILURES = 3  # in one round; then it is the store
 
 
 class Deletion:
@@ -19,10 +21,17 @@ class Deletion:
         metadata = self._stores.metadata
         busy = metadata.expire_pending() > 0
         busy = metadata.drain_collections(_BATCH) > 0 or busy
+        failures = 0
         for master in metadata.claim_deleting(owner, _BATCH, self._lease):
             if stopping():
                 return True
-            self._remove(master, owner)
+            try:
+                self._remove(master, owner)
+            except StoreUnavailable as error:  # this one again when its lease has run out; the others now
+                failures += 1
+                if failures == _FAILURES:
+                    raise
+                log.warning("a deletion is put off", master=str(master.id), reason=str(error))
             busy = True
         return busy
 

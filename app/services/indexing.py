@@ -59,7 +59,7 @@ class Indexing:
                     return True
             except StoreUnavailable as error:
                 log.warning("indexing left to the worker", master=str(master.id), reason=str(error))
-                metadata.retry_embedding(task, owner, delay=0.0)
+                metadata.hand_back_embedding(task, owner, delay=0.0)
                 return False
             current = metadata.find_master(master.id)
             if current is None or not metadata.claim_embedding(master.id, version, owner, self._lease):

@@ -235,7 +235,7 @@ def test_a_leased_embedding_is_claimed_by_nobody_else(metadata: MetadataStore, c
     master = stored(metadata, collection, indexed=False)
     assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
     assert not metadata.claim_embedding(master.id, VERSION, "worker", LEASE)
-    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 0.0)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 0.0)
     time.sleep(0.002)
     assert [task.attempts for task in metadata.claim_embeddings([VERSION], "worker", 10, LEASE)] == [1]
     assert metadata.claim_embeddings([VERSION], "another", 10, LEASE) == []
@@ -243,13 +243,13 @@ def test_a_leased_embedding_is_claimed_by_nobody_else(metadata: MetadataStore, c
 
 def test_a_failed_embedding_waits_for_its_time(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection, indexed=False)
-    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 60.0)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 60.0)
     assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
 
 
 def test_embeddings_of_other_versions_are_left_alone(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection, indexed=False)
-    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", 0.0)
+    metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 0.0)
     time.sleep(0.002)
     assert metadata.claim_embeddings(["model-2"], "worker", 10, LEASE) == []
 
