@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -49,7 +50,12 @@ def upgrade_database() -> int:
 
 def migrate(directory: Path, target: Path | None, jobs: int) -> int:
     """Copy the embedded installation in ``directory`` to the servers of the settings (of that file); the exit code."""
-    return _with_settings(lambda settings: _migrate(directory, settings, jobs), {"_env_file": target} if target else {})
+    given: dict[str, object] = {}
+    if target is not None:  # the file goes before the environment
+        prefix = "lookalike_"
+        values = {name.lower(): value for name, value in dotenv_values(target).items()}
+        given = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return _with_settings(lambda settings: _migrate(directory, settings, jobs), given)
 
 
 def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], int]) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import sqlalchemy as sa
+
 from storage import migrations
 from storage.database import Database, DatabaseOptions
 from storage.metadata import SqlMetadataStore
@@ -54,6 +56,7 @@ def open_stores(urls: StoreUrls) -> Stores:
     with ExitStack() as on_failure:
         database = on_failure.enter_context(closing(_database(urls)))
         metadata = SqlMetadataStore(database)
+        _refuse_newer(database)
         if database.embedded:
             metadata.migrate()
         elif not migrations.is_newest(database):
@@ -67,41 +70,58 @@ def open_stores(urls: StoreUrls) -> Stores:
 def upgrade_schema(urls: StoreUrls) -> None:
     """Bring the database to this version's schema. Raises ConfigurationError, StoreUnavailable."""
     with closing(_database(urls)) as database:
+        _refuse_newer(database)
         migrations.upgrade(database)
 
 
+def _refuse_newer(database: Database) -> None:
+    """The first connection: what the driver does not take of the URL shows here, too."""
+    try:
+        unknown = migrations.is_unknown(database)
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error})") from None
+    if unknown:
+        raise ConfigurationError("the database's schema is of a newer version than this program: update the program")
+
+
 def _database(urls: StoreUrls) -> Database:
-    if not urls.database.startswith(("sqlite:", "mysql+pymysql:")):
-        raise ConfigurationError(
-            f"LOOKALIKE_DATABASE_URL is {_scheme(urls.database)}; it takes sqlite:///path or mysql+pymysql://user:password@host/name"
-        )
-    return Database(urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout))
+    hint = "it takes sqlite:///path or mysql+pymysql://user:password@host/name, with @ : / # % in the password percent-encoded"
+    try:
+        url = sa.make_url(urls.database)
+        if url.drivername not in ("sqlite", "mysql+pymysql") or not url.database:
+            raise ConfigurationError(f"LOOKALIKE_DATABASE_URL is {_scheme(urls.database)}; {hint}")
+        return Database(urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout))
+    except (sa.exc.ArgumentError, ValueError, TypeError, OSError) as error:
+        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}); {hint}") from None
 
 
 def _objects(urls: StoreUrls) -> LocalObjectStore | S3ObjectStore:
-    parts = urlsplit(urls.objects)
-    if parts.scheme == "file":
-        return LocalObjectStore(Path(unquote(parts.path)))
-    bucket, query = parts.path.strip("/"), dict(parse_qsl(parts.query))
-    if parts.scheme != "s3" or not bucket or not parts.hostname or not parts.username:
-        raise ConfigurationError(
-            f"LOOKALIKE_OBJECTS_URL is {_scheme(urls.objects)}; it takes file:///path or s3://KEY:SECRET@host:port/bucket?secure=true"
-        )
-    port = f":{parts.port}" if parts.port else ""
-    store = S3ObjectStore(
-        S3Options(
-            endpoint=f"{parts.hostname}{port}",
+    hint = "it takes file:///path or s3://KEY:SECRET@host:port/bucket?secure=true&region=…, with / in the secret written as %2F"
+    try:
+        parts = urlsplit(urls.objects)
+        if parts.scheme == "file":
+            return LocalObjectStore(Path(unquote(parts.path)))
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
+        region = query.pop("region", None)
+        if parts.scheme != "s3" or not parts.hostname or not parts.username or query or secure is None:
+            raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL is {_scheme(urls.objects)}; {hint}")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        options = S3Options(
+            endpoint=f"{host}:{parts.port}" if parts.port else host,
             access_key=unquote(parts.username),
             secret_key=unquote(parts.password or ""),
-            bucket=bucket,
-            secure=query.get("secure", "true") == "true",
-            region=query.get("region"),
+            bucket=parts.path.strip("/"),
+            secure=secure,
+            region=region,
             timeout=urls.timeout,
             create_bucket=urls.create_bucket,
             public_url=urls.public_objects,
         )
-    )
-    store.prepare()
+        store = S3ObjectStore(options)
+        store.prepare()
+    except ValueError as error:  # a port, a bucket's name
+        raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL cannot be used ({error}); {hint}") from None
     return store
 
 
@@ -110,8 +130,17 @@ def _vectors(urls: StoreUrls, database: Database) -> ExactVectorStore | MilvusVe
         exact = ExactVectorStore(database)
         exact.load()
         return exact
-    if not urls.vectors.startswith(("http://", "https://")):
-        raise ConfigurationError(f"LOOKALIKE_VECTORS_URL is {_scheme(urls.vectors)}; it takes embedded: or http://milvus:19530")
+    try:
+        parts = urlsplit(urls.vectors)
+        if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port is None and ":" in parts.netloc):
+            raise ValueError(_scheme(urls.vectors))
+        certificate = urls.milvus.get("ca_certificate")
+        if certificate:
+            Path(certificate).read_bytes()
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"LOOKALIKE_VECTORS_URL or LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be used ({error}); it takes embedded: or http://milvus:19530"
+        ) from None
     return MilvusVectorStore(MilvusOptions(urls.vectors, timeout=urls.timeout, **urls.milvus))
 
 

@@ -13,9 +13,9 @@ _NOTHING = 'id in [""]'
 def expression(filter: Filter) -> str:
     match filter:
         case And(parts):
-            return "(" + " && ".join(expression(part) for part in parts) + ")"
+            return _joined([expression(part) for part in parts], "&&")
         case Or(parts):
-            return "(" + " || ".join(expression(part) for part in parts) + ")"
+            return _joined([expression(part) for part in parts], "||")
         case Not(part):
             return f"(not ({expression(part)}))"
         case Equals(path, value):
@@ -25,7 +25,7 @@ def expression(filter: Filter) -> str:
         case Range(path, operator, bound):
             return f"({_field(path)} {_OPERATORS[operator]} {_literal(bound)})"
         case Contains(path, value):
-            return "(" + " || ".join(f"json_contains({_field(path)}, {literal})" for literal in _literals(value)) + ")"
+            return _joined([f"json_contains({_field(path)}, {literal})" for literal in _literals(value)], "||")
         case Exists(path):
             return f"(exists {_field(path)})"
 
@@ -39,7 +39,15 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
             if kind == "number" and not literal.lstrip("-").isdigit():
                 kind = "float"
             lists.setdefault(kind, []).append(literal)
-    return "(" + (" || ".join(f"{field} in [{', '.join(literals)}]" for literals in lists.values()) or _NOTHING) + ")"
+    return _joined([f"{field} in [{', '.join(literals)}]" for literals in lists.values()] or [_NOTHING], "||")
+
+
+def _joined(parts: list[str], operator: str) -> str:
+    """By halves: a chain of fifty would be a tree of that depth, which Milvus refuses."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_joined(parts[:middle], operator)} {operator} {_joined(parts[middle:], operator)})"
 
 
 def _field(path: Path) -> str:

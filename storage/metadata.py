@@ -201,11 +201,13 @@ class SqlMetadataStore:
         if not existing.free:
             return Reservation(Claim.BUSY, _master(existing))
         # the uploader before us is gone: its row becomes ours, with what we were given
-        connection.execute(
+        taken = connection.execute(
             _masters.update()
-            .where(_masters.c.id == existing.id)
+            .where(_masters.c.id == existing.id, _masters.c.state == MasterState.PENDING, _free(_masters.c.lease_until))
             .values(name=new.name, attributes=new.attributes, lease_owner=owner, lease_until=_lease(lease), updated_at=now())
         )
+        if taken.rowcount != 1:  # it was not gone, or another one was faster
+            return Reservation(Claim.BUSY, _master(existing))
         return Reservation(Claim.OURS, _master(connection.execute(_WITH_NAME.where(_masters.c.id == existing.id)).one()))
 
     def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
@@ -216,7 +218,11 @@ class SqlMetadataStore:
         return result.rowcount == 1
 
     def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
+        its_collection = sa.select(_masters.c.collection_id).where(_masters.c.id == master_id).scalar_subquery()
+        is_live = sa.select(_collections.c.id).where(_collections.c.id == its_collection, _collections.c.state == _LIVE)
         with self._db.write() as connection:
+            if connection.execute(is_live.with_for_update(read=True)).first() is None:
+                return False
             result = connection.execute(
                 _masters.update()
                 .where(_owned(master_id, owner, MasterState.PENDING))
@@ -384,18 +390,17 @@ class SqlMetadataStore:
             return connection.scalar(done) == _INDEXED
 
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
-        current = sa.exists().where(
+        current = sa.select(_masters.c.id).where(
             _masters.c.id == task.master.id,
             _masters.c.revision == task.master.revision,
             _masters.c.state == MasterState.STORED,
         )
         with self._db.write() as connection:
-            result = connection.execute(
-                _embeddings.update().where(_leased(task, owner), current).values(**_indexed(task.master.revision))
-            )
-            if result.rowcount == 0:
-                connection.execute(_embeddings.update().where(_leased(task, owner)).values(lease_owner=None, lease_until=None))
-        return result.rowcount == 1
+            # locked, in the order of update_master: in a subquery it would be read before a change that is under way ends
+            is_current = connection.execute(current.with_for_update(read=True)).first() is not None
+            changes = _indexed(task.master.revision) if is_current else {"lease_owner": None, "lease_until": None}
+            result = connection.execute(_embeddings.update().where(_leased(task, owner)).values(**changes))
+        return is_current and result.rowcount == 1
 
     def retry_embedding(self, task: IndexTask, owner: str, failure: str, delay: float | None) -> None:
         due = {"state": _DEAD} if delay is None else {"run_after": _lease(delay)}

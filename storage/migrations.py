@@ -30,6 +30,13 @@ def is_newest(database: Database) -> bool:
         return MigrationContext.configure(connection).get_current_revision() == newest
 
 
+def is_unknown(database: Database) -> bool:
+    """Whether the schema is one that this program has never heard of: a newer one's."""
+    known = {script.revision for script in ScriptDirectory.from_config(config(database)).walk_revisions()}
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision() not in known | {None}
+
+
 def upgrade(database: Database) -> None:
     """Run what is missing; a database that is up to date costs one query."""
     if not is_newest(database):

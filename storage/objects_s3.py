@@ -119,11 +119,14 @@ class S3ObjectStore:
             lambda: self._reader.get_object(bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0),
             key,
         )
-        return self._chunks(response)
+        chunks = self._chunks(response)
+        next(chunks)  # begun, so that it gives its connection back even if it is closed before anything is read
+        return chunks
 
     @staticmethod
     def _chunks(response: Any) -> Iterator[bytes]:
         try:
+            yield b""
             yield from response.stream(CHUNK)
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnavailable("object", str(error)) from error

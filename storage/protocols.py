@@ -195,7 +195,7 @@ class MetadataStore(Protocol):
         """Prolong the lease of a `pending` master; False if it is no longer the owner's."""
 
     def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
-        """`pending` -> `stored` on exactly the owned row, with one embedding per live model version.
+        """`pending` -> `stored` on exactly the owned row of a live collection, with one embedding per live model version.
 
         Those of ``versions``, which the owner is going to index now, are leased to it.
         """

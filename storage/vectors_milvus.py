@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
 import numpy as np
+from cachetools import TTLCache
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
@@ -24,6 +26,10 @@ LARGEST_LIMIT = 16_384  # hits of one search, Milvus' own bound
 _BATCH = 500
 _WALK_BATCH = 4096
 _LISTS = 1024  # clusters of an IVF index
+_MOST = 0.5  # of the vectors: a filter that lets more than these through does not hinder HNSW
+_SLICES = 16  # of the masters, by the last bits of their ids
+_COUNTS_LAST = 10.0  # seconds
+_GROWTH = 2000  # by which a count may be out of date
 _T = TypeVar("_T")
 
 
@@ -55,6 +61,9 @@ class MilvusVectorStore:
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
         self._known: set[str] = set()
+        self._counts: TTLCache[tuple[str, str], int] = TTLCache(maxsize=1024, ttl=_COUNTS_LAST)
+        self._counts_lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2 * _SLICES, thread_name_prefix="milvus-search")
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         name = self._name(version)
@@ -115,10 +124,19 @@ class MilvusVectorStore:
         name = self._name(version)
         if not self._exists(name):
             return []
-        limit = min(limit, LARGEST_LIMIT)
         chosen = f'collection == "{collection_id}"'
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
+        limit = min(limit, LARGEST_LIMIT)
+        plan = self._plan(name, chosen, limit)
+        side_by_side = self._pool.map if len(plan) > 1 else map  # at Strong each waits for the next tick
+        answers = side_by_side(lambda part: self._ask(name, f"{chosen}{part[0]}", vector, part[1]), plan)
+        found = [hit for answer in answers for hit in answer]
+        hits = [VectorHit(UUID(hit["id"]), _distance(hit["distance"])) for hit in found]
+        hits.sort(key=lambda hit: (hit.distance, hit.master_id))
+        return [hit for hit in hits[:limit] if max_distance is None or hit.distance <= max_distance]
+
+    def _ask(self, name: str, chosen: str, vector: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
         parameters = _searching(self._options.index, self._options.ef, limit)
         answer = self._call(
             lambda client: client.search(
@@ -132,15 +150,43 @@ class MilvusVectorStore:
                 timeout=self._options.timeout,
             )
         )
-        hits = [VectorHit(UUID(hit["id"]), _distance(hit["distance"])) for hit in answer[0]]
-        hits.sort(key=lambda hit: (hit.distance, hit.master_id))
-        return [hit for hit in hits if max_distance is None or hit.distance <= max_distance]
+        return list(answer[0])
+
+    def _plan(self, name: str, chosen: str, limit: int) -> list[tuple[str, int]]:
+        """What to add to the filter, and how many hits to ask for: one search, or several whose hits are merged.
+
+        A walk through HNSW's graph ends early when most of what it meets does not fit the filter, with few hits or none. Milvus
+        compares with every one that fits instead if at least half as many hits are asked for, or if less than 7 % fit. So it is
+        asked for that many; where that is more than it gives, by slices, each of which is small enough.
+        """
+        if self._options.index != "HNSW":
+            return [("", limit)]
+        matching = self._counted(name, chosen)
+        if matching >= self._counted(name, "") * _MOST:
+            return [("", limit)]
+        reach = max(limit, matching // 2 + _GROWTH)
+        if reach <= LARGEST_LIMIT:
+            return [("", reach)]
+        return [(f" && slice == {number}", limit) for number in range(_SLICES)]
+
+    def _counted(self, name: str, chosen: str) -> int:
+        """The number of vectors that fit, not older than some seconds."""
+        with self._counts_lock:
+            known = self._counts.get((name, chosen))
+        if known is None:
+            known = self._count(name, chosen, "Bounded")
+            with self._counts_lock:
+                self._counts[name, chosen] = known
+        return known
+
+    def _count(self, name: str, chosen: str, consistency: str) -> int:
+        return int(self._query(name, chosen, ["count(*)"], consistency)[0]["count(*)"])
 
     def count(self, version: str) -> int:
         name = self._name(version)
         if not self._exists(name):
             return 0
-        return int(self._query(name, "", ["count(*)"])[0]["count(*)"])
+        return self._count(name, "", "Strong")
 
     def drop(self, version: str) -> None:
         """Forget a model version with all its vectors."""
@@ -152,6 +198,7 @@ class MilvusVectorStore:
         self._call(lambda client: client.get_server_version(timeout=self._options.timeout))
 
     def close(self) -> None:
+        self._pool.shutdown()
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -160,22 +207,26 @@ class MilvusVectorStore:
     def _name(self, version: str) -> str:
         return f"{self._options.prefix}_{re.sub('[^A-Za-z0-9_]', _hex, version)}"
 
-    def _query(self, name: str, chosen: str, fields: list[str]) -> list[dict[str, Any]]:
+    def _query(self, name: str, chosen: str, fields: list[str], consistency: str = "Strong") -> list[dict[str, Any]]:
+        """At Strong unless said otherwise: the setting is for searches, this reads what is to be changed."""
         rows: list[dict[str, Any]] = self._call(
             lambda client: client.query(
                 name,
                 filter=chosen,
                 output_fields=fields,
-                consistency_level="Strong",  # the setting is for searches; this reads what is to be changed
+                consistency_level=consistency,
                 timeout=self._options.timeout,
             )
         )
         return rows
 
     def _exists(self, name: str) -> bool:
-        if name not in self._known and self._call(lambda client: client.has_collection(name, timeout=self._options.timeout)):
+        if name in self._known:
+            return True
+        there = self._call(lambda client: bool(client.has_collection(name, timeout=self._options.timeout)))
+        if there:
             self._call(lambda client: self._load(client, name))
-        return name in self._known
+        return there
 
     def _ensure(self, client: MilvusClient, name: str) -> None:
         if name in self._known:
@@ -192,6 +243,15 @@ class MilvusVectorStore:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
         schema.add_field("attributes", DataType.JSON)
         schema.add_field("revision", DataType.INT64)
+        schema.add_field("slice", DataType.INT8)
+        client.create_collection(
+            name, schema=schema, consistency_level=self._options.consistency, timeout=max(60.0, self._options.timeout)
+        )
+
+    def _index(self, client: MilvusClient, name: str) -> None:
+        """Build the index if it is not there: whoever made the collection may have come no further."""
+        if client.list_indexes(name, field_name="vector"):
+            return
         index = client.prepare_index_params()
         building = {
             "HNSW": {"M": self._options.m, "efConstruction": self._options.ef_construction},
@@ -200,22 +260,19 @@ class MilvusVectorStore:
         index.add_index(
             "vector", index_type=self._options.index, metric_type="COSINE", params=building.get(self._options.index, {})
         )
-        client.create_collection(
-            name,
-            schema=schema,
-            index_params=index,
-            consistency_level=self._options.consistency,
-            timeout=max(60.0, self._options.timeout),
-        )
+        client.create_index(name, index, timeout=max(60.0, self._options.timeout))
 
     def _load(self, client: MilvusClient, name: str) -> None:
+        self._index(client, name)
         client.load_collection(name, timeout=max(60.0, self._options.timeout))
         self._known.add(name)
 
     def _call(self, work: Callable[[MilvusClient], _T]) -> _T:
         """Run one call with a connected client; what goes wrong means that the store is unavailable."""
+        if not self._lock.acquire(timeout=self._options.timeout):  # others are still trying to connect
+            raise StoreUnavailable("vector", "no connection yet")
         try:
-            with self._lock:
+            try:
                 if self._client is None:
                     options = self._options
                     secure = {"server_pem_path": options.ca_certificate} if options.ca_certificate else {}
@@ -224,6 +281,8 @@ class MilvusVectorStore:
                         uri=options.uri, token=options.token, timeout=options.timeout, dedicated=True, **secure
                     )
                 client = self._client
+            finally:
+                self._lock.release()
             return work(client)
         except (MilvusException, grpc.RpcError) as error:  # the client lets gRPC's own through where it does not try again
             self._known.clear()
@@ -255,6 +314,7 @@ def _row(record: VectorRecord) -> dict[str, Any]:
         "vector": np.asarray(record.vector, dtype=np.float32).tolist(),
         "attributes": record.attributes,
         "revision": record.revision,
+        "slice": record.master_id.int % _SLICES,
     }
 
 

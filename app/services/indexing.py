@@ -6,7 +6,7 @@ import io
 
 from app.observability import Metrics, log
 from app.services.vision import Picture, Vision
-from storage.protocols import IndexTask, Master, Stores, StoreUnavailable, VectorRecord
+from storage.protocols import IndexTask, Master, ObjectMissing, Stores, StoreUnavailable, VectorRecord
 
 
 class Indexing:
@@ -57,7 +57,7 @@ class Indexing:
             try:
                 if self.index(task, owner, picture):
                     return True
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ObjectMissing) as error:  # without its bytes it is being deleted, or damaged
                 log.warning("indexing left to the worker", master=str(master.id), reason=str(error))
                 metadata.hand_back_embedding(task, owner, delay=0.0)
                 return False

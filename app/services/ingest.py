@@ -104,7 +104,8 @@ class Ingest:
                 continue  # healed by somebody else, or deleted: look again
             with self._metrics.stage("commit"):
                 if metadata.commit_stored(master.id, owner, self._indexing.versions, lease):
-                    break  # else our lease ran out and somebody else took the row over: look again
+                    break
+            metadata.abandon(master.id, owner)  # its collection was deleted, or our lease ran out and the row is no longer ours
         self._metrics.uploads.labels("created").inc()
         return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, picture))
 

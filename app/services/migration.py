@@ -108,7 +108,13 @@ class Migration:
                     " delete it there, or migrate into empty servers"
                 ) from None
             target.delete_collection(collection.name)
-            target.adopt_collection(collection)
+            try:
+                target.adopt_collection(collection)
+            except CollectionExists:
+                raise MigrationRefused(
+                    f"the servers' collection {collection.name} is in use or being deleted: stop the service there,"
+                    " let a worker finish, and migrate again"
+                ) from None
 
     def _copy(self, batch: Sequence[MasterRecord], pool: ThreadPoolExecutor) -> int:
         """The number of the batch that is in the target now."""

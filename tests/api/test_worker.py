@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -98,3 +99,13 @@ def test_an_object_that_cannot_be_removed_holds_up_nobody(
 
     assert eventually(lambda: len(left()) == 1)
     assert stuck["id"] in left()[0].key
+
+
+def test_a_change_of_a_master_that_lost_its_bytes_is_no_error(service: Service, settings: Settings) -> None:
+    master = service.put_master(CAT)
+    (version,) = service.stores.vectors.versions()
+    service.stores.vectors.delete(version, [UUID(master["id"])])
+    for path in Path(settings.data_dir / "objects").rglob("*.jpg"):
+        path.unlink()
+    changed = service.client.patch(f"/masters/{master['id']}", json={"attributes": {"n": 1}})
+    assert (changed.status_code, changed.json()["attributes"]) == (200, {"n": 1})

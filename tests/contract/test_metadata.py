@@ -8,7 +8,9 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
+from storage.database import Database
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import (
@@ -386,3 +388,28 @@ def test_a_lease_has_one_holder_at_a_time(metadata: MetadataStore) -> None:
     assert not metadata.acquire_lease("scrub", "a third", LEASE)
     metadata.release_lease("scrub", "another")
     assert metadata.acquire_lease("scrub", "a third", LEASE)
+
+
+def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(metadata: MetadataStore, collection: Collection) -> None:
+    master = metadata.reserve(collection.id, NEW, "owner", LEASE).master
+    assert metadata.empty_collection("shop")
+    assert not metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
+    assert metadata.abandon(master.id, "owner")
+
+
+def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
+    sql: Database, metadata: MetadataStore, collection: Collection
+) -> None:
+    if sql.embedded:
+        pytest.skip("SQLite has one writer at a time")
+    master = stored(metadata, collection, indexed=False)
+    marked: list[bool] = []
+    marking = threading.Thread(target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")))
+    with sql.write() as connection:  # update_master, slowed down
+        connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
+        connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))
+        marking.start()
+        time.sleep(0.3)
+    marking.join()
+    assert marked == [False]
+    assert metadata.count_pending() == 1

@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 import trustme
+from pymilvus.exceptions import MilvusException
 
+from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import StoreUnavailable, VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
@@ -98,3 +100,71 @@ def test_without_the_password_or_the_certificate_nothing_is_had(guarded: MilvusO
     with pytest.raises(StoreUnavailable):
         plain.versions()
     plain.close()
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
+    """Ten collections, each about things of its own, in one HNSW index."""
+    store = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0))
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(20, 512)) + 0.3 * random.normal(size=512)
+    kinds = random.integers(0, 20, 8000)
+    vectors = centres[kinds] + 0.6 * random.normal(size=(8000, 512))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    records = [
+        VectorRecord(new_id(), UUID(int=int(kind) // 2 + 1), vector, {"parity": number % 2}, 1)
+        for number, (kind, vector) in enumerate(zip(kinds, vectors, strict=True))
+    ]
+    store.upsert(VERSION, records)
+    client, name = store._client, store._name(VERSION)
+    assert client is not None
+    client.flush(name)
+
+    def built() -> bool:
+        told = client.describe_index(name, "vector")
+        return (told["indexed_rows"], told["pending_index_rows"]) == (8000, 0)
+
+    assert eventually(built, 90)
+    client.release_collection(name)
+    client.load_collection(name)
+    yield store, records
+    store.drop(VERSION)
+    store.close()
+
+
+@pytest.mark.parametrize("most", [16_384, 2100])
+@pytest.mark.parametrize("filter", [None, {"parity": 1}])
+def test_a_filter_costs_no_hits(
+    crowded: tuple[MilvusVectorStore, list[VectorRecord]],
+    filter: dict[str, int] | None,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sample unlike all of the collection that is searched: a walk through the graph would end before it."""
+    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", most)  # the lower one stands for larger collections
+    store, records = crowded
+    chosen = parse_filter(filter) if filter is not None else None
+    for sample in records[:6]:
+        for number in range(1, 11):
+            fitting = [r for r in records if r.collection_id.int == number and (filter is None or r.attributes == filter)]
+            nearest = np.argsort([-float(sample.vector @ one.vector) for one in fitting])[:10]
+            hits = store.search(VERSION, UUID(int=number), sample.vector, 10, chosen)
+            assert {hit.master_id for hit in hits} == {fitting[index].master_id for index in nearest}
+
+
+def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0)
+    record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("pymilvus.MilvusClient.create_index", _killed)
+        with pytest.raises(StoreUnavailable):
+            MilvusVectorStore(options).upsert(VERSION, [record])
+    store = MilvusVectorStore(options)
+    store.upsert(VERSION, [record])
+    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [record.master_id]
+    store.drop(VERSION)
+    store.close()
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise MilvusException(message="the connection broke")

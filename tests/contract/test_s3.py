@@ -80,3 +80,12 @@ def test_a_wrong_secret_and_a_bucket_that_may_not_be_made_are_said(s3: S3ObjectS
         S3ObjectStore(replace(s3._options, secret_key="wrong")).prepare()  # noqa: S106
     with pytest.raises(StoreUnavailable, match="there is no bucket"):
         S3ObjectStore(replace(s3._options, bucket="not-there", create_bucket=False)).prepare()
+
+
+def test_a_read_that_is_given_up_before_it_began_gives_its_connection_back(s3: S3ObjectStore) -> None:
+    store = S3ObjectStore(replace(s3._options, connections=2, timeout=2.0))
+    put(store)
+    for _ in range(6):
+        store.read(KEY).close()  # type: ignore[attr-defined]
+    assert b"".join(store.read(KEY)) == b"0123456789"
+    store.close()

@@ -146,3 +146,17 @@ def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecor
     walked = [id_ for batch in vectors.walk(VERSION) for id_ in batch]
     assert sorted(walked) == sorted(one.master_id for one in records if one is not records[20])
     assert list(vectors.walk("another model")) == []
+
+
+@pytest.mark.parametrize("operator", ["$or", "$and"])
+def test_a_filter_of_many_conditions_is_taken(vectors: VectorStore, records: list[VectorRecord], operator: str) -> None:
+    conditions = [
+        {"number": number} if operator == "$or" else {"number": {"$ne": number}}
+        for number in range(1, 90 if operator == "$or" else 49)
+    ]
+    hits = vectors.search(VERSION, SHOP, unit(3), 100, parse_filter({operator: conditions}))
+    listed = set(range(1, 90 if operator == "$or" else 49))
+    fitting = {
+        r.master_id for r in records if r.collection_id == SHOP and (r.attributes["number"] in listed) == (operator == "$or")
+    }
+    assert {hit.master_id for hit in hits} == fitting

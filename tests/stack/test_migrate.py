@@ -146,4 +146,5 @@ def test_a_running_installation_and_missing_servers_are_refused(
     assert (embedded.returncode, "migrate copies to servers" in embedded.stderr) == (2, True)
     servers = tmp_path / "servers.env"
     servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
-    assert Stack({}, tmp_path).run("migrate", "--from", str(installation), "--to", str(servers)).returncode == 0
+    elsewhere = dict.fromkeys(stack.environment, "http://not-these-servers")  # the file goes before the environment
+    assert Stack(elsewhere, tmp_path).run("migrate", "--from", str(installation), "--to", str(servers)).returncode == 0
