@@ -37,7 +37,7 @@ format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff check --fix .
 
 env: ## write .env, with fresh secrets, for docker compose
-	@test ! -e .env || { echo ".env is there already: its passwords are those of the stores" >&2; exit 1; }
+	@test ! -e .env || { echo ".env is there already; what it lacks of .env.example is for you to add" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, re, secrets; \
 	fill = lambda found: found[0] + secrets.token_hex(24); \
 	text = re.sub(r"^(\w+_PASSWORD|API_KEY)=$$", fill, open(".env.example").read(), flags=re.M); \

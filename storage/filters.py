@@ -174,10 +174,10 @@ def check_text(text: str, error: Callable[[str], Exception]) -> None:
 def check_key(key: str, error: Callable[[str], Exception]) -> None:
     """Refuse an attribute key that not every store can address."""
     check_text(key, error)
-    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith("$")
+    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith(("$", "-"))  # MariaDB finds no key that begins with a hyphen
     if bad or any(character in '."\\' or character < " " for character in key):
         raise error(
-            f"the key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ "
+            f"the key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ or - "
             'and hold no dot, ", \\ or control character'
         )
 

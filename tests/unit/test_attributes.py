@@ -61,7 +61,7 @@ def test_attributes_are_an_object(value: object) -> None:
         clean_attributes(value)
 
 
-@pytest.mark.parametrize("key", ["", "$a", "$", "a.b", ".", 'a"b', "a\\b", "a\nb", "a\tb", "\x1f", "k" * 65], ids=repr)
+@pytest.mark.parametrize("key", ["", "$a", "$", "-a", "a.b", ".", 'a"b', "a\\b", "a\nb", "a\tb", "\x1f", "k" * 65], ids=repr)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_key_that_a_filter_could_not_name_is_refused(key: str, depth: int) -> None:
     with pytest.raises(InvalidAttributes, match="the key") as caught:
