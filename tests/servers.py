@@ -234,9 +234,8 @@ def milvus(directory: Path, **settings: object) -> Server:
     for name, port in zip(names, ports, strict=True):
         config.set(name, port)
     config.set("proxy.ip", "127.0.0.1")
-    config.set("proxy.timeTickInterval", 20)  # this and the next two as in docker-compose.yml, which says why
+    config.set("proxy.timeTickInterval", 20)  # this and the next as in docker-compose.yml, which says why
     config.set("queryNode.segcore.interimIndex.nprobe", 96)
-    config.set("dataCoord.segment.maxSize", 2048)
     for name, value in settings.items():
         config.set(name, value)
     config.write_config()
