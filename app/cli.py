@@ -84,7 +84,7 @@ def migrate(
     Every original and vector is read back and compared. Safe to interrupt and to run again. The source stays as it is,
     but for deletions under way, which are carried out first.
 
-    Exit code 0: all are there; 1: some are not, or more are; 2: could not go on; 130: interrupted.
+    Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
     """
     from app.server import migrate as run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+from rich.console import Console
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ATTEMPTS = 7
@@ -39,6 +40,7 @@ class Client:
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
         self.stopping = threading.Event()
+        self._said = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits, follow_redirects=True)
@@ -129,6 +131,7 @@ class Client:
                 if response.status_code != 503 or attempt == attempts:
                     raise failure
                 pause = max(pause, float(response.headers.get("retry-after", "0")))
+                self._say_once(str(failure))
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
                     raise self._unreachable(error) from None
@@ -136,6 +139,11 @@ class Client:
                 raise ServiceError("stopped", "stopped")
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _say_once(self, reason: str) -> None:
+        if not self._said:
+            self._said = True
+            Console(stderr=True).print(f"{reason} Trying again for a while; Ctrl-C stops.", markup=False, highlight=False)
 
     def _parsed(self, response: httpx.Response) -> Any:
         if not response.headers.get("content-type", "").startswith("application/json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
@@ -46,7 +47,7 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
             runs_worker = settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded)
             if runs_worker:
                 services.worker.start()
-            log.info("ready", model_version=services.vision.model_version, data_dir=str(settings.data_dir))
+            log.info("ready", model_version=services.vision.model_version, **store_urls(settings).shown)
             try:
                 yield
             finally:
@@ -108,14 +109,14 @@ def opened_stores(settings: Settings) -> Iterator[Stores]:
         yield stores
 
 
-def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T]) -> _T:
-    """Start order does not matter: a server that is not there yet is asked again until it is."""
-    pause = 0.5
+def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T], patience: float = math.inf) -> _T:
+    """Start order does not matter: a server that is not there yet is asked again until it is, or for ``patience`` seconds."""
+    pause, until = 0.5, time.monotonic() + patience
     while True:
         try:
             return use(urls)
         except StoreUnavailable as error:
-            if urls.database.startswith("sqlite:") and urls.objects.startswith("file:"):
+            if (urls.database.startswith("sqlite:") and urls.objects.startswith("file:")) or time.monotonic() > until:
                 raise
             log.warning("waiting for a store", store=error.store, reason=str(error))
         time.sleep(pause)

@@ -51,6 +51,10 @@ def configure_logging(level: str) -> None:
     root.setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "pymilvus":  # tells each failed call in twenty lines of its own; we tell it in one
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("alembic", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -30,6 +30,7 @@ from storage.factory import ConfigurationError, upgrade_schema
 from storage.protocols import Master, StoreUnavailable
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
+_UPGRADE_PATIENCE = 120.0  # seconds; a one-shot command must end some time
 _OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 
@@ -74,6 +75,10 @@ def _with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> 
         settings = Settings(**given)  # type: ignore[arg-type]
         configure_logging(settings.log_level)
         _warn_of_unknown_settings()
+        if store_urls(settings).mixed:
+            log.warning(
+                "the database is on a server, but not all stores are: is a setting missing?", **store_urls(settings).shown
+            )
         return run(settings)
     except ValidationError as error:
         for item in error.errors():
@@ -105,13 +110,13 @@ def _work(settings: Settings) -> int:
         worker = build_services(settings, stores, opened_embedder(settings)).worker
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop_soon())
-        log.info("working")
+        log.info("working", **store_urls(settings).shown)
         worker.run()
     return 0
 
 
 def _upgrade_database(settings: Settings) -> int:
-    waited_for(store_urls(settings), upgrade_schema)
+    waited_for(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
     return 0
 
@@ -138,7 +143,7 @@ def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
             )
 
         migration = Migration(source, stores, jobs=jobs, lease=settings.lease_seconds, fail=failed)
-        task = progress.add_task("Finishing deletions and broken uploads", total=None, rate="")
+        task = progress.add_task("Finishing", total=None, rate="")
         try:
             migration.drain(lambda left: progress.update(task, rate=f"{left} left"))
             start = time.monotonic()
@@ -159,10 +164,12 @@ def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
             return 130
     console.print(
         f"{tally.copied} masters copied and verified, {tally.there_already} were there already, {tally.failed} failed."
-        + (f" The servers hold {tally.only_there} more, which are not in {directory}." if tally.only_there else ""),
+        + (f" The servers hold {tally.only_there} more, put in there or deleted here since." if tally.only_there else ""),
         soft_wrap=True,
     )
-    return 1 if tally.failed or tally.only_there else 0
+    if not tally.failed:
+        console.print("Next: start `lookalike serve` and `lookalike worker` with the servers' settings.")
+    return 1 if tally.failed else 0
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,19 @@ class StoreUrls:
     create_bucket: bool = True
     public_objects: str = ""
     milvus: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Where the stores are, without user and password."""
+        return {
+            name: re.sub(r"//[^/]*@", "//", url.partition("?")[0])
+            for name, url in (("database", self.database), ("objects", self.objects), ("vectors", self.vectors))
+        }
+
+    @property
+    def mixed(self) -> bool:
+        """A database on a server, and something else in this process: seldom meant."""
+        return self.embedded and not self.database.startswith("sqlite:")
 
     @property
     def embedded(self) -> bool:

@@ -265,7 +265,7 @@ class MilvusVectorStore:
 
     def _load(self, client: MilvusClient, name: str) -> None:
         self._index(client, name)
-        client.load_collection(name, timeout=max(60.0, self._options.timeout))
+        client.load_collection(name, timeout=max(10.0, self._options.timeout))  # goes on by itself if that is not enough
         self._known.add(name)
 
     def _call(self, work: Callable[[MilvusClient], _T]) -> _T:

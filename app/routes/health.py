@@ -32,8 +32,9 @@ def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
         "metadata": _check(stores.metadata.ping),
         "objects": _check(stores.objects.ping),
         "vectors": _check(stores.vectors.ping),
-        "model": _check(services.search.check_model),
     }
+    known = checks["metadata"] == "ok"  # which model is active stands there
+    checks["model"] = _check(services.search.check_model) if known else "unknown while the metadata store does not answer"
     ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if ready else 503
     return schemas.Readiness(ready=ready, checks=checks, model_version=services.vision.model_version)
