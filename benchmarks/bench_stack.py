@@ -314,7 +314,7 @@ def put_in(
 def vectors(console: Console, largest: int) -> dict[str, float | None]:
     """Recall and latency of the Milvus store with the default index, and what Milvus takes of memory and disk.
 
-    Rows go in as production writes them, by upsert (insert is not faster). What is measured "just put in" has neither been
+    Rows go in as production writes them, by upsert (insert is little faster). What is measured "just put in" has neither been
     flushed nor indexed, as after a large import; "settled" has been flushed, indexed, merged and indexed again.
     """
     clustered = Clustered()
