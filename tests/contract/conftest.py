@@ -58,11 +58,9 @@ def metadata(sql: Database) -> MetadataStore:
     return SqlMetadataStore(sql)
 
 
-@pytest.fixture(params=["local", "s3"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    if request.param == "local":
-        yield LocalObjectStore(tmp_path / "objects")
-        return
+@pytest.fixture
+def s3() -> Iterator[S3ObjectStore]:
+    """A bucket of the test's own."""
     store = S3ObjectStore(s3_options(fleet.url_of("seaweedfs")))
     store.prepare()
     yield store
@@ -70,6 +68,14 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectSt
         store.delete(found.key)
     store._client.remove_bucket(bucket_name=store._options.bucket)
     store.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "local":
+        return LocalObjectStore(tmp_path / "objects")
+    store: ObjectStore = request.getfixturevalue("s3")
+    return store
 
 
 def s3_options(url: str) -> S3Options:

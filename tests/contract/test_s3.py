@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -12,21 +11,8 @@ import pytest
 
 from storage.objects_s3 import S3ObjectStore
 from storage.protocols import StoreUnavailable
-from tests import fleet
-from tests.contract.conftest import s3_options
 
 KEY = "masters/shop-1/ab/abcd/1.jpg"
-
-
-@pytest.fixture
-def s3() -> Iterator[S3ObjectStore]:
-    store = S3ObjectStore(s3_options(fleet.url_of("seaweedfs")))
-    store.prepare()
-    yield store
-    for found in list(store.list("")):
-        store.delete(found.key)
-    store._client.remove_bucket(bucket_name=store._options.bucket)
-    store.close()
 
 
 def put(store: S3ObjectStore, content: bytes = b"0123456789", name: str = "cat.jpg") -> None:
