@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.client import Client, HopelessError, ServiceError
+from app.client import Client, ServiceError
 from app.services.scrub import KINDS
 from app.transfer import progress_bar
 
@@ -23,13 +23,10 @@ def scrub(url: str, api_key: str, options: dict[str, bool], *, as_json: bool) ->
     try:
         with Client(url, api_key) as client:
             return _watched(client.scrub(options), as_json=as_json)
-    except HopelessError as error:
+    except ServiceError as error:
         if error.code != "unreachable":
             _errors.print(str(error), style="red")
             return 2
-    except ServiceError as error:
-        _errors.print(str(error), style="red")
-        return 2
     from app.server import scrub as scrub_here
 
     _errors.print(f"No service answers at {url}: looking at the stores of the settings.")

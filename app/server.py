@@ -1,4 +1,4 @@
-"""Runs the app under uvicorn with the settings of the environment."""
+"""Runs the app, the worker, or one command on the stores, with the settings of the environment."""
 
 from __future__ import annotations
 

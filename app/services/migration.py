@@ -20,6 +20,7 @@ from storage.protocols import (
     Master,
     MasterExists,
     MasterRecord,
+    MasterState,
     ObjectMissing,
     Stores,
     VectorRecord,
@@ -121,7 +122,9 @@ class Migration:
         there = self._target.metadata.find_masters(batch[0].master.collection_id, [record.master.id for record in batch])
         missing = []
         for record in batch:
-            if record.master.id not in there:
+            if record.master.state is MasterState.DAMAGED:
+                self._failed(record.master, "it is damaged: put its bytes in again, scrub with --repair, or delete it")
+            elif record.master.id not in there:
                 missing.append(record)
             elif there[record.master.id] == record.master:
                 self._tally.there_already += 1

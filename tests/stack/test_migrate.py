@@ -148,3 +148,17 @@ def test_a_running_installation_and_missing_servers_are_refused(
     servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
     elsewhere = dict.fromkeys(stack.environment, "http://not-these-servers")  # the file goes before the environment
     assert Stack(elsewhere, tmp_path).run("migrate", "--from", str(installation), "--to", str(servers)).returncode == 0
+
+
+def test_a_master_that_is_marked_as_damaged_is_named_each_time(installation: Path, migrate: MigrateCommand) -> None:
+    metadata = SqlMetadataStore(Database(f"sqlite:///{installation}/lookalike.db"))
+    damaged = metadata.walk_masters(None, 1)[0].master
+    assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
+    metadata.close()
+    for said in (
+        "12 masters copied and verified, 0 were there already, 1 failed.",
+        "0 masters copied and verified, 12 were there",
+    ):
+        done = migrate()
+        assert (done.returncode, said in done.stderr, str(damaged.id) in done.stderr) == (1, True, True), done.stderr
+        assert "The servers hold" not in done.stderr
