@@ -13,7 +13,11 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 
 
 def install(app: FastAPI) -> None:
-    """Complete the document that FastAPI makes of the routes."""
+    """Complete the document that FastAPI makes of the routes, and make it now.
+
+    FastAPI otherwise builds its routes within the first requests: those would be slow, and what it silences meanwhile with
+    `warnings.catch_warnings`, which holds for the process and not for the thread, could be heard.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -22,6 +26,7 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi()
 
 
 def _public_paths(app: FastAPI) -> set[str]:

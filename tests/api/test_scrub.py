@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -179,16 +180,17 @@ def test_nothing_is_found_beside_traffic(service: Service) -> None:
             if (put.status_code, changed.status_code, gone.status_code) not in ((201, 200, 200), (201, 200, 204)):
                 failures.append((put.text, changed.text, gone.text))
 
-    threads = [threading.Thread(target=traffic, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 5
     reports = []
-    while time.monotonic() < until:
-        reports.append(scrub(service, full=True, repair=True))
-    stopping.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        clients = [pool.submit(traffic, number) for number in range(3)]
+        try:
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                reports.append(scrub(service, full=True, repair=True))
+        finally:
+            stopping.set()
+    for client in clients:
+        client.result()
     assert failures == []
     assert [report["found"] for report in reports if report["found"]] == []
     assert settled(service)
