@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,11 @@ app = typer.Typer(
 )
 database = typer.Typer(no_args_is_help=True, help="The metadata database.")
 app.add_typer(database, name="db")
+reembed = typer.Typer(
+    no_args_is_help=True,
+    help="Change the model without downtime: start a new one, watch it being built, activate it; roll back, or retire the old.",
+)
+app.add_typer(reembed, name="reembed")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
@@ -117,21 +124,92 @@ def dead_letters(
     retry: Annotated[bool, typer.Option("--retry", help="Have all of them tried again.")] = False,
 ) -> None:
     """List the masters that could not be indexed, and why. Exit code 0: none; 1: there are some; 2: could not go on."""
-    try:
-        with Client(url, api_key) as client:
-            if retry:
-                console.print(f"{client.retry_dead_letters()} are tried again.", highlight=False)
-                return
-            answer = client.dead_letters(1000)
-    except ServiceError as error:
-        errors.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from None
+    with _service(url, api_key) as client:
+        if retry:
+            console.print(f"{client.retry_dead_letters()} are tried again.", highlight=False)
+            return
+        answer = client.dead_letters(1000)
     for letter in answer["dead_letters"]:
         master = letter["master"]
         said = f"{master['id']} {master['collection']}/{master['name']}: {letter['attempts']} attempts, {letter['failure']}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{answer['total']} dead letters." if answer["total"] else "No dead letters.", highlight=False)
     raise typer.Exit(1 if answer["total"] else 0)
+
+
+@contextmanager
+def _service(url: str, api_key: str) -> Iterator[Client]:
+    """What the service refuses is said in words, with exit code 2."""
+    try:
+        with Client(url, api_key) as client:
+            yield client
+    except (ServiceError, OSError) as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        errors.print("Interrupted. What was started goes on in the service.")
+        raise typer.Exit(130) from None
+
+
+@reembed.command("start")
+def reembed_start(
+    model: Annotated[str, typer.Argument(help="A weights file (safetensors), or a model version the service knows.")],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """Build a new model version beside the active one. Searches stay as they are; uploads are embedded by both."""
+    from app.operations import start_model
+
+    with _service(url, api_key) as client:
+        start_model(client, model)
+
+
+@reembed.command("status")
+def reembed_status(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress until what is being built is complete.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show the model versions, how far their embeddings are, and how many processes have loaded them."""
+    from app.operations import watch_models
+
+    with _service(url, api_key) as client:
+        watch_models(client, watch=watch, as_json=as_json)
+
+
+@reembed.command("activate")
+def reembed_activate(
+    model: Annotated[str | None, typer.Argument(help="Model version. Default: the one that is being built.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """Check that the new model version is complete and right, and switch every search to it, as one step."""
+    from app.operations import activate_model
+
+    with _service(url, api_key) as client:
+        activate_model(client, "building", model)
+
+
+@reembed.command("rollback")
+def reembed_rollback(url: UrlOption = DEFAULT_URL, api_key: KeyOption = "") -> None:
+    """Switch back to the previous model version, through the same checks."""
+    from app.operations import activate_model
+
+    with _service(url, api_key) as client:
+        activate_model(client, "previous", None)
+
+
+@reembed.command("retire")
+def reembed_retire(
+    model: Annotated[str, typer.Argument(help="Model version that is being built, or the previous one.")],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """Remove a model version that is not active: its embeddings, vectors and weights. There is no way back."""
+    with _service(url, api_key) as client:
+        client.change_model(model, "retire")
+        console.print(f"{model} is being removed.", markup=False, highlight=False)
 
 
 @app.command("import")

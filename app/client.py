@@ -88,10 +88,31 @@ class Client:
         """How many are tried again."""
         return int(self._call("POST", "/admin/dead-letters/retry")["revived"])
 
+    def models(self) -> dict[str, Any]:
+        """The model versions and how far they are."""
+        answer: dict[str, Any] = self._call("GET", "/admin/models")
+        return answer
+
+    def add_weights(self, path: Path) -> str:
+        """Upload weights; their model version."""
+        with path.open("rb") as file:
+            return str(self._call("POST", "/admin/models", file=("weights", path.name, file))["version"])
+
+    def change_model(self, version: str, change: str) -> None:
+        """``change``: start or retire."""
+        self._call("POST", f"/admin/models/{version}/{change}", attempts=1)
+
+    def activate_model(self, version: str) -> Iterator[dict[str, Any]]:
+        """What the service says of the switch; the last has `active`. Raises ServiceError."""
+        return self._events(f"/admin/models/{version}/activate", None)
+
     def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
         """What the service says of a scrub while it runs; the last has the report. Raises ServiceError."""
+        return self._events("/admin/scrub", options)
+
+    def _events(self, path: str, body: object) -> Iterator[dict[str, Any]]:
         try:
-            with self._http.stream("POST", "/admin/scrub", json=options) as response:
+            with self._http.stream("POST", path, json=body) as response:
                 if not response.is_success:
                     response.read()
                     raise _problem(response)

@@ -14,6 +14,8 @@ from app.observability import Metrics
 from app.services.collections import Collections
 from app.services.ingest import Ingest
 from app.services.masters import Masters
+from app.services.models import Models
+from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.vision import Vision
@@ -31,12 +33,14 @@ class Services:
     settings: Settings
     stores: Stores
     metrics: Metrics
+    models: Models
     vision: Vision
     collections: Collections
     ingest: Ingest
     masters: Masters
     search: Search
     scrub: Scrub
+    reembed: Reembed
     worker: Worker
 
 
@@ -71,6 +75,10 @@ async def _scrub(services: ServicesDep) -> Scrub:
     return services.scrub
 
 
+async def _reembed(services: ServicesDep) -> Reembed:
+    return services.reembed
+
+
 async def _worker(services: ServicesDep) -> Worker:
     return services.worker
 
@@ -81,6 +89,7 @@ MastersDep = Annotated[Masters, Depends(_masters)]
 SearchDep = Annotated[Search, Depends(_search)]
 CollectionsDep = Annotated[Collections, Depends(_collections)]
 ScrubDep = Annotated[Scrub, Depends(_scrub)]
+ReembedDep = Annotated[Reembed, Depends(_reembed)]
 WorkerDep = Annotated[Worker, Depends(_worker)]
 
 

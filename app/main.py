@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
@@ -22,12 +24,15 @@ from app.services.collections import DEFAULT, Collections
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.masters import Masters
+from app.services.models import GivenModel, Models
+from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.embedder import Embedder, load_embedder
+from models.weights_file import DEFAULT_WEIGHTS
 from storage.factory import DirectoryLock, StoreUrls, open_stores
 from storage.protocols import Stores, StoreUnavailable
 
@@ -35,7 +40,7 @@ _T = TypeVar("_T")
 _SPARE_THREADS = 32  # for reads, beside those that wait for a slot
 
 
-def create_app(settings: Settings, stores: Stores | None = None, embedder: Embedder | None = None) -> FastAPI:
+def create_app(settings: Settings, stores: Stores | None = None, given: GivenModel | None = None) -> FastAPI:
     """The app. Stores and model not given are opened when it starts, and stores closed when it ends."""
     keys = KeyRing(settings.api_keys.get_secret_value())
 
@@ -43,15 +48,17 @@ def create_app(settings: Settings, stores: Stores | None = None, embedder: Embed
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + _SPARE_THREADS
         with nullcontext(stores) if stores else opened_stores(settings) as opened:
-            app.state.services = services = build_services(settings, opened, embedder or opened_embedder(settings))
+            app.state.services = services = build_services(settings, opened)
+            services.models.start(given or opened_model(settings))
             runs_worker = settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded)
             if runs_worker:
                 services.worker.start()
-            log.info("ready", model_version=services.vision.model_version, **store_urls(settings).shown)
+            log.info("ready", model_version=services.models.live[:1], **store_urls(settings).shown)
             try:
                 yield
             finally:
                 await anyio.to_thread.run_sync(services.worker.stop)
+                await anyio.to_thread.run_sync(services.models.stop)
 
     app = FastAPI(
         title="Lookalike",
@@ -123,30 +130,38 @@ def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T], patience: float 
         pause = min(5.0, pause * 1.5)
 
 
-def opened_embedder(settings: Settings) -> Embedder:
+def opened_model(settings: Settings) -> GivenModel:
     """Raises WeightsInvalid."""
-    return load_embedder(settings.weights, engine=settings.engine, precision=settings.precision, slots=settings.slots)
+    weights = settings.weights or DEFAULT_WEIGHTS
+    return GivenModel(opened_embedder(settings, weights), weights)
 
 
-def build_services(settings: Settings, stores: Stores, embedder: Embedder) -> Services:
+def opened_embedder(settings: Settings, weights: Path) -> Embedder:
+    """Raises WeightsInvalid."""
+    return load_embedder(weights, engine=settings.engine, precision=settings.precision, slots=settings.slots)
+
+
+def build_services(settings: Settings, stores: Stores) -> Services:
     """Wire the use cases to stores and model. Raises StoreUnavailable."""
-    stores.metadata.register_active_model(embedder.model_version)
     metrics = Metrics(stores.metadata.count_pending, stores.metadata.count_dead)
-    vision = Vision(embedder, settings.slots, metrics)
+    models = Models(stores, partial(opened_embedder, settings), settings.worker_interval)
+    vision = Vision(models, settings.slots, metrics)
     found = Collections(stores.metadata)
     found.find_or_create(DEFAULT)
-    indexing = Indexing(stores, vision, metrics, settings.lease_seconds)
+    indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     looked_at = Masters(stores, found, vision, indexing, settings.thumbnail_cache_bytes)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return Services(
         settings=settings,
         stores=stores,
         metrics=metrics,
+        models=models,
         vision=vision,
         collections=found,
         ingest=Ingest(settings, stores, found, vision, indexing, metrics),
         masters=looked_at,
-        search=Search(stores, found, looked_at, vision, metrics),
+        search=Search(stores, models, found, looked_at, vision, metrics),
         scrub=scrub,
+        reembed=Reembed(stores, models, vision, scrub, load=partial(opened_embedder, settings)),
         worker=Worker(settings, stores, indexing, scrub, metrics),
     )

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from app.services.scrub import KINDS
 from app.transfer import progress_bar
 
 _errors = Console(stderr=True, highlight=False, markup=False)
+_out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def scrub(url: str, api_key: str, options: dict[str, bool], *, as_json: bool) -> int:
@@ -57,6 +59,72 @@ def _watched(events: Iterator[dict[str, Any]], *, as_json: bool) -> int:
     else:
         _show(report)
     return 0 if report["clean"] else 1
+
+
+def start_model(client: Client, model: str) -> None:
+    """A weights file is uploaded first; a version the service knows is started."""
+    path = Path(model)
+    version = client.add_weights(path) if path.is_file() else model
+    client.change_model(version, "start")
+    _out.print(f"{version} is being built. Follow it with: lookalike reembed status --watch")
+
+
+def watch_models(client: Client, *, watch: bool, as_json: bool) -> None:
+    """Show the model versions; with ``watch``, until what is being built is complete."""
+    if as_json:
+        sys.stdout.write(json.dumps(client.models(), indent=2) + "\n")
+        return
+    if watch:
+        _watch_building(client)
+    _show_models(client.models())
+
+
+def _watch_building(client: Client) -> None:
+    with progress_bar() as progress:
+        task = progress.add_task("Embedding", total=None, rate="")
+        begin, start = None, time.monotonic()
+        while building := next((each for each in client.models()["models"] if each["state"] == "building"), None):
+            done, total = building["indexed"] + building["dead"], building["masters"]
+            begin = done if begin is None else begin
+            rate = f"{(done - begin) / max(1e-3, time.monotonic() - start):.0f}/s"
+            progress.update(task, completed=done, total=max(done, total), rate=rate)
+            if done >= total:
+                return
+            time.sleep(1.0)
+
+
+def _show_models(answer: dict[str, Any]) -> None:
+    table = Table(box=None, header_style="bold")
+    for column in ("model version", "state"):
+        table.add_column(column)
+    for column in ("embedded", "dead letters", "loaded by"):
+        table.add_column(column, justify="right")
+    for each in answer["models"]:
+        embedded = f"{each['indexed']} of {each['masters']}"
+        loaded = f"{each['loaded']} of {answer['processes']} processes"
+        table.add_row(each["version"], each["state"], embedded, str(each["dead"]), loaded)
+    _out.print(table)
+    building = next((each for each in answer["models"] if each["state"] == "building"), None)
+    if building is not None and building["indexed"] >= building["masters"]:
+        _out.print(f"{building['version']} is complete. Switch to it with: lookalike reembed activate")
+
+
+def activate_model(client: Client, state: str, version: str | None) -> None:
+    """Switch to that version, or to the only one in that state. Raises ServiceError."""
+    version = version or _the_one(client, state)
+    with progress_bar() as progress:
+        task = progress.add_task("Checking", total=None, rate="")
+        for event in client.activate_model(version):
+            if "checked" in event:
+                progress.update(task, completed=event["checked"])
+    _out.print(f"{version} is active. Every search uses it from now on; `lookalike reembed rollback` goes back.")
+
+
+def _the_one(client: Client, state: str) -> str:
+    for each in client.models()["models"]:
+        if each["state"] == state:
+            return str(each["version"])
+    raise ServiceError(f"there is no model version that is {state}: see lookalike reembed status", "model-not-found")
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.services.reembed import Progress
 from storage import protocols
 
 
@@ -91,6 +92,38 @@ class DeadLetters(BaseModel):
 
 class Revived(BaseModel):
     revived: int = Field(description="Embeddings that the worker tries again now.")
+
+
+class Model(BaseModel):
+    version: str
+    state: str = Field(description="building, active, previous, or retired (being removed).")
+    masters: int = Field(description="That there are.")
+    indexed: int = Field(description="Of them, those that a search by this version finds.")
+    dead: int = Field(description="Of them, those that could not be embedded.")
+    loaded: int = Field(description="Running processes that have loaded it.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, progress: Progress, replicas: list[protocols.Replica]) -> Model:
+        model = progress.model
+        return cls(
+            version=model.id,
+            state=model.state,
+            masters=progress.masters,
+            indexed=progress.indexed,
+            dead=progress.dead,
+            loaded=sum(model.id in replica.loaded for replica in replicas),
+            created_at=_time(model.created_at),
+        )
+
+
+class ModelList(BaseModel):
+    models: list[Model]
+    processes: int = Field(description="Running API and worker processes.")
+
+
+class AddedModel(BaseModel):
+    version: str
 
 
 class Problem(BaseModel):

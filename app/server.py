@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 from rich.console import Console
 
-from app.main import build_services, create_app, opened_embedder, opened_stores, store_urls, waited_for
+from app.main import build_services, create_app, opened_model, opened_stores, store_urls, waited_for
 from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.services.migration import Migration, MigrationRefused
@@ -93,7 +93,7 @@ def _serve(settings: Settings) -> int:
     check_listening(settings)
     with opened_stores(settings) as stores:
         config = uvicorn.Config(
-            create_app(settings, stores, opened_embedder(settings)),
+            create_app(settings, stores, opened_model(settings)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -107,11 +107,16 @@ def _serve(settings: Settings) -> int:
 
 def _work(settings: Settings) -> int:
     with opened_stores(settings) as stores:
-        worker = build_services(settings, stores, opened_embedder(settings)).worker
+        services, model = build_services(settings, stores), opened_model(settings)
+        worker = services.worker
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop_soon())
+        services.models.start(model)
         log.info("working", **store_urls(settings).shown)
-        worker.run()
+        try:
+            worker.run()
+        finally:
+            services.models.stop()
     return 0
 
 

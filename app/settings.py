@@ -99,7 +99,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Attempts to index a master, with growing pauses, until it is a dead letter. Outages do not count.",
     )
-    worker_interval: float = Field(1.0, gt=0, description="Seconds between two looks of the idle worker.")
+    worker_interval: float = Field(
+        1.0, gt=0, description="Seconds between two looks of the idle worker, and of every process at the model versions."
+    )
+    reembed_rate: float = Field(
+        0.0, ge=0, description="Images a second that a worker embeds for a model version that is not active, about; 0: no limit."
+    )
     scrub_interval: float = Field(86_400.0, ge=0, description="Seconds between two scrubs by the worker; 0: none.")
     scrub_rate: float = Field(
         100.0, gt=0, description="Masters, objects and vectors a second that such a scrub looks at, at most."

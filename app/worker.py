@@ -11,9 +11,10 @@ from uuid import uuid4
 from app.observability import Metrics, log
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
+from app.services.reembed import Backfill
 from app.services.scrub import Report, Scrub
 from app.settings import Settings
-from storage.protocols import IndexTask, MetadataStore, Stores, StoreUnavailable
+from storage.protocols import WORKER, IndexTask, MetadataStore, Stores, StoreUnavailable
 
 _BATCH = 16
 _LONGEST_BACKOFF = 300.0  # seconds
@@ -27,12 +28,15 @@ class Worker:
         self._stores = stores
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
+        self._backfill = Backfill(stores)
+        self._reembed_rate = settings.reembed_rate
+        self._reembed_due = 0.0
         self._scrubbing = _Scrubbing(settings, stores.metadata, scrub)
         self._metrics = metrics
         self._lease = settings.lease_seconds
         self._interval = settings.worker_interval
         self._attempts = settings.index_attempts
-        self._owner = f"worker-{uuid4().hex}"
+        self._owner = f"{WORKER}{uuid4().hex}"
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
@@ -71,7 +75,7 @@ class Worker:
     def step(self) -> bool:
         """One round of each duty; whether there was anything to do. A duty that fails does not hold up the others."""
         busy = False
-        for duty in (self._delete, self._index_pending, self._scrubbing.step):
+        for duty in (self._delete, self._index_pending, self._backfill.step, self._reembed, self._scrubbing.step):
             if self._stopping.is_set():
                 return True
             try:
@@ -86,8 +90,21 @@ class Worker:
         return self._deletion.step(self._owner, self._stopping.is_set)
 
     def _index_pending(self) -> bool:
+        """What a search lacks."""
+        return self._index_some(self._indexing.versions[:1])
+
+    def _reembed(self) -> bool:
+        """What no search needs yet: at most so many a second, and after the others."""
+        if time.monotonic() < self._reembed_due:
+            return False
+        busy = self._index_some(self._indexing.versions[1:])
+        if busy and self._reembed_rate:
+            self._reembed_due = time.monotonic() + _BATCH / self._reembed_rate
+        return busy
+
+    def _index_some(self, versions: list[str]) -> bool:
         failures, busy = 0, False
-        for task in self._stores.metadata.claim_embeddings(self._indexing.versions, self._owner, _BATCH, self._lease):
+        for task in self._stores.metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease) if versions else ():
             if self._stopping.is_set() or failures == _FAILURES:  # then it is the store: hand back what was not tried
                 self._stores.metadata.hand_back_embedding(task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE)
                 continue

@@ -46,7 +46,7 @@ def fill(directory: Path, version: str) -> UUID:
     """An embedded installation with that many masters of random vectors; the id of its default collection."""
     url = f"sqlite:///{directory}/lookalike.db"
     stores = open_stores(StoreUrls(url, f"file://{directory}/objects", "embedded:"))
-    stores.metadata.register_active_model(version)
+    stores.registry.register_active(version)
     collection = stores.metadata.create_collection("default")
     stores.close()
     database = Database(url)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from app.main import create_app
 from app.observability import configure_logging
+from app.services.models import GivenModel
 from app.settings import Settings
 from benchmarks.service import ROOT, Service, free_port, running
 from tests.servers import Server, mariadb, milvus, seaweedfs
@@ -136,7 +137,7 @@ class Sleeping:
 def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
-    app = create_app(settings, embedder=Sleeping())
+    app = create_app(settings, given=GivenModel(Sleeping()))
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 

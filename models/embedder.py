@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 
 
 class Embedder(Protocol):
@@ -23,10 +23,14 @@ class Embedder(Protocol):
 def load_embedder(
     weights: Path | None = None, *, engine: Literal["openvino", "torch"] = "openvino", precision: str = "auto", slots: int = 1
 ) -> Embedder:
-    """The embedder for a weights file (the shipped one by default). Raises WeightsInvalid."""
+    """The embedder for a weights file (the shipped one by default). Raises WeightsInvalid, EngineMissing."""
     from models import engines
 
-    loaded = WeightsFile.load(weights or DEFAULT_WEIGHTS)
-    if engine == "torch":
-        return engines.TorchEmbedder(loaded)
-    return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)
+    path = weights or DEFAULT_WEIGHTS
+    loaded = WeightsFile.load(path)
+    try:
+        if engine == "torch":
+            return engines.TorchEmbedder(loaded)
+        return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)
+    except (KeyError, RuntimeError) as error:  # a tensor that is not there, or of another shape
+        raise WeightsInvalid(f"{path} does not hold our network: {str(error).splitlines()[0]}") from error

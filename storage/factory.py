@@ -18,6 +18,7 @@ from storage.metadata import SqlMetadataStore
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import Stores, StoreUnavailable
+from storage.registry import SqlModelRegistry
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 
@@ -78,7 +79,7 @@ def open_stores(urls: StoreUrls) -> Stores:
         objects = on_failure.enter_context(closing(_objects(urls)))
         vectors = on_failure.enter_context(closing(_vectors(urls, database)))
         on_failure.pop_all()
-        return Stores(metadata=metadata, objects=objects, vectors=vectors)
+        return Stores(metadata=metadata, registry=SqlModelRegistry(database), objects=objects, vectors=vectors)
 
 
 def upgrade_schema(urls: StoreUrls) -> None:

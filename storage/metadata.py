@@ -25,17 +25,16 @@ from storage.protocols import (
     MasterExists,
     MasterRecord,
     MasterState,
-    ModelState,
     NewMaster,
     Page,
     Reservation,
 )
-from storage.tables import CollectionRow, EmbeddingRow, LeaseRow, MasterRow, ModelVersionRow, table_of
+from storage.registry import live_models, new_embedding
+from storage.tables import CollectionRow, EmbeddingRow, LeaseRow, MasterRow, table_of
 
 _collections = table_of(CollectionRow)
 _masters = table_of(MasterRow)
 _embeddings = table_of(EmbeddingRow)
-_models = table_of(ModelVersionRow)
 _leases = table_of(LeaseRow)
 _LIVE, _DELETING = "live", "deleting"
 _PENDING, _INDEXED, _DEAD = "pending", "indexed", "dead"
@@ -217,25 +216,24 @@ class SqlMetadataStore:
             )
         return result.rowcount == 1
 
-    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
+    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> list[str] | None:
         its_collection = sa.select(_masters.c.collection_id).where(_masters.c.id == master_id).scalar_subquery()
         is_live = sa.select(_collections.c.id).where(_collections.c.id == its_collection, _collections.c.state == _LIVE)
         with self._db.write() as connection:
             if connection.execute(is_live.with_for_update(read=True)).first() is None:
-                return False
+                return None
             result = connection.execute(
                 _masters.update()
                 .where(_owned(master_id, owner, MasterState.PENDING))
                 .values(state=MasterState.STORED, lease_owner=None, lease_until=None)
             )
             if result.rowcount != 1:
-                return False
-            fed = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
-            live = connection.scalars(sa.select(_models.c.id).where(_models.c.state.in_(fed)).with_for_update(read=True)).all()
+                return None
+            live = live_models(connection)
             for version in live:
                 held = {"lease_owner": owner, "lease_until": _lease(lease)} if version in versions else {}
-                connection.execute(_embeddings.insert().values(_new_embedding(master_id, version) | held))
-        return True
+                connection.execute(_embeddings.insert().values(new_embedding(master_id, version) | held))
+        return [version for version in versions if version in live]
 
     def abandon(self, master_id: UUID, owner: str) -> bool:
         with self._db.write() as connection:
@@ -544,7 +542,7 @@ class SqlMetadataStore:
                 return connection.execute(_embeddings.update().where(as_seen).values(**pending)).rowcount == 1
             if connection.execute(sa.select(_embeddings.c.state).where(one)).first() is not None:
                 return False
-            connection.execute(_embeddings.insert().values(_new_embedding(master_id, version)))
+            connection.execute(_embeddings.insert().values(new_embedding(master_id, version)))
         return True
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
@@ -565,29 +563,12 @@ class SqlMetadataStore:
         with self._db.write() as connection:
             connection.execute(_leases.delete().where(_leases.c.name == name, _leases.c.owner == owner))
 
-    # model versions
-
-    def active_model(self) -> str | None:
-        with self._db.read() as connection:
-            return connection.scalar(sa.select(_models.c.id).where(_models.c.state == ModelState.ACTIVE))
-
-    def register_active_model(self, version: str) -> str:
-        with self._db.write() as connection:
-            active = connection.scalar(sa.select(_models.c.id).where(_models.c.state == ModelState.ACTIVE).with_for_update())
-            if active is None:
-                connection.execute(_models.insert().values(id=version, state=ModelState.ACTIVE, created_at=now()))
-        return active or version
-
 
 def _delete_collection(connection: sa.Connection, name: str) -> bool:
     result = connection.execute(
         _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
     )
     return result.rowcount > 0
-
-
-def _new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
-    return {"master_id": master_id, "model_version": version, "state": _PENDING, "attempts": 0, "run_after": now()}
 
 
 def _indexed(revision: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class StoreError(Exception):
       - CollectionGone     the collection was deleted in between
       - MasterExists       another master of the collection has the same bytes
       - ObjectMissing      no object under that key
+      - ModelConflict      the model version's state does not allow that; the message says which and what to do
     """
 
 
@@ -48,6 +49,13 @@ class MasterExists(StoreError):
 
 class ObjectMissing(StoreError):
     pass
+
+
+class ModelConflict(StoreError):
+    pass
+
+
+WORKER = "worker-"  # begins the owners that work off what was acknowledged before; other owners have not answered yet
 
 
 class MasterState(StrEnum):
@@ -194,10 +202,11 @@ class MetadataStore(Protocol):
     def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
         """Prolong the lease of a `pending` master; False if it is no longer the owner's."""
 
-    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> bool:
+    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> list[str] | None:
         """`pending` -> `stored` on exactly the owned row of a live collection, with one embedding per live model version.
 
-        Those of ``versions``, which the owner is going to index now, are leased to it.
+        Those of ``versions`` that are live are leased to the owner, who is going to index them now, and returned; None if the
+        row is no longer the owner's.
         """
 
     def abandon(self, master_id: UUID, owner: str) -> bool:
@@ -293,11 +302,73 @@ class MetadataStore(Protocol):
 
     def release_lease(self, name: str, owner: str) -> None: ...
 
-    # model versions
-    def active_model(self) -> str | None: ...
 
-    def register_active_model(self, version: str) -> str:
+@dataclass(frozen=True)
+class ModelVersion:
+    id: str
+    state: ModelState
+    created_at: int  # milliseconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A running process and the model versions it has loaded."""
+
+    id: str
+    loaded: list[str]
+
+
+class ModelRegistry(Protocol):
+    """Which model versions there are, who has loaded them, and how far their embeddings are. Every method is one transaction.
+
+    building -> active <-> previous -> retired -> (gone); building, active and previous are live: every upload gets an embedding
+    of each.
+    """
+
+    def models(self) -> list[ModelVersion]:
+        """All of them, the active one first, then previous, building, retired."""
+
+    def active(self) -> str | None: ...
+
+    def register_active(self, version: str) -> str:
         """Make ``version`` the active one if there is none; the active one."""
+
+    def start(self, version: str) -> None:
+        """-> `building`; nothing if it is. Raises ModelConflict if another one is, or if it is live or being removed."""
+
+    def backfill(self, version: str, after: UUID | None, limit: int) -> UUID | None:
+        """Give up to ``limit`` masters behind ``after``, by id, a pending embedding if they have none; the last one looked at.
+
+        None when there are no more. Masters that come later get theirs when they are stored.
+        """
+
+    def count(self, version: str) -> dict[str, int]:
+        """Its embeddings by state: pending, indexed, dead."""
+
+    def activate(self, version: str) -> None:
+        """`building` or `previous` -> `active`, and the active one -> `previous`, if every running replica has loaded it and no
+        stored master lacks a current embedding; else raises ModelConflict.
+
+        What an upload or a change that has not been answered yet holds the lease of is not lacking, and neither is what is a
+        dead letter under the active version, too.
+        """
+
+    def retire(self, version: str) -> None:
+        """`building` or `previous` -> `retired`. Raises ModelConflict."""
+
+    def drain(self, version: str, limit: int) -> int:
+        """Remove up to ``limit`` embeddings of a retired version; the number left. Those leased are left until they are free."""
+
+    def forget(self, version: str) -> None:
+        """Remove a retired version that has no embeddings left."""
+
+    def heartbeat(self, replica: str, loaded: Sequence[str], seconds: float) -> None:
+        """The process runs, and will have said so again within that time; those not heard of for a day are forgotten."""
+
+    def leave(self, replica: str) -> None: ...
+
+    def replicas(self) -> list[Replica]:
+        """The processes that run, by their heartbeats."""
 
 
 @dataclass(frozen=True)
@@ -355,6 +426,9 @@ class VectorStore(Protocol):
 
     def versions(self) -> list[str]: ...
 
+    def drop(self, version: str) -> None:
+        """Forget a model version with all its vectors."""
+
     def walk(self, version: str) -> Iterator[list[UUID]]:
         """All ids, by and by; those that come or go meanwhile may be among them or not."""
 
@@ -381,6 +455,7 @@ class VectorStore(Protocol):
 @dataclass(frozen=True)
 class Stores:
     metadata: MetadataStore
+    registry: ModelRegistry
     objects: ObjectStore
     vectors: VectorStore
 

@@ -88,7 +88,10 @@ class MasterRow(Base):
 
 class EmbeddingRow(Base):
     __tablename__ = "embeddings"
-    __table_args__ = (Index("ix_embeddings_state_run_after", "state", "run_after"),)
+    __table_args__ = (
+        Index("ix_embeddings_state_run_after", "state", "run_after"),
+        Index("ix_embeddings_model_version_state_run_after", "model_version", "state", "run_after"),
+    )
 
     master_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("masters.id"), primary_key=True)
     model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -103,12 +106,24 @@ class EmbeddingRow(Base):
 
 class ModelVersionRow(Base):
     __tablename__ = "model_versions"
+    __table_args__ = (Index("ix_model_versions_only_active", "only_active", unique=True),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
+    only_active: Mapped[bool | None]  # true for the active one, else NULL: the index lets there be one
     milvus_collection: Mapped[str | None] = mapped_column(String(255))
     calibration: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[int]
+
+
+class ReplicaRow(Base):
+    """A running process, by its last heartbeat."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    loaded: Mapped[list[str]] = mapped_column(JSON)  # model versions
+    until: Mapped[int]  # it counts as running until then
 
 
 class LeaseRow(Base):

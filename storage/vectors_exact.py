@@ -88,6 +88,12 @@ class ExactVectorStore:
         with self._db.read() as connection:
             return list(connection.scalars(sa.select(_vectors.c.model_version).distinct().order_by(_vectors.c.model_version)))
 
+    def drop(self, version: str) -> None:
+        for ids in self.walk(version):  # by and by: one deletion of a million rows would hold up every writer
+            self.delete(version, ids)
+        with self._lock:
+            self._matrices.pop(version, None)
+
     def walk(self, version: str) -> Iterator[list[UUID]]:
         after = UUID(int=0)
         statement = sa.select(_vectors.c.master_id).where(_vectors.c.model_version == version).order_by(_vectors.c.master_id)

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from skimage import data
 
 from app.main import create_app
 from app.observability import configure_logging
+from app.services.models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
+from models.weights_file import DEFAULT_WEIGHTS
 from tests.fleet import Fleet
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
@@ -72,6 +76,19 @@ def embedder() -> Embedder:
     return load_embedder(slots=2)
 
 
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model version that finds alike: its embeddings are the shipped model's, turned, far from what they were."""
+    path = tmp_path_factory.mktemp("weights") / "turned.safetensors"
+    with safe_open(DEFAULT_WEIGHTS, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((512, 512)))
+        for name in ("projection.weight", "projection.bias"):
+            tensors[name] = (turn @ tensors[name].astype(np.float64)).astype(tensors[name].dtype)
+        save_file(tensors, path, file.metadata())
+    return path
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", worker_interval=0.05, _env_file=None)
@@ -119,7 +136,7 @@ def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 @contextmanager
 def serving(settings: Settings, embedder: Embedder | None, headers: dict[str, str] | None = None) -> Iterator[Service]:
-    app = create_app(settings, embedder=embedder)
+    app = create_app(settings, given=GivenModel(embedder) if embedder else None)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, File, Query, UploadFile
 from fastapi.responses import StreamingResponse
 
 from app import schemas
-from app.dependencies import ScrubDep, ServicesDep, WorkerDep
-from app.errors import as_app_error
+from app.dependencies import ReembedDep, ScrubDep, ServicesDep, WorkerDep
+from app.errors import AppError, NotFound, as_app_error
 from app.limits import FormRoute
 from app.security import Access, requires
 from storage.protocols import StoreUnavailable
@@ -51,11 +51,60 @@ def retry_dead_letters(services: ServicesDep, worker: WorkerDep) -> schemas.Revi
     return schemas.Revived(revived=revived)
 
 
+@router.get("/admin/models")
+@requires(Access.ADMIN)
+def list_models(reembed: ReembedDep) -> schemas.ModelList:
+    """The model versions, how far each one's embeddings are, and which running processes have loaded it."""
+    progress, replicas = reembed.status()
+    return schemas.ModelList(models=[schemas.Model.of(each, replicas) for each in progress], processes=len(replicas))
+
+
+@router.post("/admin/models", status_code=201)
+@requires(Access.ADMIN)
+def add_weights(
+    reembed: ReembedDep, weights: Annotated[UploadFile, File(description="A weights file of ours (safetensors).")]
+) -> schemas.AddedModel:
+    """Put weights where every process finds them. Nothing uses them until they are started."""
+    return schemas.AddedModel(version=reembed.add(weights.file))
+
+
+@router.post("/admin/models/{version}/start", status_code=202)
+@requires(Access.ADMIN)
+def start_model(reembed: ReembedDep, worker: WorkerDep, version: str) -> schemas.AddedModel:
+    """Build it beside the active one: workers embed every master by it, uploads are embedded by both."""
+    reembed.start(version)
+    worker.wake()
+    return schemas.AddedModel(version=version)
+
+
+@router.post(
+    "/admin/models/{version}/activate",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line; the last says what came."}},
+)
+@requires(Access.ADMIN)
+def activate_model(reembed: ReembedDep, version: str) -> StreamingResponse:
+    """Check it and switch every search to it, as one step; the one before is kept. Also rolls back to a previous version."""
+    known = {each.model.id for each in reembed.status()[0]}
+    if version not in known:
+        raise NotFound("model-not-found", f"There is no model version {version} that was started.")
+    return StreamingResponse(_lines(reembed.activate(version)), media_type="application/x-ndjson")
+
+
+@router.post("/admin/models/{version}/retire", status_code=202)
+@requires(Access.ADMIN)
+def retire_model(reembed: ReembedDep, worker: WorkerDep, version: str) -> schemas.AddedModel:
+    """Give up what is being built, or the previous version: its embeddings, vectors and weights are removed."""
+    reembed.retire(version)
+    worker.wake()
+    return schemas.AddedModel(version=version)
+
+
 def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
     try:
         for event in events:
             yield json.dumps(event) + "\n"
-    except StoreUnavailable as error:
+    except (AppError, StoreUnavailable) as error:
         known = as_app_error(error)
         if known is not None:
             yield json.dumps({"error": {"code": known.code, "detail": known.detail}}) + "\n"

@@ -34,10 +34,10 @@ def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
         "vectors": _check(stores.vectors.ping),
     }
     known = checks["metadata"] == "ok"  # which model is active stands there
-    checks["model"] = _check(services.search.check_model) if known else "unknown while the metadata store does not answer"
+    checks["model"] = _check(services.models.active) if known else "unknown while the metadata store does not answer"
     ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if ready else 503
-    return schemas.Readiness(ready=ready, checks=checks, model_version=services.vision.model_version)
+    return schemas.Readiness(ready=ready, checks=checks, model_version=next(iter(services.models.live), ""))
 
 
 def _check(probe: Callable[[], object]) -> str:

@@ -75,10 +75,8 @@ def compare(
     """The distance of two images, each a file or a master."""
     first = _image(a, a_id, "a", masters, services.settings)
     second = _image(b, b_id, "b", masters, services.settings)
-    distance, exact = services.search.distance(first, second)
-    return schemas.Comparison(
-        distance=distance, score=schemas.score_of(distance), exact=exact, model_version=services.vision.model_version
-    )
+    distance, exact, version = services.search.distance(first, second)
+    return schemas.Comparison(distance=distance, score=schemas.score_of(distance), exact=exact, model_version=version)
 
 
 def _image(file: UploadFile | None, master_id: UUID | None, name: str, masters: Masters, settings: Settings) -> BinaryIO:

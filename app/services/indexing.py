@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
+from app.errors import Unavailable
 from app.observability import Metrics, log
+from app.services.models import Models
 from app.services.vision import Picture, Vision
 from storage.protocols import IndexTask, Master, ObjectMissing, Stores, StoreUnavailable, VectorRecord
 
 
 class Indexing:
-    def __init__(self, stores: Stores, vision: Vision, metrics: Metrics, lease: float) -> None:
+    def __init__(self, stores: Stores, models: Models, vision: Vision, metrics: Metrics, lease: float) -> None:
         self._stores = stores
+        self._models = models
         self._vision = vision
         self._metrics = metrics
         self._lease = lease
 
     @property
     def versions(self) -> list[str]:
-        """The model versions this process can embed with."""
-        return [self._vision.model_version]
+        """The live model versions this process can embed with, the active one first."""
+        return self._models.live
 
     def index(self, task: IndexTask, owner: str, picture: Picture | None = None) -> bool:
         """Embed, upsert, mark; the embedding is leased to ``owner``. False if the master changed or went meanwhile.
@@ -29,10 +33,10 @@ class Indexing:
         vectors, metadata = self._stores.vectors, self._stores.metadata
         master = task.master
         if picture is not None:
-            vector = self._vision.embed(picture)
+            vector = self._vision.embed(picture, task.model_version)
         else:
             known = vectors.get(task.model_version, [master.id]).get(master.id)  # its attributes changed, its bytes cannot
-            vector = known.vector if known else self._vision.embed(self._vision.read(self._open(master)))
+            vector = known.vector if known else self._vision.embed(self._vision.read(self._open(master)), task.model_version)
         record = VectorRecord(master.id, master.collection_id, vector, master.attributes, master.revision)
         with self._metrics.stage("vector_upsert"):
             vectors.upsert(task.model_version, [record])
@@ -45,20 +49,26 @@ class Indexing:
     def _open(self, master: Master) -> io.BytesIO:
         return io.BytesIO(b"".join(self._stores.objects.read(master.object_key)))
 
-    def index_inline(self, master: Master, owner: str, picture: Picture | None) -> bool:
-        """Index now what ``owner`` holds the lease of; a vector store that is down leaves it to the worker.
+    def index_inline(self, master: Master, owner: str, versions: Sequence[str], picture: Picture | None) -> bool:
+        """Index now what ``owner`` holds the leases of, by each version; whether there was any and all are done.
 
-        A change that came in between found the lease taken and relies on us: index again until there is none.
+        A vector store that is down leaves the rest to the worker.
         """
-        metadata, version = self._stores.metadata, self._vision.model_version
+        done = [self._index_inline(master, owner, version, picture) for version in versions]
+        return bool(done) and all(done)
+
+    def _index_inline(self, master: Master, owner: str, version: str, picture: Picture | None) -> bool:
+        """A change that came in between found the lease taken and relies on us: index again until there is none."""
+        metadata = self._stores.metadata
         current: Master | None = master
         while current is not None:
             task = IndexTask(current, version, attempts=0)
             try:
                 if self.index(task, owner, picture):
                     return True
-            except (StoreUnavailable, ObjectMissing) as error:  # without its bytes it is being deleted, or damaged
-                log.warning("indexing left to the worker", master=str(master.id), reason=str(error))
+            except (StoreUnavailable, ObjectMissing, Unavailable) as error:
+                # without its bytes it is being deleted, or damaged; without a model, that is being retired
+                log.warning("indexing left to the worker", master=str(master.id), version=version, reason=str(error))
                 metadata.hand_back_embedding(task, owner, delay=0.0)
                 return False
             current = metadata.find_master(master.id)
@@ -67,7 +77,7 @@ class Indexing:
         return False
 
     def reindex_inline(self, master: Master, owner: str) -> bool:
-        """After a change of attributes: index now, unless somebody else is at it and will see the change."""
-        if not self._stores.metadata.claim_embedding(master.id, self._vision.model_version, owner, self._lease):
-            return False
-        return self.index_inline(master, owner, None)
+        """After a change of attributes: index now what nobody else is at; who is will see the change."""
+        metadata = self._stores.metadata
+        ours = [version for version in self.versions if metadata.claim_embedding(master.id, version, owner, self._lease)]
+        return self.index_inline(master, owner, ours, None)

@@ -87,7 +87,8 @@ class Ingest:
 
     def _existing(self, master: Master) -> Ingested:
         self._metrics.uploads.labels("existing").inc()
-        return Ingested(master, created=False, indexed=self._stores.metadata.is_indexed(master.id, self._vision.model_version))
+        active = next(iter(self._indexing.versions), "")
+        return Ingested(master, created=False, indexed=self._stores.metadata.is_indexed(master.id, active))
 
     def _store(self, file: BinaryIO, collection: str, new: NewMaster, picture: Picture) -> Ingested:
         owner = uuid4().hex
@@ -103,11 +104,12 @@ class Ingest:
                     return self._existing(master)
                 continue  # healed by somebody else, or deleted: look again
             with self._metrics.stage("commit"):
-                if metadata.commit_stored(master.id, owner, self._indexing.versions, lease):
-                    break
+                versions = metadata.commit_stored(master.id, owner, self._indexing.versions, lease)
+            if versions is not None:
+                break
             metadata.abandon(master.id, owner)  # its collection was deleted, or our lease ran out and the row is no longer ours
         self._metrics.uploads.labels("created").inc()
-        return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, picture))
+        return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, versions, picture))
 
     def _reserve(self, collection: str, new: NewMaster, owner: str) -> Reservation:
         """Our pending row or the stored one; never answers on somebody else's pending row."""

@@ -88,10 +88,10 @@ class Migration:
         return self._tally
 
     def _take_over_model(self) -> None:
-        version = self._source.metadata.active_model()
+        version = self._source.registry.active()
         if version is None:
             return
-        active = self._target.metadata.register_active_model(version)
+        active = self._target.registry.register_active(version)
         if active != version:
             raise MigrationRefused(
                 f"the servers hold vectors of the model {active}, this installation of {version}: migrate into empty servers"

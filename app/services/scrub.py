@@ -15,6 +15,7 @@ from app.observability import Metrics
 from storage.protocols import (
     MasterRecord,
     MasterState,
+    ModelState,
     ObjectInfo,
     ObjectMissing,
     Stores,
@@ -112,6 +113,15 @@ class Scrub:
         self._metrics.scrub_ended.set_to_current_time()
         yield report
 
+    def run_vectors(self, version: str) -> Iterator[tuple[Report, list[MasterRecord]]]:
+        """Check only that every master has its vector of one version, and repair nothing: the report so far, each batch."""
+        report, after = Report(repair=False), None
+        while batch := self._stores.metadata.walk_masters(after, _BATCH):
+            self._check_vectors(batch, report, [version])
+            report.masters += len(batch)
+            after = batch[-1].master.id
+            yield report, batch
+
     def events(self, *, repair: bool, full: bool) -> Iterator[dict[str, Any]]:
         """A run for somebody who watches: how far it is, again and again, and at last the report."""
         total, report = self.total(), Report(repair)
@@ -126,7 +136,7 @@ class Scrub:
         while batch := self._stores.metadata.walk_masters(after, _BATCH):
             for record in batch:
                 self._check_object(record, report, read=is_read(record.master.id))
-            self._check_vectors(batch, report)
+            self._check_vectors(batch, report, self._versions())
             report.masters += len(batch)
             after = batch[-1].master.id
             yield
@@ -162,19 +172,19 @@ class Scrub:
     def _is_stored(self, master_id: UUID) -> bool:
         return self._stores.metadata.find_master(master_id) is not None
 
-    def _check_vectors(self, batch: Sequence[MasterRecord], report: Report) -> None:
-        for record, version, problem in self._vector_problems(batch):
+    def _check_vectors(self, batch: Sequence[MasterRecord], report: Report, versions: Sequence[str]) -> None:
+        for record, version, problem in self._vector_problems(batch, versions):
             fresh = self._stores.metadata.know_masters([record.master.id]).get(record.master.id)
-            if fresh is None or not list(self._vector_problems([fresh])):
+            if fresh is None or not list(self._vector_problems([fresh], [version])):
                 continue
             seen = fresh.indexed.get(version)
             repaired = report.repair and self._stores.metadata.requeue_embedding(fresh.master.id, version, seen)
             report.add(problem, fresh.master.id, repaired=repaired)
 
-    def _vector_problems(self, batch: Sequence[MasterRecord]) -> Iterator[tuple[MasterRecord, str, str]]:
+    def _vector_problems(self, batch: Sequence[MasterRecord], versions: Sequence[str]) -> Iterator[tuple[MasterRecord, str, str]]:
         """Those of stored masters; an embedding that is pending is the worker's, and no problem."""
         stored = [record for record in batch if record.master.state is MasterState.STORED]
-        for version in self._versions():
+        for version in versions:
             done = [record for record in stored if record.indexed.get(version, 0) is not None]
             vectors = self._stores.vectors.get(version, [record.master.id for record in done])
             for record in done:
@@ -185,8 +195,9 @@ class Scrub:
                     yield record, version, "vector-outdated"
 
     def _versions(self) -> list[str]:
-        active = self._stores.metadata.active_model()
-        return [active] if active else []
+        """Those that every master must have a vector of; one that is being built may still lack embeddings."""
+        complete = (ModelState.ACTIVE, ModelState.PREVIOUS)
+        return [model.id for model in self._stores.registry.models() if model.state in complete]
 
     # objects -> rows
 

@@ -11,10 +11,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Unavailable
 from app.observability import Metrics
 from app.services.collections import Collections
 from app.services.masters import Masters
+from app.services.models import Models
 from app.services.vision import Vision
 from models.imaging import Box
 from storage.filters import Filter, matches
@@ -58,8 +58,11 @@ class _Query:
 
 
 class Search:
-    def __init__(self, stores: Stores, collections: Collections, masters: Masters, vision: Vision, metrics: Metrics) -> None:
+    def __init__(
+        self, stores: Stores, models: Models, collections: Collections, masters: Masters, vision: Vision, metrics: Metrics
+    ) -> None:
         self._stores = stores
+        self._models = models
         self._collections = collections
         self._masters = masters
         self._vision = vision
@@ -68,17 +71,17 @@ class Search:
     def by_sample(self, sample: BinaryIO, options: Options) -> Answer:
         """Raises NotFound, ImageRejected, Unavailable, StoreUnavailable."""
         collection = self._collections.find(options.collection)
-        version = self._active_version()
         picture = self._vision.read(sample, options.box)
-        vectors = [self._vision.embed(picture)]
+        version = self._models.active()
+        vectors = [self._vision.embed(picture, version)]
         if options.mirror:
-            vectors.append(self._vision.embed(picture, mirror=True))
+            vectors.append(self._vision.embed(picture, version, mirror=True))
         return self._answer(_Query(vectors, None if options.box else _sha256(sample)), collection, version, options)
 
     def by_master(self, master_id: UUID, options: Options) -> Answer:
         """Like ``by_sample`` with the master's own image, whose stored vector saves the embedding."""
         collection = self._collections.find(options.collection)
-        version = self._active_version()
+        version = self._models.active()
         master = self._masters.find(master_id)
         whole = options.box is None and not options.mirror
         known = self._stores.vectors.get(version, [master.id]).get(master.id) if whole else None
@@ -87,26 +90,14 @@ class Search:
         content = io.BytesIO(b"".join(self._masters.content(master, 0, master.size)))
         return self.by_sample(content, options)
 
-    def distance(self, first: BinaryIO, second: BinaryIO) -> tuple[float, bool]:
-        """The cosine distance of two images, and whether they are the same bytes."""
-        self.check_model()
+    def distance(self, first: BinaryIO, second: BinaryIO) -> tuple[float, bool, str]:
+        """The cosine distance of two images, whether they are the same bytes, and the model version that says so."""
+        version = self._models.active()
         if _sha256(first) == _sha256(second):
             self._vision.read(first)
-            return 0.0, True
-        a, b = (self._vision.embed(self._vision.read(file)) for file in (first, second))
-        return float(np.clip(round(1.0 - float(a @ b), 6), 0.0, 2.0)), False
-
-    def check_model(self) -> None:
-        """Raises Unavailable if this process has not loaded the active model."""
-        self._active_version()
-
-    def _active_version(self) -> str:
-        active = self._stores.metadata.active_model()
-        if active != self._vision.model_version:
-            raise Unavailable(
-                "model-not-loaded", f"The active model version is {active}; this process has {self._vision.model_version}.", 30
-            )
-        return active
+            return 0.0, True, version
+        a, b = (self._vision.embed(self._vision.read(file), version) for file in (first, second))
+        return float(np.clip(round(1.0 - float(a @ b), 6), 0.0, 2.0)), False, version
 
     def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
         hits: list[Hit] = []

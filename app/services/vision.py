@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.observability import Metrics
-from models.embedder import Embedder
+from app.services.models import Models
 from models.imaging import Box, decode
 from models.transforms import INPUT_SIDE, mirrored, to_input
 
@@ -28,9 +28,8 @@ class Picture:
 
 
 class Vision:
-    def __init__(self, embedder: Embedder, slots: int, metrics: Metrics) -> None:
-        self.model_version = embedder.model_version
-        self._embedder = embedder
+    def __init__(self, models: Models, slots: int, metrics: Metrics) -> None:
+        self._models = models
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
 
@@ -40,11 +39,15 @@ class Vision:
             image = decode(file, min_side=INPUT_SIDE, box=box)
             return Picture(to_input(image.image), image.mime, image.extension, image.width, image.height)
 
-    def embed(self, picture: Picture, *, mirror: bool = False) -> NDArray[np.float32]:
-        """``(512,)`` float32 of length 1; of the picture seen in a mirror if asked."""
+    def embed(self, picture: Picture, version: str, *, mirror: bool = False) -> NDArray[np.float32]:
+        """``(512,)`` float32 of length 1 under that model version; of the picture seen in a mirror if asked.
+
+        Raises Unavailable if this process has not loaded the version.
+        """
         pixels = mirrored(picture.pixels) if mirror else picture.pixels
+        embedder = self._models.embedder(version)
         with self._slots, self._metrics.stage("embed"):
-            embedding: NDArray[np.float32] = self._embedder.embed(pixels[None])[0]
+            embedding: NDArray[np.float32] = embedder.embed(pixels[None])[0]
             return embedding
 
     def thumbnail(self, file: BinaryIO, size: int) -> bytes:

@@ -147,7 +147,7 @@ def test_deleted_masters_never_appear_and_are_refilled(service: Service, gallery
     hits = service.search(CAT, k="4")
     assert len(hits) == 4
     assert "chelsea" not in names(hits)
-    version = service.stores.metadata.active_model()
+    version = service.stores.registry.active()
     assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.get(version, [UUID(gallery["chelsea"]["id"])])
 
 

@@ -13,7 +13,8 @@ from storage.database import Database
 from storage.metadata import SqlMetadataStore
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
-from storage.protocols import MetadataStore, ObjectStore, VectorStore
+from storage.protocols import MetadataStore, ModelRegistry, ObjectStore, VectorStore
+from storage.registry import SqlModelRegistry
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 from tests import fleet
@@ -56,6 +57,11 @@ def sql(request: pytest.FixtureRequest) -> Iterator[Database]:
 @pytest.fixture
 def metadata(sql: Database) -> MetadataStore:
     return SqlMetadataStore(sql)
+
+
+@pytest.fixture
+def registry(sql: Database) -> ModelRegistry:
+    return SqlModelRegistry(sql)
 
 
 @pytest.fixture

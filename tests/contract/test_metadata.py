@@ -23,6 +23,7 @@ from storage.protocols import (
     MasterExists,
     MasterState,
     MetadataStore,
+    ModelRegistry,
     NewMaster,
 )
 
@@ -32,8 +33,8 @@ LEASE = 60.0
 
 
 @pytest.fixture
-def collection(metadata: MetadataStore) -> Collection:
-    metadata.register_active_model(VERSION)
+def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
+    registry.register_active(VERSION)
     return metadata.create_collection("shop")
 
 
@@ -283,13 +284,6 @@ def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(metadata: Metadat
     metadata.forget_master(master.id, "another")
     metadata.release_leases("another")
     assert metadata.claim_deleting("worker", 10, LEASE) == []
-
-
-def test_the_first_model_becomes_active_and_stays(metadata: MetadataStore) -> None:
-    assert metadata.active_model() is None
-    assert metadata.register_active_model("a") == "a"
-    assert metadata.register_active_model("b") == "a"
-    assert metadata.active_model() == "a"
 
 
 def test_masters_are_carried_into_another_database_as_they_are(metadata: MetadataStore, collection: Collection) -> None:

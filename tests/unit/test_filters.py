@@ -58,7 +58,7 @@ class Gallery:
         kept = clean_attributes(attributes)
         new = NewMaster(content, 1, "image/png", "png", 1, 1, "one pixel", kept)
         master = self.metadata.reserve(self.collection, new, "test", lease=60).master
-        assert self.metadata.commit_stored(master.id, "test", [], lease=60)
+        assert self.metadata.commit_stored(master.id, "test", [], lease=60) is not None
         self._index(master.id, kept)
         return master.id
 

@@ -1,0 +1,216 @@
+"""Changes the model without downtime: built beside the active one, checked, switched to, rolled back from, removed."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import nsmallest
+from operator import itemgetter
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, cast
+from uuid import UUID, uuid4
+
+import numpy as np
+
+from app.errors import Conflict, InvalidInput, NotFound
+from app.observability import log
+from app.services.models import Models, weights_key
+from app.services.scrub import Report, Scrub
+from app.services.vision import Vision
+from models.embedder import Embedder
+from models.imaging import ImageRejected
+from models.transforms import INPUT_SIDE
+from models.weights_file import WeightsInvalid
+from storage.protocols import Master, MasterState, ModelConflict, ModelState, ModelVersion, ObjectMissing, Replica, Stores
+
+_BATCH = 1000
+_CHUNK = 1024 * 1024
+_GOLDEN = 32  # masters that are embedded anew and looked for
+_ALIKE = 0.001  # cosine distance within which two engines' embeddings are of one model version
+_PATIENCE = 20.0  # seconds for which what is on its way may come to an end
+_PAUSE = 0.05
+_LEASE = 30.0  # seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a version is. ``masters`` there are; so many of them are ``indexed``, and ``dead`` letters."""
+
+    model: ModelVersion
+    masters: int
+    indexed: int
+    dead: int
+
+
+class Reembed:
+    def __init__(self, stores: Stores, models: Models, vision: Vision, scrub: Scrub, load: Callable[[Path], Embedder]) -> None:
+        self._stores = stores
+        self._models = models
+        self._vision = vision
+        self._scrub = scrub
+        self._load = load
+
+    def add(self, weights: BinaryIO) -> str:
+        """Put weights where every process finds them; their model version. Raises InvalidInput."""
+        with NamedTemporaryFile(suffix=".safetensors") as file:
+            weights.seek(0)
+            while chunk := weights.read(_CHUNK):
+                file.write(chunk)
+            file.flush()
+            try:
+                version = _tried(self._load(Path(file.name)))
+            except WeightsInvalid as error:
+                reason = str(error).replace(file.name, "the file")
+                raise InvalidInput("invalid-weights", f"These are no weights to serve with: {reason}") from None
+            size = file.tell()
+            file.seek(0)
+            content = cast("BinaryIO", file)
+            self._stores.objects.put(weights_key(version), content, size, "application/octet-stream", "weights.safetensors")
+        return version
+
+    def start(self, version: str) -> None:
+        """Begin to build it: uploads get its embeddings from now on, workers make those of all masters. Raises AppError."""
+        known = {model.id: model.state for model in self._stores.registry.models()}
+        if version not in known:
+            self._check_weights(version)
+        try:
+            self._stores.registry.start(version)
+        except ModelConflict as error:
+            raise Conflict("model-conflict", f"{error}.") from None
+        self._models.refresh()
+
+    def _check_weights(self, version: str) -> None:
+        try:
+            self._stores.objects.stat(weights_key(version))
+        except ObjectMissing:
+            raise NotFound("model-not-found", f"There are no weights of {version}: add them first.") from None
+
+    def status(self) -> tuple[list[Progress], list[Replica]]:
+        registry = self._stores.registry
+        masters = sum(count for _, count in self._stores.metadata.list_collections())
+        progress = []
+        for model in registry.models():
+            count = registry.count(model.id)
+            progress.append(Progress(model, masters, count.get("indexed", 0), count.get("dead", 0)))
+        return progress, registry.replicas()
+
+    def previous(self) -> str:
+        """Raises Conflict if there is none."""
+        for model in self._stores.registry.models():
+            if model.state is ModelState.PREVIOUS:
+                return model.id
+        raise Conflict("model-conflict", "There is no previous model version to roll back to.")
+
+    def activate(self, version: str) -> Iterator[dict[str, Any]]:
+        """Check the version and switch to it, as one commit: how far that is, again and again, and at last the answer.
+
+        Raises Conflict if it may not be switched to; then nothing was changed.
+        """
+        golden: list[tuple[float, Master]] = []
+        report = Report(repair=False)
+        for report, batch in self._scrub.run_vectors(version):
+            stored = [record.master for record in batch if record.master.state is MasterState.STORED]
+            lots = np.random.default_rng().random(len(stored))
+            golden = nsmallest(_GOLDEN, golden + list(zip(lots, stored, strict=True)), key=itemgetter(0))
+            yield {"checked": report.masters}
+        if not report.clean:
+            found = ", ".join(f"{count} x {kind}" for kind, count in report.found.items())
+            raise Conflict(
+                "model-not-ready", f"The vectors of {version} are not right ({found}): scrub with --repair, and try again."
+            )
+        for _, master in golden:
+            self._check_golden(master, version)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._stores.registry.activate(version)
+                break
+            except ModelConflict as error:
+                if time.monotonic() > until:
+                    raise Conflict("model-not-ready", f"{error}.") from None
+            yield {}
+            time.sleep(_PAUSE)
+        log.info("model activated", version=version)
+        self._models.refresh()
+        yield {"active": version}
+
+    def _check_golden(self, master: Master, version: str) -> None:
+        """It finds itself: the vector under its id is that of its bytes by this model, and a search comes to it."""
+        try:
+            content = io.BytesIO(b"".join(self._stores.objects.read(master.object_key)))
+            vector = self._vision.embed(self._vision.read(content), version)
+        except (ObjectMissing, ImageRejected):
+            return  # deleted meanwhile, or damaged: the scrub's business
+        stored = self._stores.vectors.get(version, [master.id]).get(master.id)
+        nearest = self._stores.vectors.search(version, master.collection_id, vector, 1)
+        if stored is None or self._stores.metadata.find_master(master.id) is None:
+            return  # deleted meanwhile, or not embedded: that is counted elsewhere
+        apart = 1.0 - float(np.dot(vector, stored.vector))
+        if apart > _ALIKE or not nearest or nearest[0].distance > apart + _ALIKE:
+            raise Conflict("model-not-ready", f"The master {master.id} does not find itself by {version} ({apart:.4f} apart).")
+
+    def retire(self, version: str) -> None:
+        """Give it up; workers remove its embeddings, vectors and weights. Raises Conflict."""
+        try:
+            self._stores.registry.retire(version)
+        except ModelConflict as error:
+            raise Conflict("model-conflict", f"{error}.") from None
+        self._models.refresh()
+
+
+def _tried(embedder: Embedder) -> str:
+    """The version of a model that gives embeddings. Raises WeightsInvalid."""
+    grey = np.full((1, INPUT_SIDE, INPUT_SIDE, 3), 127, dtype=np.uint8)
+    length = float(np.linalg.norm(embedder.embed(grey)[0]))
+    if not abs(length - 1.0) < _ALIKE:
+        raise WeightsInvalid(f"it embeds a grey image to a vector of length {length}, not 1")
+    return embedder.model_version
+
+
+class Backfill:
+    """The worker's part: gives every master a pending embedding of what is being built, and removes what is retired."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._owner = f"backfill-{uuid4().hex}"
+        self._after: dict[str, UUID] = {}
+        self._done: set[str] = set()
+
+    def step(self) -> bool:
+        """One batch; whether there was anything to do. Raises StoreUnavailable."""
+        models = self._stores.registry.models()
+        self._done &= {model.id for model in models}
+        busy = False
+        for model in models:
+            if model.state is ModelState.BUILDING and model.id not in self._done:
+                busy = self._fill(model.id) or busy
+            elif model.state is ModelState.RETIRED:
+                busy = self._remove(model.id) or busy
+        return busy
+
+    def _fill(self, version: str) -> bool:
+        """One process at a time; the next one begins anew, which costs it a look at every master and nothing else."""
+        if not self._stores.metadata.acquire_lease(f"backfill {version}", self._owner, _LEASE):
+            return False
+        last = self._stores.registry.backfill(version, self._after.get(version), _BATCH)
+        if last is None:
+            self._done.add(version)
+            self._after.pop(version, None)
+        else:
+            self._after[version] = last
+        return True
+
+    def _remove(self, version: str) -> bool:
+        """The rows first: without them nobody indexes any more. Then all that they stand for, and the version."""
+        registry = self._stores.registry
+        left = registry.drain(version, _BATCH)
+        if left:
+            return left > _BATCH
+        self._stores.vectors.drop(version)
+        self._stores.objects.delete(weights_key(version))
+        registry.forget(version)
+        log.info("model retired", version=version)
+        return True

@@ -1,0 +1,254 @@
+"""The model registry's contract, on each database: states, the switch, what holds it back, heartbeats."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from storage.protocols import (
+    WORKER,
+    Collection,
+    IndexTask,
+    Master,
+    MetadataStore,
+    ModelConflict,
+    ModelRegistry,
+    ModelState,
+    NewMaster,
+)
+
+OLD, NEW = "model-1", "model-2"
+IMAGE = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
+LEASE = 60.0
+_BUILDING, _ACTIVE, _PREVIOUS, _RETIRED = ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.RETIRED
+
+
+@pytest.fixture
+def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
+    registry.register_active(OLD)
+    return metadata.create_collection("shop")
+
+
+def states(registry: ModelRegistry) -> dict[str, ModelState]:
+    return {model.id: model.state for model in registry.models()}
+
+
+def stored(metadata: MetadataStore, collection: Collection, number: int, indexed: tuple[str, ...] = (OLD,)) -> Master:
+    """A master whose upload was answered, indexed by some versions."""
+    master = metadata.reserve(collection.id, replace(IMAGE, sha256=number.to_bytes(32)), f"owner-{number}", LEASE).master
+    leased = metadata.commit_stored(master.id, f"owner-{number}", indexed, LEASE)
+    assert leased is not None
+    for version in leased:
+        assert metadata.mark_indexed(IndexTask(master, version, 0), f"owner-{number}")
+    return master
+
+
+def work(metadata: MetadataStore, *versions: str) -> int:
+    tasks = metadata.claim_embeddings(versions, f"{WORKER}1", 100, LEASE)
+    return sum(metadata.mark_indexed(task, f"{WORKER}1") for task in tasks)
+
+
+def fill(registry: ModelRegistry, version: str, batch: int = 2) -> int:
+    """The number of batches."""
+    after: UUID | None = None
+    for count in range(1, 100):
+        after = registry.backfill(version, after, batch)
+        if after is None:
+            return count
+    raise AssertionError("it does not end")
+
+
+def test_the_first_model_becomes_active_and_stays(registry: ModelRegistry) -> None:
+    assert registry.active() is None
+    assert registry.register_active("a") == "a"
+    assert registry.register_active("b") == "a"
+    assert registry.active() == "a"
+    assert states(registry) == {"a": _ACTIVE}
+
+
+def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> None:
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda number=number: found.append(registry.register_active(f"m{number}"))) for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {registry.active()}
+    assert len(registry.models()) == 1
+
+
+def test_from_building_to_active_and_back_and_away(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    before = [stored(metadata, collection, number) for number in range(5)]
+    registry.start(NEW)
+    registry.start(NEW)  # again: as if the answer was lost
+    assert states(registry) == {OLD: _ACTIVE, NEW: _BUILDING}
+    after = stored(metadata, collection, 5, indexed=(OLD, NEW))
+    assert fill(registry, NEW) == 4
+    assert fill(registry, NEW, 100) == 1  # nothing twice
+    assert registry.count(NEW) == {"pending": 5, "indexed": 1}
+    with pytest.raises(ModelConflict, match="5 masters lack an embedding"):
+        registry.activate(NEW)
+    assert work(metadata, NEW) == len(before)
+    registry.activate(NEW)
+    assert (registry.active(), states(registry)) == (NEW, {NEW: _ACTIVE, OLD: _PREVIOUS})
+    later = stored(metadata, collection, 6, indexed=(NEW, OLD))
+    assert metadata.know_masters([after.id, later.id])[later.id].indexed == {OLD: 1, NEW: 1}
+    registry.activate(OLD)
+    assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS}
+    with pytest.raises(ModelConflict, match="is active"):
+        registry.retire(OLD)
+    registry.retire(NEW)
+    with pytest.raises(ModelConflict, match="being removed"):
+        registry.start(NEW)
+    assert metadata.know_masters([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
+    assert registry.drain(OLD, 100) == 0  # not a retired one
+    assert [registry.drain(NEW, 4), registry.drain(NEW, 4)] == [3, 0]
+    assert registry.count(OLD) == {"indexed": 7}
+    registry.forget(OLD)
+    registry.forget(NEW)
+    assert states(registry) == {OLD: _ACTIVE}
+    registry.start(NEW)
+
+
+def test_one_is_built_at_a_time_and_one_kept(metadata: MetadataStore, registry: ModelRegistry, collection: Collection) -> None:
+    registry.start(NEW)
+    with pytest.raises(ModelConflict, match="model-2 is being built"):
+        registry.start("model-3")
+    with pytest.raises(ModelConflict, match="model-2 is being built"):
+        registry.start(OLD)
+    registry.activate(NEW)
+    with pytest.raises(ModelConflict, match="is previous: roll back"):
+        registry.start(OLD)
+    registry.start("model-3")
+    with pytest.raises(ModelConflict, match="model-1 is kept as the previous version: retire it first"):
+        registry.activate("model-3")
+    registry.activate(OLD)  # a way back is open while another one is built
+    assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS, "model-3": _BUILDING}
+    for version in ("model-4", OLD):
+        with pytest.raises(ModelConflict):
+            registry.activate(version)
+
+
+def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.start(NEW)
+    master = metadata.reserve(collection.id, IMAGE, "upload", LEASE).master
+    assert metadata.commit_stored(master.id, "upload", [OLD, NEW], LEASE) == [OLD, NEW]
+    registry.activate(NEW)  # the upload goes on to index by both before it answers
+    registry.activate(OLD)
+    metadata.hand_back_embedding(IndexTask(master, NEW, 0), "upload", 0.0)  # it answered: indexed later
+    with pytest.raises(ModelConflict, match="1 masters lack"):
+        registry.activate(NEW)
+    assert len(metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)) == 1
+    with pytest.raises(ModelConflict, match="1 masters lack"):
+        registry.activate(NEW)
+
+
+def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.start(NEW)
+    master = stored(metadata, collection, 1, indexed=(OLD,))
+    (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
+    metadata.retry_embedding(task, f"{WORKER}1", "why", None)
+    with pytest.raises(ModelConflict, match="1 masters lack"):
+        registry.activate(NEW)
+    assert metadata.requeue_embedding(master.id, OLD, 1)
+    (task,) = metadata.claim_embeddings([OLD], f"{WORKER}1", 10, LEASE)
+    metadata.retry_embedding(task, f"{WORKER}1", "why", None)
+    registry.activate(NEW)
+
+
+def test_deleted_and_damaged_masters_hold_nothing_back(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    gone, damaged = stored(metadata, collection, 1), stored(metadata, collection, 2)
+    other = metadata.create_collection("other")
+    stored(metadata, other, 3)
+    metadata.delete_master(gone.id)
+    metadata.mark_damaged(damaged.id)
+    metadata.delete_collection("other")
+    metadata.drain_collections(10)
+    registry.start(NEW)
+    fill(registry, NEW)
+    registry.activate(NEW)
+    metadata.heal(damaged.id)
+    assert work(metadata, NEW) == 1
+
+
+def test_a_running_process_must_have_loaded_it(registry: ModelRegistry, collection: Collection) -> None:
+    registry.start(NEW)
+    registry.heartbeat("one", [OLD, NEW], LEASE)
+    registry.heartbeat("two", [OLD], LEASE)
+    registry.heartbeat("gone", [OLD], -1.0)
+    assert {replica.id: replica.loaded for replica in registry.replicas()} == {"one": [OLD, NEW], "two": [OLD]}
+    with pytest.raises(ModelConflict, match="1 running processes have not loaded model-2: two"):
+        registry.activate(NEW)
+    registry.heartbeat("two", [OLD, NEW], LEASE)
+    registry.activate(NEW)
+    registry.leave("two")
+    assert [replica.id for replica in registry.replicas()] == ["one"]
+
+
+def test_a_retired_version_waits_for_those_at_work(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.start(NEW)
+    stored(metadata, collection, 1)
+    (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
+    registry.retire(NEW)
+    assert registry.drain(NEW, 10) == 1
+    metadata.hand_back_embedding(task, f"{WORKER}1", 0.0)
+    assert registry.drain(NEW, 10) == 0
+
+
+def test_no_upload_misses_a_model_that_starts_meanwhile(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    """Uploads, starts, switches and retirements at once: each master has an embedding of every version that is live."""
+    done = threading.Event()
+    made: list[Master] = []
+
+    def upload(number: int) -> None:
+        for count in range(1000):
+            if done.is_set():
+                return
+            made.append(stored(metadata, collection, number * 1000 + count + 1, indexed=tuple(states(registry))))
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for round_ in range(6):
+            version = f"{'az'[round_ % 2]}-{round_}"  # ids before and behind those there
+            registry.start(version)
+            fill(registry, version, 100)
+            while work(metadata, version, *states(registry)):
+                pass
+            for _ in range(100):
+                try:
+                    registry.activate(version)
+                    break
+                except ModelConflict:
+                    work(metadata, version)
+            previous = next(id_ for id_, state in states(registry).items() if state is _PREVIOUS)
+            registry.retire(previous)
+            while registry.drain(previous, 100):
+                pass
+            registry.forget(previous)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert list(states(registry).values()) == [_ACTIVE]
+    (active,) = states(registry)
+    lacking = [master.id for master in made if active not in metadata.know_masters([master.id])[master.id].indexed]
+    assert (lacking, len(made) > 20) == ([], True)
