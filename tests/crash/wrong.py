@@ -1,0 +1,75 @@
+"""Mistakes in the order of writes, which the harness must find: a proof that it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.errors import NotFound
+from app.services.deletion import Deletion
+from app.services.indexing import Indexing
+from app.services.ingest import Ingest, Ingested
+from app.services.masters import Masters
+from storage.protocols import Claim, IndexTask, Master
+
+
+def row_before_object() -> None:
+    """An upload is stored before its bytes are."""
+
+    def store(self: Ingest, file: Any, collection: str, new: Any, picture: Any) -> Ingested:
+        owner = uuid4().hex
+        reservation = self._reserve(collection, new, owner)
+        if reservation.claim is not Claim.OURS:
+            return self._existing(reservation.master)
+        master = reservation.master
+        versions = self._stores.metadata.commit_stored(master.id, owner, self._indexing.versions, 60)
+        self._put_object(file, master, owner)
+        return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, versions or [], picture))
+
+    Ingest._store = store  # type: ignore[method-assign]
+
+
+def object_before_row() -> None:
+    """A deletion removes the bytes before it is committed."""
+
+    def delete(self: Masters, master_id: UUID) -> None:
+        master = self.find(master_id)
+        self._stores.objects.delete(master.object_key)
+        if not self._stores.metadata.delete_master(master_id):
+            raise NotFound("master-not-found", "gone")
+
+    Masters.delete = delete  # type: ignore[method-assign]
+
+
+def row_forgotten_first() -> None:
+    """The worker forgets the row before it has removed what the row stands for."""
+
+    def remove(self: Deletion, master: Master, owner: str) -> None:
+        self._stores.metadata.forget_master(master.id, owner)
+        for version in self._stores.vectors.versions():
+            self._stores.vectors.delete(version, [master.id])
+        self._stores.objects.delete(master.object_key)
+
+    Deletion._remove = remove  # type: ignore[method-assign]
+
+
+def marked_before_written() -> None:
+    """An embedding is said to be indexed before its vector is written."""
+    index = Indexing.index
+
+    def early(self: Indexing, task: IndexTask, owner: str, picture: Any = None) -> bool:
+        marked = self._stores.metadata.mark_indexed(task, owner)
+        index(self, task, owner, picture)
+        return marked
+
+    Indexing.index = early  # type: ignore[method-assign]
+
+
+MISTAKES: dict[str, Callable[[], None]] = {
+    "right": lambda: None,
+    "row before object": row_before_object,
+    "object before row": object_before_row,
+    "row forgotten first": row_forgotten_first,
+    "marked before written": marked_before_written,
+}
