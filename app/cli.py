@@ -93,9 +93,46 @@ def migrate(
 
     Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
     """
-    from app.server import migrate as run
+    from app.copies import migrate as run
 
     raise typer.Exit(run(source, target, jobs))
+
+
+@app.command()
+def backup(
+    directory: Annotated[Path, typer.Argument(help="Where the backup is, or goes.", file_okay=False)],
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Back the vectors up, too; else a restored service embeds all images again.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+) -> None:
+    """Make a directory a verified copy of the installation of the settings, which may be in use meanwhile.
+
+    Every original is hashed on the way and read back. Run again, it copies what is new, takes over what changed, and removes what
+    was deleted: for older states, keep several directories. Safe to interrupt and to run again.
+
+    Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
+    """
+    from app.copies import backup as run
+
+    raise typer.Exit(run(directory, jobs, vectors=vectors))
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(help="The backup.", exists=True, file_okay=False)],
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Take a backup that was interrupted.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+) -> None:
+    """Copy a backup into the stores of the settings, which must be empty: a stopped embedded installation, or servers.
+
+    Every original is hashed on the way and read back; ids stay as they were. Safe to interrupt and to run again.
+
+    Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
+    """
+    from app.copies import restore as run
+
+    raise typer.Exit(run(directory, jobs, incomplete=incomplete))
 
 
 @app.command()

@@ -106,13 +106,15 @@ def store_urls(settings: Settings) -> StoreUrls:
 
 
 @contextmanager
-def opened_stores(settings: Settings) -> Iterator[Stores]:
-    """The stores of the settings, the data directory locked if one is in it; servers are waited for.
+def opened_stores(settings: Settings, *, searched: bool = True, shared: bool = False) -> Iterator[Stores]:
+    """The stores of the settings, the data directory locked if one is in it and not ``shared``; servers are waited for.
 
+    ``searched``: whether vectors are to be in memory.
     Raises ConfigurationError, and StoreUnavailable where all stores are embedded.
     """
     urls = store_urls(settings)
-    with DirectoryLock(settings.data_dir) if urls.embedded else nullcontext(), closing(waited_for(urls, open_stores)) as stores:
+    lock = DirectoryLock(settings.data_dir) if urls.embedded and not shared else nullcontext()
+    with lock, closing(waited_for(urls, partial(open_stores, searched=searched, shared=shared))) as stores:
         yield stores
 
 

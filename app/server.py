@@ -7,27 +7,21 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
-from dotenv import dotenv_values
 from pydantic import ValidationError
-from rich.console import Console
 
 from app.main import build_services, create_app, opened_model, opened_stores, store_urls, waited_for
 from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
-from app.services.migration import Migration, MigrationRefused
 from app.services.scrub import Scrub
 from app.settings import Settings
-from app.transfer import progress_bar
 from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
 from storage.factory import ConfigurationError, upgrade_schema
-from storage.protocols import Master, StoreUnavailable
+from storage.protocols import StoreUnavailable
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
 _UPGRADE_PATIENCE = 120.0  # seconds; a one-shot command must end some time
@@ -36,27 +30,17 @@ _OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 def serve(**given: object) -> int:
     """Serve until a signal ends it; the exit code. ``given`` settings go before those of the environment."""
-    return _with_settings(_serve, given)
+    return with_settings(_serve, given)
 
 
 def work() -> int:
     """Run the worker alone until a signal ends it; the exit code."""
-    return _with_settings(_work, {})
+    return with_settings(_work, {})
 
 
 def upgrade_database() -> int:
     """Bring the database's schema to this version; the exit code."""
-    return _with_settings(_upgrade_database, {})
-
-
-def migrate(directory: Path, target: Path | None, jobs: int) -> int:
-    """Copy the embedded installation in ``directory`` to the servers of the settings (of that file); the exit code."""
-    given: dict[str, object] = {}
-    if target is not None:  # the file goes before the environment
-        prefix = "lookalike_"
-        values = {name.lower(): value for name, value in dotenv_values(target).items()}
-        given = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-    return _with_settings(lambda settings: _migrate(directory, settings, jobs), given)
+    return with_settings(_upgrade_database, {})
 
 
 def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], int]) -> int:
@@ -66,10 +50,10 @@ def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], 
         with opened_stores(settings) as stores:
             return watch(Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options))
 
-    return _with_settings(run, {})
+    return with_settings(run, {})
 
 
-def _with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
+def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
     """Say what is wrong with settings or stores in words, with exit code 2."""
     try:
         settings = Settings(**given)  # type: ignore[arg-type]
@@ -124,57 +108,6 @@ def _upgrade_database(settings: Settings) -> int:
     waited_for(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
     return 0
-
-
-def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
-    if not (directory / "lookalike.db").exists():
-        raise ConfigurationError(f"there is no installation in {directory}: name its LOOKALIKE_DATA_DIR with --from")
-    urls = store_urls(settings)
-    if urls.embedded:
-        raise ConfigurationError(
-            "migrate copies to servers: set LOOKALIKE_DATABASE_URL, LOOKALIKE_OBJECTS_URL and LOOKALIKE_VECTORS_URL,"
-            " or name a file with these settings with --to"
-        )
-    waited_for(urls, upgrade_schema)
-    source_settings = settings.model_copy(
-        update={"data_dir": directory.absolute(), "database_url": "", "objects_url": "", "vectors_url": "embedded:"}
-    )
-    console = Console(stderr=True, highlight=False, markup=False)
-    with opened_stores(source_settings) as source, opened_stores(settings) as stores, progress_bar() as progress:
-
-        def failed(master: Master, reason: str) -> None:
-            progress.console.print(
-                f"{master.id} ({master.name}) is not copied: {reason}", style="red", markup=False, soft_wrap=True
-            )
-
-        migration = Migration(source, stores, jobs=jobs, lease=settings.lease_seconds, fail=failed)
-        task = progress.add_task("Finishing", total=None, rate="")
-        try:
-            migration.drain(lambda left: progress.update(task, rate=f"{left} left"))
-            start = time.monotonic()
-            progress.update(task, description="Copying", total=migration.total(), rate="")
-
-            def advance(count: int) -> None:
-                rate = (progress.tasks[0].completed + count) / max(1e-3, time.monotonic() - start)
-                progress.update(task, advance=count, rate=f"{rate:.0f}/s")
-
-            tally = migration.run(advance)
-        except MigrationRefused as error:
-            raise ConfigurationError(str(error)) from error
-        except StoreUnavailable:
-            console.print("Stopped. Run the same command again to go on.")
-            raise
-        except KeyboardInterrupt:
-            console.print("Interrupted. Run the same command again to go on.")
-            return 130
-    console.print(
-        f"{tally.copied} masters copied and verified, {tally.there_already} were there already, {tally.failed} failed."
-        + (f" The servers hold {tally.only_there} more, put in there or deleted here since." if tally.only_there else ""),
-        soft_wrap=True,
-    )
-    if not tally.failed:
-        console.print("Next: start `lookalike serve` and `lookalike worker` with the servers' settings.")
-    return 1 if tally.failed else 0
 
 
 def _listen(settings: Settings) -> socket.socket:

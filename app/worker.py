@@ -28,7 +28,7 @@ class Worker:
         self._stores = stores
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
-        self._backfill = Backfill(stores)
+        self._backfill = Backfill(stores, settings.lease_seconds)
         self._reembed_rate = settings.reembed_rate
         self._reembed_due = 0.0
         self._scrubbing = _Scrubbing(settings, stores.metadata, scrub)

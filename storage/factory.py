@@ -62,9 +62,10 @@ class StoreUrls:
         return self.database.startswith("sqlite:") or self.objects.startswith("file:") or self.vectors == "embedded:"
 
 
-def open_stores(urls: StoreUrls) -> Stores:
-    """The stores, ready for use: the embedded database migrated, a bucket made, vectors loaded.
+def open_stores(urls: StoreUrls, *, searched: bool = True, shared: bool = False) -> Stores:
+    """The stores, ready for use: the embedded database migrated, a bucket made, vectors loaded unless not ``searched``.
 
+    ``shared``: beside a running service on the same embedded stores, which has them migrated; only for reading.
     Raises ConfigurationError for what no waiting will mend, StoreUnavailable for what it may. Milvus is not waited for: it
     is connected to when it is first needed.
     """
@@ -72,12 +73,14 @@ def open_stores(urls: StoreUrls) -> Stores:
         database = on_failure.enter_context(closing(_database(urls)))
         metadata = SqlMetadataStore(database)
         _refuse_newer(database)
-        if database.embedded:
+        if database.embedded and not shared:
             metadata.migrate()
-        elif not migrations.is_newest(database):
+        elif database.embedded and not migrations.is_newest(database):
+            raise ConfigurationError("the installation's schema is not this program's: run the program that serves it")
+        elif not database.embedded and not migrations.is_newest(database):
             raise StoreUnavailable("metadata", "its schema is not this version's: run `lookalike db upgrade`")
-        objects = on_failure.enter_context(closing(_objects(urls)))
-        vectors = on_failure.enter_context(closing(_vectors(urls, database)))
+        objects = on_failure.enter_context(closing(_objects(urls, shared=shared)))
+        vectors = on_failure.enter_context(closing(_vectors(urls, database, load=searched)))
         on_failure.pop_all()
         return Stores(metadata=metadata, registry=SqlModelRegistry(database), objects=objects, vectors=vectors)
 
@@ -110,12 +113,12 @@ def _database(urls: StoreUrls) -> Database:
         raise ConfigurationError(f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}); {hint}") from None
 
 
-def _objects(urls: StoreUrls) -> LocalObjectStore | S3ObjectStore:
+def _objects(urls: StoreUrls, *, shared: bool) -> LocalObjectStore | S3ObjectStore:
     hint = "it takes file:///path or s3://KEY:SECRET@host:port/bucket?secure=true&region=…, with / in the secret written as %2F"
     try:
         parts = urlsplit(urls.objects)
         if parts.scheme == "file":
-            return LocalObjectStore(Path(unquote(parts.path)))
+            return LocalObjectStore(Path(unquote(parts.path)), shared=shared)
         query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
         region = query.pop("region", None)
@@ -140,10 +143,11 @@ def _objects(urls: StoreUrls) -> LocalObjectStore | S3ObjectStore:
     return store
 
 
-def _vectors(urls: StoreUrls, database: Database) -> ExactVectorStore | MilvusVectorStore:
+def _vectors(urls: StoreUrls, database: Database, *, load: bool) -> ExactVectorStore | MilvusVectorStore:
     if urls.vectors == "embedded:":
         exact = ExactVectorStore(database)
-        exact.load()
+        if load:
+            exact.load()
         return exact
     try:
         parts = urlsplit(urls.vectors)

@@ -508,6 +508,9 @@ class SqlMetadataStore:
                 )
         try:
             with self._db.write() as connection:
+                ids = [record.master.id for record in records]
+                connection.execute(_embeddings.delete().where(_embeddings.c.master_id.in_(ids)))
+                connection.execute(_masters.delete().where(_masters.c.id.in_(ids)))
                 if masters:
                     connection.execute(_masters.insert(), masters)
                 if embeddings:
@@ -562,6 +565,11 @@ class SqlMetadataStore:
     def release_lease(self, name: str, owner: str) -> None:
         with self._db.write() as connection:
             connection.execute(_leases.delete().where(_leases.c.name == name, _leases.c.owner == owner))
+
+    def is_leased(self, name: str) -> bool:
+        held = sa.select(_leases.c.name).where(_leases.c.name == name, _leases.c.until > now())
+        with self._db.read() as connection:
+            return connection.execute(held).first() is not None
 
 
 def _delete_collection(connection: sa.Connection, name: str) -> bool:

@@ -17,13 +17,15 @@ _RENAME_ATTEMPTS = 20
 class LocalObjectStore:
     """A put writes a temporary file, fsyncs, renames, fsyncs the directories: whole or absent after a crash."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shared: bool = False) -> None:
+        """``shared``: another process may be writing there, so that what lies half written is not left over."""
         self._root = root
         self._temporary = root / ".incoming"
         with _as_unavailable():
             self._temporary.mkdir(parents=True, exist_ok=True)
-            for left_over in self._temporary.iterdir():  # of a process that was killed; the lock says we are alone
-                left_over.unlink()
+            if not shared:
+                for left_over in self._temporary.iterdir():  # of a process that was killed
+                    left_over.unlink()
 
     def _path(self, key: str) -> Path:
         path = self._root / key

@@ -282,7 +282,7 @@ class MetadataStore(Protocol):
         """Stored and damaged masters of live collections, or of one, by id, behind ``after``."""
 
     def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
-        """Insert all as they are, with their ids, or none. Raises MasterExists."""
+        """Insert all as they are, with their ids, in the place of those with the same ids, or none. Raises MasterExists."""
 
     # check and repair
     def know_masters(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
@@ -301,6 +301,9 @@ class MetadataStore(Protocol):
         """Hold or prolong the lease of that name; False while somebody else holds it."""
 
     def release_lease(self, name: str, owner: str) -> None: ...
+
+    def is_leased(self, name: str) -> bool:
+        """Whether somebody holds the lease of that name."""
 
 
 @dataclass(frozen=True)
@@ -332,6 +335,9 @@ class ModelRegistry(Protocol):
 
     def register_active(self, version: str) -> str:
         """Make ``version`` the active one if there is none; the active one."""
+
+    def replace_active(self, version: str) -> None:
+        """Make ``version`` the active one, and forget all others: for stores that nobody serves from."""
 
     def start(self, version: str) -> None:
         """-> `building`; nothing if it is. Raises ModelConflict if another one is, or if it is live or being removed."""

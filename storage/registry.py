@@ -66,6 +66,13 @@ class SqlModelRegistry:
             return self.active() or version
         return version
 
+    def replace_active(self, version: str) -> None:
+        with self._db.write() as connection:
+            connection.execute(_models.delete().where(_models.c.id != version))
+            only = {"state": ModelState.ACTIVE, "only_active": True}
+            if connection.execute(_models.update().where(_models.c.id == version).values(**only)).rowcount == 0:
+                connection.execute(_models.insert().values(id=version, created_at=now(), **only))
+
     def start(self, version: str) -> None:
         with self._db.write() as connection:
             states = _locked(connection)

@@ -7,6 +7,7 @@ import operator
 import os
 import threading
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,6 +38,7 @@ class ExactVectorStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._matrices: dict[str, _Matrix] = {}
+        self._writing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
         # numpy's own threads spin beside the inference threads; one BLAS thread a call, and slices on a pool of ours
         threadpool_limits(1, "blas")
@@ -59,7 +61,6 @@ class ExactVectorStore:
             return self._matrices[version]
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        matrix = self._matrix(version)
         rows = [
             {
                 "model_version": version,
@@ -71,18 +72,25 @@ class ExactVectorStore:
             }
             for record in records
         ]
-        with matrix.writing:  # the same order on disk and in memory
+        with self._writing[version]:  # the same order on disk and in memory
             with self._db.write() as connection:
                 connection.execute(_vectors.delete().where(*_rows(version, [record.master_id for record in records])))
-                connection.execute(_vectors.insert(), rows)
-            matrix.put(records)
+                if rows:
+                    connection.execute(_vectors.insert(), rows)
+            if (matrix := self._loaded(version)) is not None:
+                matrix.put(records)
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
-        matrix = self._matrix(version)
-        with matrix.writing:
+        with self._writing[version]:
             with self._db.write() as connection:
                 connection.execute(_vectors.delete().where(*_rows(version, ids)))
-            matrix.drop(ids)
+            if (matrix := self._loaded(version)) is not None:
+                matrix.drop(ids)
+
+    def _loaded(self, version: str) -> _Matrix | None:
+        """What searches look at, if there has been one; while it is being loaded, this waits."""
+        with self._lock:
+            return self._matrices.get(version)
 
     def versions(self) -> list[str]:
         with self._db.read() as connection:
@@ -154,7 +162,6 @@ class _Matrix:
 
     def __init__(self, capacity: int = 0) -> None:
         capacity = max(_LEAST_CAPACITY, capacity)
-        self.writing = threading.Lock()
         self._lock = threading.Lock()
         self._size = 0
         self._vectors = np.empty((capacity, DIMENSION), dtype=np.float32)

@@ -9,6 +9,7 @@ from storage.protocols import Master, Stores, StoreUnavailable
 
 _BATCH = 200
 _FAILURES = 3  # in one round; then it is the store
+BACKUP_LEASE = "backup"  # while somebody holds it, no object is removed; what is deleted stays deleted and waits
 
 
 class Deletion:
@@ -21,6 +22,8 @@ class Deletion:
         metadata = self._stores.metadata
         busy = metadata.expire_pending() > 0
         busy = metadata.drain_collections(_BATCH) > 0 or busy
+        if metadata.is_leased(BACKUP_LEASE):
+            return busy
         failures = 0
         for master in metadata.claim_deleting(owner, _BATCH, self._lease):
             if stopping():

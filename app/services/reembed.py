@@ -32,7 +32,6 @@ _GOLDEN = 32  # masters that are embedded anew and looked for
 _ALIKE = 0.001  # cosine distance within which two engines' embeddings are of one model version
 _PATIENCE = 20.0  # seconds for which what is on its way may come to an end
 _PAUSE = 0.05
-_LEASE = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,9 @@ def _tried(embedder: Embedder) -> str:
 class Backfill:
     """The worker's part: gives every master a pending embedding of what is being built, and removes what is retired."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, lease: float) -> None:
         self._stores = stores
+        self._lease = lease
         self._owner = f"backfill-{uuid4().hex}"
         self._after: dict[str, UUID] = {}
         self._done: set[str] = set()
@@ -193,7 +193,7 @@ class Backfill:
 
     def _fill(self, version: str) -> bool:
         """One process at a time; the next one begins anew, which costs it a look at every master and nothing else."""
-        if not self._stores.metadata.acquire_lease(f"backfill {version}", self._owner, _LEASE):
+        if not self._stores.metadata.acquire_lease(f"backfill {version}", self._owner, self._lease):
             return False
         last = self._stores.registry.backfill(version, self._after.get(version), _BATCH)
         if last is None:

@@ -1,0 +1,196 @@
+"""Copies an installation: to servers, to a backup directory, from one. With progress, and resumable."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from dotenv import dotenv_values
+from rich.console import Console
+
+from app.main import opened_stores, store_urls, waited_for
+from app.server import with_settings
+from app.services.copying import Copying, CopyingRefused, Tally
+from app.services.deletion import BACKUP_LEASE
+from app.settings import Settings
+from app.transfer import progress_bar
+from storage.factory import ConfigurationError, upgrade_schema
+from storage.protocols import Master, Stores, StoreUnavailable
+
+_LEASE = 300.0  # seconds a backup may take for a batch; so long are removals held back after one that was killed
+_MARK = "backup.json"
+_console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def migrate(directory: Path, target: Path | None, jobs: int) -> int:
+    """Copy the embedded installation in ``directory`` to the servers of the settings (of that file); the exit code."""
+    given: dict[str, object] = {}
+    if target is not None:  # the file goes before the environment
+        prefix = "lookalike_"
+        values = {name.lower(): value for name, value in dotenv_values(target).items()}
+        given = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return with_settings(lambda settings: _migrate(directory, settings, jobs), given)
+
+
+def backup(directory: Path, jobs: int, *, vectors: bool) -> int:
+    """Make ``directory`` a copy of the installation of the settings, which may be in use; the exit code."""
+    return with_settings(lambda settings: _backup(settings, directory, jobs, vectors=vectors), {})
+
+
+def restore(directory: Path, jobs: int, *, incomplete: bool) -> int:
+    """Copy a backup into the empty stores of the settings; the exit code."""
+    return with_settings(lambda settings: _restore(directory, settings, jobs, incomplete=incomplete), {})
+
+
+def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
+    _check_installation(directory, "name its LOOKALIKE_DATA_DIR with --from")
+    urls = store_urls(settings)
+    if urls.embedded:
+        raise ConfigurationError(
+            "migrate copies to servers: set LOOKALIKE_DATABASE_URL, LOOKALIKE_OBJECTS_URL and LOOKALIKE_VECTORS_URL,"
+            " or name a file with these settings with --to"
+        )
+    waited_for(urls, upgrade_schema)
+    with (
+        opened_stores(_embedded_in(directory, settings), searched=False) as source,
+        opened_stores(settings) as target,
+        _reported() as fail,
+    ):
+        copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
+        tally = _watched(copying, drain=source)
+    _console.print(_summary(tally))
+    if tally.only_there:
+        _console.print(f"The servers hold {tally.only_there} more, put in there or deleted here since.")
+    if not tally.failed:
+        _console.print("Next: start `lookalike serve` and `lookalike worker` with the servers' settings.")
+    return 1 if tally.failed else 0
+
+
+def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool) -> int:
+    if store_urls(settings).embedded:
+        _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
+    if directory.absolute() == settings.data_dir:
+        raise ConfigurationError("a backup cannot lie in the installation itself: name another directory")
+    if directory.exists() and any(directory.iterdir()) and _marked(directory) is None:
+        raise ConfigurationError(f"{directory} is not empty, and not a backup: name a new directory, or that of a backup")
+    if _marked(directory) is None:
+        directory.mkdir(parents=True, exist_ok=True)
+        _mark(directory, complete=False, vectors=vectors)
+    owner = f"backup-{uuid4().hex}"
+    with opened_stores(settings, searched=False, shared=True) as source:
+        if not source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE):
+            raise ConfigurationError("another backup is running, or was killed within the last five minutes: try again later")
+        try:
+            with opened_stores(_embedded_in(directory, settings), searched=False) as target, _reported() as fail:
+                _mark(directory, complete=False, vectors=vectors)
+                copying = Copying(
+                    source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail, vectors=vectors, mirror=True
+                )
+                tally = _watched(copying, drain=target, held=lambda: source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE))
+                copying.drain(target, lambda left: None)  # what the installation has deleted since the last backup
+                _mark(directory, complete=True, vectors=vectors, failed=tally.failed)
+        finally:
+            source.metadata.release_lease(BACKUP_LEASE, owner)
+    _console.print(_summary(tally) + f" {tally.changed} changed, {tally.only_there} removed.")
+    _console.print(f"The backup is in {directory}. It can be served as it is: LOOKALIKE_DATA_DIR={directory} lookalike serve")
+    return 1 if tally.failed else 0
+
+
+def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool) -> int:
+    mark = _marked(directory)
+    if mark is None:
+        raise ConfigurationError(f"there is no backup in {directory}")
+    if not mark["complete"] and not incomplete:
+        raise ConfigurationError(
+            f"the backup in {directory} was interrupted: run `lookalike backup` again, or restore what is there with --incomplete"
+        )
+    if directory.absolute() == settings.data_dir:
+        raise ConfigurationError(
+            "that is where the backup lies: set LOOKALIKE_DATA_DIR to where it is to go, or serve it as it is"
+        )
+    urls = store_urls(settings)
+    if not urls.embedded:
+        waited_for(urls, upgrade_schema)
+    with (
+        opened_stores(_embedded_in(directory, settings), searched=False) as source,
+        opened_stores(settings, searched=False) as target,
+        _reported() as fail,
+    ):
+        copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
+        tally = _watched(copying, drain=source)
+    _console.print(_summary(tally))
+    if tally.only_there:
+        _console.print(f"There are {tally.only_there} more, put in since, or deleted from the backup.")
+    if tally.to_embed:
+        _console.print(
+            f"{tally.to_embed} have no vector in the backup: the worker of the service makes them, then they are found."
+        )
+    return 1 if tally.failed else 0
+
+
+def _check_installation(directory: Path, hint: str) -> None:
+    if not (directory / "lookalike.db").exists():
+        raise ConfigurationError(f"there is no installation in {directory}: {hint}")
+
+
+def _embedded_in(directory: Path, settings: Settings) -> Settings:
+    embedded = {"data_dir": directory.absolute(), "database_url": "", "objects_url": "", "vectors_url": "embedded:"}
+    return settings.model_copy(update=embedded)
+
+
+def _marked(directory: Path) -> dict[str, object] | None:
+    try:
+        mark: dict[str, object] = json.loads((directory / _MARK).read_text())
+    except (OSError, ValueError):
+        return None
+    return mark
+
+
+def _mark(directory: Path, *, complete: bool, vectors: bool, failed: int = 0) -> None:
+    """Written anew whole: a backup that was cut off says so."""
+    mark = {"complete": complete, "at": datetime.now(UTC).isoformat(timespec="seconds"), "vectors": vectors, "failed": failed}
+    new = directory / f"{_MARK}.new"
+    new.write_text(json.dumps(mark) + "\n")
+    new.replace(directory / _MARK)
+
+
+@contextmanager
+def _reported() -> Iterator[Callable[[Master, str], None]]:
+    """Says which master fails and why, and in words what ends the whole; raises ConfigurationError for what is refused."""
+    errors = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
+    try:
+        yield lambda master, reason: errors.print(f"{master.id} ({master.name}) is not copied: {reason}")
+    except CopyingRefused as error:
+        raise ConfigurationError(str(error)) from error
+    except StoreUnavailable:
+        _console.print("Stopped. Run the same command again to go on.")
+        raise
+
+
+def _watched(copying: Copying, drain: Stores, held: Callable[[], object] = lambda: None) -> Tally:
+    """Carry out the deletions of ``drain``, then copy, with a progress bar; ``held`` is called again and again."""
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("Finishing", total=None, rate="")
+            copying.drain(drain, lambda left: progress.update(task, rate=f"{left} left"))
+            start = time.monotonic()
+            progress.update(task, description="Copying", total=copying.total(), rate="")
+
+            def advance(count: int) -> None:
+                held()
+                rate = (progress.tasks[0].completed + count) / max(1e-3, time.monotonic() - start)
+                progress.update(task, advance=count, rate=f"{rate:.0f}/s")
+
+            return copying.run(advance)
+    except KeyboardInterrupt:
+        _console.print("Interrupted. Run the same command again to go on.")
+        raise SystemExit(130) from None
+
+
+def _summary(tally: Tally) -> str:
+    return f"{tally.copied} masters copied and verified, {tally.there_already} were there already, {tally.failed} failed."

@@ -1,0 +1,219 @@
+"""`lookalike backup` and `restore` on the embedded stores: in use, again and again, killed, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.settings import Settings
+from models.embedder import Embedder
+from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
+
+ROOT = Path(__file__).parent.parent.parent
+CAT = encoded(photograph("chelsea"))
+Result = subprocess.CompletedProcess[str]
+
+
+def run(command: str, directory: Path, data_dir: Path, *options: str) -> Result:
+    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "COLUMNS": "200"}
+    full = [sys.executable, "-m", "app.cli", command, str(directory), *options]
+    return subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def masters(service: Service) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = service.client.get("/masters?limit=500").json()["masters"]
+    return found
+
+
+def scrubbed(service: Service) -> dict[str, Any]:
+    response = service.client.post("/admin/scrub", json={"full": True})
+    report: dict[str, Any] = json.loads(response.text.splitlines()[-1])["report"]
+    return report
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_a_service_in_use_comes_back_whole(settings: Settings, embedder: Embedder, tmp_path: Path, vectors: bool) -> None:
+    directory, options = tmp_path / "backup", ["--vectors"] if vectors else []
+    with serving(settings, embedder) as service:
+        for seed in range(8):
+            service.put_master(encoded(part_of("coffee", seed)), f"räume {seed}.jpg", attributes=f'{{"n": {seed}}}')
+        service.put_master(CAT, collection="animals")
+        gone = masters(service)[0]["id"]
+        service.client.delete(f"/masters/{gone}")
+        done = run("backup", directory, settings.data_dir, *options)
+        assert (done.returncode, "8 masters copied and verified, 0 were there already, 0 failed." in done.stderr) == (0, True), (
+            done
+        )
+        before = masters(service)
+    assert json.loads((directory / "backup.json").read_text())["complete"] is True
+    target = settings.model_copy(update={"data_dir": tmp_path / "restored"})
+    restored = run("restore", directory, target.data_dir)
+    assert (restored.returncode, "8 masters copied and verified" in restored.stderr) == (0, True), restored
+    assert ("8 have no vector" in restored.stderr) is not vectors
+    with serving(target, embedder) as service:
+        assert masters(service) == before
+        assert eventually(lambda: service.stores.metadata.count_pending() == 0)
+        assert service.search(encoded(photograph("chelsea"), quality=60), collection="animals")[0]["distance"] < 0.1
+        assert service.search(encoded(part_of("coffee", 3)), filter='{"n": 3}')[0]["exact"] is True
+        assert service.client.get(f"/masters/{gone}").status_code == 404
+        report = scrubbed(service)
+        assert (report["clean"], report["masters"], report["hashed"]) == (True, 8, 8)
+    again = run("restore", directory, target.data_dir)
+    assert "0 masters copied and verified, 8 were there already, 0 failed." in again.stderr
+    with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:  # it is an installation itself
+        assert masters(service) == before
+        assert eventually(lambda: scrubbed(service)["clean"])
+
+
+def test_a_second_run_brings_it_up_to_date(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        kept, changed, gone = (service.put_master(encoded(part_of("coffee", seed))) for seed in range(3))
+        service.put_master(CAT, collection="animals")
+        service.put_master(CAT, collection="emptied")
+        assert run("backup", directory, settings.data_dir, "--vectors").returncode == 0
+        new = service.put_master(encoded(photograph("rocket")))
+        service.client.patch(f"/masters/{changed['id']}", json={"name": "new.jpg", "attributes": {"n": 1}})
+        service.client.delete(f"/masters/{gone['id']}")
+        service.client.delete("/collections/animals?confirm=animals")
+        service.client.delete("/collections/emptied?confirm=emptied")
+        again = service.put_master(CAT, collection="emptied")  # another collection of the same name
+        (lost,) = (settings.data_dir / "objects").rglob(f"{kept['id']}.*")
+        lost.unlink()
+        service.client.post("/admin/scrub", json={"repair": True})
+        second = run("backup", directory, settings.data_dir, "--vectors")
+        assert second.returncode == 1
+        assert "2 masters copied and verified, 0 were there already, 1 failed. 1 changed, 3 removed." in second.stderr, second
+        assert f"{kept['id']} ({kept['name']}) is not copied: it is damaged" in second.stderr
+        wanted = {master["id"]: master for master in masters(service)}
+    with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
+        found = {master["id"]: master for master in masters(service)}
+        assert found == wanted | {kept["id"]: found[kept["id"]]}  # the backup keeps the bytes that the installation lost
+        assert set(found) == {kept["id"], changed["id"], new["id"]}
+        assert service.client.get(found[kept["id"]]["links"]["content"]).content == encoded(part_of("coffee", 0))
+        assert [hit["master"]["id"] for hit in service.search(CAT, collection="emptied")] == [again["id"]]
+        assert scrubbed(service)["clean"]
+
+
+def test_it_stands_beside_traffic_and_holds_removals_back(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory, done = tmp_path / "backup", threading.Event()
+    acknowledged: list[str] = []
+
+    def traffic(service: Service) -> None:
+        for seed in range(1000):
+            if done.is_set():
+                return
+            id_ = service.put_master(encoded(part_of("astronaut", seed)))["id"]
+            if seed % 2:
+                assert service.client.delete(f"/masters/{id_}").status_code == 204
+            else:
+                acknowledged.append(id_)
+
+    with serving(settings, embedder) as service:
+        for seed in range(20):
+            service.put_master(encoded(part_of("coffee", seed)))
+        with ThreadPoolExecutor() as pool:
+            task = pool.submit(traffic, service)
+            assert eventually(lambda: len(acknowledged) > 2)
+            certain = set(acknowledged)
+            result = run("backup", directory, settings.data_dir, "--vectors", "-j", "1")
+            done.set()
+            task.result()
+        assert result.returncode == 0, result
+        assert eventually(lambda: service.stores.metadata.count_unfinished() == 0)
+        metadata = service.stores.metadata
+        assert metadata.acquire_lease("backup", "test", 60)  # as a backup under way
+        gone = service.put_master(CAT)["id"]
+        service.client.delete(f"/masters/{gone}")
+        time.sleep(0.5)
+        assert any(gone in key for key in service.objects())
+        metadata.release_lease("backup", "test")
+        assert eventually(lambda: not any(gone in key for key in service.objects()))
+    with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
+        assert certain <= {master["id"] for master in masters(service)}
+        assert scrubbed(service)["clean"]
+
+
+def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        for seed in range(250):
+            service.put_master(encoded(part_of("coffee", seed, (64, 48))))
+    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(settings.data_dir)}
+    process = subprocess.Popen([sys.executable, "-m", "app.cli", "backup", str(directory), "-j", "1"], cwd=ROOT, env=environment)
+    assert eventually(lambda: len(list(directory.rglob("objects/masters/**/*.jpg"))) > 120 or process.poll() is not None, 60)
+    process.kill()
+    process.wait()
+    target = tmp_path / "restored"
+    refused = run("restore", directory, target)
+    assert (refused.returncode, "was interrupted" in refused.stderr) == (2, True)
+    busy = run("backup", directory, settings.data_dir)
+    assert (busy.returncode, "another backup is running, or was killed" in busy.stderr) == (2, True)
+    with serving(settings, embedder) as service:
+        service.stores.metadata._db.engine.raw_connection().execute("DELETE FROM leases")
+    done = run("backup", directory, settings.data_dir)
+    assert (done.returncode, "0 failed" in done.stderr, " 0 were there already" in done.stderr) == (0, True, False), done
+    assert run("restore", directory, target).returncode == 0
+    with serving(settings.model_copy(update={"data_dir": target}), embedder) as service:
+        assert len(masters(service)) == 250
+
+
+def test_what_is_not_as_it_was_put_in_is_said(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        master, other = service.put_master(CAT), service.put_master(encoded(photograph("rocket")))
+        (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
+        path.write_bytes(CAT[:-1] + b"?")
+        done = run("backup", directory, settings.data_dir)
+        assert (done.returncode, f"{master['id']} (photograph.jpg) is not copied: its bytes are not those" in done.stderr) == (
+            1,
+            True,
+        )
+    (copy,) = (directory / "objects").rglob(f"{other['id']}.*")
+    copy.write_bytes(b"rotten")
+    restored = run("restore", directory, tmp_path / "restored")
+    assert (restored.returncode, f"{other['id']} (photograph.jpg) is not copied" in restored.stderr) == (1, True)
+
+
+def test_what_is_refused(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    nothing = run("backup", directory, tmp_path / "none")
+    assert (nothing.returncode, "there is no installation" in nothing.stderr, directory.exists()) == (2, True, False)
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+        assert run("backup", directory, settings.data_dir).returncode == 0
+        served = run("restore", directory, settings.data_dir)
+        assert (served.returncode, "another process serves" in served.stderr) == (2, True)
+        itself = run("backup", settings.data_dir, settings.data_dir)
+        assert (itself.returncode, "in the installation itself" in itself.stderr) == (2, True)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letter.txt").write_text("mine")
+    full = run("backup", home, settings.data_dir)
+    assert (full.returncode, "is not empty, and not a backup" in full.stderr) == (2, True)
+    assert [path.name for path in home.iterdir()] == ["letter.txt"]
+    assert run("restore", home, tmp_path / "restored").returncode == 2
+    other = settings.model_copy(update={"data_dir": tmp_path / "other"})
+    with serving(other, embedder) as service:
+        service.put_master(encoded(photograph("rocket")))
+    mixed = run("restore", directory, other.data_dir)
+    assert (mixed.returncode, "with other masters in it" in mixed.stderr) == (2, True), mixed
+    shutil.rmtree(directory)
+    assert run("restore", directory, tmp_path / "restored").returncode == 2
+    assert UUID(masters_of(other, embedder)[0]["id"])
+
+
+def masters_of(settings: Settings, embedder: Embedder) -> list[dict[str, Any]]:
+    with serving(settings, embedder) as service:
+        return masters(service)
