@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -40,25 +40,21 @@ _T = TypeVar("_T")
 _SPARE_THREADS = 32  # for reads, beside those that wait for a slot
 
 
-def create_app(settings: Settings, stores: Stores | None = None, given: GivenModel | None = None) -> FastAPI:
-    """The app. Stores and model not given are opened when it starts, and stores closed when it ends."""
+def create_app(settings: Settings, services: Services | None = None, given: GivenModel | None = None) -> FastAPI:
+    """The app. Services not given are started, on the stores of the settings, when it starts, and stopped when it ends."""
     keys = KeyRing(settings.api_keys.get_secret_value())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + _SPARE_THREADS
-        with nullcontext(stores) if stores else opened_stores(settings) as opened:
-            app.state.services = services = build_services(settings, opened)
-            services.models.start(given or opened_model(settings))
-            runs_worker = settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded)
-            if runs_worker:
-                services.worker.start()
-            log.info("ready", model_version=services.models.live[:1], **store_urls(settings).shown)
-            try:
-                yield
-            finally:
-                await anyio.to_thread.run_sync(services.worker.stop)
-                await anyio.to_thread.run_sync(services.models.stop)
+        with ExitStack() as opened:
+            if services is None:
+                stores = opened.enter_context(opened_stores(settings))
+                app.state.services = opened.enter_context(running_services(settings, stores, given))
+            else:
+                app.state.services = services
+            log.info("ready", model_version=next(iter(app.state.services.models.live), None), **store_urls(settings).shown)
+            yield
 
     app = FastAPI(
         title="Lookalike",
@@ -130,6 +126,20 @@ def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T], patience: float 
             log.warning("waiting for a store", store=error.store, reason=str(error))
         time.sleep(pause)
         pause = min(5.0, pause * 1.5)
+
+
+@contextmanager
+def running_services(settings: Settings, stores: Stores, given: GivenModel | None = None) -> Iterator[Services]:
+    """The use cases, with their threads. Raises WeightsInvalid, EngineMissing, StoreUnavailable."""
+    services = build_services(settings, stores)
+    services.models.start(given or opened_model(settings))
+    if settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded):
+        services.worker.start()
+    try:
+        yield services
+    finally:
+        services.worker.stop()
+        services.models.stop()
 
 
 def opened_model(settings: Settings) -> GivenModel:

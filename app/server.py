@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from app.main import build_services, create_app, opened_model, opened_stores, store_urls, waited_for
+from app.main import build_services, create_app, opened_model, opened_stores, running_services, store_urls, waited_for
 from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.services.scrub import Scrub
@@ -75,9 +75,9 @@ def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> i
 
 def _serve(settings: Settings) -> int:
     check_listening(settings)
-    with opened_stores(settings) as stores:
+    with opened_stores(settings) as stores, running_services(settings, stores) as services:
         config = uvicorn.Config(
-            create_app(settings, stores, opened_model(settings)),
+            create_app(settings, services),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -85,6 +85,8 @@ def _serve(settings: Settings) -> int:
             timeout_graceful_shutdown=_GRACE,
         )
         server = uvicorn.Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended: not past our own end
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[_listen(settings)])
     return 0 if server.started else 2
 

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from storage.database import FARTHEST
+
 MIB = 1024 * 1024
 
 
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
     )
     body_min_rate: int = Field(64 * 1024, ge=1, description="Bytes per second under which a body is given up with 408.")
     lease_seconds: float = Field(
-        60.0, gt=0, description="How long an upload or the worker holds a row before others may take it."
+        60.0, gt=0, le=FARTHEST, description="How long an upload or the worker holds a row before others may take it."
     )
     upload_wait: float = Field(30.0, gt=0, description="Seconds an upload waits for another one of the same bytes.")
     index_attempts: int = Field(

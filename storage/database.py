@@ -39,6 +39,14 @@ def _now_mysql(element: now, compiler: Any, **kw: Any) -> str:
     return "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
 
 
+FARTHEST = 900.0  # seconds: no lease and no pause may last longer
+
+
+def past(moment: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether it is over; also when it is farther ahead than anything is put off: then the clock has been set back."""
+    return sa.or_(moment <= now(), moment > now() + int(FARTHEST * 1000))
+
+
 class TransactionLost(StoreUnavailable):
     """The database undid the whole transaction (a deadlock, a lock not had in time): doing it again is safe."""
 

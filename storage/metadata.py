@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from storage import filters_sql, migrations
-from storage.database import Database, now, undone_transactions_retried
+from storage.database import Database, now, past, undone_transactions_retried
 from storage.filters import Filter
 from storage.protocols import (
     Attributes,
@@ -56,8 +56,8 @@ def _lease(seconds: float) -> sa.ColumnElement[int]:
     return now() + int(seconds * 1000)
 
 
-def _free(lease_until: sa.ColumnElement[int | None]) -> sa.ColumnElement[bool]:
-    return sa.or_(lease_until.is_(None), lease_until < now())
+def _free(lease_until: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return sa.or_(lease_until.is_(None), past(lease_until))
 
 
 def _master(row: Any) -> Master:
@@ -243,7 +243,7 @@ class SqlMetadataStore:
         return result.rowcount == 1
 
     def expire_pending(self) -> int:
-        gone = sa.and_(_masters.c.state == MasterState.PENDING, _masters.c.lease_until < now())
+        gone = sa.and_(_masters.c.state == MasterState.PENDING, past(_masters.c.lease_until))
         with self._db.read() as connection:  # seldom anything: look before taking the write lock
             if connection.execute(sa.select(_masters.c.id).where(gone).limit(1)).first() is None:
                 return 0
@@ -347,7 +347,7 @@ class SqlMetadataStore:
     def claim_embeddings(self, versions: Sequence[str], owner: str, limit: int, lease: float) -> list[IndexTask]:
         due = sa.and_(
             _embeddings.c.state == _PENDING,
-            _embeddings.c.run_after <= now(),
+            past(_embeddings.c.run_after),
             _free(_embeddings.c.lease_until),
             _embeddings.c.model_version.in_(versions),
             _masters.c.state == MasterState.STORED,

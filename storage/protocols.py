@@ -55,6 +55,10 @@ class ModelConflict(StoreError):
     pass
 
 
+class ModelNotReady(ModelConflict):
+    """It will be, when what is on its way has come to an end."""
+
+
 WORKER = "worker-"  # begins the owners that work off what was acknowledged before; other owners have not answered yet
 
 
@@ -353,7 +357,7 @@ class ModelRegistry(Protocol):
 
     def activate(self, version: str) -> None:
         """`building` or `previous` -> `active`, and the active one -> `previous`, if every running replica has loaded it and no
-        stored master lacks a current embedding; else raises ModelConflict.
+        stored master lacks a current embedding; else raises ModelNotReady, or ModelConflict if its state forbids it.
 
         What an upload or a change that has not been answered yet holds the lease of is not lacking, and neither is what is a
         dead letter under the active version, too.

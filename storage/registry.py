@@ -8,8 +8,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from storage.database import Database, now, undone_transactions_retried
-from storage.protocols import WORKER, MasterState, ModelConflict, ModelState, ModelVersion, Replica
+from storage.database import Database, now, past, undone_transactions_retried
+from storage.protocols import WORKER, MasterState, ModelConflict, ModelNotReady, ModelState, ModelVersion, Replica
 from storage.tables import CollectionRow, EmbeddingRow, MasterRow, ModelVersionRow, ReplicaRow, table_of
 
 _collections = table_of(CollectionRow)
@@ -121,11 +121,11 @@ class SqlModelRegistry:
                 raise ModelConflict(f"{older[0]} is kept as the previous version: retire it first")
             unaware = [replica.id for replica in _running(connection) if version not in replica.loaded]
             if unaware:
-                raise ModelConflict(f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}")
+                raise ModelNotReady(f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}")
             lacking = _lacking(connection, version, active)
             if lacking:
                 count = f"{lacking} masters lack" if lacking < _LACKING_SHOWN else f"{lacking} masters or more lack"
-                raise ModelConflict(f"{count} an embedding of {version}: wait for the workers, or see to the dead letters")
+                raise ModelNotReady(f"{count} an embedding of {version}: wait for the workers, or see to the dead letters")
             for id_, new in ((active, ModelState.PREVIOUS), (version, ModelState.ACTIVE)):
                 only = True if new is ModelState.ACTIVE else None
                 connection.execute(_models.update().where(_models.c.id == id_).values(state=new, only_active=only))
@@ -139,7 +139,7 @@ class SqlModelRegistry:
 
     def drain(self, version: str, limit: int) -> int:
         of_it = _embeddings.c.model_version == version
-        free = sa.or_(_embeddings.c.lease_until.is_(None), _embeddings.c.lease_until < now())
+        free = sa.or_(_embeddings.c.lease_until.is_(None), past(_embeddings.c.lease_until))
         with self._db.write() as connection:
             if _state_of(connection, version) is not ModelState.RETIRED:
                 return 0

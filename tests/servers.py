@@ -126,16 +126,22 @@ def _http_says(url: str, expected: bytes) -> bool:
         return False
 
 
+def install(package: str) -> None:
+    """From Debian, where that is possible; whoever needs it looks whether it is there."""
+    if os.getuid() != 0 or shutil.which("apt-get") is None:
+        return
+    waiting = ["-o", "DPkg::Lock::Timeout=300"]
+    for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", *waiting, *step], check=False, capture_output=True, env=environment)
+
+
 def mariadb(directory: Path) -> Server:
     """MariaDB on an empty data directory, database `lookalike`."""
     directory.mkdir(parents=True, exist_ok=True)
     path = os.environ["PATH"] + ":/usr/sbin"
-    if shutil.which("mariadbd", path=path) is None and os.getuid() == 0 and shutil.which("apt-get"):
-        for step in (
-            ["apt-get", "update", "-q"],
-            ["apt-get", "install", "-q", "-y", "--no-install-recommends", "mariadb-server"],
-        ):
-            subprocess.run(step, check=False, capture_output=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    if shutil.which("mariadbd", path=path) is None:
+        install("mariadb-server")
     daemon = shutil.which("mariadbd", path=path)
     if daemon is None:
         raise CannotStart("mariadbd is not installed: apt-get install mariadb-server")

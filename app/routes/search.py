@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import Annotated, BinaryIO
 from uuid import UUID
@@ -83,8 +82,7 @@ def _image(file: UploadFile | None, master_id: UUID | None, name: str, masters: 
     if file is not None and master_id is None:
         return _opened(file, settings)
     if master_id is not None and file is None:
-        master = masters.find(master_id)
-        return io.BytesIO(b"".join(masters.content(master, 0, master.size)))
+        return masters.original(masters.find(master_id))
     raise InvalidInput("invalid-request", f"Send either a file part named {name} or the field {name}_id.")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from app.errors import Unavailable
 from app.observability import Metrics, log
 from app.services.models import Models
+from app.services.originals import original
 from app.services.vision import Picture, Vision
 from storage.protocols import IndexTask, Master, ObjectMissing, Stores, StoreUnavailable, VectorRecord
 
@@ -28,7 +28,7 @@ class Indexing:
     def index(self, task: IndexTask, owner: str, picture: Picture | None = None) -> bool:
         """Embed, upsert, mark; the embedding is leased to ``owner``. False if the master changed or went meanwhile.
 
-        Raises StoreUnavailable, ObjectMissing, ImageRejected.
+        Raises StoreUnavailable, ObjectMissing, Unavailable, ImageRejected.
         """
         vectors, metadata = self._stores.vectors, self._stores.metadata
         master = task.master
@@ -36,7 +36,11 @@ class Indexing:
             vector = self._vision.embed(picture, task.model_version)
         else:
             known = vectors.get(task.model_version, [master.id]).get(master.id)  # its attributes changed, its bytes cannot
-            vector = known.vector if known else self._vision.embed(self._vision.read(self._open(master)), task.model_version)
+            vector = (
+                known.vector
+                if known
+                else self._vision.embed(self._vision.read(original(self._stores.objects, master)), task.model_version)
+            )
         record = VectorRecord(master.id, master.collection_id, vector, master.attributes, master.revision)
         with self._metrics.stage("vector_upsert"):
             vectors.upsert(task.model_version, [record])
@@ -45,9 +49,6 @@ class Indexing:
         if metadata.find_master(master.id) is None:  # deleted meanwhile: the deletion may have been there before us
             vectors.delete(task.model_version, [master.id])
         return False
-
-    def _open(self, master: Master) -> io.BytesIO:
-        return io.BytesIO(b"".join(self._stores.objects.read(master.object_key)))
 
     def index_inline(self, master: Master, owner: str, versions: Sequence[str], picture: Picture | None) -> bool:
         """Index now what ``owner`` holds the leases of, by each version; whether there was any and all are done.

@@ -14,6 +14,7 @@ from app.services.collections import Collections
 from app.services.indexing import Indexing
 from app.services.ingest import checked_attributes
 from app.services.names import clean_name
+from app.services.originals import original
 from app.services.vision import Vision
 from storage.filters import Filter
 from storage.protocols import Master, ObjectMissing, Page, Stores
@@ -59,12 +60,22 @@ class Masters:
         if not self._stores.metadata.delete_master(master_id):
             raise NotFound("master-not-found", f"There is no master {master_id}.")
 
+    def original(self, master: Master) -> io.BytesIO:
+        """All of its bytes, and certainly its own. Raises NotFound, Unavailable."""
+        try:
+            return original(self._stores.objects, master)
+        except ObjectMissing:
+            raise self._missing(master) from None
+
     def content(self, master: Master, offset: int, length: int) -> Iterator[bytes]:
         try:
             return self._stores.objects.read(master.object_key, offset, length)
         except ObjectMissing:
-            self.find(master.id)  # deleted since it was looked up: not found
-            raise Unavailable("object-missing", "The bytes of this master are not in the object store.", 60) from None
+            raise self._missing(master) from None
+
+    def _missing(self, master: Master) -> Unavailable:
+        self.find(master.id)  # deleted since it was looked up: not found
+        return Unavailable("object-missing", "The bytes of this master are not in the object store.", 60)
 
     def link(self, master: Master, disposition: str) -> str | None:
         """Where a client gets the bytes without us, if it can."""
@@ -76,7 +87,7 @@ class Masters:
             cached = self._thumbnails.get(key)
         if cached is not None:
             return cached
-        made = self._vision.thumbnail(io.BytesIO(b"".join(self.content(master, 0, master.size))), size)
+        made = self._vision.thumbnail(self.original(master), size)
         with self._lock:
             if len(made) <= self._thumbnails.maxsize:
                 self._thumbnails[key] = made

@@ -136,7 +136,11 @@ class Models:
                 self._stores.objects.put(key, file, given.weights.stat().st_size, "application/octet-stream", given.weights.name)
 
     def _beat(self, loaded: list[str]) -> None:
+        """A database that can only be read is no reason not to search."""
         at, said = self._said
         if said != loaded or time.monotonic() - at > _LEASE / _BEATS:
-            self._stores.registry.heartbeat(self._replica, loaded, _LEASE)
             self._said = (time.monotonic(), loaded)
+            try:
+                self._stores.registry.heartbeat(self._replica, loaded, _LEASE)
+            except StoreUnavailable as error:
+                log.warning("no heartbeat could be written", store=error.store, reason=str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,16 +14,26 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from app.errors import Conflict, InvalidInput, NotFound
+from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.observability import log
 from app.services.models import Models, weights_key
+from app.services.originals import original
 from app.services.scrub import Report, Scrub
 from app.services.vision import Vision
 from models.embedder import Embedder
-from models.imaging import ImageRejected
 from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsInvalid
-from storage.protocols import Master, MasterState, ModelConflict, ModelState, ModelVersion, ObjectMissing, Replica, Stores
+from storage.protocols import (
+    Master,
+    MasterState,
+    ModelConflict,
+    ModelNotReady,
+    ModelState,
+    ModelVersion,
+    ObjectMissing,
+    Replica,
+    Stores,
+)
 
 _BATCH = 1000
 _CHUNK = 1024 * 1024
@@ -127,9 +136,11 @@ class Reembed:
             try:
                 self._stores.registry.activate(version)
                 break
-            except ModelConflict as error:
+            except ModelNotReady as error:
                 if time.monotonic() > until:
                     raise Conflict("model-not-ready", f"{error}.") from None
+            except ModelConflict as error:
+                raise Conflict("model-conflict", f"{error}.") from None
             yield {}
             time.sleep(_PAUSE)
         log.info("model activated", version=version)
@@ -139,10 +150,10 @@ class Reembed:
     def _check_golden(self, master: Master, version: str) -> None:
         """It finds itself: the vector under its id is that of its bytes by this model, and a search comes to it."""
         try:
-            content = io.BytesIO(b"".join(self._stores.objects.read(master.object_key)))
-            vector = self._vision.embed(self._vision.read(content), version)
-        except (ObjectMissing, ImageRejected):
+            picture = self._vision.read(original(self._stores.objects, master))
+        except (ObjectMissing, Unavailable):
             return  # deleted meanwhile, or damaged: the scrub's business
+        vector = self._vision.embed(picture, version)
         stored = self._stores.vectors.get(version, [master.id]).get(master.id)
         nearest = self._stores.vectors.search(version, master.collection_id, vector, 1)
         if stored is None or self._stores.metadata.find_master(master.id) is None:

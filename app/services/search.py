@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
@@ -87,8 +86,7 @@ class Search:
         known = self._stores.vectors.get(version, [master.id]).get(master.id) if whole else None
         if known is not None:
             return self._answer(_Query([known.vector], master.sha256), collection, version, options)
-        content = io.BytesIO(b"".join(self._masters.content(master, 0, master.size)))
-        return self.by_sample(content, options)
+        return self.by_sample(self._masters.original(master), options)
 
     def distance(self, first: BinaryIO, second: BinaryIO) -> tuple[float, bool, str]:
         """The cosine distance of two images, whether they are the same bytes, and the model version that says so."""

@@ -21,7 +21,7 @@ import uvicorn
 from numpy.typing import NDArray
 
 import app.main
-from app.main import create_app, opened_stores
+from app.main import create_app, opened_stores, running_services
 from app.observability import configure_logging
 from app.services.models import GivenModel
 from app.settings import Settings
@@ -177,10 +177,11 @@ def run(directory: Path, weights: Path, kill: Kill | None, armed: Any, ready: Co
     settings = Settings(
         data_dir=directory, worker_interval=0.02, lease_seconds=0.5, scrub_grace=0.0, scrub_interval=0.0, _env_file=None
     )
-    with opened_stores(settings) as stores:
-        given = GivenModel(TinyNetwork(weights), weights)
-        service = create_app(settings, watched(stores, Watch(kill, armed, directory / "writes.log")), given)
-        server = uvicorn.Server(uvicorn.Config(service, port=0, log_config=None, access_log=False))
+    given = GivenModel(TinyNetwork(weights), weights)
+    watch = Watch(kill, armed, directory / "writes.log")
+    with opened_stores(settings) as stores, running_services(settings, watched(stores, watch), given) as services:
+        app_ = create_app(settings, services)
+        server = uvicorn.Server(uvicorn.Config(app_, port=0, log_config=None, access_log=False))
         threading.Thread(target=_announce, args=(server, ready), daemon=True).start()
         server.run()
 

@@ -1,0 +1,210 @@
+"""What goes wrong around the service: a full disk, one that cannot be written to, a locked or broken database, a clock set back.
+
+Each gives a clear error, keeps what was acknowledged, and is over when its cause is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from models.embedder import Embedder
+from tests.api.test_process import command, free_port, process
+from tests.conftest import encoded, eventually, part_of, photograph, serving
+from tests.servers import install
+
+ROOT = Path(__file__).parent.parent.parent
+CAT = encoded(photograph("chelsea"))
+LIBRARIES, FAKETIME = Path("/usr/lib"), "*/faketime/libfaketime.so.1"
+
+
+def put(client: httpx.Client, content: bytes) -> httpx.Response:
+    return client.post("/masters", files={"file": ("a.jpg", content)})
+
+
+def search(client: httpx.Client, content: bytes) -> httpx.Response:
+    return client.post("/search", files={"sample": ("a.jpg", content)})
+
+
+def refused(response: httpx.Response, code: str = "store-unavailable") -> bool:
+    return (response.status_code, response.json()["code"], "retry-after" in response.headers) == (503, code, True)
+
+
+def clean(client: httpx.Client) -> bool:
+    return '"clean": true' in client.post("/admin/scrub", json={"full": True}).text
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, large enough for the weights and a few pictures."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    for _ in range(2):  # the second time for what a test mounted over it
+        subprocess.run(["umount", "--lazy", disk], capture_output=True, check=False)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all the space that is left."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        for size in (1 << 20, 1 << 12):
+            with suppress(OSError):
+                while file.write(b"\0" * size) == size:
+                    pass
+    return path
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    port = free_port()
+    data = small_disk / "data"
+    with process(data, port) as (_, client):
+        kept = [put(client, encoded(part_of("coffee", seed))).json()["results"][0]["master"] for seed in range(3)]
+        filler = fill(small_disk)
+        answers = [put(client, encoded(part_of("astronaut", seed))) for seed in range(8)]
+        assert [answer.status_code for answer in answers if answer.status_code not in (201, 202, 503)] == []
+        assert refused(answers[-1])
+        acknowledged = [answer.json()["results"][0]["master"] for answer in answers if answer.status_code != 503]
+        assert search(client, encoded(part_of("coffee", 1))).json()["hits"][0]["master"]["id"] == kept[1]["id"]
+        assert client.get(kept[2]["links"]["content"]).content == encoded(part_of("coffee", 2))
+        deleted = client.delete(f"/masters/{kept[0]['id']}")
+        assert deleted.status_code in (204, 503), deleted.text
+        filler.unlink()
+        assert eventually(lambda: put(client, CAT).status_code in (200, 201), 30)
+        assert client.delete(f"/masters/{kept[0]['id']}").status_code in (204, 404)
+        for master in [*kept[1:], *acknowledged]:
+            assert client.get(f"/masters/{master['id']}").status_code == 200
+        assert eventually(lambda: clean(client), 30)
+    fill(small_disk)
+    with process(data, port) as (_, client):  # it starts and answers on a full disk, too
+        assert search(client, CAT).json()["hits"][0]["exact"] is True
+
+
+def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
+    port, data = free_port(), small_disk / "data"
+    with process(data, port) as (_, client):
+        master = put(client, CAT).json()["results"][0]["master"]
+        subprocess.run(["mount", "--bind", small_disk, small_disk], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", small_disk], check=True)
+        assert refused(put(client, encoded(photograph("rocket"))))
+        assert client.get(master["links"]["content"]).content == CAT
+        assert search(client, CAT).json()["hits"][0]["exact"] is True
+        subprocess.run(["mount", "-o", "remount,rw,bind", small_disk], check=True)
+        assert eventually(lambda: put(client, encoded(photograph("rocket"))).status_code == 201, 30)
+        assert eventually(lambda: clean(client), 30)
+    subprocess.run(["mount", "-o", "remount,ro,bind", small_disk], check=True)
+    starting = command(data, port)
+    _, said = starting.communicate(timeout=60)
+    assert (starting.returncode, "Read-only file system" in said, "Traceback" in said) == (2, True, False), said
+
+
+def test_a_locked_database(settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.database.BUSY_TIMEOUT", 0.5)
+    with serving(settings, embedder) as service:
+        master = service.put_master(CAT)
+        with closing(sqlite3.connect(settings.data_dir / "lookalike.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert refused(service.put(encoded(photograph("rocket"))))
+            assert refused(service.client.delete(f"/masters/{master['id']}"))
+            assert service.search(CAT)[0]["exact"] is True
+            other.execute("ROLLBACK")
+        assert service.put(encoded(photograph("rocket"))).status_code == 201
+        assert clean(service.client)
+
+
+def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -> None:
+    """Said, and nothing is made worse: with the page back all is as it was."""
+    path = settings.data_dir / "lookalike.db"
+    with serving(settings, embedder) as service:
+        masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(30)]
+    whole = path.read_bytes()
+    with closing(sqlite3.connect(path)) as database:
+        pages = {row[0]: row[1] for row in database.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0")}
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+    for table in ("masters", "collections", "embeddings"):
+        broken = bytearray(whole)
+        start = (pages[table] - 1) * size
+        broken[start : start + size] = os.urandom(size)
+        path.write_bytes(broken)
+        starting = command(settings.data_dir, free_port())
+        try:
+            _, said = starting.communicate(timeout=8)
+            assert (starting.returncode, "malformed" in said, "Traceback" in said) == (2, True, False), said
+        except subprocess.TimeoutExpired:  # it serves what it can
+            starting.kill()
+            starting.communicate()
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(whole)
+    with serving(settings, embedder) as service:
+        assert [service.client.get(f"/masters/{master['id']}").status_code for master in masters] == [200] * 30
+        assert clean(service.client)
+
+
+def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
+    """Its image is not shown as if it were right, nor indexed; putting it in again heals it."""
+    with serving(settings, embedder) as service:
+        master = service.put_master(CAT)
+        (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
+        for wrong in (encoded(photograph("rocket")), CAT[: len(CAT) // 2]):
+            path.write_bytes(wrong)
+            assert refused(service.client.get(f"/masters/{master['id']}/thumbnail?size={64 + len(wrong) % 7}"), "object-damaged")
+            boxed = {"master_id": master["id"], "box": "0,0,50,50"}
+            assert refused(service.client.post("/search", data=boxed), "object-damaged")
+            assert refused(service.client.post("/compare", data={"a_id": master["id"], "b_id": master["id"]}), "object-damaged")
+        assert not clean(service.client)
+        service.client.post("/admin/scrub", json={"full": True, "repair": True})
+        assert service.put(CAT).json()["results"][0]["master"]["id"] == master["id"]
+        assert service.client.get(f"/masters/{master['id']}/thumbnail").status_code == 200
+        assert clean(service.client)
+
+
+def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    """By a day: what was leased or put off until then does not wait for a day."""
+    if not list(LIBRARIES.glob(FAKETIME)):
+        install("libfaketime")
+    library = next(LIBRARIES.glob(FAKETIME), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed: apt-get install libfaketime")
+    clock, port = tmp_path / "clock", free_port()
+    clock.write_text("+0d")
+    faked = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "LOOKALIKE_LEASE_SECONDS": "2",
+    }
+    with process(tmp_path / "data", port, **faked) as (running, client):
+        before = put(client, CAT).json()["results"][0]["master"]
+        gone = put(client, encoded(photograph("coffee"))).json()["results"][0]["master"]
+        with closing(sqlite3.connect(tmp_path / "data" / "lookalike.db", timeout=10)) as database, database:
+            held = "UPDATE embeddings SET state = 'pending', lease_owner = 'x', lease_until = ?"
+            database.execute(held, (int(time.time() * 1000) + 60_000,))
+        clock.write_text("-1d")
+        assert client.delete(f"/masters/{gone['id']}").status_code == 204
+        after = put(client, encoded(photograph("rocket"))).json()["results"][0]["master"]
+        assert after["created_at"] < before["created_at"]
+        assert eventually(lambda: put(client, CAT).json()["results"][0]["indexed"], 20)
+        assert {hit["master"]["id"] for hit in search(client, CAT).json()["hits"]} == {before["id"], after["id"]}
+        client.patch(f"/masters/{after['id']}", json={"attributes": {"n": 1}})
+        running.kill()
+        running.wait()
+    with process(tmp_path / "data", port) as (_, client):  # and set right again
+        assert eventually(lambda: clean(client), 20)
+        assert client.get(f"/masters/{gone['id']}").status_code == 404
+        assert client.get(f"/masters/{after['id']}").json()["attributes"] == {"n": 1}

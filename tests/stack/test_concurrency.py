@@ -1,0 +1,22 @@
+"""Many clients on two replicas, uploading the same images, deleting and searching: nothing is lost, doubled or left over."""
+
+from __future__ import annotations
+
+from tests.conftest import eventually
+from tests.load import Load
+from tests.stack.conftest import Stack
+
+CLIENTS, SECONDS = 64, 20.0
+
+
+def test_64_clients_on_two_replicas(stack: Stack) -> None:
+    with stack.replica() as one, stack.replica() as two:
+        stack.start("worker")
+        urls = [str(one.base_url), str(two.base_url)]
+        load = Load(urls, CLIENTS)
+        load.run(SECONDS)
+        assert load.failures == []
+        assert load.acknowledged > 100
+        assert eventually(lambda: load.drained(one), 60)
+        assert load.lost(one) == []
+        assert load.scrub(one) == {}

@@ -1,0 +1,107 @@
+"""Another model on two replicas and a worker, in use: no answer fails, mixes versions, or misses what was acknowledged."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import encoded, eventually, part_of
+from tests.stack.conftest import Stack, result_of
+from tests.stack.test_replicas import put
+
+
+def models(client: httpx.Client) -> dict[str, dict[str, Any]]:
+    return {model["version"]: model for model in client.get("/admin/models").json()["models"]}
+
+
+def activate(client: httpx.Client, version: str) -> None:
+    response = client.post(f"/admin/models/{version}/activate")
+    assert json.loads(response.text.splitlines()[-1]) == {"active": version}, response.text
+
+
+def search(client: httpx.Client, content: bytes) -> dict[str, Any]:
+    response = client.post("/search", files={"sample": ("a.jpg", content)}, data={"k": "5"})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path) -> None:
+    samples = [encoded(part_of("coffee", seed), quality=60) for seed in range(4)]
+    done, switched = threading.Event(), {"to": ""}
+    seen: Counter[str] = Counter()
+    wrong: list[object] = []
+
+    def searching(client: httpx.Client, number: int) -> None:
+        while not done.is_set():
+            required = switched["to"]  # before the question is asked: the answer must be by it or by a later one
+            answer = search(client, samples[number])
+            seen[answer["model_version"]] += 1
+            first = answer["hits"][0]
+            late = required and switched["to"] == required and answer["model_version"] != required
+            if first["master"]["id"] != ids[number] or first["distance"] > 0.1 or late:
+                wrong.append((required, answer))
+
+    def uploading(near: httpx.Client, far: httpx.Client) -> None:
+        for seed in range(100, 200):
+            if done.is_set():
+                return
+            result = result_of(put(near, encoded(part_of("astronaut", seed))))
+            hit = search(far, encoded(part_of("astronaut", seed), quality=60))["hits"][0]
+            if result["indexed"] and (hit["master"]["id"] != result["master"]["id"] or hit["distance"] > 0.1):
+                wrong.append((result, hit))
+
+    with stack.replica() as one, stack.replica() as two:
+        stack.start("worker")
+        ids = [result_of(put(one, encoded(part_of("coffee", seed))))["master"]["id"] for seed in range(4)]
+        (old,) = models(one)
+        with ThreadPoolExecutor() as pool:
+            tasks = [pool.submit(searching, one, 0), pool.submit(searching, two, 1), pool.submit(uploading, two, one)]
+            try:
+                with other_weights.open("rb") as file:
+                    new = one.post("/admin/models", files={"weights": file}).json()["version"]
+                assert two.post(f"/admin/models/{new}/start").status_code == 202
+                assert eventually(lambda: models(two)[new]["loaded"] == 3, 30), models(two)
+                assert eventually(lambda: models(two)[new]["indexed"] >= models(two)[new]["masters"] - 1, 60), models(two)
+                for client, version in ((one, new), (two, old), (one, new)):
+                    switched["to"] = ""
+                    activate(client, version)
+                    switched["to"] = version
+                    before = seen[version]
+                    assert eventually(lambda before=before, version=version: seen[version] > before + 4, 20)  # type: ignore[misc]
+            finally:
+                done.set()
+            for task in tasks:
+                task.result()
+        assert wrong == []
+        assert set(seen) == {old, new}
+        assert two.post(f"/admin/models/{old}/retire").status_code == 202
+        assert eventually(lambda: list(models(one)) == [new], 30)
+        report = one.post("/admin/scrub", json={"full": True}).text.splitlines()[-1]
+        assert json.loads(report)["report"]["clean"], report
+
+
+def test_a_replica_that_has_not_loaded_it_holds_it_back_until_it_is_gone(stack: Stack, other_weights: Path) -> None:
+    with stack.replica() as one:
+        stack.start("worker")
+        put(one, encoded(part_of("coffee", 1)))
+        with other_weights.open("rb") as file:
+            new = one.post("/admin/models", files={"weights": file}).json()["version"]
+        with stack.replica(LOOKALIKE_WORKER_INTERVAL="600"):  # looks at the models once in ten minutes
+            assert one.post(f"/admin/models/{new}/start").status_code == 202
+            assert eventually(lambda: models(one)[new]["indexed"] == 1, 60)
+            said = json.loads(one.post(f"/admin/models/{new}/activate").text.splitlines()[-1])
+            assert (said["error"]["code"], "1 running processes have not loaded" in said["error"]["detail"]) == (
+                "model-not-ready",
+                True,
+            ), said
+            stack.processes[-1].kill()
+        assert eventually(lambda: len(one.get("/admin/models").json()["models"]) == 2)
+        assert eventually(lambda: one.get("/admin/models").json()["processes"] == 2, 40)  # its last heartbeat runs out
+        activate(one, new)
