@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-stack lock
+.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-stack soak lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -62,6 +62,9 @@ bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
 	@$(BIN)/python -m benchmarks.bench_stack
+
+soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
+	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)
 
 lock: .venv/.dev ## write constraints.txt anew from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from storage.database import FARTHEST
+from storage.protocols import FARTHEST
 
 MIB = 1024 * 1024
 

@@ -17,7 +17,7 @@ import stamina
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from storage.protocols import StoreUnavailable
+from storage.protocols import FARTHEST, StoreUnavailable
 
 BUSY_TIMEOUT = 10.0  # seconds a SQLite writer waits for another process's transaction
 
@@ -37,9 +37,6 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
 @compiles(now, "mysql")
 def _now_mysql(element: now, compiler: Any, **kw: Any) -> str:
     return "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-
-
-FARTHEST = 900.0  # seconds: no lease and no pause may last longer
 
 
 def past(moment: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storage.filters import Filter
 
 Attributes = dict[str, Any]
+FARTHEST = 900.0  # seconds: no lease of a row and no pause before another attempt may last longer
 
 
 class StoreError(Exception):

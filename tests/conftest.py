@@ -50,6 +50,17 @@ def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.I
     return source.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
 
 
+def turned_weights(path: Path, seed: int) -> Path:
+    """The shipped model with its projection turned: another version, whose distances are the same."""
+    with safe_open(DEFAULT_WEIGHTS, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((512, 512)))
+        for name in ("projection.weight", "projection.bias"):
+            tensors[name] = (turn @ tensors[name].astype(np.float64)).astype(tensors[name].dtype)
+        save_file(tensors, path, file.metadata())
+    return path
+
+
 _fleet: Fleet | None = None
 
 
@@ -79,14 +90,7 @@ def embedder() -> Embedder:
 @pytest.fixture(scope="session")
 def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model version that finds alike: its embeddings are the shipped model's, turned, far from what they were."""
-    path = tmp_path_factory.mktemp("weights") / "turned.safetensors"
-    with safe_open(DEFAULT_WEIGHTS, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((512, 512)))
-        for name in ("projection.weight", "projection.bias"):
-            tensors[name] = (turn @ tensors[name].astype(np.float64)).astype(tensors[name].dtype)
-        save_file(tensors, path, file.metadata())
-    return path
+    return turned_weights(tmp_path_factory.mktemp("weights") / "turned.safetensors", 1)
 
 
 @pytest.fixture

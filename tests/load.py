@@ -61,6 +61,9 @@ class Load:
         for thread in threads:
             thread.join()
 
+    def stop(self) -> None:
+        self._stopping.set()
+
     def _client(self, number: int) -> None:
         chance = random.Random(f"{self._seed} {number}")
         url = self._urls[number % len(self._urls)]

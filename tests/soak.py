@@ -1,0 +1,233 @@
+"""Load and random faults for as long as one likes, and then the invariants: `make soak MINUTES=20`.
+
+Two API replicas and a worker over MariaDB, SeaweedFS and Milvus, each killed at random and started again; the model is changed to
+and fro meanwhile. Ends with a scrub that repairs, a second one that must find nothing, and a look at everything that was
+acknowledged. The last line is a JSON object; exit code 0 if nothing was lost. Ctrl-C ends the load early, not the check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tests.conftest import turned_weights
+from tests.fleet import MAKERS
+from tests.load import Load, wait_until
+from tests.servers import Server, free_ports
+from tests.stack.conftest import Stack
+
+QUIET, LOUD = 4.0, 20.0  # seconds between two faults
+DOWN = 5.0  # seconds at most before what was killed is started again
+RECOVERY = 300.0  # seconds for everything to come to rest
+console = Console(stderr=True, highlight=False)
+
+
+class Process:
+    """One of our own, under a name; started again on the same port."""
+
+    def __init__(self, stack: Stack, name: str, *arguments: str) -> None:
+        self.name = name
+        self._stack = stack
+        self._arguments = arguments
+        self.launch()
+
+    def launch(self) -> None:
+        self._process = self._stack.start(*self._arguments)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Models(threading.Thread):
+    """An operator who changes the model again and again."""
+
+    def __init__(self, urls: list[str], weights: list[Path], chance: random.Random) -> None:
+        super().__init__(daemon=True)
+        self._urls = urls
+        self._weights = weights
+        self._chance = chance
+        self.stopping = threading.Event()
+        self.switches = 0
+
+    def run(self) -> None:
+        while not self.stopping.wait(self._chance.uniform(1, 5)):
+            client = httpx.Client(base_url=self._chance.choice(self._urls), timeout=120)
+            with client, suppress(httpx.TransportError, KeyError, ValueError):  # a store or a replica is down: another time
+                self._step(client)
+
+    def _step(self, client: httpx.Client) -> None:
+        models = client.get("/admin/models").json()["models"]
+        states = {model["state"]: model for model in models}
+        if "building" in states:
+            answer = client.post(f"/admin/models/{states['building']['version']}/activate")
+            self.switches += "active" in json.loads(answer.text.splitlines()[-1])
+        elif "previous" in states:
+            change = self._chance.choice(["activate", "retire"])
+            answer = client.post(f"/admin/models/{states['previous']['version']}/{change}")
+            self.switches += "active" in json.loads(answer.text.splitlines()[-1])
+        else:
+            with self._chance.choice(self._weights).open("rb") as file:
+                version = client.post("/admin/models", files={"weights": file}).json()["version"]
+            client.post(f"/admin/models/{version}/start")
+
+
+class Faults:
+    """Kills one of them now and then, and starts it again. Steps are the main thread's: a server dies with its starter."""
+
+    def __init__(self, targets: list[Process | Server], chance: random.Random) -> None:
+        self._targets = targets
+        self._chance = chance
+        self._due = time.monotonic() + chance.uniform(QUIET, LOUD)
+        self._down: Process | Server | None = None
+        self.counts: Counter[str] = Counter()
+
+    def step(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        if self._down is not None:
+            self.mend()
+            self._due = time.monotonic() + self._chance.uniform(QUIET, LOUD)
+            return
+        self._down = self._chance.choice(self._targets)
+        self._down.kill()
+        self.counts[self._down.name] += 1
+        console.print(f"killed {self._down.name}")
+        self._due = time.monotonic() + self._chance.uniform(0, DOWN)
+
+    def mend(self) -> None:
+        """Start what is down, or has ended by itself."""
+        self._down = None
+        for target in self._targets:
+            if not target.alive:
+                target.launch()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=None, help="of the faults and the load; printed when not given")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else int(time.time())
+    console.print(f"seed {seed}")
+    with ExitStack() as ending:
+        directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-soak-")))
+        result = soak(directory, ending, options.minutes * 60, options.clients, random.Random(seed))
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0 if result["lost"] == result["scrub_repairs_second_pass"] == 0 else 1
+
+
+def soak(directory: Path, ending: ExitStack, seconds: float, clients: int, chance: random.Random) -> dict[str, Any]:
+    servers = [make(directory / name) for name, make in MAKERS.items()]
+    for server in servers:
+        server.launch()
+        ending.callback(server.kill)
+    for server in servers:
+        server.wait()
+    database, objects, vectors = (server.url for server in servers)
+    stack = Stack(
+        {
+            "LOOKALIKE_DATABASE_URL": database,
+            "LOOKALIKE_OBJECTS_URL": objects,
+            "LOOKALIKE_VECTORS_URL": vectors,
+            "LOOKALIKE_STORE_TIMEOUT": "5",
+            "LOOKALIKE_LEASE_SECONDS": "5",
+            "LOOKALIKE_WORKER_INTERVAL": "0.5",
+            "LOOKALIKE_SCRUB_GRACE": "0",
+        },
+        directory,
+    )
+    ending.callback(stack.stop)
+    if stack.run("db", "upgrade").returncode:
+        raise SystemExit(stack.logs())
+    ports = free_ports(2)
+    ours = [Process(stack, f"api {port}", "serve", "--port", str(port)) for port in ports] + [Process(stack, "worker", "worker")]
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    if not wait_until(lambda: all(map(ready, urls)), RECOVERY):
+        raise SystemExit(stack.logs())
+
+    load = Load(urls, clients, seed=chance.randrange(1 << 30), fault_tolerant=True)
+    models = Models(urls, [turned_weights(directory / f"turned-{seed}.safetensors", seed) for seed in (1, 2)], chance)
+    faults = Faults([*ours, *servers], chance)
+    loading = threading.Thread(target=load.run, args=(seconds,))
+    loading.start()
+    models.start()
+    with suppress(KeyboardInterrupt), Progress(*_columns(), console=console) as progress:
+        task = progress.add_task("soaking", total=seconds, said="")
+        start = time.monotonic()
+        while loading.is_alive():
+            loading.join(0.5)
+            faults.step()
+            said = f"{load.acknowledged} acknowledged, {faults.counts.total()} faults, {models.switches} switches"
+            progress.update(task, completed=min(seconds, time.monotonic() - start), said=said)
+    load.stop()
+    models.stopping.set()
+    faults.mend()
+    loading.join()
+    models.join()
+    return judged(load, urls, faults, models.switches)
+
+
+def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[str, Any]:
+    """All is up again: let it come to rest, scrub twice, and look at everything."""
+    console.print("waiting for everything to come to rest")
+
+    def rests(client: httpx.Client) -> bool:
+        faults.mend()
+        return all(map(ready, urls)) and load.drained(client)
+
+    with httpx.Client(base_url=urls[0], timeout=600) as client:
+        settled = wait_until(lambda: rests(client), RECOVERY)
+        first = load.scrub(client, repair=True)
+        settled = settled and wait_until(lambda: rests(client), RECOVERY)
+        second = load.scrub(client, repair=True)
+        lost = load.lost(client) + load.failures + ([] if settled else ["it does not come to rest"])
+    for what in lost:
+        console.print(what, style="red", markup=False)
+    console.print(f"answers: {dict(load.counts)}; killed: {dict(faults.counts)}; first scrub: {first or 'clean'}", markup=False)
+    return {
+        "acknowledged": load.acknowledged,
+        "faults": faults.counts.total(),
+        "switches": switches,
+        "lost": len(lost),
+        "scrub_repairs_first_pass": sum(first.values()),
+        "scrub_repairs_second_pass": sum(second.values()),
+    }
+
+
+def ready(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+    return False
+
+
+def _columns() -> tuple[Any, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
