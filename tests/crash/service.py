@@ -178,6 +178,7 @@ def run(directory: Path, weights: Path, kill: Kill | None, armed: Any, ready: Co
         data_dir=directory, worker_interval=0.02, lease_seconds=0.5, scrub_grace=0.0, scrub_interval=0.0, _env_file=None
     )
     given = GivenModel(TinyNetwork(weights), weights)
+    directory.mkdir(exist_ok=True)
     watch = Watch(kill, armed, directory / "writes.log")
     with opened_stores(settings) as stores, running_services(settings, watched(stores, watch), given) as services:
         app_ = create_app(settings, services)
