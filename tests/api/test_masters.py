@@ -68,10 +68,11 @@ def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
     images = [encoded(part_of("coffee", seed)) for seed in range(40)]
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda image: service.put_master(image)["id"], images))
+    version = service.stores.registry.active()
     for image, id_ in zip(images, ids, strict=True):
-        vector = service.stores.vectors.get(service.stores.registry.active(), [UUID(id_)])[UUID(id_)].vector
+        vector = service.stores.vectors.get(version, [UUID(id_)])[UUID(id_)].vector
         picture = service.app.state.services.vision.read(io.BytesIO(image))
-        assert float(vector @ service.app.state.services.vision.embed(picture)) > 0.9999
+        assert float(vector @ service.app.state.services.vision.embed(picture, version)) > 0.9999
 
 
 def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:

@@ -28,7 +28,7 @@ from tests.crash import service
 from tests.crash.service import Kill
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["tests.crash.service"])
+_forks.set_forkserver_preload(["tests.crash.warm"])
 _READY = 30.0  # seconds
 
 
