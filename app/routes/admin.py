@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import APIRouter, File, Path, Query, UploadFile
 from fastapi.responses import StreamingResponse
 
 from app import schemas
@@ -17,6 +17,7 @@ from app.security import Access, requires
 from storage.protocols import StoreUnavailable
 
 router = APIRouter(route_class=FormRoute, tags=["admin"])
+VersionPath = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")]
 
 
 @router.post(
@@ -70,7 +71,7 @@ def add_weights(
 
 @router.post("/admin/models/{version}/start", status_code=202)
 @requires(Access.ADMIN)
-def start_model(reembed: ReembedDep, worker: WorkerDep, version: str) -> schemas.AddedModel:
+def start_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) -> schemas.AddedModel:
     """Build it beside the active one: workers embed every master by it, uploads are embedded by both."""
     reembed.start(version)
     worker.wake()
@@ -83,7 +84,7 @@ def start_model(reembed: ReembedDep, worker: WorkerDep, version: str) -> schemas
     responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line; the last says what came."}},
 )
 @requires(Access.ADMIN)
-def activate_model(reembed: ReembedDep, version: str) -> StreamingResponse:
+def activate_model(reembed: ReembedDep, version: VersionPath) -> StreamingResponse:
     """Check it and switch every search to it, as one step; the one before is kept. Also rolls back to a previous version."""
     known = {each.model.id for each in reembed.status()[0]}
     if version not in known:
@@ -93,7 +94,7 @@ def activate_model(reembed: ReembedDep, version: str) -> StreamingResponse:
 
 @router.post("/admin/models/{version}/retire", status_code=202)
 @requires(Access.ADMIN)
-def retire_model(reembed: ReembedDep, worker: WorkerDep, version: str) -> schemas.AddedModel:
+def retire_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) -> schemas.AddedModel:
     """Give up what is being built, or the previous version: its embeddings, vectors and weights are removed."""
     reembed.retire(version)
     worker.wake()

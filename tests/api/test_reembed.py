@@ -198,6 +198,10 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
     assert list(service.stores.objects.list("models/")) == []
     for path, status, code in (
         ("rn50-unknown/start", 404, "model-not-found"),
+        ("%2e%2e/start", 422, "invalid-request"),
+        ("a%00b/start", 422, "invalid-request"),
+        ("-/start", 422, "invalid-request"),
+        (f"{'a' * 65}/start", 422, "invalid-request"),
         ("rn50-unknown/activate", 404, "model-not-found"),
         ("rn50-unknown/retire", 409, "model-conflict"),
         (f"{old}/start", 409, "model-conflict"),
