@@ -27,7 +27,7 @@ database = typer.Typer(no_args_is_help=True, help="The metadata database.")
 app.add_typer(database, name="db")
 reembed = typer.Typer(
     no_args_is_help=True,
-    help="Change the model without downtime: start a new one, watch it being built, activate it; roll back, or retire the old.",
+    help="Change the model without downtime. Start a new one, watch it being built, activate it; roll back, or retire the old.",
 )
 app.add_typer(reembed, name="reembed")
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -86,7 +86,7 @@ def migrate(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
 ) -> None:
-    """Copy an embedded installation to servers: masters with their ids, bytes and vectors; nothing is embedded again.
+    """Copy an embedded installation to servers. Masters keep ids, bytes and vectors; nothing is embedded again.
 
     Every original and vector is read back and compared. Safe to interrupt and to run again. The source stays as it is,
     but for deletions under way, which are carried out first.
@@ -106,7 +106,7 @@ def backup(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
 ) -> None:
-    """Make a directory a verified copy of the installation of the settings, which may be in use meanwhile.
+    """Copy an installation, which may be in use, to a directory. It is the one that the settings name.
 
     Every original is hashed on the way and read back. Run again, it copies what is new, takes over what changed, and removes what
     was deleted: for older states, keep several directories. Safe to interrupt and to run again.
@@ -124,7 +124,7 @@ def restore(
     incomplete: Annotated[bool, typer.Option("--incomplete", help="Take a backup that was interrupted.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
 ) -> None:
-    """Copy a backup into the stores of the settings, which must be empty: a stopped embedded installation, or servers.
+    """Copy a backup into empty stores. They are those of the settings: a stopped embedded installation, or servers.
 
     Every original is hashed on the way and read back; ids stay as they were. Safe to interrupt and to run again.
 
@@ -143,7 +143,7 @@ def scrub(
     full: Annotated[bool, typer.Option("--full", help="Read every original; else a thirtieth, another one each day.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Check the stores against each other: every master has its bytes and its vector, and nothing is left over.
+    """Check the stores against each other. Every master has its bytes and its vector, and nothing is left over.
 
     Asks the service at --url; where none answers, it opens the stores of the settings itself. Safe while the service is used.
 
@@ -208,7 +208,7 @@ def reembed_status(
     watch: Annotated[bool, typer.Option("--watch", help="Show progress until what is being built is complete.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show the model versions, how far their embeddings are, and how many processes have loaded them."""
+    """Show the model versions and how far they are. Also how many running processes have loaded them."""
     from app.operations import watch_models
 
     with _service(url, api_key) as client:
@@ -221,7 +221,7 @@ def reembed_activate(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Check that the new model version is complete and right, and switch every search to it, as one step."""
+    """Switch every search to the new model version. It is checked to be complete and right first; it is one step."""
     from app.operations import activate_model
 
     with _service(url, api_key) as client:
@@ -230,7 +230,7 @@ def reembed_activate(
 
 @reembed.command("rollback")
 def reembed_rollback(url: UrlOption = DEFAULT_URL, api_key: KeyOption = "") -> None:
-    """Switch back to the previous model version, through the same checks."""
+    """Switch back to the previous model version. The same checks hold."""
     from app.operations import activate_model
 
     with _service(url, api_key) as client:
@@ -243,7 +243,7 @@ def reembed_retire(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Remove a model version that is not active: its embeddings, vectors and weights. There is no way back."""
+    """Remove a model version that is not active. Its embeddings, vectors and weights go; there is no way back."""
     with _service(url, api_key) as client:
         client.change_model(model, "retire")
         console.print(f"{model} is being removed.", markup=False, highlight=False)
