@@ -17,7 +17,7 @@ from models.embedder import Embedder
 from models.weights_file import WeightsInvalid
 from storage.protocols import ModelState, ObjectMissing, Stores, StoreUnavailable
 
-_LEASE = 30.0  # seconds for which a heartbeat holds
+_LEASE = 15.0  # seconds for which a heartbeat holds
 _BEATS = 3  # in that time
 
 

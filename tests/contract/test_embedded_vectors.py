@@ -33,10 +33,10 @@ def test_ties_at_the_limit_are_cut_by_id(database: Database) -> None:
 
 def test_rewriting_the_same_masters_does_not_grow_the_matrix(database: Database) -> None:
     store = ExactVectorStore(database)
+    matrix = store._matrix(VERSION)
     written = [record(seed, number=seed) for seed in range(300)]
     for round_ in range(12):
         store.upsert(VERSION, [VectorRecord(one.master_id, SHOP, one.vector, {"round": round_}, round_) for one in written])
-    matrix = store._matrices[VERSION]
     assert len(matrix._vectors) <= 1024
     assert len(store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 11}))) == 300
     assert store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 10})) == []

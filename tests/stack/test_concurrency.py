@@ -6,7 +6,7 @@ from tests.conftest import eventually
 from tests.load import Load
 from tests.stack.conftest import Stack
 
-CLIENTS, SECONDS = 64, 20.0
+CLIENTS, SECONDS = 64, 10.0
 
 
 def test_64_clients_on_two_replicas(stack: Stack) -> None:
