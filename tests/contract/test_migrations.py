@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from storage import migrations
 from storage.database import Database
+from storage.registry import SqlModelRegistry
 from storage.tables import Base
 
 
@@ -44,3 +45,12 @@ def _differs(
 ) -> bool | None:
     """MariaDB's JSON is a LONGTEXT with a check; else Alembic compares."""
     return False if isinstance(meant, sa.JSON) and isinstance(found, mysql.LONGTEXT) else None
+
+
+def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None:
+    command.downgrade(migrations.config(sql), "0002")
+    with sql.write() as connection:
+        connection.execute(sa.text("INSERT INTO model_versions (id, state, created_at) VALUES ('old', 'active', 1)"))
+    migrations.upgrade(sql)
+    registry = SqlModelRegistry(sql)
+    assert (registry.active(), registry.register_active("new")) == ("old", "old")
