@@ -87,7 +87,7 @@ class Models:
         return list(self._loaded)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
+        while not self._stopping.wait(min(self._interval, _LEASE / _BEATS)):
             try:
                 self.refresh()
             except StoreUnavailable as error:
@@ -138,7 +138,7 @@ class Models:
     def _beat(self, loaded: list[str]) -> None:
         """A database that can only be read is no reason not to search."""
         at, said = self._said
-        if said != loaded or time.monotonic() - at > _LEASE / _BEATS:
+        if said != loaded or time.monotonic() - at > _LEASE / _BEATS / 2:
             self._said = (time.monotonic(), loaded)
             try:
                 self._stores.registry.heartbeat(self._replica, loaded, _LEASE)
