@@ -174,8 +174,8 @@ class Scrub:
 
     def _check_vectors(self, batch: Sequence[MasterRecord], report: Report, versions: Sequence[str]) -> None:
         for record, version, problem in self._vector_problems(batch, versions):
-            fresh = self._stores.metadata.know_masters([record.master.id]).get(record.master.id)
-            if fresh is None or not list(self._vector_problems([fresh], [version])):
+            fresh = self._known(record.master.id)
+            if fresh is None or not list(self._vector_problems([fresh], [version])) or self._known(fresh.master.id) != fresh:
                 continue
             seen = fresh.indexed.get(version)
             repaired = report.repair and self._stores.metadata.requeue_embedding(fresh.master.id, version, seen)
@@ -193,6 +193,9 @@ class Scrub:
                     yield record, version, "vector-missing"
                 elif not _agrees(record, vector):
                     yield record, version, "vector-outdated"
+
+    def _known(self, master_id: UUID) -> MasterRecord | None:
+        return self._stores.metadata.know_masters([master_id]).get(master_id)
 
     def _versions(self) -> list[str]:
         """Those that every master must have a vector of; one that is being built may still lack embeddings."""
@@ -215,11 +218,18 @@ class Scrub:
             yield
 
     def _unknown_object(self, info: ObjectInfo, id_: UUID, report: Report) -> None:
-        if self._stores.metadata.know_masters([id_]):
+        if self._known(id_) or not self._exists(info.key):  # a row goes after its object: what was listed may be deleted by now
             return
         if report.repair:
             self._stores.objects.delete(info.key)
         report.add("object-unknown", info.key, repaired=report.repair)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._stores.objects.stat(key)
+        except ObjectMissing:
+            return False
+        return True
 
     # vectors -> rows
 
@@ -229,12 +239,17 @@ class Scrub:
                 for some in _batches(ids, _BATCH):
                     known = self._stores.metadata.know_masters(some)
                     for id_ in some:
-                        if id_ not in known and not self._stores.metadata.know_masters([id_]):
-                            if report.repair:
-                                self._stores.vectors.delete(version, [id_])
-                            report.add("vector-unknown", id_, repaired=report.repair)
+                        if id_ not in known:
+                            self._unknown_vector(version, id_, report)
                     report.vectors += len(some)
                     yield
+
+    def _unknown_vector(self, version: str, id_: UUID, report: Report) -> None:
+        if self._known(id_) or not self._stores.vectors.get(version, [id_]):  # as with objects
+            return
+        if report.repair:
+            self._stores.vectors.delete(version, [id_])
+        report.add("vector-unknown", id_, repaired=report.repair)
 
 
 def _agrees(record: MasterRecord, vector: VectorRecord) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,26 @@ def test_nothing_is_found_beside_traffic(service: Service) -> None:
     assert [report["found"] for report in reports if report["found"]] == []
     assert settled(service)
     assert scrub(service, full=True)["clean"]
+
+
+@pytest.mark.parametrize("listed", ["objects", "vectors"])
+def test_what_is_deleted_after_it_was_listed_is_no_finding(service: Service, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    master = service.put_master(CAT)
+    store, walk = {
+        "objects": (service.stores.objects, "list"),
+        "vectors": (service.stores.vectors, "walk"),
+    }[listed]
+    original = getattr(store, walk)
+
+    def deleted_once_listed(*arguments: str) -> Iterator[object]:
+        items = list(original(*arguments))
+        assert items != []
+        service.client.delete(f"/masters/{master['id']}")
+        assert settled(service)
+        yield from items
+
+    monkeypatch.setattr(store, walk, deleted_once_listed)
+    assert scrub(service, repair=True)["clean"]
 
 
 def test_the_worker_scrubs_by_itself(settings: Settings, embedder: Embedder) -> None:
