@@ -49,21 +49,12 @@ def restore(directory: Path, jobs: int, *, incomplete: bool) -> int:
 
 def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
     _check_installation(directory, "name its LOOKALIKE_DATA_DIR with --from")
-    urls = store_urls(settings)
-    if urls.embedded:
+    if store_urls(settings).embedded:
         raise ConfigurationError(
             "migrate copies to servers: set LOOKALIKE_DATABASE_URL, LOOKALIKE_OBJECTS_URL and LOOKALIKE_VECTORS_URL,"
             " or name a file with these settings with --to"
         )
-    waited_for(urls, upgrade_schema)
-    with (
-        opened_stores(_embedded_in(directory, settings), searched=False) as source,
-        opened_stores(settings) as target,
-        _reported() as fail,
-    ):
-        copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
-        tally = _watched(copying, drain=source)
-    _console.print(_summary(tally))
+    tally = _copied(directory, settings, jobs)
     if tally.only_there:
         _console.print(f"The servers hold {tally.only_there} more, put in there or deleted here since.")
     if not tally.failed:
@@ -113,6 +104,18 @@ def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool
         raise ConfigurationError(
             "that is where the backup lies: set LOOKALIKE_DATA_DIR to where it is to go, or serve it as it is"
         )
+    tally = _copied(directory, settings, jobs)
+    if tally.only_there:
+        _console.print(f"There are {tally.only_there} more, put in since, or deleted from the backup.")
+    if tally.to_embed:
+        _console.print(
+            f"{tally.to_embed} have no vector in the backup: the worker of the service makes them, then they are found."
+        )
+    return 1 if tally.failed else 0
+
+
+def _copied(directory: Path, settings: Settings, jobs: int) -> Tally:
+    """From the embedded installation in a directory, which nobody uses, into the stores of the settings."""
     urls = store_urls(settings)
     if not urls.embedded:
         waited_for(urls, upgrade_schema)
@@ -124,13 +127,7 @@ def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool
         copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
         tally = _watched(copying, drain=source)
     _console.print(_summary(tally))
-    if tally.only_there:
-        _console.print(f"There are {tally.only_there} more, put in since, or deleted from the backup.")
-    if tally.to_embed:
-        _console.print(
-            f"{tally.to_embed} have no vector in the backup: the worker of the service makes them, then they are found."
-        )
-    return 1 if tally.failed else 0
+    return tally
 
 
 def _check_installation(directory: Path, hint: str) -> None:

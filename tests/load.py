@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -191,12 +190,3 @@ class Load:
         response = client.post("/admin/scrub", json={"full": True, "repair": repair}, timeout=600)
         found: dict[str, int] = json.loads(response.text.splitlines()[-1])["report"]["found"]
         return found
-
-
-def wait_until(check: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if check():
-            return True
-        time.sleep(0.2)
-    return False

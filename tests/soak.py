@@ -23,9 +23,9 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.conftest import turned_weights
+from tests.conftest import eventually, turned_weights
 from tests.fleet import MAKERS
-from tests.load import Load, wait_until
+from tests.load import Load
 from tests.servers import Server, free_ports
 from tests.stack.conftest import Stack
 
@@ -161,7 +161,7 @@ def soak(directory: Path, ending: ExitStack, seconds: float, clients: int, chanc
     ports = free_ports(2)
     ours = [Process(stack, f"api {port}", "serve", "--port", str(port)) for port in ports] + [Process(stack, "worker", "worker")]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    if not wait_until(lambda: all(map(ready, urls)), RECOVERY):
+    if not eventually(lambda: all(map(ready, urls)), RECOVERY):
         raise SystemExit(stack.logs())
 
     load = Load(urls, clients, seed=chance.randrange(1 << 30), fault_tolerant=True)
@@ -195,9 +195,9 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
         return all(map(ready, urls)) and load.drained(client)
 
     with httpx.Client(base_url=urls[0], timeout=600) as client:
-        settled = wait_until(lambda: rests(client), RECOVERY)
+        settled = eventually(lambda: rests(client), RECOVERY)
         first = load.scrub(client, repair=True)
-        settled = settled and wait_until(lambda: rests(client), RECOVERY)
+        settled = settled and eventually(lambda: rests(client), RECOVERY)
         second = load.scrub(client, repair=True)
         lost = load.lost(client) + load.failures + ([] if settled else ["it does not come to rest"])
     for what in lost:

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from app import schemas
 from app.dependencies import ReembedDep, ScrubDep, ServicesDep, WorkerDep
-from app.errors import AppError, NotFound, as_app_error
+from app.errors import AppError, as_app_error
 from app.limits import FormRoute
 from app.security import Access, requires
 from storage.protocols import StoreUnavailable
@@ -86,9 +86,7 @@ def start_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) ->
 @requires(Access.ADMIN)
 def activate_model(reembed: ReembedDep, version: VersionPath) -> StreamingResponse:
     """Check it and switch every search to it, as one step; the one before is kept. Also rolls back to a previous version."""
-    known = {each.model.id for each in reembed.status()[0]}
-    if version not in known:
-        raise NotFound("model-not-found", f"There is no model version {version} that was started.")
+    reembed.check_started(version)
     return StreamingResponse(_lines(reembed.activate(version)), media_type="application/x-ndjson")
 
 

@@ -41,6 +41,7 @@ class Models:
         self._load = load
         self._interval = interval
         self._replica = uuid4().hex
+        self._refreshing = threading.Lock()
         self._loaded: dict[str, Embedder] = {}
         self._broken: set[str] = set()
         self._said: tuple[float, list[str]] = (0.0, [])  # time and content of the last heartbeat
@@ -97,15 +98,16 @@ class Models:
 
     def refresh(self) -> None:
         """Load what has become live, let go of what no longer is, and say what is loaded. Raises StoreUnavailable."""
-        live = [model.id for model in self._stores.registry.models() if model.state is not ModelState.RETIRED]
-        loaded = {}
-        for version in live:
-            embedder = self._loaded.get(version) or self._loaded_anew(version)
-            if embedder is not None:
-                loaded[version] = embedder
-        self._loaded = loaded  # as one, for the threads that read it
-        self._broken &= set(live)
-        self._beat(list(loaded))
+        with self._refreshing:  # an older look must not undo a newer one
+            live = [model.id for model in self._stores.registry.models() if model.state is not ModelState.RETIRED]
+            loaded = {}
+            for version in live:
+                embedder = self._loaded.get(version) or self._loaded_anew(version)
+                if embedder is not None:
+                    loaded[version] = embedder
+            self._loaded = loaded  # as one, for the threads that read it
+            self._broken &= set(live)
+            self._beat(list(loaded))
 
     def _loaded_anew(self, version: str) -> Embedder | None:
         with NamedTemporaryFile(suffix=".safetensors") as file:

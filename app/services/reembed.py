@@ -105,12 +105,10 @@ class Reembed:
             progress.append(Progress(model, masters, count.get("indexed", 0), count.get("dead", 0)))
         return progress, registry.replicas()
 
-    def previous(self) -> str:
-        """Raises Conflict if there is none."""
-        for model in self._stores.registry.models():
-            if model.state is ModelState.PREVIOUS:
-                return model.id
-        raise Conflict("model-conflict", "There is no previous model version to roll back to.")
+    def check_started(self, version: str) -> None:
+        """Raises NotFound."""
+        if version not in {model.id for model in self._stores.registry.models()}:
+            raise NotFound("model-not-found", f"There is no model version {version} that was started.")
 
     def activate(self, version: str) -> Iterator[dict[str, Any]]:
         """Check the version and switch to it, as one commit: how far that is, again and again, and at last the answer.
@@ -204,12 +202,14 @@ class Backfill:
 
     def _fill(self, version: str) -> bool:
         """One process at a time; the next one begins anew, which costs it a look at every master and nothing else."""
-        if not self._stores.metadata.acquire_lease(f"backfill {version}", self._owner, self._lease):
+        lease = f"backfill {version}"
+        if not self._stores.metadata.acquire_lease(lease, self._owner, self._lease):
             return False
         last = self._stores.registry.backfill(version, self._after.get(version), _BATCH)
         if last is None:
             self._done.add(version)
             self._after.pop(version, None)
+            self._stores.metadata.release_lease(lease, self._owner)
         else:
             self._after[version] = last
         return True

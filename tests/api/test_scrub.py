@@ -199,7 +199,9 @@ def test_nothing_is_found_beside_traffic(service: Service) -> None:
 
 
 @pytest.mark.parametrize("listed", ["objects", "vectors"])
-def test_what_is_deleted_after_it_was_listed_is_no_finding(service: Service, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_deleted_after_it_was_listed_is_no_finding(
+    service: Service, listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     master = service.put_master(CAT)
     store, walk = {
         "objects": (service.stores.objects, "list"),

@@ -12,7 +12,6 @@ import hashlib
 import json
 import multiprocessing
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -249,7 +248,7 @@ def drained(running: Running, directory: Path) -> None:
             )
             return bool(database.execute(unfinished).fetchone()[0] == 0)
 
-    assert eventually(check, 20), "the worker does not come to an end"
+    assert eventually(check, 20), "I5: the worker does not come to an end"
 
 
 def scrubbed(running: Running, *, repair: bool = True) -> dict[str, int]:
@@ -311,8 +310,3 @@ def _check_stores(directory: Path) -> None:
     objects = {UUID(path.stem) for path in (directory / "objects" / "masters").rglob("*") if path.is_file()}
     assert objects - damaged == set(known) - damaged, "I5: objects"
     assert list((directory / "objects" / ".incoming").iterdir()) == [], "I8: a temporary file"
-
-
-def wait_for_lease() -> None:
-    """As long as the service's leases last here, and a little."""
-    time.sleep(0.6)
