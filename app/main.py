@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
@@ -32,7 +31,7 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.embedder import Embedder, load_embedder
-from models.weights_file import DEFAULT_WEIGHTS
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from storage.factory import DirectoryLock, StoreUrls, open_stores
 from storage.protocols import Stores, StoreUnavailable
 
@@ -145,10 +144,10 @@ def running_services(settings: Settings, stores: Stores, given: GivenModel | Non
 def opened_model(settings: Settings) -> GivenModel:
     """Raises WeightsInvalid."""
     weights = settings.weights or DEFAULT_WEIGHTS
-    return GivenModel(opened_embedder(settings, weights), weights)
+    return GivenModel(opened_embedder(settings, WeightsFile.load(weights)), weights)
 
 
-def opened_embedder(settings: Settings, weights: Path) -> Embedder:
+def opened_embedder(settings: Settings, weights: WeightsFile) -> Embedder:
     """Raises WeightsInvalid."""
     return load_embedder(weights, engine=settings.engine, precision=settings.precision, slots=settings.slots)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,16 +20,19 @@ class Embedder(Protocol):
 
 
 def load_embedder(
-    weights: Path | None = None, *, engine: Literal["openvino", "torch"] = "openvino", precision: str = "auto", slots: int = 1
+    weights: WeightsFile | None = None,
+    *,
+    engine: Literal["openvino", "torch"] = "openvino",
+    precision: str = "auto",
+    slots: int = 1,
 ) -> Embedder:
-    """The embedder for a weights file (the shipped one by default). Raises WeightsInvalid, EngineMissing."""
+    """The embedder for weights (the shipped ones by default). Raises WeightsInvalid, EngineMissing."""
     from models import engines
 
-    path = weights or DEFAULT_WEIGHTS
-    loaded = WeightsFile.load(path)
+    loaded = weights or WeightsFile.load(DEFAULT_WEIGHTS)
     try:
         if engine == "torch":
             return engines.TorchEmbedder(loaded)
         return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)
     except (KeyError, RuntimeError) as error:  # a tensor that is not there, or of another shape
-        raise WeightsInvalid(f"{path} does not hold our network: {str(error).splitlines()[0]}") from error
+        raise WeightsInvalid(f"{loaded.source} does not hold our network: {str(error).splitlines()[0]}") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load as tensors_of
 
 EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
@@ -23,6 +25,7 @@ class WeightsInvalid(Exception):
 class WeightsFile:
     """Tensors under torchvision's names plus ``projection.weight (512, 2048)`` and ``projection.bias (512,)``."""
 
+    source: str  # for messages
     version: str
     preprocessing: str
     pooling: str
@@ -31,19 +34,27 @@ class WeightsFile:
 
     @classmethod
     def load(cls, path: Path) -> WeightsFile:
-        """Read a file; raises WeightsInvalid. The version is the hash of the bytes, which name the preprocessing too."""
+        """Raises WeightsInvalid."""
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError) as error:
+            return cls.parse(path.read_bytes(), str(path))
+        except OSError as error:
             raise WeightsInvalid(f"cannot read the weights {path}: {error}. Put the file back or reinstall.") from error
+
+    @classmethod
+    def parse(cls, content: bytes, source: str = "the file") -> WeightsFile:
+        """From a file's bytes; their hash is the version, and they name the preprocessing too. Raises WeightsInvalid."""
+        try:
+            tensors = tensors_of(content)
+        except SafetensorError as error:
+            raise WeightsInvalid(f"cannot read the weights {source}: {error}. Put the file back or reinstall.") from error
+        length = int.from_bytes(content[:8], "little")  # of the header: safetensors' load() drops its metadata
+        metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         projection = tensors.get("projection.weight")
         if "preprocessing" not in metadata or projection is None or projection.shape != (EMBEDDING_DIM, FEATURE_DIM):
-            raise WeightsInvalid(f"{path} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)")
+            raise WeightsInvalid(f"{source} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)")
         return cls(
-            version=f"rn50-{digest[:16]}",
+            source=source,
+            version=f"rn50-{hashlib.sha256(content).hexdigest()[:16]}",
             preprocessing=metadata["preprocessing"],
             pooling=metadata.get("pooling", "average"),
             gem_p=float(metadata.get("gem_p", "3")),

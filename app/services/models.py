@@ -8,13 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from uuid import uuid4
 
 from app.errors import Unavailable
 from app.observability import log
 from models.embedder import Embedder
-from models.weights_file import WeightsInvalid
+from models.weights_file import WeightsFile, WeightsInvalid
 from storage.protocols import ModelState, ObjectMissing, Stores, StoreUnavailable
 
 _LEASE = 15.0  # seconds for which a heartbeat holds
@@ -35,7 +34,7 @@ class GivenModel:
 
 
 class Models:
-    def __init__(self, stores: Stores, load: Callable[[Path], Embedder], interval: float) -> None:
+    def __init__(self, stores: Stores, load: Callable[[WeightsFile], Embedder], interval: float) -> None:
         """``interval`` in seconds between two looks at the registry."""
         self._stores = stores
         self._load = load
@@ -110,19 +109,17 @@ class Models:
             self._beat(list(loaded))
 
     def _loaded_anew(self, version: str) -> Embedder | None:
-        with NamedTemporaryFile(suffix=".safetensors") as file:
-            try:
-                for chunk in self._stores.objects.read(weights_key(version)):
-                    file.write(chunk)
-                file.flush()
-                embedder = self._load(Path(file.name))
-                if embedder.model_version != version:
-                    raise WeightsInvalid(f"the weights under {weights_key(version)} are those of {embedder.model_version}")
-            except (ObjectMissing, WeightsInvalid) as error:
-                if version not in self._broken:  # once is enough
-                    log.error("a model cannot be loaded", version=version, reason=str(error))
-                    self._broken.add(version)
-                return None
+        key = weights_key(version)
+        try:
+            weights = WeightsFile.parse(b"".join(self._stores.objects.read(key)), key)
+            if weights.version != version:
+                raise WeightsInvalid(f"the weights under {key} are those of {weights.version}")
+            embedder = self._load(weights)
+        except (ObjectMissing, WeightsInvalid) as error:
+            if version not in self._broken:  # once is enough
+                log.error("a model cannot be loaded", version=version, reason=str(error))
+                self._broken.add(version)
+            return None
         log.info("model loaded", version=version)
         return embedder
 

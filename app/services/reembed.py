@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import itemgetter
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -22,7 +21,7 @@ from app.services.scrub import Report, Scrub
 from app.services.vision import Vision
 from models.embedder import Embedder
 from models.transforms import INPUT_SIDE
-from models.weights_file import WeightsInvalid
+from models.weights_file import WeightsFile, WeightsInvalid
 from storage.protocols import (
     Master,
     MasterState,
@@ -36,7 +35,6 @@ from storage.protocols import (
 )
 
 _BATCH = 1000
-_CHUNK = 1024 * 1024
 _GOLDEN = 32  # masters that are embedded anew and looked for
 _ALIKE = 0.001  # cosine distance within which two engines' embeddings are of one model version
 _PATIENCE = 20.0  # seconds for which what is on its way may come to an end
@@ -54,7 +52,9 @@ class Progress:
 
 
 class Reembed:
-    def __init__(self, stores: Stores, models: Models, vision: Vision, scrub: Scrub, load: Callable[[Path], Embedder]) -> None:
+    def __init__(
+        self, stores: Stores, models: Models, vision: Vision, scrub: Scrub, load: Callable[[WeightsFile], Embedder]
+    ) -> None:
         self._stores = stores
         self._models = models
         self._vision = vision
@@ -63,20 +63,14 @@ class Reembed:
 
     def add(self, weights: BinaryIO) -> str:
         """Put weights where every process finds them; their model version. Raises InvalidInput."""
-        with NamedTemporaryFile(suffix=".safetensors") as file:
-            weights.seek(0)
-            while chunk := weights.read(_CHUNK):
-                file.write(chunk)
-            file.flush()
-            try:
-                version = _tried(self._load(Path(file.name)))
-            except WeightsInvalid as error:
-                reason = str(error).replace(file.name, "the file")
-                raise InvalidInput("invalid-weights", f"These are no weights to serve with: {reason}") from None
-            size = file.tell()
-            file.seek(0)
-            content = cast("BinaryIO", file)
-            self._stores.objects.put(weights_key(version), content, size, "application/octet-stream", "weights.safetensors")
+        weights.seek(0)
+        content = weights.read()
+        try:
+            version = _tried(self._load(WeightsFile.parse(content)))
+        except WeightsInvalid as error:
+            raise InvalidInput("invalid-weights", f"These are no weights to serve with: {error}") from None
+        key, file = weights_key(version), io.BytesIO(content)
+        self._stores.objects.put(key, file, len(content), "application/octet-stream", "weights.safetensors")
         return version
 
     def start(self, version: str) -> None:

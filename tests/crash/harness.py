@@ -66,9 +66,9 @@ class Installation:
 
     @property
     def weights(self) -> Path:
-        path = self.directory.with_name(f"{self.directory.name}-first.txt")
+        path = self.directory.with_name(f"{self.directory.name}-first.safetensors")
         if not path.exists():
-            path.write_text("tiny first")
+            path.write_bytes(service.tiny_weights("first"))
         return path
 
     @contextmanager

@@ -5,7 +5,6 @@ The stores are wrapped here; nothing of this is in the service. Only the network
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import threading
@@ -19,13 +18,15 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import uvicorn
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 import app.main
 from app.main import create_app, opened_stores, running_services
 from app.observability import configure_logging
 from app.services.models import GivenModel
 from app.settings import Settings
-from models.weights_file import WeightsInvalid
+from models.transforms import PREPROCESSING_ID
+from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 from storage.protocols import Stores
 from tests.crash import wrong
 
@@ -76,16 +77,19 @@ class Kill:
         return f"{self.moment} {self.write} {self.count}"
 
 
-class TinyNetwork:
-    """An embedder that costs nothing and still finds what is alike; its weights are a text that names it."""
+def tiny_weights(name: str) -> bytes:
+    """The weights of a tiny network, of a model version of their own."""
+    projection = np.zeros((EMBEDDING_DIM, FEATURE_DIM), dtype=np.int8)
+    return save({"projection.weight": projection}, metadata={"preprocessing": PREPROCESSING_ID, "name": name})
 
-    def __init__(self, weights: Path) -> None:
-        text = weights.read_bytes()
-        if not text.startswith(b"tiny"):
-            raise WeightsInvalid(f"{weights} is no tiny network")
-        digest = hashlib.sha256(text).hexdigest()
-        self.model_version = f"tiny-{digest[:12]}"
-        self._turn = np.linalg.qr(np.random.default_rng(int(digest, 16)).standard_normal((512, 192)))[0].astype(np.float32)
+
+class TinyNetwork:
+    """An embedder that costs nothing and still finds what is alike; another version turns its embeddings."""
+
+    def __init__(self, weights: WeightsFile) -> None:
+        self.model_version = weights.version
+        chance = np.random.default_rng(list(weights.version.encode()))
+        self._turn = np.linalg.qr(chance.standard_normal((EMBEDDING_DIM, 192)))[0].astype(np.float32)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         small = images.reshape(len(images), 8, 28, 8, 28, 3).mean(axis=(2, 4)).reshape(len(images), 192).astype(np.float32)
@@ -171,13 +175,13 @@ def watched(stores: Stores, watch: Watch) -> Stores:
 
 def run(directory: Path, weights: Path, kill: Kill | None, armed: Any, ready: Connection, order: str) -> None:
     """Serve until ended. ``order`` names a mistake to make, for the harness to find."""
-    app.main.opened_embedder = lambda settings, path: TinyNetwork(path)  # type: ignore[assignment]
+    app.main.opened_embedder = lambda settings, weights: TinyNetwork(weights)  # type: ignore[assignment]
     wrong.MISTAKES[order]()
     configure_logging("error")
     settings = Settings(
         data_dir=directory, worker_interval=0.02, lease_seconds=0.5, scrub_grace=0.0, scrub_interval=0.0, _env_file=None
     )
-    given = GivenModel(TinyNetwork(weights), weights)
+    given = GivenModel(TinyNetwork(WeightsFile.load(weights)), weights)
     directory.mkdir(exist_ok=True)
     watch = Watch(kill, armed, directory / "writes.log")
     with opened_stores(settings) as stores, running_services(settings, watched(stores, watch), given) as services:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
 import sqlite3
@@ -16,14 +15,15 @@ from uuid import UUID
 
 import pytest
 
+from models.weights_file import WeightsFile
 from tests.conftest import encoded, eventually, part_of
 from tests.crash.harness import Crashed, Installation, Journal, Running, check, drained, models, scrubbed
-from tests.crash.service import POLLED, WRITES, Kill
+from tests.crash.service import POLLED, WRITES, Kill, tiny_weights
 
 IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
 MOST = 1  # of the calls of one name
-SECOND = b"tiny second"
-NEW = f"tiny-{hashlib.sha256(SECOND).hexdigest()[:12]}"
+SECOND = tiny_weights("second")
+NEW = WeightsFile.parse(SECOND).version
 UNREACHED = {  # by these steps, each for its reason
     "metadata.renew",  # an upload that takes longer than a third of its lease
     "metadata.abandon",  # a store that fails
@@ -61,7 +61,7 @@ def collections(journal: Journal, running: Running) -> None:
 
 
 def building(journal: Journal, running: Running) -> None:
-    journal.do(running, "POST", "/admin/models", (201,), files={"weights": ("second.txt", SECOND)})
+    journal.do(running, "POST", "/admin/models", (201,), files={"weights": ("second.safetensors", SECOND)})
     journal.do(running, "POST", f"/admin/models/{NEW}/start", (202,))
     journal.upload(running, IMAGES[4])
     assert eventually(lambda: complete(running), 20)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.conftest import encoded, part_of
 from tests.crash.harness import Crashed, Image, Installation, Journal, Running, check, drained, models, scrubbed, search
-from tests.crash.service import Kill
+from tests.crash.service import Kill, tiny_weights
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")
@@ -92,10 +92,10 @@ class Histories(RuleBasedStateMachine):
     def scrub(self, repair: bool) -> None:
         scrubbed(self.running, repair=repair)
 
-    @rule(text=st.sampled_from([b"tiny second", b"tiny third"]), kill=kills)
-    def start_model(self, text: bytes, kill: Kill | None) -> None:
+    @rule(weights=st.sampled_from([tiny_weights("second"), tiny_weights("third")]), kill=kills)
+    def start_model(self, weights: bytes, kill: Kill | None) -> None:
         def start(running: Running) -> None:
-            added = running.ask("POST", "/admin/models", files={"weights": ("w.txt", text)})
+            added = running.ask("POST", "/admin/models", files={"weights": ("w.safetensors", weights)})
             started = running.ask("POST", f"/admin/models/{added.json()['version']}/start")
             assert started.status_code in (202, 404, 409), started.text  # 404: retired in between, with its weights
 
