@@ -13,7 +13,7 @@ help: ## what there is to make
 	touch $@
 
 .venv/.dev: .venv/.base
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
 	touch $@
 
 install: .venv/.base ## set up .venv with what serving needs

@@ -104,6 +104,9 @@ def backup(
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Back the vectors up, too; else a restored service embeds all images again.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and hash what the backup has already, too, and copy anew what is wrong.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
 ) -> None:
     """Copy an installation, which may be in use, to a directory. It is the one that the settings name.
@@ -115,7 +118,7 @@ def backup(
     """
     from app.copies import backup as run
 
-    raise typer.Exit(run(directory, jobs, vectors=vectors))
+    raise typer.Exit(run(directory, jobs, vectors=vectors, verify=verify))
 
 
 @app.command()
@@ -249,6 +252,85 @@ def reembed_retire(
         console.print(f"{model} is being removed.", markup=False, highlight=False)
 
 
+@app.command()
+def finetune(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="A folder for each class, at any depth. Or name a --collection.", exists=True, file_okay=False),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Where weights and model card go, and what lets it go on.", file_okay=False)
+    ] = Path("finetuned"),
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin with. Default: the shipped ones. A ResNet-50 v1 will do.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Other classes, to score the base and what came out on.", exists=True, file_okay=False)
+    ] = None,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Learn from the masters of a collection.")] = "",
+    by: Annotated[str, typer.Option(help="Attribute that names their class; also for an exported collection as DATA.")] = "",
+    loss: Annotated[str | None, typer.Option(help="multi-similarity, proxy-anchor, arcface or supcon.")] = None,
+    tune: Annotated[str | None, typer.Option(help="projection (minutes), layer4, layer3 or all.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="average or gem.")] = None,
+    norms: Annotated[str | None, typer.Option(help="Batch norm: frozen or tuned.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Classes in a batch.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Images of each class in a batch.")] = None,
+    views: Annotated[int | None, typer.Option(min=1, help="Kept of each image: 1 as it is, the others altered.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Learning rate of the backbone.")] = None,
+    blend: Annotated[float | None, typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights.")] = None,
+    held_out: Annotated[float | None, typer.Option(min=0, max=0.9, help="Share of the classes not to learn from.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """Fine-tune the network on photographs of yours. Writes weights.safetensors and a model card with plots.
+
+    Classes held out decide when it stops. Safe to interrupt: the same command goes on. The copy of the network's frozen part in
+    OUT/work can be removed when it is done.
+
+    Exit code 0: done; 2: could not go on; 130: interrupted.
+    """
+    if (data is None) == (not collection) or (collection and not by):
+        errors.print("Give a folder of classes, or --collection and --by.", style="red")
+        raise typer.Exit(2)
+    from app.tuning import Source
+    from app.tuning import finetune as run
+
+    recipe = {
+        "loss": loss, "tune": tune, "pooling": pooling, "norms": norms, "steps": steps, "classes": classes, "images": images,
+        "views": views, "rate": rate, "blend": blend, "held_out": held_out, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in recipe.items() if value is not None}
+    source = Source(Client(url, api_key), collection, by)
+    raise typer.Exit(run(data, out, base, given, source, test=test, device=device))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
+    data: Annotated[Path, typer.Argument(help="A folder for each class, at any depth.", exists=True, file_okay=False)],
+    gallery: Annotated[
+        Path | None, typer.Option(help="Look in these images, not among the others of DATA.", exists=True, file_okay=False)
+    ] = None,
+    by: Annotated[str, typer.Option(help="DATA is an exported collection; the attribute that names the class.")] = "",
+    sheets: Annotated[
+        Path | None, typer.Option(help="Write contact sheets there, as PNG and as a page.", file_okay=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Without the altered copies.")] = False,
+    engine: Annotated[str, typer.Option(help="openvino or torch.")] = "openvino",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how well a model retrieves: R@1, R@5, R@10, mAP, mAP@R with 95 % intervals, altered copies, speed."""
+    from app.tuning import evaluate as run
+
+    raise typer.Exit(run(model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick))
+
+
 @app.command("import")
 def import_(
     paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],
@@ -343,7 +425,10 @@ def export(
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

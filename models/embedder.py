@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 
 class Embedder(Protocol):
@@ -30,9 +30,6 @@ def load_embedder(
     from models import engines
 
     loaded = weights or WeightsFile.load(DEFAULT_WEIGHTS)
-    try:
-        if engine == "torch":
-            return engines.TorchEmbedder(loaded)
-        return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)
-    except (KeyError, RuntimeError) as error:  # a tensor that is not there, or of another shape
-        raise WeightsInvalid(f"{loaded.source} does not hold our network: {str(error).splitlines()[0]}") from error
+    if engine == "torch":
+        return engines.TorchEmbedder(loaded)
+    return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)

@@ -11,10 +11,9 @@ import openvino.opset15 as ops
 from numpy.typing import NDArray
 from openvino.op import Constant
 
-from models.transforms import INPUT_SIDE, PREPROCESSING_ID
-from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, WeightsFile, WeightsInvalid
+from models.transforms import INPUT_SIDE
+from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, FEATURE_DIM, STAGES, WeightsFile, WeightsInvalid
 
-_BLOCKS = (3, 4, 6, 3)  # bottlenecks in each stage of ResNet-50 (He et al. 2015, table 1)
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32) * 255
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32) * 255
 
@@ -24,7 +23,10 @@ class EngineMissing(Exception):
 
 
 def build_graph(weights: WeightsFile) -> ov.Model:
-    """The OpenVINO graph ``(n, 224, 224, 3)`` uint8 -> ``(n, 512)`` float32, batch norms folded into convolutions."""
+    """The OpenVINO graph ``(n, 224, 224, 3)`` uint8 -> ``(n, 512)`` float32, batch norms folded into convolutions.
+
+    Of a backbone alone: ``(n, 2048)``, what it pools.
+    """
     tensors = weights.tensors
 
     def conv(x: Any, conv_name: str, norm_name: str, stride: int, padding: int) -> Any:
@@ -43,7 +45,7 @@ def build_graph(weights: WeightsFile) -> ov.Model:
     x = ops.transpose(x, np.array([0, 3, 1, 2]))
     x = ops.relu(conv(x, "conv1", "bn1", 2, 3))
     x = ops.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
-    for stage, blocks in enumerate(_BLOCKS, start=1):
+    for stage, blocks in enumerate(STAGES, start=1):
         for block in range(blocks):
             name = f"layer{stage}.{block}"
             stride = 2 if stage > 1 and block == 0 else 1
@@ -58,8 +60,9 @@ def build_graph(weights: WeightsFile) -> ov.Model:
         x = ops.power(ops.reduce_mean(x, np.array([2, 3])), np.float32(1 / p))
     else:
         x = ops.reduce_mean(x, np.array([2, 3]))
-    projection = _constant(tensors["projection.weight"].astype(np.float32))
-    x = ops.add(ops.matmul(x, projection, False, True), _constant(tensors["projection.bias"].astype(np.float32)))
+    if weights.projected:
+        projection = _constant(tensors["projection.weight"].astype(np.float32))
+        x = ops.add(ops.matmul(x, projection, False, True), _constant(tensors["projection.bias"].astype(np.float32)))
     x = ops.normalize_l2(x, np.array([1]), 1e-12, "max")
     return ov.Model([x], [pixels], "lookalike")
 
@@ -69,20 +72,12 @@ def _constant(values: NDArray[np.float32]) -> Any:
     return Constant(np.ascontiguousarray(values), shared_memory=False)
 
 
-def _check_preprocessing(weights: WeightsFile) -> None:
-    if weights.preprocessing != PREPROCESSING_ID:
-        raise WeightsInvalid(
-            f"the weights were made for preprocessing {weights.preprocessing}, this program has {PREPROCESSING_ID}:"
-            " install the matching release"
-        )
-
-
 class OpenVinoEmbedder:
     """One compiled model, shared by all threads; each of ``slots`` concurrent calls owns one inference request and core."""
 
     def __init__(self, weights: WeightsFile, *, slots: int, precision: str = "auto") -> None:
         """``precision``: ``auto`` (bf16 where the CPU has it, else f32), ``bf16`` or ``f32``."""
-        _check_preprocessing(weights)
+        weights.check()
         self.model_version = weights.version
         core = ov.Core()
         config: dict[str, Any] = {
@@ -95,6 +90,7 @@ class OpenVinoEmbedder:
         graph = build_graph(weights)
         graph.reshape([1, INPUT_SIDE, INPUT_SIDE, 3])
         compiled = core.compile_model(graph, "CPU", config)
+        self._dimensions = EMBEDDING_DIM if weights.projected else FEATURE_DIM
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self._requests: queue.LifoQueue[ov.InferRequest] = queue.LifoQueue()
         for _ in range(slots):
@@ -102,7 +98,7 @@ class OpenVinoEmbedder:
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(n, 224, 224, 3)`` uint8 RGB -> ``(n, 512)`` float32, rows of length 1. Waits for a free slot."""
-        result = np.empty((len(images), EMBEDDING_DIM), dtype=np.float32)
+        result = np.empty((len(images), self._dimensions), dtype=np.float32)
         request = self._requests.get()
         try:
             for row, image in enumerate(images):
@@ -123,7 +119,9 @@ class TorchEmbedder:
         except ImportError as error:
             raise EngineMissing(f"the engine torch needs PyTorch ({error}): pip install -e '.[torch]'") from error
 
-        _check_preprocessing(weights)
+        weights.check()
+        if not weights.projected:
+            raise WeightsInvalid(f"{weights.source} is a backbone alone: the engine openvino evaluates it")
         self.model_version = weights.version
         self._torch = torch
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, FEATURE_DIM, WeightsFile
+from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, FEATURE_DIM, WeightsFile, save_weights
 
 
 def _import_torchvision_resnet() -> Any:
@@ -88,7 +90,22 @@ class EmbeddingNetwork(nn.Module):
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:
             raise ValueError(f"weights do not fit ResNet-50: missing {missing[:3]}, unexpected {unexpected[:3]}")
-        network.projection.weight.data = state["projection.weight"]
-        network.projection.bias.data = state["projection.bias"]
+        if weights.projected:
+            network.projection.weight.data = state["projection.weight"]
+            network.projection.bias.data = state["projection.bias"]
         network.eval()
         return network
+
+    def save(self, path: Path, metadata: dict[str, str]) -> str:
+        """Write a weights file, convolutions and projection in float16; its model version."""
+        tensors = {}
+        for name, tensor in self.state_dict().items():
+            if name.endswith("num_batches_tracked") or name == "pool.p":
+                continue
+            values = tensor.detach().cpu().numpy()
+            kind = np.float16 if values.ndim > 1 else np.float32
+            tensors[name.removeprefix("backbone.")] = np.ascontiguousarray(values, dtype=kind)  # they lie channels last
+        about = {"pooling": self.pooling}
+        if isinstance(self.pool, GeM):
+            about["gem_p"] = str(self.pool.p.item())
+        return save_weights(path, tensors, about | metadata)

@@ -1,0 +1,1 @@
+"""Fine-tuning: metric learning on labelled photographs. Needs the extra ``train``."""

@@ -1,0 +1,278 @@
+"""Fine-tunes ResNet-50 for retrieval: classes apart, views of one image together, and what the base network knew kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models.calibration import Calibration, Judged, fit_calibration
+from models.evaluate import Vectors, rank
+from models.labelled import Advance, LabelledImages, UnusableData, batches, silent
+from models.resnet import EmbeddingNetwork
+from models.training.losses import instance_loss, kept_similarities, metric_loss
+from models.training.stages import Parts, TrunkCache, Tune
+from models.weights_file import EMBEDDING_DIM, WeightsFile
+
+_WHITENING = 0.5  # exponent on the deviation: 0 is plain PCA, 1 full whitening (Jégou & Chum 2012)
+_WARM_UP = 30  # steps
+_PROJECTION_RATE = 10.0  # times the rate of the backbone
+_PROXY_RATE = 100.0
+_CLIP = 5.0  # norm of the gradients
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how. The defaults are those that were best of what models/weights/README.md lists."""
+
+    loss: str = "multi-similarity"
+    tune: Tune = "layer4"
+    pooling: Literal["average", "gem"] = "average"
+    norms: Literal["frozen", "tuned"] = "frozen"
+    steps: int = 400
+    classes: int = 16  # in a batch
+    images: int = 3  # of each class in a batch, in two views each
+    rate: float = 3e-4  # of the backbone; a cosine after a warm-up
+    decay: float = 1e-4
+    instances: float = 0.5  # weight of the loss that holds views of one image together
+    kept: float = 5.0  # weight of the loss that keeps the base network's similarities
+    average: float = 0.99  # of the moving average of the weights, which is what comes out
+    blend: float = 1.0  # 1: the tuned weights; less: so far from the base's towards them (Wortsman et al. 2022)
+    views: int = 6  # kept of each image: one as it is, the others altered
+    plain: float = 0.3  # chance that the first view of an image is the one as it is
+    held_out: float = 0.2  # of the classes, to stop early by and to calibrate on
+    check_every: int = 100  # steps
+    patience: int = 3  # checks without a better mAP
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``before`` and ``after`` are scores of the held-out classes, ``vectors`` and ``labels`` their embeddings after."""
+
+    weights: Path
+    version: str
+    before: dict[str, float]
+    after: dict[str, float]
+    calibration: Calibration
+    history: list[dict[str, float]]
+    vectors: Vectors
+    labels: list[str]
+
+
+def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers of the images to train on, and of those of the classes held out.
+
+    Classes whose folders lie in one folder go to one side together: sister varieties would make the held-out ones known.
+    Raises UnusableData if there are too few.
+    """
+    tops = [label.partition("/")[0] for label in data.labels]
+    groups = tops if len(set(tops)) >= 4 else list(data.labels)
+    names = sorted(set(groups))
+    count = max(2, round(len(names) * held_out))
+    if len(names) < count + 2:
+        raise UnusableData(
+            f"{len(names)} classes are too few: two are held out to judge by, and two or more are needed to learn from"
+        )
+    held = set(np.random.default_rng(seed).choice(names, count, replace=False))
+    is_held = np.array([group in held for group in groups])
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def fit_projection(features: Vectors) -> tuple[Vectors, Vectors]:
+    """Weight ``(512, 2048)`` and bias ``(512,)`` of a half-whitened PCA: y = V' (x - mean) / deviation^0.5."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    variances, axes = np.linalg.eigh(np.cov(features.T.astype(np.float64)))
+    largest = np.argsort(-variances)[:EMBEDDING_DIM]
+    spread = np.maximum(variances[largest], variances[largest[0]] * 1e-6)  # fewer images than axes leave some without any
+    weight = (axes[:, largest] * spread ** (-_WHITENING / 2)).T
+    return weight.astype(np.float32), (-weight @ mean).astype(np.float32)
+
+
+class Finetuning:
+    """One run; started again with the same arguments it goes on from its last check, to the same end."""
+
+    def __init__(self, data: LabelledImages, base: WeightsFile, out: Path, recipe: Recipe, *, device: str = "auto") -> None:
+        """``out`` takes the weights, and ``out/work`` what lets a run go on. Raises UnusableData."""
+        self._data, self._base, self._out, self._recipe = data, base, out, recipe
+        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._train, self._held = split_classes(data, recipe.held_out, recipe.seed)
+        self._classes = data.class_numbers()
+        self._of_class = [rows for n in np.unique(self._classes) if len(rows := self._train[self._classes[self._train] == n])]
+        torch.manual_seed(recipe.seed)
+        if recipe.pooling == "gem" and base.pooling != "gem":
+            base = replace(base, pooling="gem", gem_p=1.0)  # begins as the average
+        self._network = EmbeddingNetwork.from_weights(base)
+        self._parts = Parts(self._network, recipe.tune, self._device)
+        key = f"{base.version} {recipe.tune} {recipe.pooling}"
+        self._cache = TrunkCache(out / "work", data.paths, recipe.views, self._parts, recipe.seed, key)
+        self._checkpoint = out / "work" / "checkpoint.pt"
+
+    def run(self, advance: Advance = silent) -> Outcome:
+        self._cache.fill(advance)
+        if self._base.projected:
+            taught = self._embedded(np.arange(len(self._data)), advance, "base embeddings")
+        else:
+            features = self._pooled(advance)
+            weight, bias = fit_projection(features[self._train])
+            with torch.no_grad():
+                self._network.projection.weight.copy_(torch.from_numpy(weight))
+                self._network.projection.bias.copy_(torch.from_numpy(bias))
+            taught = features @ weight.T + bias
+            taught /= np.linalg.norm(taught, axis=1, keepdims=True)
+        before = self._scores(taught[self._held])
+        base = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
+        history = self._fit(torch.from_numpy(taught).to(self._device), before, advance)
+        self._blend(base)
+        vectors = self._embedded(self._held, advance, "embeddings")
+        calibration = fit_calibration(Judged.of(vectors, self._labels()))
+        weights = self._out / "weights.safetensors"
+        recipe = json.dumps(asdict(self._recipe))
+        version = self._network.save(
+            weights, {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version}
+        )
+        return Outcome(weights, version, before, self._scores(vectors), calibration, history, vectors, self._labels())
+
+    # training
+
+    def _fit(self, taught: torch.Tensor, before: dict[str, float], advance: Advance) -> list[dict[str, float]]:
+        """Leaves the network with the averaged weights that were best on the held-out classes."""
+        recipe, network = self._recipe, self._network
+        loss = metric_loss(recipe.loss, len(self._of_class)).to(self._device)
+        instances = instance_loss()
+        groups = [
+            {"params": self._parts.tuned(), "lr": recipe.rate},
+            {"params": [*network.projection.parameters(), *network.pool.parameters()], "lr": recipe.rate * _PROJECTION_RATE},
+            {"params": list(loss.parameters()), "lr": recipe.rate * _PROXY_RATE},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.decay)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        history: list[dict[str, float]] = []
+        best: dict[str, Any] = {"map": before["map"], "step": 0, "network": _copied(network)}
+        state = {"loss": loss, "network": network, "averaged": averaged, "optimizer": optimizer}
+        first = self._resumed(state, history, best)
+        if recipe.norms == "tuned":
+            network.train()
+        for step in range(first, recipe.steps):
+            if self._is_over(step, best):
+                break
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+            images, views = self._batch(step)
+            embeddings = self._parts.head(self._cache.get(images, views))
+            classes = torch.from_numpy(self._place(images)).to(self._device)
+            numbers = torch.from_numpy(images).to(self._device)
+            parts = {
+                "classes": loss(embeddings, classes),
+                "instances": recipe.instances * instances(embeddings, numbers),
+                "kept": recipe.kept * kept_similarities(embeddings, taught[numbers], numbers),
+            }
+            total = sum(parts.values(), start=torch.zeros((), device=self._device))
+            optimizer.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], _CLIP)
+            optimizer.step()
+            averaged.update_parameters(network)
+            history.append({"step": step + 1, "loss": total.item()} | {name: part.item() for name, part in parts.items()})
+            if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
+                self._check(step + 1, averaged, history, best)
+                self._keep(state, history, best, step + 1)
+            advance("training", step + 1, recipe.steps)
+        network.load_state_dict(best["network"])
+        network.eval()
+        return history
+
+    def _batch(self, step: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Numbers of images, all twice, and their views: some images of some classes, by chance that the step alone decides."""
+        recipe, chance = self._recipe, np.random.default_rng([self._recipe.seed, step])
+        classes = chance.choice(len(self._of_class), min(recipe.classes, len(self._of_class)), replace=False)
+        rows = [self._of_class[n] for n in classes]
+        images = np.concatenate([chance.choice(some, recipe.images, replace=len(some) < recipe.images) for some in rows])
+        altered = (lambda: chance.integers(1, recipe.views, len(images))) if recipe.views > 1 else (lambda: np.zeros_like(images))
+        first = np.where(chance.random(len(images)) < recipe.plain, 0, altered())
+        return np.concatenate([images, images]), np.concatenate([first, altered()])
+
+    def _place(self, images: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Class numbers among those that are trained on."""
+        numbers = np.unique(self._classes[self._train])
+        return np.searchsorted(numbers, self._classes[images]).astype(np.int64)
+
+    def _is_over(self, step: int, best: dict[str, Any]) -> bool:
+        return bool(step - best["step"] >= self._recipe.patience * self._recipe.check_every)
+
+    def _check(self, step: int, averaged: AveragedModel, history: list[dict[str, float]], best: dict[str, Any]) -> None:
+        network = averaged.module.eval()
+        scores = self._scores(self._embedded(self._held, silent, "", Parts(network, self._recipe.tune, self._device)))
+        history[-1] |= scores
+        if scores["map"] > best["map"]:
+            best |= {"map": scores["map"], "step": step, "network": _copied(network)}
+
+    def _keep(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any], step: int) -> None:
+        content = {name: part.state_dict() for name, part in state.items()}
+        content |= {"recipe": asdict(self._recipe), "base": self._base.version, "history": history, "best": best, "step": step}
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(content, partial)
+        partial.replace(self._checkpoint)
+
+    def _resumed(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any]) -> int:
+        """The step to go on from."""
+        if not self._checkpoint.exists():
+            return 0
+        content = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
+        if (content["recipe"], content["base"]) != (asdict(self._recipe), self._base.version):
+            return 0
+        for name, part in state.items():
+            part.load_state_dict(content[name])
+        history += content["history"]
+        best |= content["best"]
+        step: int = content["step"]
+        return step
+
+    def _blend(self, base: dict[str, torch.Tensor]) -> None:
+        blend = self._recipe.blend
+        state = self._network.state_dict()
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                state[name] = torch.lerp(base[name].to(tensor), tensor, blend)
+        self._network.load_state_dict(state)
+
+    # looking at it
+
+    def _labels(self) -> list[str]:
+        return [self._data.labels[i] for i in self._held]
+
+    def _scores(self, vectors: Vectors) -> dict[str, float]:
+        """Of the held-out classes, leave one out."""
+        return rank(vectors, self._labels(), vectors, self._labels(), leave_out=True).means()
+
+    def _embedded(self, images: NDArray[np.intp], advance: Advance, stage: str, parts: Parts | None = None) -> Vectors:
+        """``(n, 512)`` float32 of the images as they are."""
+        rows = []
+        with torch.inference_mode():
+            for some in batches(len(images), _BATCH):
+                rows.append((parts or self._parts).head(self._cache.get(images[some.start : some.stop])).cpu().numpy())
+                advance(stage, some.stop, len(images))
+        return np.concatenate(rows)
+
+    def _pooled(self, advance: Advance) -> Vectors:
+        """``(n, 2048)`` float32 of all images as they are."""
+        rows, numbers = [], np.arange(len(self._data))
+        with torch.inference_mode():
+            for some in batches(len(numbers), _BATCH):
+                rows.append(self._parts.features(self._cache.get(numbers[some.start : some.stop])).cpu().numpy())
+                advance("base features", some.stop, len(numbers))
+        return np.concatenate(rows)
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

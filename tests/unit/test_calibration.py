@@ -1,0 +1,58 @@
+"""Probabilities that mean what they say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from models.calibration import Calibration, Judged, fit_calibration
+
+
+def test_probability_and_distance_are_each_others_inverse() -> None:
+    calibration = Calibration(intercept=5.0, slope=12.0)
+    assert calibration.probability(5 / 12) == pytest.approx(0.5)
+    for probability in (0.01, 0.5, 0.99):
+        assert calibration.probability(calibration.distance(probability)) == pytest.approx(probability)
+    assert (calibration.distance(0), calibration.distance(1)) == (math.inf, -math.inf)
+    assert calibration.probability(1e6) == pytest.approx(0)
+    assert Calibration.from_json(calibration.as_json()) == calibration
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"intercept": 1, "slope": 0}', '{"intercept": NaN, "slope": 1}', '{"slope": "much"}']
+)
+def test_what_is_no_calibration(text: str) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Calibration.from_json(text)
+
+
+def test_the_fit_finds_what_made_the_hits() -> None:
+    chance, true = np.random.default_rng(0), Calibration(intercept=6.0, slope=15.0)
+    distances = chance.uniform(0, 1, 50_000)
+    same = chance.random(50_000) < [true.probability(distance) for distance in distances]
+    fitted = fit_calibration(Judged(distances, same))
+    assert fitted.intercept == pytest.approx(6, abs=0.3)
+    assert fitted.slope == pytest.approx(15, abs=0.7)
+    assert Judged(distances, same).expected_error(fitted) < 0.01
+    assert Judged(distances, ~same).expected_error(fitted) > 0.5
+
+
+def test_the_expected_error_is_the_one_worked_out_by_hand() -> None:
+    always_half = Calibration(intercept=0.0, slope=1e-9)
+    judged = Judged(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, True, True, False]))
+    assert judged.expected_error(always_half) == pytest.approx(0.25)
+    assert judged.reliability(always_half) == [(pytest.approx(0.5), 0.75, 4)]
+
+
+def test_hits_that_are_all_right_still_give_a_falling_curve() -> None:
+    fitted = fit_calibration(Judged(np.array([0.1, 0.2, 0.3]), np.array([True] * 3)))
+    assert fitted.probability(0.2) > 0.8
+    assert fitted.slope > 0
+
+
+def test_the_hits_judged_are_the_ten_nearest() -> None:
+    vectors = np.eye(30, 64, dtype=np.float32)
+    judged = Judged.of(vectors, ["a"] * 15 + ["b"] * 15)
+    assert (len(judged.distances), judged.distances.min()) == (300, 1)

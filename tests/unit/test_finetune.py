@@ -1,0 +1,161 @@
+"""Fine-tuning: every loss lowers itself, an interrupted run ends as one that was not, what comes out is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.embedder import load_embedder
+from models.engines import TorchEmbedder
+from models.evaluate import embed
+from models.labelled import LabelledImages, UnusableData
+from models.training.augment import augmented
+from models.training.card import write_card
+from models.training.finetune import Finetuning, Outcome, Recipe, fit_projection, split_classes
+from models.training.losses import LOSSES, instance_loss, kept_similarities, metric_loss
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from tests.conftest import encoded, part_of, photograph
+
+TINY = Recipe(tune="projection", steps=6, classes=3, images=2, views=2, check_every=2, held_out=0.3, rate=1e-3)
+KINDS = ("coffee", "astronaut", "rocket", "chelsea", "colorwheel", "immunohistochemistry")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("labelled")
+    for kind in KINDS:
+        (root / kind).mkdir()
+        for seed in range(3):
+            (root / kind / f"{seed}.jpg").write_bytes(encoded(part_of(kind, seed)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def images(folder: Path) -> LabelledImages:
+    return LabelledImages.read(folder)
+
+
+@pytest.fixture(scope="module")
+def base() -> WeightsFile:
+    return WeightsFile.load(DEFAULT_WEIGHTS)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_lowers_itself(name: str) -> None:
+    torch.manual_seed(0)
+    points = torch.nn.Parameter(torch.randn(24, 512))
+    labels = torch.arange(24) % 4
+    loss = metric_loss(name, 4)
+    optimizer = torch.optim.Adam([points, *loss.parameters()], lr=0.05)
+    values = []
+    for _ in range(60):
+        value = loss(torch.nn.functional.normalize(points), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < values[0] * 0.9
+
+
+def test_views_of_one_image_come_together() -> None:
+    numbers = torch.tensor([0, 1, 0, 1])
+    apart = torch.nn.functional.normalize(torch.eye(4, 512))
+    together = apart[numbers]
+    assert instance_loss()(together, numbers) < instance_loss()(apart, numbers)
+
+
+def test_what_the_base_knew_is_measured() -> None:
+    taught = torch.nn.functional.normalize(torch.randn(6, 512))
+    numbers = torch.arange(6)
+    assert kept_similarities(taught, taught, numbers).item() == pytest.approx(0, abs=1e-6)
+    assert kept_similarities(taught @ torch.linalg.qr(torch.randn(512, 512))[0], taught, numbers).item() < 1e-6
+    moved = taught.clone()
+    moved[0] = taught[1]
+    expected = ((moved @ moved.T - taught @ taught.T) ** 2).mean().item() * 100
+    assert kept_similarities(moved, taught, numbers).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_views_are_altered_and_always_the_same() -> None:
+    image: Image.Image = photograph("chelsea")
+    views = [augmented(image, np.random.default_rng([0, view])) for view in range(20)]
+    assert {view.shape for view in views} == {(224, 224, 3)}
+    assert len({view.tobytes() for view in views}) == 20
+    assert np.array_equal(views[3], augmented(image, np.random.default_rng([0, 3])))
+
+
+def test_the_projection_is_a_half_whitened_pca() -> None:
+    features = np.random.default_rng(0).standard_normal((3000, 2048)).astype(np.float32) * np.linspace(
+        3, 0.1, 2048, dtype=np.float32
+    )
+    weight, bias = fit_projection(features)
+    projected = features @ weight.T + bias
+    assert np.abs(projected.mean(axis=0)).max() < 1e-3
+    covariance = np.cov(projected.T)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-2 * covariance.max()
+    raw = np.sort(np.linalg.eigvalsh(np.cov(features.T.astype(np.float64))))[::-1][:512]
+    assert np.allclose(np.diag(covariance), np.sqrt(raw), rtol=1e-2)
+
+
+def test_classes_are_held_out_whole_and_sisters_together() -> None:
+    labels = [f"{coarse}/{fine}" for coarse in "abcdef" for fine in "12" for _ in range(3)]
+    data = LabelledImages(Path(), [Path(str(number)) for number in range(len(labels))], labels)
+    train, held = split_classes(data, 0.3, 0)
+    tops = [{labels[i][0] for i in some} for some in (train, held)]
+    assert (len(tops[0] | tops[1]), tops[0] & tops[1], len(tops[1])) == (6, set(), 2)
+    with pytest.raises(UnusableData, match="too few"):
+        split_classes(data.chosen(list(range(9))), 0.5, 0)
+
+
+@pytest.mark.parametrize("recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)])
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    images: LabelledImages, base: WeightsFile, tmp_path: Path, recipe: Recipe
+) -> None:
+    whole = Finetuning(images, base, tmp_path / "whole", recipe).run()
+
+    def interrupt(at_stage: str, at: int) -> Callable[[str, int, int], None]:
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage == at_stage and done >= at:
+                raise KeyboardInterrupt
+
+        return advance
+
+    for stage, at in (("frozen stages", 1), ("training", 3), ("training", 5)):
+        with pytest.raises(KeyboardInterrupt):
+            Finetuning(images, base, tmp_path / "cut", recipe).run(interrupt(stage, at))
+    cut = Finetuning(images, base, tmp_path / "cut", recipe).run()
+    assert cut.version == whole.version
+    assert [row["loss"] for row in cut.history] == [row["loss"] for row in whole.history]
+
+
+@pytest.fixture(scope="module")
+def outcome(images: LabelledImages, base: WeightsFile, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return Finetuning(images, base, tmp_path_factory.mktemp("out"), replace(TINY, patience=9, steps=8)).run()
+
+
+def test_what_comes_out_is_another_model_that_every_engine_reads(
+    outcome: Outcome, base: WeightsFile, images: LabelledImages
+) -> None:
+    weights = WeightsFile.load(outcome.weights)
+    assert weights.version == outcome.version != base.version
+    assert weights.calibration == outcome.calibration
+    held = [path for path, label in zip(images.paths, images.labels, strict=True) if label in set(outcome.labels)]
+    by_openvino = embed(load_embedder(weights, slots=2, precision="f32"), held, slots=2)
+    by_torch = embed(TorchEmbedder(weights, device="cpu"), held, slots=1)
+    assert np.abs((by_openvino * by_torch).sum(axis=1) - 1).max() < 1e-3
+    assert (by_torch * outcome.vectors).sum(axis=1).min() > 0.99  # trained in bfloat16, saved in float16
+
+
+def test_the_card_shows_scores_and_plots(outcome: Outcome, images: LabelledImages, tmp_path: Path) -> None:
+    card = write_card(tmp_path, outcome, images, TINY, "base.safetensors").read_text()
+    assert outcome.version in card
+    assert f"| mAP | {outcome.before['map']:.4f} | {outcome.after['map']:.4f} |" in card
+    for name in ("training", "recall", "distances", "reliability"):
+        assert f"({name}.png)" in card
+        with Image.open(tmp_path / f"{name}.png") as plot:
+            assert plot.width > 400
