@@ -13,6 +13,7 @@ from rich.console import Console
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ATTEMPTS = 7
+_LASTING = {"object-missing", "object-damaged"}  # 503s that no waiting mends
 _LONGEST_WAIT = 10.0  # seconds
 
 
@@ -149,7 +150,7 @@ class Client:
                 if response.is_success:
                     return self._parsed(response)
                 failure = _problem(response)
-                if response.status_code != 503 or attempt == attempts:
+                if response.status_code != 503 or failure.code in _LASTING or attempt == attempts:
                     raise failure
                 pause = max(pause, float(response.headers.get("retry-after", "0")))
                 self._say_once(str(failure))

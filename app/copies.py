@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from dotenv import dotenv_values
 from rich.console import Console
 
+from app.backup_mark import read_mark, write_mark
 from app.main import opened_stores, store_urls, waited_for
 from app.server import with_settings
 from app.services.copying import Copying, CopyingRefused, Tally
@@ -20,10 +19,9 @@ from app.services.deletion import BACKUP_LEASE
 from app.settings import Settings
 from app.transfer import progress_bar
 from storage.factory import ConfigurationError, upgrade_schema
-from storage.protocols import Master, Stores, StoreUnavailable
+from storage.protocols import Stores, StoreUnavailable
 
 _LEASE = 300.0  # seconds a backup may take for a batch; so long are removals held back after one that was killed
-_MARK = "backup.json"
 _console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -37,9 +35,9 @@ def migrate(directory: Path, target: Path | None, jobs: int) -> int:
     return with_settings(lambda settings: _migrate(directory, settings, jobs), given)
 
 
-def backup(directory: Path, jobs: int, *, vectors: bool) -> int:
+def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> int:
     """Make ``directory`` a copy of the installation of the settings, which may be in use; the exit code."""
-    return with_settings(lambda settings: _backup(settings, directory, jobs, vectors=vectors), {})
+    return with_settings(lambda settings: _backup(settings, directory, jobs, vectors=vectors, verify=verify), {})
 
 
 def restore(directory: Path, jobs: int, *, incomplete: bool) -> int:
@@ -62,29 +60,39 @@ def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
     return 1 if tally.failed else 0
 
 
-def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool) -> int:
+def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, verify: bool) -> int:
     if store_urls(settings).embedded:
         _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
-    if directory.absolute() == settings.data_dir:
+    if directory.resolve().is_relative_to(settings.data_dir.resolve()):
         raise ConfigurationError("a backup cannot lie in the installation itself: name another directory")
-    if directory.exists() and any(directory.iterdir()) and _marked(directory) is None:
+    mark = read_mark(directory)
+    if mark is None and directory.exists() and any(directory.iterdir()):
         raise ConfigurationError(f"{directory} is not empty, and not a backup: name a new directory, or that of a backup")
-    if _marked(directory) is None:
-        directory.mkdir(parents=True, exist_ok=True)
-        _mark(directory, complete=False, vectors=vectors)
+    if mark and mark.get("served"):
+        raise ConfigurationError(
+            f"the backup in {directory} has been served: what was put into it would be removed. Name another directory"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_mark(directory, complete=False, vectors=vectors)
     owner = f"backup-{uuid4().hex}"
     with opened_stores(settings, searched=False, shared=True) as source:
         if not source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE):
             raise ConfigurationError("another backup is running, or was killed within the last five minutes: try again later")
         try:
             with opened_stores(_embedded_in(directory, settings), searched=False) as target, _reported() as fail:
-                _mark(directory, complete=False, vectors=vectors)
                 copying = Copying(
-                    source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail, vectors=vectors, mirror=True
+                    source,
+                    target,
+                    jobs=jobs,
+                    lease=settings.lease_seconds,
+                    fail=fail,
+                    vectors=vectors,
+                    mirror=True,
+                    verify=verify,
                 )
                 tally = _watched(copying, drain=target, held=lambda: source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE))
                 copying.drain(target, lambda left: None)  # what the installation has deleted since the last backup
-                _mark(directory, complete=True, vectors=vectors, failed=tally.failed)
+                write_mark(directory, complete=True, vectors=vectors, failed=tally.failed)
         finally:
             source.metadata.release_lease(BACKUP_LEASE, owner)
     _console.print(_summary(tally) + f" {tally.changed} changed, {tally.only_there} removed.")
@@ -93,23 +101,24 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool) ->
 
 
 def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool) -> int:
-    mark = _marked(directory)
+    mark = read_mark(directory)
     if mark is None:
         raise ConfigurationError(f"there is no backup in {directory}")
     if not mark["complete"] and not incomplete:
         raise ConfigurationError(
             f"the backup in {directory} was interrupted: run `lookalike backup` again, or restore what is there with --incomplete"
         )
-    if directory.absolute() == settings.data_dir:
+    if directory.resolve() == settings.data_dir.resolve():
         raise ConfigurationError(
             "that is where the backup lies: set LOOKALIKE_DATA_DIR to where it is to go, or serve it as it is"
         )
+    _check_installation(directory, "the backup has lost its database")
     tally = _copied(directory, settings, jobs)
     if tally.only_there:
         _console.print(f"There are {tally.only_there} more, put in since, or deleted from the backup.")
     if tally.to_embed:
         _console.print(
-            f"{tally.to_embed} have no vector in the backup: the worker of the service makes them, then they are found."
+            f"Of those copied now, {tally.to_embed} have no vector in the backup: the worker makes them, then they are found."
         )
     return 1 if tally.failed else 0
 
@@ -131,7 +140,8 @@ def _copied(directory: Path, settings: Settings, jobs: int) -> Tally:
 
 
 def _check_installation(directory: Path, hint: str) -> None:
-    if not (directory / "lookalike.db").exists():
+    database = directory / "lookalike.db"
+    if not database.exists() or not database.stat().st_size:
         raise ConfigurationError(f"there is no installation in {directory}: {hint}")
 
 
@@ -140,28 +150,12 @@ def _embedded_in(directory: Path, settings: Settings) -> Settings:
     return settings.model_copy(update=embedded)
 
 
-def _marked(directory: Path) -> dict[str, object] | None:
-    try:
-        mark: dict[str, object] = json.loads((directory / _MARK).read_text())
-    except (OSError, ValueError):
-        return None
-    return mark
-
-
-def _mark(directory: Path, *, complete: bool, vectors: bool, failed: int = 0) -> None:
-    """Written anew whole: a backup that was cut off says so."""
-    mark = {"complete": complete, "at": datetime.now(UTC).isoformat(timespec="seconds"), "vectors": vectors, "failed": failed}
-    new = directory / f"{_MARK}.new"
-    new.write_text(json.dumps(mark) + "\n")
-    new.replace(directory / _MARK)
-
-
 @contextmanager
-def _reported() -> Iterator[Callable[[Master, str], None]]:
-    """Says which master fails and why, and in words what ends the whole; raises ConfigurationError for what is refused."""
+def _reported() -> Iterator[Callable[[str, str], None]]:
+    """Says what is not copied and why, and in words what ends the whole; raises ConfigurationError for what is refused."""
     errors = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
     try:
-        yield lambda master, reason: errors.print(f"{master.id} ({master.name}) is not copied: {reason}")
+        yield lambda what, reason: errors.print(f"{what} is not copied: {reason}")
     except CopyingRefused as error:
         raise ConfigurationError(str(error)) from error
     except StoreUnavailable:
@@ -169,7 +163,7 @@ def _reported() -> Iterator[Callable[[Master, str], None]]:
         raise
 
 
-def _watched(copying: Copying, drain: Stores, held: Callable[[], object] = lambda: None) -> Tally:
+def _watched(copying: Copying, drain: Stores, held: Callable[[], bool] = lambda: True) -> Tally:
     """Carry out the deletions of ``drain``, then copy, with a progress bar; ``held`` is called again and again."""
     try:
         with progress_bar() as progress:
@@ -179,7 +173,8 @@ def _watched(copying: Copying, drain: Stores, held: Callable[[], object] = lambd
             progress.update(task, description="Copying", total=copying.total(), rate="")
 
             def advance(count: int) -> None:
-                held()
+                if not held():
+                    raise CopyingRefused("another backup has begun meanwhile: try again later")
                 rate = (progress.tasks[0].completed + count) / max(1e-3, time.monotonic() - start)
                 progress.update(task, advance=count, rate=f"{rate:.0f}/s")
 

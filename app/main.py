@@ -144,7 +144,7 @@ def running_services(settings: Settings, stores: Stores, given: GivenModel | Non
 def opened_model(settings: Settings) -> GivenModel:
     """Raises WeightsInvalid."""
     weights = settings.weights or DEFAULT_WEIGHTS
-    return GivenModel(opened_embedder(settings, WeightsFile.load(weights)), weights)
+    return GivenModel(opened_embedder(settings, WeightsFile.load(weights)), weights, chosen=settings.weights is not None)
 
 
 def opened_embedder(settings: Settings, weights: WeightsFile) -> Embedder:

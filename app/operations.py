@@ -64,6 +64,8 @@ def _watched(events: Iterator[dict[str, Any]], *, as_json: bool) -> int:
 def start_model(client: Client, model: str) -> None:
     """A weights file is uploaded first; a version the service knows is started."""
     path = Path(model)
+    if not path.is_file() and (path.suffix or len(path.parts) > 1):
+        raise ServiceError(f"there is no file {path}", "not-a-file")
     version = client.add_weights(path) if path.is_file() else model
     client.change_model(version, "start")
     _out.print(f"{version} is being built. Follow it with: lookalike reembed status --watch")
@@ -124,7 +126,8 @@ def _the_one(client: Client, state: str) -> str:
     for each in client.models()["models"]:
         if each["state"] == state:
             return str(each["version"])
-    raise ServiceError(f"there is no model version that is {state}: see lookalike reembed status", "model-not-found")
+    missing = "being built" if state == "building" else "kept as the previous one"
+    raise ServiceError(f"there is no model version that is {missing}: see lookalike reembed status", "model-not-found")
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -133,6 +136,8 @@ def _show(report: dict[str, Any]) -> None:
         f"Looked at {report['masters']} masters, {report['objects']} objects ({report['hashed']} read and hashed) and"
         f" {report['vectors']} vectors in {report['seconds']:.1f} s."
     )
+    if report["waiting"]:
+        console.print(f"{report['waiting']} embeddings are still to be made; the worker of the running service does that.")
     if report["clean"]:
         console.print("Clean: nothing is missing, wrong or left over.", style="green")
         return
@@ -143,7 +148,17 @@ def _show(report: dict[str, Any]) -> None:
     for kind, count in report["found"].items():
         examples = report["examples"].get(kind, [])[:3]
         more = f"\n… and {count - len(examples)} more" if count > len(examples) else ""
-        table.add_row(str(count), str(report["repaired"].get(kind, 0)), f"{KINDS[kind]}\n" + "\n".join(examples) + more)
+        table.add_row(
+            str(count), str(report["repaired"].get(kind, 0)), f"{KINDS[kind]}\n" + "\n".join(map(_printable, examples)) + more
+        )
     console.print(table, markup=False)
-    if not report["repair"]:
+    mendable = set(report["found"]) - {"object-foreign", "object-unreadable"}
+    if not report["repair"] and mendable:
         console.print("Nothing was changed. Run it again with --repair.")
+    if report["repair"] and mendable & {"object-missing", "object-wrong"}:
+        console.print("A master whose bytes are lost is hidden until the same bytes are uploaded again, or it is deleted.")
+
+
+def _printable(text: str) -> str:
+    """What somebody named a file can hold control characters."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
+from app.backup_mark import note_serving
 from app.main import build_services, create_app, opened_model, opened_stores, running_services, store_urls, waited_for
 from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
@@ -47,6 +48,7 @@ def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], 
     """Scrub the stores of the settings without a service; ``watch`` is given the events, and gives the exit code."""
 
     def run(settings: Settings) -> int:
+        check_installation(settings)
         with opened_stores(settings) as stores:
             return watch(Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options))
 
@@ -68,13 +70,20 @@ def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> i
         for item in error.errors():
             name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
             print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
-    except (InsecureSettings, ConfigurationError, WeightsInvalid, EngineMissing, StoreUnavailable) as error:
+    except (InsecureSettings, ConfigurationError, WeightsInvalid, EngineMissing, StoreUnavailable, OSError) as error:
         print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
     return 2
 
 
+def check_installation(settings: Settings) -> None:
+    """Raises ConfigurationError where a command that looks for an installation would make an empty one."""
+    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
+        raise ConfigurationError(f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR")
+
+
 def _serve(settings: Settings) -> int:
     check_listening(settings)
+    note_serving(settings.data_dir)
     with opened_stores(settings) as stores, running_services(settings, stores) as services:
         config = uvicorn.Config(
             create_app(settings, services),

@@ -415,7 +415,7 @@ class SqlMetadataStore:
         statement = (
             _WITH_NAME.add_columns(_embeddings.c.model_version, _embeddings.c.attempts, _embeddings.c.failure)
             .join(_embeddings, _embeddings.c.master_id == _masters.c.id)
-            .where(_embeddings.c.state == _DEAD, _VISIBLE)
+            .where(_embeddings.c.state == _DEAD, _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED)))
             .order_by(_masters.c.id)
             .limit(limit)
         )

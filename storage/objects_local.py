@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
@@ -28,10 +30,9 @@ class LocalObjectStore:
                     left_over.unlink()
 
     def _path(self, key: str) -> Path:
-        path = self._root / key
-        if ".." in path.parts or not path.is_relative_to(self._root) or key.startswith("."):
+        if ".." in PurePosixPath(key).parts or key.startswith((".", "/")):
             raise ValueError(f"not an object key: {key!r}")
-        return path
+        return self._root / key
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
         target = self._path(key)
@@ -86,6 +87,8 @@ class LocalObjectStore:
     def stat(self, key: str) -> ObjectInfo:
         with _as_unavailable(key):
             found = self._path(key).stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectMissing(key)
         return ObjectInfo(key, found.st_size, found.st_mtime)
 
     def link(self, key: str, content_type: str, disposition: str) -> str | None:
@@ -116,11 +119,11 @@ class LocalObjectStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with _as_unavailable():
             for directory, folders, files in os.walk(self._root / prefix):
-                folders.sort()
+                folders[:] = sorted(name for name in folders if not name.startswith("."))  # half-written uploads are not there
                 for name in sorted(files):
                     path = Path(directory) / name
                     with suppress(FileNotFoundError):  # deleted meanwhile
-                        found = path.stat()
+                        found = path.lstat()
                         yield ObjectInfo(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
 
     def ping(self) -> None:
@@ -136,11 +139,9 @@ class LocalObjectStore:
 def _as_unavailable(key: str | None = None) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
-        if key is not None:
-            raise ObjectMissing(key) from error
-        raise StoreUnavailable("object", str(error)) from error
     except OSError as error:
+        if key is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise ObjectMissing(key) from error
         raise StoreUnavailable("object", str(error)) from error
 
 

@@ -170,6 +170,7 @@ class SqlModelRegistry:
 def _hint(state: ModelState | None) -> str:
     return {
         None: ": start it first",
+        ModelState.ACTIVE: ": every search uses it. Activate another one, then it can be retired",
         ModelState.RETIRED: " and being removed: a worker does that; then start it anew",
         ModelState.PREVIOUS: ": roll back to it, or retire it and start it anew",
     }.get(state, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 from app.services.deletion import Deletion
 from app.services.models import weights_key
+from models.weights_file import version_of
 from storage.protocols import (
     Collection,
     CollectionExists,
@@ -25,11 +27,13 @@ from storage.protocols import (
     MasterState,
     ObjectMissing,
     Stores,
+    StoreUnavailable,
     VectorRecord,
 )
 
 _BATCH = 100
 _SPOOL = 8 * 1024 * 1024  # bytes of an original held in memory
+_UNREADABLE = 3  # originals in a row that the store fails to give: then it is the store
 _DRAIN_PAUSE = 0.5  # seconds
 
 
@@ -61,14 +65,15 @@ class Copying:
         *,
         jobs: int,
         lease: float,
-        fail: Callable[[Master, str], None],
+        fail: Callable[[str, str], None],
         vectors: bool = True,
         mirror: bool = False,
+        verify: bool = False,
     ) -> None:
-        """``fail`` hears of each master that cannot be copied, and why; the others are. Without ``vectors``, those are made anew.
+        """``fail`` hears of what cannot be copied, and why; the rest is. Without ``vectors``, those are made anew.
 
         ``mirror`` makes the target as the source is: masters that changed are changed, those deleted are deleted. Nobody else
-        may write to it.
+        may write to it. ``verify`` reads the bytes that are there already, too.
         """
         self._source = source
         self._target = target
@@ -77,6 +82,8 @@ class Copying:
         self._fail = fail
         self._vectors = vectors
         self._mirror = mirror
+        self._verify = verify
+        self._unreadable = 0  # in a row
         self._version: str | None = None
         self._tally = Tally()
 
@@ -97,9 +104,12 @@ class Copying:
 
     def run(self, advance: Callable[[int], None]) -> Tally:
         """Copy what the target lacks; ``advance`` hears of progress. Raises CopyingRefused, StoreUnavailable."""
+        if self._mirror:
+            self._check_kinship()
         self._take_over_model()
         if self._mirror:
             self._drop_collections()
+            self._drop_masters()  # before the copying: bytes that were deleted and put in again have another id now
         for collection, _ in self._source.metadata.list_collections():
             self._take_over(collection)
             known, after = 0, None
@@ -108,37 +118,49 @@ class Copying:
                     known += self._copy(batch, pool)
                     after = batch[-1].master.id
                     advance(len(batch))
-            self._tally.only_there += self._target.metadata.count_masters(collection.id, None) - known
+            if not self._mirror:
+                self._tally.only_there += self._target.metadata.count_masters(collection.id, None) - known
         if self._mirror:
             self._drop_masters()
         return self._tally
+
+    def _check_kinship(self) -> None:
+        """A mirror of another installation would lose all that it holds."""
+        there = {collection.id for collection, _ in self._target.metadata.list_collections()}
+        if there and there.isdisjoint(collection.id for collection, _ in self._source.metadata.list_collections()):
+            raise CopyingRefused(
+                "it is the backup of another installation: none of its collections is in this one. Name another directory,"
+                " or see why the installation is empty"
+            )
 
     def _take_over_model(self) -> None:
         """The active version alone: another one that is being built or kept can be built again."""
         self._version = self._source.registry.active()
         if self._version is None:
             return
-        if self._mirror:
+        if self._mirror or not any(count for _, count in self._target.metadata.list_collections()):
             self._target.registry.replace_active(self._version)
         active = self._target.registry.register_active(self._version)
         if active != self._version:
             raise CopyingRefused(
                 f"there are vectors of the model {active} already, and these are of {self._version}: copy into empty stores"
             )
-        self._copy_weights(weights_key(self._version))
+        self._copy_weights(self._version)
 
-    def _copy_weights(self, key: str) -> None:
+    def _copy_weights(self, version: str) -> None:
         """Those that come with the program are not always in the object store."""
+        key = weights_key(version)
         with suppress(ObjectMissing):
-            size = self._source.objects.stat(key).size
+            content = b"".join(self._source.objects.read(key))
+            if version_of(content) != version:
+                self._failed(
+                    f"the weights of {version}", "they are damaged: `lookalike reembed start` with the right file mends them"
+                )
+                return
             with suppress(ObjectMissing):
-                if self._target.objects.stat(key).size == size:
+                if b"".join(self._target.objects.read(key)) == content:
                     return
-            with tempfile.TemporaryFile() as file:
-                for chunk in self._source.objects.read(key):
-                    file.write(chunk)
-                file.seek(0)
-                self._target.objects.put(key, cast("BinaryIO", file), size, "application/octet-stream", "weights.safetensors")
+            self._target.objects.put(key, io.BytesIO(content), len(content), "application/octet-stream", "weights.safetensors")
 
     def _take_over(self, collection: Collection) -> None:
         target = self._target.metadata
@@ -167,32 +189,49 @@ class Copying:
         for record in map(self._wanted, batch):
             known = there.get(record.master.id)
             if record.master.state is MasterState.DAMAGED:
-                self._failed(record.master, "it is damaged: put its bytes in again, scrub with --repair, or delete it")
-            elif known is None:
+                self._failed(_named(record.master), "it is damaged: put its bytes in again, or delete it")
+            elif known is None or (self._mirror and not self._is_whole(known.master)):
                 missing.append(record)
             elif known.master == record.master and (not self._mirror or self._has_vectors_of(known, record)):
                 self._tally.there_already += 1
             elif self._mirror:
                 changed.append(record)
             else:
-                self._failed(record.master, "it was changed or deleted, here or there, since it was copied")
+                self._failed(_named(record.master), "it was changed or deleted, here or there, since it was copied")
         problems = list(pool.map(self._copy_object, [record.master for record in missing]))
         sound = [record for record, problem in zip(missing, problems, strict=True) if problem is None]
         for record, problem in zip(missing, problems, strict=True):
             if problem:
-                self._failed(record.master, problem)
+                self._failed(_named(record.master), problem)
         whole = self._copy_vectors(sound + changed)
-        try:
-            self._target.metadata.adopt_masters(whole)
-        except MasterExists:
-            raise CopyingRefused(
-                "some of the same images were put in there meanwhile: delete these there, and try again"
-            ) from None
+        self._adopt(whole)
         new = sum(record.master.id not in there for record in whole)
         self._tally.copied += new
         self._tally.changed += len(whole) - new
         self._tally.to_embed += sum(None in record.indexed.values() for record in whole)
         return len(there) + new
+
+    def _adopt(self, records: Sequence[MasterRecord]) -> None:
+        try:
+            self._target.metadata.adopt_masters(records)
+        except MasterExists:
+            if not self._mirror:
+                raise CopyingRefused(
+                    "some of the same images were put in there meanwhile: delete these there, and try again"
+                ) from None
+            self._drop_masters()  # copied, then deleted and put in again under another id
+            self._target.metadata.adopt_masters(records)
+
+    def _is_whole(self, master: Master) -> bool:
+        """Whether the target has the bytes, by their size, or by what they are if everything is verified."""
+        if master.state is not MasterState.STORED:
+            return False
+        try:
+            if self._verify:
+                return self._digest(self._target, master) == master.sha256
+            return self._target.objects.stat(master.object_key).size == master.size
+        except ObjectMissing:
+            return False
 
     def _wanted(self, record: MasterRecord) -> MasterRecord:
         """What the target is to know of it: the active version's embedding alone."""
@@ -204,9 +243,9 @@ class Copying:
     def _has_vectors_of(self, known: MasterRecord, record: MasterRecord) -> bool:
         return set(known.indexed) == set(record.indexed) and (not self._vectors or known.indexed == record.indexed)
 
-    def _failed(self, master: Master, reason: str) -> None:
+    def _failed(self, what: str, reason: str) -> None:
         self._tally.failed += 1
-        self._fail(master, reason)
+        self._fail(what, reason)
 
     def _copy_object(self, master: Master) -> str | None:
         """What is wrong; None if the target now has the bytes that were once put in, empty if the master was deleted."""
@@ -218,14 +257,25 @@ class Copying:
                     file.write(chunk)
             except ObjectMissing:
                 return "its bytes are missing" if self._source.metadata.find_master(master.id) else ""
+            except StoreUnavailable as error:  # this one, or the whole store
+                self._unreadable += 1
+                if self._unreadable == _UNREADABLE:
+                    raise
+                return f"its bytes cannot be read: {error}"
+            self._unreadable = 0
             if digest.digest() != master.sha256:
                 return "its bytes are not those that were put in"
             file.seek(0)
             self._target.objects.put(master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name)
+        same = self._digest(self._target, master) == master.sha256
+        return None if same else "other bytes came back from the object store"
+
+    @staticmethod
+    def _digest(stores: Stores, master: Master) -> bytes:
         digest = hashlib.sha256()
-        for chunk in self._target.objects.read(master.object_key):
+        for chunk in stores.objects.read(master.object_key):
             digest.update(chunk)
-        return None if digest.digest() == master.sha256 else "other bytes came back from the object store"
+        return digest.digest()
 
     def _copy_vectors(self, records: Sequence[MasterRecord]) -> list[MasterRecord]:
         """The records that are whole; an embedding without a vector becomes pending, for a worker to make."""
@@ -243,7 +293,7 @@ class Copying:
         came = self._target.vectors.get(self._version, list(vectors))
         for vector in sent:
             if not _same(vector, came.get(vector.master_id)):
-                self._failed(whole.pop(vector.master_id).master, "another vector came back from the vector store")
+                self._failed(_named(whole.pop(vector.master_id).master), "another vector came back from the vector store")
         return list(whole.values())
 
     # a mirror forgets what its original forgot
@@ -261,6 +311,7 @@ class Copying:
             kept = (MasterState.STORED, MasterState.DAMAGED)
             for id_ in ids:
                 if id_ not in known or known[id_].master.state not in kept:
+                    self._tally.only_there += 1
                     self._target.metadata.delete_master(id_)
 
     def _ids_there(self) -> Iterator[list[UUID]]:
@@ -268,6 +319,10 @@ class Copying:
         while batch := self._target.metadata.walk_masters(after, _BATCH):
             after = batch[-1].master.id
             yield [record.master.id for record in batch]
+
+
+def _named(master: Master) -> str:
+    return f"{master.id} ({master.name})"
 
 
 def _same(sent: VectorRecord, came: VectorRecord | None) -> bool:

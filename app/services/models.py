@@ -31,6 +31,7 @@ class GivenModel:
 
     embedder: Embedder
     weights: Path | None = None  # None: there is no file to share with the other processes
+    chosen: bool = False  # by the settings
 
 
 class Models:
@@ -53,10 +54,8 @@ class Models:
         active = self._stores.registry.register_active(version)
         if active == version:
             self._share(given)
-        else:
-            log.warning(
-                "the weights given are not the active model; `lookalike reembed` changes it", given=version, active=active
-            )
+        elif given.chosen:
+            log.warning("LOOKALIKE_WEIGHTS is not the active model; `lookalike reembed` changes it", given=version, active=active)
         self._loaded = {version: given.embedder}
         self.refresh()
         self._thread.start()

@@ -20,6 +20,7 @@ from app.services.originals import original
 from app.services.scrub import Report, Scrub
 from app.services.vision import Vision
 from models.embedder import Embedder
+from models.imaging import ImageRejected
 from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
 from storage.protocols import (
@@ -75,20 +76,25 @@ class Reembed:
 
     def start(self, version: str) -> None:
         """Begin to build it: uploads get its embeddings from now on, workers make those of all masters. Raises AppError."""
-        known = {model.id: model.state for model in self._stores.registry.models()}
+        known = {model.id for model in self._stores.registry.models()}
         if version not in known:
             self._check_weights(version)
         try:
             self._stores.registry.start(version)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
+        try:
+            self._check_weights(version)  # again: a worker may have removed what was retired
+        except NotFound:
+            self._stores.registry.retire(version)
+            raise
         self._models.refresh()
 
     def _check_weights(self, version: str) -> None:
         try:
             self._stores.objects.stat(weights_key(version))
         except ObjectMissing:
-            raise NotFound("model-not-found", f"There are no weights of {version}: add them first.") from None
+            raise NotFound("model-not-found", f"There are no weights of {version}. Give the weights file itself.") from None
 
     def status(self) -> tuple[list[Progress], list[Replica]]:
         registry = self._stores.registry
@@ -143,7 +149,7 @@ class Reembed:
         """It finds itself: the vector under its id is that of its bytes by this model, and a search comes to it."""
         try:
             picture = self._vision.read(original(self._stores.objects, master))
-        except (ObjectMissing, Unavailable):
+        except (ObjectMissing, Unavailable, ImageRejected):
             return  # deleted meanwhile, or damaged: the scrub's business
         vector = self._vision.embed(picture, version)
         stored = self._stores.vectors.get(version, [master.id]).get(master.id)
@@ -151,7 +157,7 @@ class Reembed:
         if stored is None or self._stores.metadata.find_master(master.id) is None:
             return  # deleted meanwhile, or not embedded: that is counted elsewhere
         apart = 1.0 - float(np.dot(vector, stored.vector))
-        if apart > _ALIKE or not nearest or nearest[0].distance > apart + _ALIKE:
+        if not (apart <= _ALIKE and nearest and nearest[0].distance <= apart + _ALIKE):  # also where something is no number
             raise Conflict("model-not-ready", f"The master {master.id} does not find itself by {version} ({apart:.4f} apart).")
 
     def retire(self, version: str) -> None:
@@ -164,11 +170,13 @@ class Reembed:
 
 
 def _tried(embedder: Embedder) -> str:
-    """The version of a model that gives embeddings. Raises WeightsInvalid."""
-    grey = np.full((1, INPUT_SIDE, INPUT_SIDE, 3), 127, dtype=np.uint8)
-    length = float(np.linalg.norm(embedder.embed(grey)[0]))
-    if not abs(length - 1.0) < _ALIKE:
-        raise WeightsInvalid(f"it embeds a grey image to a vector of length {length}, not 1")
+    """The version of a model that gives embeddings, of grey and of noise, too. Raises WeightsInvalid."""
+    grey = np.full((INPUT_SIDE, INPUT_SIDE, 3), 127, dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, grey.shape, dtype=np.uint8)
+    for image in (grey, noise):
+        length = float(np.linalg.norm(embedder.embed(image[None])[0]))
+        if not abs(length - 1.0) < _ALIKE:
+            raise WeightsInvalid(f"the network embeds an image to a vector of length {length}, not 1")
     return embedder.model_version
 
 

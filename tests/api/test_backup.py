@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,11 +16,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
 from app.settings import Settings
-from models.embedder import Embedder
+from models.embedder import Embedder, load_embedder
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
+from tests.servers import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 CAT = encoded(photograph("chelsea"))
@@ -104,6 +109,111 @@ def test_a_second_run_brings_it_up_to_date(settings: Settings, embedder: Embedde
         assert service.client.get(found[kept["id"]]["links"]["content"]).content == encoded(part_of("coffee", 0))
         assert [hit["master"]["id"] for hit in service.search(CAT, collection="emptied")] == [again["id"]]
         assert scrubbed(service)["clean"]
+
+
+def test_bytes_that_were_deleted_and_put_in_again(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        first = service.put_master(CAT)
+        assert run("backup", directory, settings.data_dir).returncode == 0
+        service.client.delete(f"/masters/{first['id']}")
+        second = service.put_master(CAT)
+        again = run("backup", directory, settings.data_dir)
+        assert (again.returncode, "1 masters copied" in again.stderr, "1 removed" in again.stderr) == (0, True, True), again
+    assert [master["id"] for master in masters_of(settings.model_copy(update={"data_dir": directory}), embedder)] == [
+        second["id"]
+    ]
+
+
+def test_another_installation_does_not_take_its_place(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory, other = tmp_path / "backup", settings.model_copy(update={"data_dir": tmp_path / "other"})
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+    with serving(other, embedder):
+        pass  # as after a disk was lost: empty
+    assert run("backup", directory, settings.data_dir).returncode == 0
+    wrong = run("backup", directory, other.data_dir)
+    assert (wrong.returncode, "of another installation" in wrong.stderr) == (2, True)
+    assert len(list((directory / "objects" / "masters").rglob("*.jpg"))) == 1
+    assert run("backup", directory, settings.data_dir).returncode == 0
+
+
+def test_what_is_damaged_in_the_backup_is_copied_anew(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        ids = [service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(3)]
+        content = DEFAULT_WEIGHTS.read_bytes()
+        key = f"models/{embedder.model_version}/weights.safetensors"
+        service.stores.objects.put(key, io.BytesIO(content), len(content), "application/octet-stream", "weights")
+    assert run("backup", directory, settings.data_dir, "--vectors").returncode == 0
+    cut, marked, flipped = (next((directory / "objects").rglob(f"{id_}.*")) for id_ in ids)
+    (weights,) = (directory / "objects" / "models").rglob("weights.safetensors")
+    before = {path: path.read_bytes() for path in (cut, marked, flipped, weights)}
+    cut.write_bytes(before[cut][:1000])
+    for path in (marked, flipped, weights):
+        path.write_bytes(before[path][:-1] + bytes([before[path][-1] ^ 1]))
+    with sqlite3.connect(directory / "lookalike.db") as database:  # as its own scrub does
+        database.execute("UPDATE masters SET state = 'damaged' WHERE id = ?", (UUID(ids[1]).bytes,))
+    second = run("backup", directory, settings.data_dir, "--vectors")
+    assert (second.returncode, "1 were there already" in second.stderr, "2 changed" in second.stderr) == (0, True, True), second
+    assert {path for path in before if path.read_bytes() != before[path]} == {flipped}
+    third = run("backup", directory, settings.data_dir, "--vectors", "--verify")
+    assert (third.returncode, "1 changed" in third.stderr) == (0, True), third
+    assert flipped.read_bytes() == before[flipped]
+    assert run("restore", directory, tmp_path / "restored").returncode == 0
+
+
+def test_what_is_no_file_is_one_missing_original_and_not_the_end(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    with serving(settings, embedder) as service:
+        ids = [service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(6)]
+        for id_ in ids[:3]:
+            (path,) = (settings.data_dir / "objects").rglob(f"{id_}.*")
+            path.unlink()
+            path.mkdir()
+        result = run("backup", tmp_path / "backup", settings.data_dir)
+        assert (result.returncode, "3 masters copied and verified, 0 were there already, 3 failed." in result.stderr) == (1, True)
+        report = json.loads(service.client.post("/admin/scrub", json={"full": True}).text.splitlines()[-1])["report"]
+        assert report["found"] == {"object-missing": 3}
+
+
+def test_a_backup_without_its_database_is_none(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+    assert run("backup", directory, settings.data_dir).returncode == 0
+    for remains in (b"", None):
+        for path in directory.glob("lookalike.db*"):
+            path.unlink()
+        if remains is not None:
+            (directory / "lookalike.db").write_bytes(remains)
+        result = run("restore", directory, tmp_path / "restored")
+        assert (result.returncode, "has lost its database" in result.stderr) == (2, True), result
+
+
+def test_restored_where_a_service_was_started_once(
+    settings: Settings, other_weights: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    other = load_embedder(WeightsFile.load(other_weights), slots=2)
+    with serving(settings, other) as service:
+        service.put_master(CAT)
+    target = settings.model_copy(update={"data_dir": tmp_path / "restored"})
+    with serving(target, embedder):
+        pass
+    assert run("backup", tmp_path / "backup", settings.data_dir, "--vectors").returncode == 0
+    assert run("restore", tmp_path / "backup", target.data_dir).returncode == 0
+    with serving(target, other) as service:
+        assert service.search(CAT)[0]["exact"] is True
+
+
+def test_paths_from_where_one_stands(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+    made = run("backup", Path(os.path.relpath(tmp_path / "backup", ROOT)), Path(os.path.relpath(settings.data_dir, ROOT)))
+    assert made.returncode == 0, made
+    restored = run(
+        "restore", Path(os.path.relpath(tmp_path / "backup", ROOT)), Path(os.path.relpath(tmp_path / "restored", ROOT))
+    )
+    assert restored.returncode == 0, restored
 
 
 def test_it_stands_beside_traffic_and_holds_removals_back(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
@@ -197,6 +307,11 @@ def test_what_is_refused(settings: Settings, embedder: Embedder, tmp_path: Path)
         assert (served.returncode, "another process serves" in served.stderr) == (2, True)
         itself = run("backup", settings.data_dir, settings.data_dir)
         assert (itself.returncode, "in the installation itself" in itself.stderr) == (2, True)
+        inside = run("backup", settings.data_dir / "objects" / "backup", settings.data_dir)
+        assert (inside.returncode, "in the installation itself" in inside.stderr) == (2, True)
+        (tmp_path / "file").write_text("")
+        nowhere = run("backup", tmp_path / "file" / "backup", settings.data_dir)
+        assert (nowhere.returncode, "Not a directory" in nowhere.stderr, "Traceback" in nowhere.stderr) == (2, True, False)
     home = tmp_path / "home"
     home.mkdir()
     (home / "letter.txt").write_text("mine")
@@ -212,6 +327,34 @@ def test_what_is_refused(settings: Settings, embedder: Embedder, tmp_path: Path)
     shutil.rmtree(directory)
     assert run("restore", directory, tmp_path / "restored").returncode == 2
     assert UUID(masters_of(other, embedder)[0]["id"])
+
+
+def test_no_backup_goes_where_one_has_been_served(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    directory = tmp_path / "backup"
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+    assert run("backup", directory, settings.data_dir).returncode == 0
+    served = settings.model_copy(update={"data_dir": directory})
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"LOOKALIKE_DATA_DIR": str(directory)})
+    try:
+        assert eventually(lambda: ready(port), 60)
+    finally:
+        process.terminate()
+        process.wait(60)
+    with serving(served, embedder) as service:
+        service.put_master(encoded(photograph("rocket")))
+    again = run("backup", directory, settings.data_dir)
+    assert (again.returncode, "has been served" in again.stderr) == (2, True)
+    assert len(masters_of(served, embedder)) == 2
+
+
+def ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
+    except httpx.HTTPError:
+        return False
 
 
 def masters_of(settings: Settings, embedder: Embedder) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -179,6 +181,39 @@ def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
         assert activate(service, new) == {"active": new}
 
 
+def _with_header(content: bytes, change: bytes) -> bytes:
+    """The same weights under a header with other metadata, or with the first tensor of another kind."""
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length]
+    if change.startswith(b'"__metadata__"'):
+        header = re.sub(rb'"__metadata__":\{[^}]*\}', change, header)
+    else:
+        header = b'{"x":{"dtype":"%s","shape":[4],"data_offsets":[0,4]}}' % change
+        return len(header).to_bytes(8, "little") + header + b"0000"
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
+def test_weights_that_went_with_a_retirement_are_missed(service: Service, other_weights: Path) -> None:
+    """Between the look at the weights and the start, a worker has removed what was retired."""
+    version = service.client.post("/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}).json()[
+        "version"
+    ]
+    registry = service.stores.registry
+    original = registry.start
+
+    def started_after_removal(version: str) -> None:
+        service.stores.objects.delete(f"models/{version}/weights.safetensors")
+        original(version)
+
+    registry.start = started_after_removal
+    try:
+        response = service.client.post(f"/admin/models/{version}/start")
+    finally:
+        del registry.start
+    assert (response.status_code, response.json()["code"]) == (404, "model-not-found")
+    assert eventually(lambda: states(service) == ["active"])
+
+
 def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
@@ -192,7 +227,23 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
             "projection.bias": tensors["projection.bias"] * 0,
         }
         save_file(empty, tmp_path / "empty.safetensors", file.metadata())
-    for name in ("without", "empty"):
+        for name, wrong in {
+            "not-a-number": tensors["bn1.weight"] * np.float32("nan"),
+            "integers": tensors["bn1.weight"].astype(np.int64),
+            "scalar": np.float32(1),
+            "shape": tensors["bn1.weight"].reshape(8, 8),
+        }.items():
+            save_file(tensors | {"bn1.weight": np.array(wrong)}, tmp_path / f"{name}.safetensors", file.metadata())
+        for name, about in {
+            "exponent": {"pooling": "gem", "gem_p": "much"},
+            "infinite": {"pooling": "gem", "gem_p": "inf"},
+            "pooling": {"pooling": "another"},
+            "calibration": {"calibration": '{"slope": -1, "intercept": 0}'},
+        }.items():
+            save_file(tensors, tmp_path / f"{name}.safetensors", file.metadata() | about)
+        (tmp_path / "unnamed.safetensors").write_bytes(_with_header(other_weights.read_bytes(), b'"__metadata__":null'))
+        (tmp_path / "kind.safetensors").write_bytes(_with_header(other_weights.read_bytes(), b"F8_E4M3"))
+    for name in sorted(path.stem for path in tmp_path.glob("*.safetensors")):
         part = service.client.post("/admin/models", files={"weights": (name, (tmp_path / f"{name}.safetensors").read_bytes())})
         assert (part.status_code, part.json()["code"]) == (422, "invalid-weights"), part.text
     assert list(service.stores.objects.list("models/")) == []
@@ -256,6 +307,8 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     assert run(url, "retire", new).returncode == 0
     assert eventually(lambda: states(service) == ["active"])
     nothing = run(url, "rollback")
-    assert (nothing.returncode, "no model version that is previous" in nothing.stderr) == (2, True)
+    assert (nothing.returncode, "no model version that is kept as the previous one" in nothing.stderr) == (2, True)
+    missing = run(url, "start", "nowhere.safetensors")
+    assert (missing.returncode, "there is no file nowhere.safetensors" in missing.stderr) == (2, True)
     wrong = run(url, "start", str(ROOT / "README.md"))
     assert (wrong.returncode, "no weights" in wrong.stderr) == (2, True), wrong

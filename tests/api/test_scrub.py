@@ -119,11 +119,12 @@ def test_objects_without_a_master_are_removed_when_old_enough(service: Service, 
     moved.write_bytes(CAT)
     notes = settings.data_dir / "objects" / "masters" / "notes.txt"
     notes.write_text("not ours")
-    assert found(service) == {"object-unknown": 1, "object-foreign": 2}
+    (settings.data_dir / "objects" / "elsewhere.txt").write_text("not ours")
+    assert found(service) == {"object-unknown": 1, "object-foreign": 3}
     report = scrub(service, repair=True)
     assert report["repaired"] == {"object-unknown": 1}
     assert (known.exists(), orphan.exists(), moved.exists(), notes.exists()) == (True, False, True, True)
-    assert found(service) == {"object-foreign": 2}
+    assert found(service) == {"object-foreign": 3}
 
 
 def test_a_young_object_may_belong_to_an_upload_under_way(settings: Settings, embedder: Embedder) -> None:

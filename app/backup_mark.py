@@ -1,0 +1,47 @@
+"""backup.json: what a backup's directory says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.observability import log
+
+_NAME = "backup.json"
+
+
+def read_mark(directory: Path) -> dict[str, Any] | None:
+    """None where there is no backup."""
+    try:
+        mark: dict[str, Any] = json.loads((directory / _NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) and "complete" in mark else None
+
+
+def write_mark(directory: Path, **about: object) -> None:
+    """Written anew whole: a backup that was cut off says so."""
+    new = directory / f"{_NAME}.new"
+    try:
+        with new.open("w") as file:
+            file.write(json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(directory / _NAME)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def note_serving(directory: Path) -> None:
+    """From now on it may hold what no other place holds: the next backup must not go there."""
+    mark = read_mark(directory)
+    if mark is None:
+        return
+    if not mark["complete"]:
+        log.warning("this is a backup that was interrupted: masters are missing", directory=str(directory))
+    if not mark.get("served"):
+        write_mark(directory, **mark | {"served": True})
