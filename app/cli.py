@@ -372,14 +372,17 @@ def search(
     filter: Annotated[str, typer.Option(help='On attributes, as JSON: \'{"colour": "red"}\'.')] = "",
     offset: Annotated[int, typer.Option(metavar="N", min=0, help="Hits to skip.")] = 0,
     max_distance: Annotated[float | None, typer.Option(metavar="D", min=0, max=2, help="Nothing farther than this.")] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Only what shows the same thing with that probability.")
+    ] = None,
     box: Annotated[str, typer.Option(metavar="X,Y,W,H", help="Search by that part of the image, in upright pixels.")] = "",
     mirror: Annotated[bool, typer.Option("--mirror", help="Try the mirrored sample too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
 ) -> None:
     """Find the masters that look most like an image."""
     fields = {"k": str(k), "offset": str(offset), "collection": collection, "mirror": str(mirror).lower()}
-    given = {"filter": filter, "box": box, "max_distance": "" if max_distance is None else str(max_distance)}
-    fields |= {name: value for name, value in given.items() if value}
+    given = {"filter": filter, "box": box, "max_distance": max_distance, "min_probability": min_probability}
+    fields |= {name: str(value) for name, value in given.items() if value not in (None, "")}
     try:
         with Client(url, api_key) as client:
             answer = client.search(image, fields)
@@ -390,7 +393,8 @@ def search(
         sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return
     table = Table(box=None, header_style="bold")
-    for column in ("score", "distance"):
+    calibrated = any(hit["probability"] is not None for hit in answer["hits"])
+    for column in ("score", "distance", *(["probability"] if calibrated else [])):
         table.add_column(column, justify="right", vertical="top")
     table.add_column("master", no_wrap=True, overflow="ellipsis")
     for hit in answer["hits"]:
@@ -399,7 +403,8 @@ def search(
         if master["attributes"]:
             described.append("\n" + json.dumps(master["attributes"], ensure_ascii=False), style="dim")
         described.append("\n" + master["id"], style="dim")
-        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", described)
+        likely = [f"{hit['probability']:.0%}"] if calibrated else []
+        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", *likely, described)
     console.print(
         table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False
     )

@@ -154,6 +154,7 @@ class Hit(BaseModel):
     distance: float = Field(description="Cosine distance, 0 (same) to 2.")
     score: float = Field(description="100 x (1 - distance / 2), for people.")
     exact: bool = Field(description="The same bytes as the sample.")
+    probability: float | None = Field(description="That it shows the same thing; null by a model without calibration.")
 
 
 class SearchAnswer(BaseModel):
@@ -166,6 +167,7 @@ class Comparison(BaseModel):
     distance: float
     score: float
     exact: bool
+    probability: float | None = Field(description="That both show the same thing; null by a model without calibration.")
     model_version: str
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import Calibration
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 
@@ -14,6 +15,7 @@ class Embedder(Protocol):
     """Thread-safe. ``model_version`` names weights and preprocessing together; vectors of two versions never mix."""
 
     model_version: str
+    calibration: Calibration | None  # from a distance to a probability, where the weights have one
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(n, 224, 224, 3)`` uint8 RGB, as models.transforms makes it -> ``(n, 512)`` float32, rows of length 1."""

@@ -79,6 +79,7 @@ class OpenVinoEmbedder:
         """``precision``: ``auto`` (bf16 where the CPU has it, else f32), ``bf16`` or ``f32``."""
         weights.check()
         self.model_version = weights.version
+        self.calibration = weights.calibration
         core = ov.Core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -123,6 +124,7 @@ class TorchEmbedder:
         if not weights.projected:
             raise WeightsInvalid(f"{weights.source} is a backbone alone: the engine openvino evaluates it")
         self.model_version = weights.version
+        self.calibration = weights.calibration
         self._torch = torch
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._network = EmbeddingNetwork.from_weights(weights).to(self.device)

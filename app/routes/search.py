@@ -37,12 +37,18 @@ def search(
         str | None, Form(description="x,y,width,height: search by that part of the sample, in its upright pixels.")
     ] = None,
     mirror: Annotated[bool, Form(description="Try the mirrored sample too; the better distance counts.")] = False,
+    min_probability: Annotated[
+        float | None,
+        Form(
+            ge=0, le=1, allow_inf_nan=False, description="Only what shows the same thing with that probability; perhaps nothing."
+        ),
+    ] = None,
 ) -> Response:
     """The masters that look most like a sample, nearest first."""
     start = time.perf_counter()
     if offset + k > MAX_REACH:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
-    options = Options(collection, k, offset, max_distance, parse_filter_text(filter), parse_box(box), mirror)
+    options = Options(collection, k, offset, max_distance, parse_filter_text(filter), parse_box(box), mirror, min_probability)
     if (sample is None) == (master_id is None):
         raise InvalidInput("invalid-request", "Send either a file part named sample or the field master_id.")
     if sample is not None:
@@ -52,7 +58,11 @@ def search(
         answer = service.by_master(master_id, options)
     hits = [
         schemas.Hit.model_construct(
-            master=schemas.Master.of(hit.master), distance=hit.distance, score=schemas.score_of(hit.distance), exact=hit.exact
+            master=schemas.Master.of(hit.master),
+            distance=hit.distance,
+            score=schemas.score_of(hit.distance),
+            exact=hit.exact,
+            probability=hit.probability,
         )
         for hit in answer.hits
     ]
@@ -74,8 +84,14 @@ def compare(
     """The distance of two images, each a file or a master."""
     first = _image(a, a_id, "a", masters, services.settings)
     second = _image(b, b_id, "b", masters, services.settings)
-    distance, exact, version = services.search.distance(first, second)
-    return schemas.Comparison(distance=distance, score=schemas.score_of(distance), exact=exact, model_version=version)
+    compared = services.search.distance(first, second)
+    return schemas.Comparison(
+        distance=compared.distance,
+        score=schemas.score_of(compared.distance),
+        exact=compared.exact,
+        probability=compared.probability,
+        model_version=compared.model_version,
+    )
 
 
 def _image(file: UploadFile | None, master_id: UUID | None, name: str, masters: Masters, settings: Settings) -> BinaryIO:

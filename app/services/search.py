@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import Conflict
 from app.observability import Metrics
 from app.services.collections import Collections
 from app.services.masters import Masters
@@ -26,7 +27,10 @@ _Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Options:
-    """``k`` hits behind the first ``offset``; ``max_distance`` inclusive, 0..2; ``box`` in pixels of the upright sample."""
+    """``k`` hits behind the first ``offset``; ``max_distance`` inclusive, 0..2; ``box`` in pixels of the upright sample.
+
+    ``min_probability``, 0..1, of showing the same thing: asks for a calibrated model.
+    """
 
     collection: str
     k: int = 10
@@ -35,6 +39,7 @@ class Options:
     filter: Filter | None = None
     box: Box | None = None
     mirror: bool = False
+    min_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,22 @@ class Hit:
     master: Master
     distance: float
     exact: bool
+    probability: float | None  # None by a model without calibration
 
 
 @dataclass(frozen=True)
 class Answer:
     hits: list[Hit]
+    model_version: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two images: ``exact`` if they are the same bytes."""
+
+    distance: float
+    probability: float | None
+    exact: bool
     model_version: str
 
 
@@ -88,21 +104,41 @@ class Search:
             return self._answer(_Query([known.vector], master.sha256), collection, version, options)
         return self.by_sample(self._masters.original(master), options)
 
-    def distance(self, first: BinaryIO, second: BinaryIO) -> tuple[float, bool, str]:
-        """The cosine distance of two images, whether they are the same bytes, and the model version that says so."""
+    def distance(self, first: BinaryIO, second: BinaryIO) -> Compared:
+        """How far apart two images are."""
         version = self._models.active()
         if _sha256(first) == _sha256(second):
             self._vision.read(first)
-            return 0.0, True, version
+            return Compared(0.0, self._probability(version, 0.0, exact=True), True, version)
         a, b = (self._vision.embed(self._vision.read(file), version) for file in (first, second))
-        return float(np.clip(round(1.0 - float(a @ b), 6), 0.0, 2.0)), False, version
+        distance = float(np.clip(round(1.0 - float(a @ b), 6), 0.0, 2.0))
+        return Compared(distance, self._probability(version, distance, exact=False), False, version)
+
+    def _probability(self, version: str, distance: float, *, exact: bool) -> float | None:
+        """That two images show the same thing; the same bytes do."""
+        calibration = self._models.embedder(version).calibration
+        if calibration is None:
+            return None
+        return 1.0 if exact else round(calibration.probability(distance), 4)
+
+    def _reach(self, version: str, options: Options) -> float | None:
+        """The distance that nothing may be farther than. Raises Conflict."""
+        if options.min_probability is None:
+            return options.max_distance
+        calibration = self._models.embedder(version).calibration
+        if calibration is None:
+            raise Conflict(
+                "not-calibrated",
+                f"The model {version} has no calibration: leave min_probability out, or change to a fine-tuned model.",
+            )
+        return min(2.0 if options.max_distance is None else options.max_distance, calibration.distance(options.min_probability))
 
     def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
         hits: list[Hit] = []
         with self._metrics.stage("truth"):
             exact = self._stores.metadata.find_by_hash(collection.name, query.sha256) if query.sha256 else None
         if exact is not None and (options.filter is None or matches(options.filter, exact.attributes)):
-            hits.append(Hit(exact, 0.0, exact=True))
+            hits.append(Hit(exact, 0.0, True, self._probability(version, 0.0, exact=True)))
         wanted = options.offset + options.k
         hits += self._nearest(query, collection, version, options, wanted, skip={hit.master.id for hit in hits})
         self._metrics.searches.inc()
@@ -112,15 +148,16 @@ class Search:
         self, query: _Query, collection: Collection, version: str, options: Options, wanted: int, skip: set[UUID]
     ) -> list[Hit]:
         """Ask the vector store for more until enough of its hits stand in the truth or it has no more."""
+        farthest = self._reach(version, options)
+        if farthest is not None and farthest < 0:
+            return []
         reach = wanted + len(skip)
         while True:
             distances: dict[UUID, float] = {}
             exhausted = True
             for vector in query.vectors:
                 with self._metrics.stage("vector_search"):
-                    found = self._stores.vectors.search(
-                        version, collection.id, vector, reach, options.filter, options.max_distance
-                    )
+                    found = self._stores.vectors.search(version, collection.id, vector, reach, options.filter, farthest)
                 exhausted = exhausted and len(found) < reach
                 for hit in found:
                     distances[hit.master_id] = min(hit.distance, distances.get(hit.master_id, 2.0))
@@ -129,7 +166,7 @@ class Search:
             with self._metrics.stage("truth"):
                 masters = self._stores.metadata.find_masters(collection.id, order)
             hits = [
-                Hit(master, distances[id_], exact=False)
+                Hit(master, distances[id_], False, self._probability(version, distances[id_], exact=False))
                 for id_ in order
                 if (master := masters.get(id_)) is not None
                 and (options.filter is None or matches(options.filter, master.attributes))

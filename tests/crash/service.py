@@ -88,6 +88,7 @@ class TinyNetwork:
 
     def __init__(self, weights: WeightsFile) -> None:
         self.model_version = weights.version
+        self.calibration = None
         chance = np.random.default_rng(list(weights.version.encode()))
         self._turn = np.linalg.qr(chance.standard_normal((EMBEDDING_DIM, 192)))[0].astype(np.float32)
 

@@ -1,0 +1,70 @@
+"""Hits with the probability that they show the same thing, and searches that may find nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.settings import Settings
+from models.calibration import Calibration
+from models.embedder import load_embedder
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, save_weights
+from tests.conftest import Service, encoded, part_of, photograph, serving
+
+CALIBRATION = Calibration(intercept=8.0, slope=25.0)
+CAT = encoded(photograph("chelsea"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> WeightsFile:
+    path = tmp_path_factory.mktemp("weights") / "calibrated.safetensors"
+    save_weights(path, WeightsFile.load(DEFAULT_WEIGHTS).tensors, {"calibration": CALIBRATION.as_json()})
+    return WeightsFile.load(path)
+
+
+@pytest.fixture
+def calibrated(settings: Settings, weights: WeightsFile) -> Iterator[Service]:
+    with serving(settings, load_embedder(weights, slots=2)) as service:
+        for name in ("chelsea", "coffee", "rocket"):
+            service.put_master(encoded(photograph(name)), f"{name}.jpg")
+        yield service
+
+
+def test_every_hit_says_how_likely_it_is(calibrated: Service) -> None:
+    hits = calibrated.search(encoded(part_of("chelsea", 1, (300, 260))))
+    assert [hit["probability"] for hit in hits] == [
+        pytest.approx(CALIBRATION.probability(hit["distance"]), abs=1e-4) for hit in hits
+    ]
+    assert hits[0]["probability"] > 0.5 > hits[1]["probability"]
+    assert calibrated.search(CAT)[0]["probability"] == 1
+
+
+def test_nothing_is_an_answer(calibrated: Service) -> None:
+    part = encoded(part_of("chelsea", 1, (300, 260)))
+    everything = calibrated.search(part)
+    likely = calibrated.search(part, min_probability="0.5")
+    assert likely == everything[:1]
+    assert calibrated.search(part, min_probability="0.5", max_distance="0") == []
+    assert calibrated.search(encoded(photograph("astronaut")), min_probability="0.9") == []
+    assert calibrated.search(part, min_probability="0") == everything
+    assert calibrated.search(part, min_probability="1") == []
+    assert [hit["exact"] for hit in calibrated.search(CAT, min_probability="1")] == [True]
+
+
+def test_two_images_are_compared_with_a_probability(calibrated: Service) -> None:
+    compared = calibrated.client.post(
+        "/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", encoded(photograph("rocket")))}
+    ).json()
+    assert compared["probability"] == pytest.approx(CALIBRATION.probability(compared["distance"]), abs=1e-4)
+    same = calibrated.client.post("/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", CAT)}).json()
+    assert (same["exact"], same["probability"]) == (True, 1)
+
+
+def test_a_model_without_calibration_says_so(service: Service) -> None:
+    service.put_master(CAT)
+    assert service.search(CAT)[0]["probability"] is None
+    refused = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "0.5"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "not-calibrated")
+    wrong = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "1.5"})
+    assert wrong.status_code == 422
