@@ -30,6 +30,8 @@ reembed = typer.Typer(
     help="Change the model without downtime. Start a new one, watch it being built, activate it; roll back, or retire the old.",
 )
 app.add_typer(reembed, name="reembed")
+models = typer.Typer(no_args_is_help=True, help="Model versions: what the service has, and weights for it or for others.")
+app.add_typer(models, name="models")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
@@ -250,6 +252,67 @@ def reembed_retire(
     with _service(url, api_key) as client:
         client.change_model(model, "retire")
         console.print(f"{model} is being removed.", markup=False, highlight=False)
+
+
+@models.command("list")
+def models_list(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show the model versions of the service and how far they are."""
+    from app.operations import watch_models
+
+    with _service(url, api_key) as client:
+        watch_models(client, watch=False, as_json=as_json)
+
+
+@models.command("import")
+def models_import(
+    weights: Annotated[Path, typer.Argument(help="A weights file.", exists=True, dir_okay=False)],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """Put weights where every process of the service finds them. They are tried first, and not used until they are started."""
+    with _service(url, api_key) as client:
+        version = client.add_weights(weights)
+        console.print(f"{version} is there. Build its embeddings with: lookalike reembed start {version}", highlight=False)
+
+
+@models.command("activate")
+def models_activate(
+    model: Annotated[str | None, typer.Argument(help="Model version. Default: the one that is being built.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+) -> None:
+    """The same as `lookalike reembed activate`: switch every search to a version that is complete and right."""
+    reembed_activate(model, url, api_key)
+
+
+@models.command("export")
+def models_export(
+    model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory.", file_okay=False)] = Path(),
+    format: Annotated[str, typer.Option("--format", help="openvino or onnx.")] = "openvino",
+) -> None:
+    """Write the network for other programs: images (n, 224, 224, 3) uint8 to embeddings (n, 512)."""
+    from app.tuning import export as run
+
+    raise typer.Exit(run(model, out, format))
+
+
+@models.command("int8")
+def models_int8(
+    model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
+    images: Annotated[
+        Path, typer.Argument(help="Images like those to be searched, to fit ranges on.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File.", dir_okay=False)] = Path("int8.safetensors"),
+) -> None:
+    """Quantise weights: faster on CPUs with VNNI, a little less exact, and a model version of its own."""
+    from app.tuning import quantise as run
+
+    raise typer.Exit(run(model, images, out))
 
 
 @app.command()

@@ -22,7 +22,9 @@ from models.calibration import Judged
 from models.embedder import load_embedder
 from models.engines import EngineMissing
 from models.evaluate import Ranked, embed, embeddings_a_second, rank, robustness
-from models.labelled import Advance, LabelledImages, UnusableData, check_disjoint
+from models.export import export as export_network
+from models.export import quantise as quantise_network
+from models.labelled import Advance, LabelledImages, UnusableData, check_disjoint, images_in
 from models.sheets import write_sheets
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 
@@ -140,6 +142,36 @@ def _show_scores(title: str, before: dict[str, float], after: dict[str, float]) 
     _out.print(table)
 
 
+def export(model: str, out: Path, kind: str) -> int:
+    """The network for other programs."""
+
+    def run() -> int:
+        if kind not in ("openvino", "onnx"):
+            raise UnusableData(f"there is no format {kind}: it is openvino or onnx")
+        for path in export_network(_weights(model), out, "onnx" if kind == "onnx" else "openvino"):
+            _out.print(f"Written: {path}")
+        return 0
+
+    return _guarded(run)
+
+
+def quantise(model: str, images: Path, out: Path) -> int:
+    """An int8 model version."""
+
+    def run() -> int:
+        with _watched() as advance:
+            version = quantise_network(_weights(model), images_in(images), out, advance)
+        _out.print(f"Written: {out}   model version {version}")
+        _out.print(f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}")
+        return 0
+
+    return _guarded(run)
+
+
+def _weights(model: str) -> WeightsFile:
+    return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+
+
 def evaluate(
     model: str, data: Path, gallery: Path | None, sheets: Path | None, *, as_json: bool, by: str, engine: Any, quick: bool
 ) -> int:
@@ -150,7 +182,7 @@ def evaluate(
 def _evaluate(
     model: str, data: Path, gallery: Path | None, sheets: Path | None, *, as_json: bool, by: str, engine: Any, quick: bool
 ) -> int:
-    weights = WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+    weights = _weights(model)
     slots = cores()
     embedder = load_embedder(weights, engine=engine, slots=slots)
     copies: dict[str, float] = {}

@@ -25,8 +25,10 @@ class EngineMissing(Exception):
 def build_graph(weights: WeightsFile) -> ov.Model:
     """The OpenVINO graph ``(n, 224, 224, 3)`` uint8 -> ``(n, 512)`` float32, batch norms folded into convolutions.
 
-    Of a backbone alone: ``(n, 2048)``, what it pools.
+    Of a backbone alone: ``(n, 2048)``, what it pools; of int8 weights: as it was quantised. Raises WeightsInvalid.
     """
+    if weights.quantised:
+        return _quantised_graph(weights)
     tensors = weights.tensors
 
     def conv(x: Any, conv_name: str, norm_name: str, stride: int, padding: int) -> Any:
@@ -65,6 +67,19 @@ def build_graph(weights: WeightsFile) -> ov.Model:
         x = ops.add(ops.matmul(x, projection, False, True), _constant(tensors["projection.bias"].astype(np.float32)))
     x = ops.normalize_l2(x, np.array([1]), 1e-12, "max")
     return ov.Model([x], [pixels], "lookalike")
+
+
+def _quantised_graph(weights: WeightsFile) -> ov.Model:
+    xml, constants = weights.tensors["openvino.xml"], weights.tensors["openvino.bin"]
+    try:
+        graph = ov.Core().read_model(xml.tobytes(), ov.Tensor(np.array(constants)))
+        shapes = [str(port.get_partial_shape()) for port in (graph.input(0), graph.output(0))]
+        single = len(graph.inputs) == len(graph.outputs) == 1
+    except RuntimeError as error:
+        raise WeightsInvalid(f"{weights.source} holds no graph that OpenVINO reads: {str(error).splitlines()[0]}") from error
+    if not single or shapes[0] != f"[?,{INPUT_SIDE},{INPUT_SIDE},3]" or shapes[1] != f"[?,{EMBEDDING_DIM}]":
+        raise WeightsInvalid(f"{weights.source} holds another network, from {shapes[0]} to {shapes[1]}")
+    return graph
 
 
 def _constant(values: NDArray[np.float32]) -> Any:
@@ -121,8 +136,9 @@ class TorchEmbedder:
             raise EngineMissing(f"the engine torch needs PyTorch ({error}): pip install -e '.[torch]'") from error
 
         weights.check()
-        if not weights.projected:
-            raise WeightsInvalid(f"{weights.source} is a backbone alone: the engine openvino evaluates it")
+        if not weights.projected or weights.quantised:
+            kind = "int8" if weights.quantised else "a backbone alone"
+            raise WeightsInvalid(f"{weights.source} is {kind}: the engine openvino runs it")
         self.model_version = weights.version
         self.calibration = weights.calibration
         self._torch = torch

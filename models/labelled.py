@@ -49,7 +49,7 @@ class LabelledImages:
     @classmethod
     def read(cls, root: Path, advance: Advance = silent) -> LabelledImages:
         """Of folders. Decodes every image once, so that what is broken is known now. Raises UnusableData."""
-        found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
+        found = images_in(root)
         return cls._checked(root, found, [path.parent.relative_to(root).as_posix() for path in found], advance)
 
     @classmethod
@@ -102,6 +102,11 @@ def check_disjoint(train: LabelledImages, test: LabelledImages) -> None:
         raise UnusableData(
             f"{shown}: in the data to train on and in the data to test on. Scores of classes that were learned say nothing"
         )
+
+
+def images_in(root: Path) -> list[Path]:
+    """What looks like an image, at any depth, in a stable order."""
+    return [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
 
 
 def load(path: Path) -> Image.Image:

@@ -39,9 +39,14 @@ class WeightsFile:
     tensors: dict[str, np.ndarray]
 
     @property
+    def quantised(self) -> bool:
+        """int8, as the graph that OpenVINO runs: ``openvino.xml`` and ``openvino.bin``, ``(n,)`` uint8."""
+        return "openvino.xml" in self.tensors
+
+    @property
     def projected(self) -> bool:
         """False for a backbone alone, which can be fine-tuned and evaluated, and not served."""
-        return "projection.weight" in self.tensors
+        return self.quantised or "projection.weight" in self.tensors
 
     def check(self) -> None:
         """Raises WeightsInvalid unless these are finite numbers for our network, and all that it needs."""
@@ -52,6 +57,8 @@ class WeightsFile:
             )
         if self.pooling not in ("average", "gem") or not 0.1 <= self.gem_p <= 100:
             raise WeightsInvalid(f"{self.source} names a pooling that is not known: {self.pooling}, p = {self.gem_p}")
+        if self.quantised:
+            return  # the graph says for itself what it takes and gives; the engine looks
         for name, shape in _expected_shapes().items():
             tensor = self.tensors.get(name)
             if tensor is None and name.startswith("projection.") and not self.projected:
@@ -88,7 +95,10 @@ class WeightsFile:
         """From a file's bytes; their hash is the version, and they name the preprocessing too. Raises WeightsInvalid."""
         tensors, metadata = _read(content, source)
         projection = tensors.get("projection.weight")
-        if "preprocessing" not in metadata or projection is None or projection.shape != (EMBEDDING_DIM, FEATURE_DIM):
+        served = set(tensors) == {"openvino.xml", "openvino.bin"} or (
+            projection is not None and projection.shape == (EMBEDDING_DIM, FEATURE_DIM)
+        )
+        if "preprocessing" not in metadata or not served:
             raise WeightsInvalid(f"{source} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)")
         try:
             return cls(

@@ -20,9 +20,11 @@ from models.labelled import Advance, LabelledImages, UnusableData, batches, sile
 from models.resnet import EmbeddingNetwork
 from models.training.losses import instance_loss, kept_similarities, metric_loss
 from models.training.stages import Parts, TrunkCache, Tune
-from models.weights_file import EMBEDDING_DIM, WeightsFile
+from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
-_WHITENING = 0.5  # exponent on the deviation: 0 is plain PCA, 1 full whitening (Jégou & Chum 2012)
+_WHITENING = 0.5  # 0 is plain PCA, 1 full whitening
+_RIDGE = 1e-6
+_LENGTH = 10.0  # of a projected vector before it is normalised, by which the learning rate is felt
 _WARM_UP = 30  # steps
 _PROJECTION_RATE = 10.0  # times the rate of the backbone
 _PROXY_RATE = 100.0
@@ -88,14 +90,29 @@ def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDA
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def fit_projection(features: Vectors) -> tuple[Vectors, Vectors]:
-    """Weight ``(512, 2048)`` and bias ``(512,)`` of a half-whitened PCA: y = V' (x - mean) / deviation^0.5."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    variances, axes = np.linalg.eigh(np.cov(features.T.astype(np.float64)))
-    largest = np.argsort(-variances)[:EMBEDDING_DIM]
-    spread = np.maximum(variances[largest], variances[largest[0]] * 1e-6)  # fewer images than axes leave some without any
-    weight = (axes[:, largest] * spread ** (-_WHITENING / 2)).T
+def fit_projection(views: list[Vectors], classes: NDArray[np.int64]) -> tuple[Vectors, Vectors]:
+    """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening, then PCA (Mikolajczyk & Matas 2007, Radenović et al. 2018).
+
+    ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. What is whitened, to the power
+    of a quarter, is how images of one class differ and how views of one image differ, each with the same weight in all.
+    """
+    features = views[0].astype(np.float64)
+    mean = features.mean(axis=0)
+    within = sum(_scatter(features[classes == n]) for n in np.unique(classes)) / len(features)
+    between_views = sum((features - view).T @ (features - view) for view in views[1:]) / len(features)
+    apart = sum(scatter / np.trace(scatter) for scatter in (within, between_views) if np.ndim(scatter) and np.trace(scatter) > 0)
+    variances, axes = np.linalg.eigh(apart + np.eye(FEATURE_DIM) * (np.trace(apart) / FEATURE_DIM * _RIDGE))
+    whitening = (axes * variances ** (-_WHITENING / 2)) @ axes.T
+    spread, axes = np.linalg.eigh(whitening @ _scatter(features) @ whitening / len(features))
+    weight = axes[:, np.argsort(-spread)[:EMBEDDING_DIM]].T @ whitening
+    weight /= np.sqrt((((features - mean) @ weight.T) ** 2).sum(axis=1).mean()) / _LENGTH
     return weight.astype(np.float32), (-weight @ mean).astype(np.float32)
+
+
+def _scatter(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = rows - rows.mean(axis=0)
+    product: NDArray[np.float64] = centred.T @ centred
+    return product
 
 
 class Finetuning:
@@ -122,8 +139,9 @@ class Finetuning:
         if self._base.projected:
             taught = self._embedded(np.arange(len(self._data)), advance, "base embeddings")
         else:
-            features = self._pooled(advance)
-            weight, bias = fit_projection(features[self._train])
+            features = self._pooled(np.arange(len(self._data)), 0, advance)
+            altered = [self._pooled(self._train, view, advance) for view in range(1, min(3, self._recipe.views))]
+            weight, bias = fit_projection([features[self._train], *altered], self._place(self._train))
             with torch.no_grad():
                 self._network.projection.weight.copy_(torch.from_numpy(weight))
                 self._network.projection.bias.copy_(torch.from_numpy(bias))
@@ -264,13 +282,13 @@ class Finetuning:
                 advance(stage, some.stop, len(images))
         return np.concatenate(rows)
 
-    def _pooled(self, advance: Advance) -> Vectors:
-        """``(n, 2048)`` float32 of all images as they are."""
-        rows, numbers = [], np.arange(len(self._data))
+    def _pooled(self, images: NDArray[np.intp], view: int, advance: Advance) -> Vectors:
+        """``(n, 2048)`` float32 of images in one view."""
+        rows = []
         with torch.inference_mode():
-            for some in batches(len(numbers), _BATCH):
-                rows.append(self._parts.features(self._cache.get(numbers[some.start : some.stop])).cpu().numpy())
-                advance("base features", some.stop, len(numbers))
+            for some in batches(len(images), _BATCH):
+                rows.append(self._parts.features(self._cache.get(images[some.start : some.stop], view)).cpu().numpy())
+                advance(f"base features, view {view}", some.stop, len(images))
         return np.concatenate(rows)
 
 
