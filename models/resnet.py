@@ -85,7 +85,7 @@ class EmbeddingNetwork(nn.Module):
         """The network in evaluation mode with the weights of a file, in float32."""
         network = cls(pooling=weights.pooling, gem_p=weights.gem_p)
         state = {name: torch.from_numpy(tensor.astype("float32")) for name, tensor in weights.tensors.items()}
-        backbone = {k: v for k, v in state.items() if not k.startswith(("projection.", "pool."))}
+        backbone = {k: v for k, v in state.items() if not k.startswith(("projection.", "pool.", "fc."))}
         missing, unexpected = network.backbone.load_state_dict(backbone, strict=False)
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:

@@ -79,7 +79,7 @@ class WeightsFile:
 
     @classmethod
     def load_base(cls, path: Path) -> WeightsFile:
-        """Something to fine-tune from: a weights file, or a backbone alone under torchvision's names. Raises WeightsInvalid."""
+        """To fine-tune from: a weights file, or an ImageNet ResNet-50 under torchvision's names. Raises WeightsInvalid."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -87,7 +87,6 @@ class WeightsFile:
         tensors, metadata = _read(content, str(path))
         if "preprocessing" in metadata:
             return cls.parse(content, str(path))
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
         return cls(str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors)
 
     @classmethod

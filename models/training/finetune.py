@@ -22,8 +22,9 @@ from models.training.losses import instance_loss, kept_similarities, metric_loss
 from models.training.stages import Parts, TrunkCache, Tune
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
-_WHITENING = 0.5  # 0 is plain PCA, 1 full whitening
-_RIDGE = 1e-6
+_WHITENING = 0.75  # of what is unwanted: 0 is plain PCA, 1 full whitening
+_EVEN = 0.3  # so much of all directions alike is unwanted, too: what the images do not show is whitened less
+_FLATTENING = 0.2  # of what is kept
 _LENGTH = 10.0  # of a projected vector before it is normalised, by which the learning rate is felt
 _WARM_UP = 30  # steps
 _PROJECTION_RATE = 10.0  # times the rate of the backbone
@@ -90,23 +91,33 @@ def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDA
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def fit_projection(views: list[Vectors], classes: NDArray[np.int64]) -> tuple[Vectors, Vectors]:
-    """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening, then PCA (Mikolajczyk & Matas 2007, Radenović et al. 2018).
+def fit_projection(views: list[Vectors], classes: NDArray[np.int64], head: Vectors | None = None) -> tuple[Vectors, Vectors]:
+    """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening (Mikolajczyk & Matas 2007, Radenović et al. 2018), then PCA.
 
-    ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. What is whitened, to the power
-    of a quarter, is how images of one class differ and how views of one image differ, each with the same weight in all.
+    ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. Whitened, in part, is how images
+    of one class differ and how views of one image differ. ``head``, the base network's own classifier ``(classes, 2048)``, says
+    which directions tell things apart that are not among the images: without it, PCA keeps those of the images alone.
     """
     features = views[0].astype(np.float64)
     mean = features.mean(axis=0)
-    within = sum(_scatter(features[classes == n]) for n in np.unique(classes)) / len(features)
-    between_views = sum((features - view).T @ (features - view) for view in views[1:]) / len(features)
-    apart = sum(scatter / np.trace(scatter) for scatter in (within, between_views) if np.ndim(scatter) and np.trace(scatter) > 0)
-    variances, axes = np.linalg.eigh(apart + np.eye(FEATURE_DIM) * (np.trace(apart) / FEATURE_DIM * _RIDGE))
+    within = [_scatter(features[classes == n]) for n in np.unique(classes)]
+    between_views = [(features - view).T @ (features - view) for view in views[1:]]
+    parts = [_shares(np.sum(scatters, axis=0)) for scatters in (within, between_views) if scatters]
+    unwanted = _shares(np.sum(parts, axis=0)) + np.eye(FEATURE_DIM) * _EVEN / FEATURE_DIM
+    variances, axes = np.linalg.eigh(unwanted)
     whitening = (axes * variances ** (-_WHITENING / 2)) @ axes.T
-    spread, axes = np.linalg.eigh(whitening @ _scatter(features) @ whitening / len(features))
-    weight = axes[:, np.argsort(-spread)[:EMBEDDING_DIM]].T @ whitening
-    weight /= np.sqrt((((features - mean) @ weight.T) ** 2).sum(axis=1).mean()) / _LENGTH
+    wanted = _shares(_scatter(features)) + (0 if head is None else _shares(_scatter(head.astype(np.float64))))
+    spread, axes = np.linalg.eigh(whitening @ wanted @ whitening)
+    largest = np.argsort(-spread)[:EMBEDDING_DIM]
+    spread = np.maximum(spread[largest], spread[largest[0]] * 1e-6)
+    weight = (axes[:, largest] * spread ** (-_FLATTENING / 2)).T @ whitening
+    weight *= _LENGTH / np.sqrt((((features - mean) @ weight.T) ** 2).sum(axis=1).mean())
     return weight.astype(np.float32), (-weight @ mean).astype(np.float32)
+
+
+def _shares(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a trace of 1, where it has any."""
+    return scatter / max(float(np.trace(scatter)), 1e-12)
 
 
 def _scatter(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,7 +152,9 @@ class Finetuning:
         else:
             features = self._pooled(np.arange(len(self._data)), 0, advance)
             altered = [self._pooled(self._train, view, advance) for view in range(1, min(3, self._recipe.views))]
-            weight, bias = fit_projection([features[self._train], *altered], self._place(self._train))
+            weight, bias = fit_projection(
+                [features[self._train], *altered], self._place(self._train), self._base.tensors.get("fc.weight")
+            )
             with torch.no_grad():
                 self._network.projection.weight.copy_(torch.from_numpy(weight))
                 self._network.projection.bias.copy_(torch.from_numpy(bias))

@@ -107,6 +107,19 @@ def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() 
     assert gain[:30].mean() > 2 * gain[60:90].mean()
 
 
+def test_the_projection_keeps_what_the_base_tells_apart() -> None:
+    chance = np.random.default_rng(0)
+    images = np.zeros((1200, 2048), dtype=np.float32)
+    images[:, :600] = chance.standard_normal((1200, 600))  # more directions than are kept
+    classes = np.arange(1200) // 4
+    head = np.zeros((1000, 2048), dtype=np.float32)
+    head[:, 600:700] = chance.standard_normal((1000, 100))
+    without, _ = fit_projection([images], classes)
+    with_head, _ = fit_projection([images], classes, head)
+    assert np.abs(without[:, 600:700]).max() < 1e-3 * np.abs(without).max()
+    assert np.linalg.matrix_rank(with_head[:, 600:700], tol=0.01 * np.abs(with_head).max()) == 100
+
+
 def test_classes_are_held_out_whole_and_sisters_together() -> None:
     labels = [f"{coarse}/{fine}" for coarse in "abcdef" for fine in "12" for _ in range(3)]
     data = LabelledImages(Path(), [Path(str(number)) for number in range(len(labels))], labels)
