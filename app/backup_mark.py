@@ -44,4 +44,7 @@ def note_serving(directory: Path) -> None:
     if not mark["complete"]:
         log.warning("this is a backup that was interrupted: masters are missing", directory=str(directory))
     if not mark.get("served"):
-        write_mark(directory, **mark | {"served": True})
+        try:
+            write_mark(directory, **mark | {"served": True})
+        except OSError as error:  # a medium or a disk that takes nothing can be looked at all the same
+            log.warning("it cannot be noted that this backup is served", directory=str(directory), reason=str(error))

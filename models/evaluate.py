@@ -18,7 +18,6 @@ from models.labelled import Advance, LabelledImages, batches, load, silent
 from models.transforms import to_input
 
 Vectors = NDArray[np.float32]
-_BATCH = 64
 _QUERIES = 256  # ranked at a time: bounds the memory to so many rows of similarities
 _RESAMPLES = 1000
 _COPIES_OF = 400  # originals at most that are looked for by altered copies
