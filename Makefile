@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-stack soak lock
+.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack soak lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -59,6 +59,9 @@ bench-memory: .venv/.dev ## resident memory over 10 000 uploads
 
 bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=servers]
 	@$(BIN)/python -m benchmarks.bench_quality '$(DATA)' $(or $(ON),embedded)
+
+bench-model: .venv/.dev ## the model beside the network it came from: BASE=file DATA='folder …'
+	@$(BIN)/python -m benchmarks.bench_model '$(BASE)' $(DATA)
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
 	@$(BIN)/python -m benchmarks.bench_stack

@@ -53,13 +53,22 @@ class Judged:
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], labels: list[str]) -> Judged:
-        """The first ten hits of each image among the others. ``vectors`` ``(n, 512)`` of length 1."""
-        similarity = vectors @ vectors.T
+        """The first ten hits of each image among the others, and again among those of other classes alone.
+
+        So half of what is looked for is there, and half is not, as when somebody shows what a collection lacks.
+        ``vectors`` ``(n, 512)`` of length 1.
+        """
+        similarity = (vectors @ vectors.T).astype(np.float64)
+        alike = np.unique(labels, return_inverse=True)[1]
+        same = alike[:, None] == alike[None, :]
         np.fill_diagonal(similarity, -np.inf)
-        first = np.argsort(-similarity, axis=1, kind="stable")[:, : min(HITS, len(vectors) - 1)]
-        named = np.array(labels)
-        rows = np.arange(len(vectors))[:, None]
-        return cls(1.0 - similarity[rows, first].astype(np.float64).ravel(), (named[first] == named[:, None]).ravel())
+        distances, found = [], []
+        for left in (similarity, np.where(same, -np.inf, similarity)):
+            first = np.argsort(-left, axis=1, kind="stable")[:, :HITS]
+            there = np.isfinite(np.take_along_axis(left, first, axis=1))
+            distances.append(1.0 - np.take_along_axis(left, first, axis=1)[there])
+            found.append(np.take_along_axis(same, first, axis=1)[there])
+        return cls(np.concatenate(distances), np.concatenate(found))
 
     def probabilities(self, calibration: Calibration) -> NDArray[np.float64]:
         return np.array([calibration.probability(distance) for distance in self.distances])

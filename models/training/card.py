@@ -75,13 +75,13 @@ Held out: {len(outcome.labels)} images of {len(held)} classes, never learned fro
 ![training](training.png)
 
 ## Distances
-Cosine distances of held-out images to their ten nearest, of the same class and of others.
+Cosine distances of held-out images to their ten nearest, and again to their ten nearest of other classes.
 
 ![distances](distances.png)
 
 ## Calibration
 p = 1 / (1 + exp({outcome.calibration.slope:.3f} * distance - {outcome.calibration.intercept:.3f})): the probability that a hit among the
-first ten shows the same thing. Expected calibration error on the classes it was fitted on: {error:.3f}.
+first ten shows the same thing, where half of what is looked for is there and half is not. Expected calibration error on the classes it was fitted on: {error:.3f}.
 
 ![reliability](reliability.png)
 """

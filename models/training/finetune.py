@@ -22,9 +22,9 @@ from models.training.losses import instance_loss, kept_similarities, metric_loss
 from models.training.stages import Parts, TrunkCache, Tune
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
-_WHITENING = 0.75  # of what is unwanted: 0 is plain PCA, 1 full whitening
-_EVEN = 0.3  # so much of all directions alike is unwanted, too: what the images do not show is whitened less
-_FLATTENING = 0.2  # of what is kept
+_WHITENING = 1.0  # of what is unwanted: 0 is plain PCA, 1 full whitening
+_EVEN = 1.0  # so much of all directions alike is unwanted, too: what the images do not show is whitened less
+_FLATTENING = 0.4  # of what is kept
 _LENGTH = 10.0  # of a projected vector before it is normalised, by which the learning rate is felt
 _WARM_UP = 30  # steps
 _PROJECTION_RATE = 10.0  # times the rate of the backbone
@@ -39,7 +39,8 @@ class Recipe:
 
     loss: str = "supcon"
     tune: Tune = "layer4"
-    pooling: Literal["average", "gem"] = "average"
+    pooling: Literal["average", "gem"] = "gem"
+    gem_p: float = 1.5  # where the exponent of "gem" begins; a base with a projection keeps its own, or begins at 1, the average
     norms: Literal["frozen", "tuned"] = "frozen"
     steps: int = 300
     classes: int = 16  # in a batch
@@ -137,11 +138,11 @@ class Finetuning:
         self._classes = data.class_numbers()
         self._of_class = [rows for n in np.unique(self._classes) if len(rows := self._train[self._classes[self._train] == n])]
         torch.manual_seed(recipe.seed)
-        if recipe.pooling == "gem" and base.pooling != "gem":
-            base = replace(base, pooling="gem", gem_p=1.0)  # begins as the average
+        if recipe.pooling != base.pooling:
+            base = replace(base, pooling=recipe.pooling, gem_p=1.0 if base.projected else recipe.gem_p)
         self._network = EmbeddingNetwork.from_weights(base)
         self._parts = Parts(self._network, recipe.tune, self._device)
-        key = f"{base.version} {recipe.tune} {recipe.pooling}"
+        key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
         self._cache = TrunkCache(out / "work", data.paths, recipe.views, self._parts, recipe.seed, key)
         self._checkpoint = out / "work" / "checkpoint.pt"
 
@@ -150,21 +151,15 @@ class Finetuning:
         if self._base.projected:
             taught = self._embedded(np.arange(len(self._data)), advance, "base embeddings")
         else:
-            features = self._pooled(np.arange(len(self._data)), 0, advance)
-            altered = [self._pooled(self._train, view, advance) for view in range(1, min(3, self._recipe.views))]
-            weight, bias = fit_projection(
-                [features[self._train], *altered], self._place(self._train), self._base.tensors.get("fc.weight")
-            )
-            with torch.no_grad():
-                self._network.projection.weight.copy_(torch.from_numpy(weight))
-                self._network.projection.bias.copy_(torch.from_numpy(bias))
-            taught = features @ weight.T + bias
-            taught /= np.linalg.norm(taught, axis=1, keepdims=True)
+            taught = self._project(advance, "base features")
         before = self._scores(taught[self._held])
         base = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
         history = self._fit(torch.from_numpy(taught).to(self._device), before, advance)
         self._blend(base)
-        vectors = self._embedded(self._held, advance, "embeddings")
+        if not self._base.projected and self._parts.tuned():
+            vectors = self._project(advance, "tuned features")[self._held]
+        else:
+            vectors = self._embedded(self._held, advance, "embeddings")
         calibration = fit_calibration(Judged.of(vectors, self._labels()))
         weights = self._out / "weights.safetensors"
         recipe = json.dumps(asdict(self._recipe))
@@ -172,6 +167,19 @@ class Finetuning:
             weights, {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version}
         )
         return Outcome(weights, version, before, self._scores(vectors), calibration, history, vectors, self._labels())
+
+    def _project(self, advance: Advance, stage: str) -> Vectors:
+        """Fits the projection to the backbone as it is, and embeds all images with it: ``(n, 512)`` float32 of length 1."""
+        features = self._pooled(np.arange(len(self._data)), 0, advance, stage)
+        altered = [self._pooled(self._train, view, advance, stage) for view in range(1, min(3, self._recipe.views))]
+        head = self._base.tensors.get("fc.weight")
+        weight, bias = fit_projection([features[self._train], *altered], self._place(self._train), head)
+        with torch.no_grad():
+            self._network.projection.weight.copy_(torch.from_numpy(weight))
+            self._network.projection.bias.copy_(torch.from_numpy(bias))
+        embeddings = features @ weight.T + bias
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return embeddings
 
     # training
 
@@ -245,7 +253,7 @@ class Finetuning:
         network = averaged.module.eval()
         scores = self._scores(self._embedded(self._held, silent, "", Parts(network, self._recipe.tune, self._device)))
         history[-1] |= scores
-        if scores["map"] > best["map"]:
+        if scores["map"] >= best["map"]:  # where all is found already, views may still come closer
             best |= {"map": scores["map"], "step": step, "network": _copied(network)}
 
     def _keep(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any], step: int) -> None:
@@ -295,13 +303,13 @@ class Finetuning:
                 advance(stage, some.stop, len(images))
         return np.concatenate(rows)
 
-    def _pooled(self, images: NDArray[np.intp], view: int, advance: Advance) -> Vectors:
+    def _pooled(self, images: NDArray[np.intp], view: int, advance: Advance, stage: str) -> Vectors:
         """``(n, 2048)`` float32 of images in one view."""
         rows = []
         with torch.inference_mode():
             for some in batches(len(images), _BATCH):
                 rows.append(self._parts.features(self._cache.get(images[some.start : some.stop], view)).cpu().numpy())
-                advance(f"base features, view {view}", some.stop, len(images))
+                advance(f"{stage}, view {view}", some.stop, len(images))
         return np.concatenate(rows)
 
 

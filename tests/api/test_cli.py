@@ -120,7 +120,7 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     image = folder / "about-chelsea" / "chelsea.jpg"
     table = run(service, "search", image, "--k", "2")
     assert table.exit_code == 0
-    assert re.search(r"100\.0\s+same\s+chelsea\.jpg", table.output)
+    assert re.search(r"100\.0\s+same\s+100%\s+chelsea\.jpg", table.output)
     answer = json.loads(run(service, "search", image, "--k", "2", "--json").output)
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 

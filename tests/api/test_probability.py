@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from app.settings import Settings
 from models.calibration import Calibration
 from models.embedder import load_embedder
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, save_weights
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from tests.conftest import Service, encoded, part_of, photograph, serving
 
 CALIBRATION = Calibration(intercept=8.0, slope=25.0)
@@ -17,10 +18,8 @@ CAT = encoded(photograph("chelsea"))
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> WeightsFile:
-    path = tmp_path_factory.mktemp("weights") / "calibrated.safetensors"
-    save_weights(path, WeightsFile.load(DEFAULT_WEIGHTS).tensors, {"calibration": CALIBRATION.as_json()})
-    return WeightsFile.load(path)
+def weights() -> WeightsFile:
+    return replace(WeightsFile.load(DEFAULT_WEIGHTS), calibration=CALIBRATION)
 
 
 @pytest.fixture
@@ -61,10 +60,18 @@ def test_two_images_are_compared_with_a_probability(calibrated: Service) -> None
     assert (same["exact"], same["probability"]) == (True, 1)
 
 
-def test_a_model_without_calibration_says_so(service: Service) -> None:
-    service.put_master(CAT)
-    assert service.search(CAT)[0]["probability"] is None
-    refused = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "0.5"})
-    assert (refused.status_code, refused.json()["code"]) == (409, "not-calibrated")
+def test_a_model_without_calibration_says_so(settings: Settings, weights: WeightsFile) -> None:
+    with serving(settings, load_embedder(replace(weights, calibration=None), slots=2)) as service:
+        service.put_master(CAT)
+        assert service.search(CAT)[0]["probability"] is None
+        refused = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "0.5"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "not-calibrated")
+
+
+def test_the_shipped_model_tells_what_is_there_from_what_is_not(service: Service) -> None:
+    for name in ("chelsea", "coffee", "rocket"):
+        service.put_master(encoded(photograph(name)), f"{name}.jpg")
+    assert len(service.search(encoded(part_of("coffee", 1, (300, 260))), min_probability="0.5")) == 1
+    assert service.search(encoded(photograph("astronaut")), min_probability="0.5") == []
     wrong = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "1.5"})
     assert wrong.status_code == 422

@@ -52,7 +52,14 @@ def test_hits_that_are_all_right_still_give_a_falling_curve() -> None:
     assert fitted.slope > 0
 
 
-def test_the_hits_judged_are_the_ten_nearest() -> None:
+def test_hits_are_judged_with_the_class_there_and_without_it() -> None:
     vectors = np.eye(30, 64, dtype=np.float32)
     judged = Judged.of(vectors, ["a"] * 15 + ["b"] * 15)
-    assert (len(judged.distances), judged.distances.min()) == (300, 1)
+    assert (len(judged.distances), judged.distances.min()) == (600, 1)
+    assert not judged.same[300:].any()
+
+    pairs = np.repeat(np.eye(3, 64, dtype=np.float32), 2, axis=0)  # twice the same thing, three times
+    judged = Judged.of(pairs, ["a", "a", "b", "b", "c", "c"])
+    assert len(judged.distances) == 6 * 5 + 6 * 4
+    assert np.array_equal(judged.same, judged.distances < 0.5)
+    assert judged.same.sum() == 6

@@ -14,11 +14,13 @@ from PIL import Image
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
 from models.evaluate import embed
-from models.labelled import LabelledImages, UnusableData
+from models.labelled import LabelledImages, UnusableData, load
+from models.resnet import EmbeddingNetwork
 from models.training.augment import augmented
 from models.training.card import write_card
 from models.training.finetune import Finetuning, Outcome, Recipe, fit_projection, split_classes
 from models.training.losses import LOSSES, instance_loss, kept_similarities, metric_loss
+from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from tests.conftest import encoded, part_of, photograph
 
@@ -149,6 +151,24 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     cut = Finetuning(images, base, tmp_path / "cut", recipe).run()
     assert cut.version == whole.version
     assert [row["loss"] for row in cut.history] == [row["loss"] for row in whole.history]
+
+
+def test_a_bare_network_gets_a_projection_that_fits_what_it_became(
+    images: LabelledImages, base: WeightsFile, tmp_path: Path
+) -> None:
+    backbone = {name: tensor for name, tensor in base.tensors.items() if not name.startswith("projection.")}
+    bare = replace(base, tensors=backbone, pooling="average", calibration=None)
+    recipe = replace(TINY, tune="layer4", pooling="gem", gem_p=2.0, views=1, rate=3e-4, norms="tuned", patience=9)
+    outcome = Finetuning(images, bare, tmp_path, recipe).run()
+    weights = WeightsFile.load(outcome.weights)
+    assert np.abs(weights.tensors["layer4.2.conv3.weight"] - backbone["layer4.2.conv3.weight"]).max() > 1e-5
+    assert weights.gem_p == pytest.approx(2, abs=0.1)
+    network = EmbeddingNetwork.from_weights(weights).eval()
+    learned = [path for path, label in zip(images.paths, images.labels, strict=True) if label not in set(outcome.labels)]
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.stack([to_input(load(path)) for path in learned]))
+        projected = network.projection(network.features(pixels))
+    assert projected.mean(dim=0).norm() < 0.12 * projected.norm(dim=1).mean()  # but for bfloat16
 
 
 @pytest.fixture(scope="module")
