@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -293,7 +293,7 @@ def models_activate(
 def models_export(
     model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
     out: Annotated[Path, typer.Option("--out", help="Directory.", file_okay=False)] = Path(),
-    format: Annotated[str, typer.Option("--format", help="openvino or onnx.")] = "openvino",
+    format: Annotated[Literal["openvino", "onnx"], typer.Option("--format")] = "openvino",
 ) -> None:
     """Write the network for other programs: images (n, 224, 224, 3) uint8 to embeddings (n, 512)."""
     from app.tuning import export as run
@@ -335,10 +335,17 @@ def finetune(
     ] = None,
     collection: Annotated[str, typer.Option("--collection", "-c", help="Learn from the masters of a collection.")] = "",
     by: Annotated[str, typer.Option(help="Attribute that names their class; also for an exported collection as DATA.")] = "",
-    loss: Annotated[str | None, typer.Option(help="multi-similarity, proxy-anchor, arcface or supcon.")] = None,
-    tune: Annotated[str | None, typer.Option(help="projection (minutes), layer4, layer3 or all.")] = None,
-    pooling: Annotated[str | None, typer.Option(help="average or gem.")] = None,
-    norms: Annotated[str | None, typer.Option(help="Batch norm: frozen or tuned.")] = None,
+    loss: Annotated[
+        Literal["multi-similarity", "proxy-anchor", "arcface", "supcon"] | None, typer.Option(help="Of the classes.")
+    ] = None,
+    tune: Annotated[
+        Literal["projection", "layer4", "layer3", "all"] | None,
+        typer.Option(help="From where on the network is tuned; the projection alone takes minutes."),
+    ] = None,
+    pooling: Annotated[
+        Literal["average", "gem"] | None, typer.Option(help="Gem: the generalised mean, its exponent learned.")
+    ] = None,
+    norms: Annotated[Literal["frozen", "tuned"] | None, typer.Option(help="The batch norms.")] = None,
     steps: Annotated[int | None, typer.Option(min=1)] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes in a batch.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Images of each class in a batch.")] = None,
@@ -347,7 +354,7 @@ def finetune(
     blend: Annotated[float | None, typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights.")] = None,
     held_out: Annotated[float | None, typer.Option(min=0, max=0.9, help="Share of the classes not to learn from.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
@@ -380,12 +387,14 @@ def evaluate(
     gallery: Annotated[
         Path | None, typer.Option(help="Look in these images, not among the others of DATA.", exists=True, file_okay=False)
     ] = None,
-    by: Annotated[str, typer.Option(help="DATA is an exported collection; the attribute that names the class.")] = "",
+    by: Annotated[
+        str, typer.Option(help="DATA and the gallery are exported collections; the attribute that names the class.")
+    ] = "",
     sheets: Annotated[
         Path | None, typer.Option(help="Write contact sheets there, as PNG and as a page.", file_okay=False)
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Without the altered copies.")] = False,
-    engine: Annotated[str, typer.Option(help="openvino or torch.")] = "openvino",
+    engine: Annotated[Literal["openvino", "torch"], typer.Option()] = "openvino",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure how well a model retrieves: R@1, R@5, R@10, mAP, mAP@R with 95 % intervals, altered copies, speed."""

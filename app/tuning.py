@@ -22,6 +22,7 @@ from models.calibration import Judged
 from models.embedder import load_embedder
 from models.engines import EngineMissing
 from models.evaluate import Ranked, embed, embeddings_a_second, rank, robustness
+from models.export import Format
 from models.export import export as export_network
 from models.export import quantise as quantise_network
 from models.labelled import Advance, LabelledImages, UnusableData, check_disjoint, images_in
@@ -55,7 +56,7 @@ def _watched() -> Iterator[_Stages]:
         yield _Stages(progress)
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _guarded(run: Callable[[], int], *, goes_on: bool = False) -> int:
     """What went wrong in words: 2; interrupted: 130."""
     try:
         return run()
@@ -63,7 +64,7 @@ def _guarded(run: Callable[[], int]) -> int:
         _errors.print(str(error), style="red")
         return 2
     except KeyboardInterrupt:
-        _errors.print("Interrupted. The same command goes on from where it was.")
+        _errors.print(f"Interrupted. The same command {'goes on from where it was' if goes_on else 'starts over'}.")
         return 130
 
 
@@ -80,7 +81,7 @@ def finetune(
     data: Path | None, out: Path, base: Path | None, given: dict[str, Any], source: Source, *, test: Path | None, device: str
 ) -> int:
     """``given``: what of the recipe is not as its default."""
-    return _guarded(lambda: _finetune(data, out, base, given, source, test=test, device=device))
+    return _guarded(lambda: _finetune(data, out, base, given, source, test=test, device=device), goes_on=True)
 
 
 def _finetune(
@@ -89,12 +90,9 @@ def _finetune(
     try:
         from models.training.card import Tested, write_card
         from models.training.finetune import Finetuning, Recipe
-        from models.training.losses import LOSSES
     except ImportError as error:
         raise EngineMissing(f"fine-tuning needs more libraries ({error}): pip install -e '.[train]'") from error
     recipe = replace(Recipe(), **given)
-    if recipe.loss not in LOSSES:
-        raise UnusableData(f"there is no loss {recipe.loss}: it is one of {', '.join(LOSSES)}")
     base = base or DEFAULT_WEIGHTS
     weights = WeightsFile.load_base(base)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,13 +140,11 @@ def _show_scores(title: str, before: dict[str, float], after: dict[str, float]) 
     _out.print(table)
 
 
-def export(model: str, out: Path, kind: str) -> int:
+def export(model: str, out: Path, kind: Format) -> int:
     """The network for other programs."""
 
     def run() -> int:
-        if kind not in ("openvino", "onnx"):
-            raise UnusableData(f"there is no format {kind}: it is openvino or onnx")
-        for path in export_network(_weights(model), out, "onnx" if kind == "onnx" else "openvino"):
+        for path in export_network(_served(model), out, kind):
             _out.print(f"Written: {path}")
         return 0
 
@@ -160,7 +156,7 @@ def quantise(model: str, images: Path, out: Path) -> int:
 
     def run() -> int:
         with _watched() as advance:
-            version = quantise_network(_weights(model), images_in(images), out, advance)
+            version = quantise_network(_served(model), images_in(images), out, advance)
         _out.print(f"Written: {out}   model version {version}")
         _out.print(f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}")
         return 0
@@ -170,6 +166,13 @@ def quantise(model: str, images: Path, out: Path) -> int:
 
 def _weights(model: str) -> WeightsFile:
     return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+
+
+def _served(model: str) -> WeightsFile:
+    weights = _weights(model)
+    if not weights.projected:
+        raise WeightsInvalid(f"{model} is a backbone without our projection: give it one by lookalike finetune --base")
+    return weights
 
 
 def evaluate(
@@ -192,7 +195,11 @@ def _evaluate(
         if gallery is None:
             theirs, found_in = vectors, images
         else:
-            found_in = LabelledImages.read(gallery, advance)
+            found_in = (
+                LabelledImages.read_export(gallery, by, advance, gallery=True)
+                if by
+                else LabelledImages.read(gallery, advance, gallery=True)
+            )
             theirs = embed(embedder, found_in.paths, slots=slots, advance=advance, stage="embedding the gallery")
         ranked = rank(vectors, images.labels, theirs, found_in.labels, leave_out=gallery is None)
         if not len(ranked.counted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -11,7 +12,8 @@ import numpy as np
 import openvino as ov
 
 from models.engines import EngineMissing, build_graph
-from models.labelled import Advance, load, silent
+from models.imaging import ImageRejected
+from models.labelled import Advance, UnusableData, load, silent
 from models.transforms import INPUT_SIDE, to_input
 from models.weights_file import WeightsFile, WeightsInvalid, save_weights
 
@@ -57,11 +59,14 @@ def quantise(weights: WeightsFile, images: list[Path], out: Path, advance: Advan
         import nncf
     except ImportError as error:
         raise EngineMissing(f"int8 needs more libraries ({error}): pip install -e '.[train]'") from error
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.intp))
+    chosen = np.unique(np.linspace(0, max(0, len(images) - 1), min(most, len(images))).astype(np.intp))
     pixels = []
     for number, place in enumerate(chosen, start=1):
-        pixels.append(to_input(load(images[place]))[None])
+        with suppress(ImageRejected, OSError):
+            pixels.append(to_input(load(images[place]))[None])
         advance("reading", number, len(chosen))
+    if not pixels:
+        raise UnusableData("there is no image that can be read: give a folder of photographs like those to be searched")
     graph = nncf.quantize(
         build_graph(weights), nncf.Dataset(pixels), preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels)
     )

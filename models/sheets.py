@@ -105,8 +105,7 @@ def _table(out: Path, rows: list[list[_Shown]], queries: LabelledImages, gallery
         for shown in row:
             images, kind = (queries, "query") if shown.right is None else (gallery, "hit")
             path = out / "pictures" / f"{kind}-{shown.number}.jpg"
-            if not path.exists():
-                _thumbnail(images, shown.number).save(path, quality=85)
+            _thumbnail(images, shown.number).save(path, quality=85)
             name = kind if shown.right is None else ("right" if shown.right else "wrong")
             text = shown.label if shown.right is None else f"{shown.distance:.3f} {shown.label}"
             cells.append(f'<td class="{name}"><img src="pictures/{path.name}" alt="{name}">{escape(text)}</td>')

@@ -86,8 +86,11 @@ class WeightsFile:
             raise WeightsInvalid(f"cannot read the weights {path}: {error}.") from error
         tensors, metadata = _read(content, str(path))
         if "preprocessing" in metadata:
-            return cls.parse(content, str(path))
-        return cls(str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors)
+            weights = cls.parse(content, str(path))
+        else:
+            weights = cls(str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors)
+        weights.check()
+        return weights
 
     @classmethod
     def parse(cls, content: bytes, source: str = "the file") -> WeightsFile:
@@ -109,7 +112,7 @@ class WeightsFile:
                 calibration=Calibration.from_json(metadata["calibration"]) if "calibration" in metadata else None,
                 tensors=tensors,
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise WeightsInvalid(f"{source} says something about itself that cannot be: {error}") from error
 
 

@@ -22,6 +22,7 @@ from storage.protocols import Collection, Master, Stores
 
 MAX_REACH = 10_000  # offset + k at most
 _CHUNK = 1024 * 1024
+_PLACES = 4  # of a probability
 _Vector = NDArray[np.float32]
 
 
@@ -119,7 +120,7 @@ class Search:
         calibration = self._models.embedder(version).calibration
         if calibration is None:
             return None
-        return 1.0 if exact else round(calibration.probability(distance), 4)
+        return 1.0 if exact else round(calibration.probability(distance), _PLACES)
 
     def _reach(self, version: str, options: Options) -> float | None:
         """The distance that nothing may be farther than. Raises Conflict."""
@@ -131,7 +132,8 @@ class Search:
                 "not-calibrated",
                 f"The model {version} has no calibration: leave min_probability out, or change to a fine-tuned model.",
             )
-        return min(2.0 if options.max_distance is None else options.max_distance, calibration.distance(options.min_probability))
+        least = options.min_probability - 0.5 * 10**-_PLACES  # a hit is told from its probability as it is shown
+        return min(2.0 if options.max_distance is None else options.max_distance, calibration.distance(least))
 
     def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
         hits: list[Hit] = []

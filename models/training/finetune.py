@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from models.evaluate import Vectors, rank
 from models.labelled import Advance, LabelledImages, UnusableData, batches, silent
 from models.resnet import EmbeddingNetwork
 from models.training.losses import instance_loss, kept_similarities, metric_loss
-from models.training.stages import Parts, TrunkCache, Tune
+from models.training.stages import Parts, TrunkCache, Tune, files_of
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
 _WHITENING = 1.0  # of what is unwanted: 0 is plain PCA, 1 full whitening
@@ -83,11 +85,15 @@ def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDA
     groups = tops if len(set(tops)) >= 4 else list(data.labels)
     names = sorted(set(groups))
     count = max(2, round(len(names) * held_out))
+    several = {label for label, images in Counter(data.labels).items() if images > 1}
+    judged = sorted({group for group, label in zip(groups, data.labels, strict=True) if label in several})
+    if len(judged) < 2:
+        raise UnusableData("two classes or more must have two images or more: they are held out to judge by")
     if len(names) < count + 2:
         raise UnusableData(
             f"{len(names)} classes are too few: two are held out to judge by, and two or more are needed to learn from"
         )
-    held = set(np.random.default_rng(seed).choice(names, count, replace=False))
+    held = set(np.random.default_rng(seed).choice(judged, min(count, len(judged)), replace=False))
     is_held = np.array([group in held for group in groups])
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
@@ -96,8 +102,9 @@ def fit_projection(views: list[Vectors], classes: NDArray[np.int64], head: Vecto
     """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening (Mikolajczyk & Matas 2007, Radenović et al. 2018), then PCA.
 
     ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. Whitened, in part, is how images
-    of one class differ and how views of one image differ. ``head``, the base network's own classifier ``(classes, 2048)``, says
-    which directions tell things apart that are not among the images: without it, PCA keeps those of the images alone.
+    of one class differ and how views of one image differ. ``head``, the base network's own projection or classifier
+    ``(outputs, 2048)``, says which directions tell things apart that are not among the images: without it, PCA keeps those of
+    the images alone.
     """
     features = views[0].astype(np.float64)
     mean = features.mean(axis=0)
@@ -132,6 +139,12 @@ class Finetuning:
 
     def __init__(self, data: LabelledImages, base: WeightsFile, out: Path, recipe: Recipe, *, device: str = "auto") -> None:
         """``out`` takes the weights, and ``out/work`` what lets a run go on. Raises UnusableData."""
+        if base.quantised:
+            raise UnusableData(f"{base.source} is int8, which cannot be trained: give the weights that it was made from")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UnusableData("PyTorch finds no CUDA device here: leave out --device")
+        if out.resolve().is_relative_to(data.root.resolve()) and out.resolve() / "originals" != data.root.resolve():
+            raise UnusableData(f"{out} lies in {data.root}: its plots would be learned from the next time. Give another --out")
         self._data, self._base, self._out, self._recipe = data, base, out, recipe
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._train, self._held = split_classes(data, recipe.held_out, recipe.seed)
@@ -145,18 +158,18 @@ class Finetuning:
         key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
         self._cache = TrunkCache(out / "work", data.paths, recipe.views, self._parts, recipe.seed, key)
         self._checkpoint = out / "work" / "checkpoint.pt"
+        about = [files_of(data.paths), data.labels, asdict(recipe), base.version]
+        self._about = hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def run(self, advance: Advance = silent) -> Outcome:
         self._cache.fill(advance)
-        if self._base.projected:
-            taught = self._embedded(np.arange(len(self._data)), advance, "base embeddings")
-        else:
-            taught = self._project(advance, "base features")
-        before = self._scores(taught[self._held])
+        before = self._scores(self._embedded(self._held, advance, "base")) if self._base.projected else None
+        taught = self._project(advance, "base features")
+        start = self._scores(taught[self._held])
         base = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        history = self._fit(torch.from_numpy(taught).to(self._device), before, advance)
+        history = self._fit(torch.from_numpy(taught).to(self._device), start, advance)
         self._blend(base)
-        if not self._base.projected and self._parts.tuned():
+        if self._parts.tuned():
             vectors = self._project(advance, "tuned features")[self._held]
         else:
             vectors = self._embedded(self._held, advance, "embeddings")
@@ -166,13 +179,13 @@ class Finetuning:
         version = self._network.save(
             weights, {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version}
         )
-        return Outcome(weights, version, before, self._scores(vectors), calibration, history, vectors, self._labels())
+        return Outcome(weights, version, before or start, self._scores(vectors), calibration, history, vectors, self._labels())
 
     def _project(self, advance: Advance, stage: str) -> Vectors:
         """Fits the projection to the backbone as it is, and embeds all images with it: ``(n, 512)`` float32 of length 1."""
         features = self._pooled(np.arange(len(self._data)), 0, advance, stage)
         altered = [self._pooled(self._train, view, advance, stage) for view in range(1, min(3, self._recipe.views))]
-        head = self._base.tensors.get("fc.weight")
+        head = self._base.tensors.get("projection.weight", self._base.tensors.get("fc.weight"))
         weight, bias = fit_projection([features[self._train], *altered], self._place(self._train), head)
         with torch.no_grad():
             self._network.projection.weight.copy_(torch.from_numpy(weight))
@@ -183,7 +196,7 @@ class Finetuning:
 
     # training
 
-    def _fit(self, taught: torch.Tensor, before: dict[str, float], advance: Advance) -> list[dict[str, float]]:
+    def _fit(self, taught: torch.Tensor, start: dict[str, float], advance: Advance) -> list[dict[str, float]]:
         """Leaves the network with the averaged weights that were best on the held-out classes."""
         recipe, network = self._recipe, self._network
         loss = metric_loss(recipe.loss, len(self._of_class)).to(self._device)
@@ -197,7 +210,7 @@ class Finetuning:
         rates = [group["lr"] for group in optimizer.param_groups]
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         history: list[dict[str, float]] = []
-        best: dict[str, Any] = {"map": before["map"], "step": 0, "network": _copied(network)}
+        best: dict[str, Any] = {"map": start["map"], "step": 0, "network": _copied(network)}
         state = {"loss": loss, "network": network, "averaged": averaged, "optimizer": optimizer}
         first = self._resumed(state, history, best)
         if recipe.norms == "tuned":
@@ -258,9 +271,13 @@ class Finetuning:
 
     def _keep(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any], step: int) -> None:
         content = {name: part.state_dict() for name, part in state.items()}
-        content |= {"recipe": asdict(self._recipe), "base": self._base.version, "history": history, "best": best, "step": step}
+        content |= {"about": self._about, "history": history, "best": best, "step": step}
         partial = self._checkpoint.with_suffix(".partial")
-        torch.save(content, partial)
+        try:
+            torch.save(content, partial)
+        except RuntimeError as error:  # of its own, where a write fails
+            partial.unlink(missing_ok=True)
+            raise OSError(f"cannot write {self._checkpoint}: {error}") from error
         partial.replace(self._checkpoint)
 
     def _resumed(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any]) -> int:
@@ -268,7 +285,7 @@ class Finetuning:
         if not self._checkpoint.exists():
             return 0
         content = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
-        if (content["recipe"], content["base"]) != (asdict(self._recipe), self._base.version):
+        if content.get("about") != self._about:  # of other images, another base or another recipe
             return 0
         for name, part in state.items():
             part.load_state_dict(content[name])

@@ -89,25 +89,30 @@ class Parts:
         return x
 
 
+def files_of(paths: list[Path]) -> list[list[Any]]:
+    """Path, size and time of change of each: what tells whether they are still the same."""
+    return [[str(path), (about := path.stat()).st_size, about.st_mtime_ns] for path in paths]
+
+
 class TrunkCache:
     """What the trunk gives for each image in ``views`` views: 0 as the service sees it, the others altered. Resumable."""
 
     def __init__(self, directory: Path, paths: list[Path], views: int, parts: Parts, seed: int, key: str) -> None:
         """``key`` names everything else that the numbers depend on; with another one, the cache is made anew."""
         directory.mkdir(parents=True, exist_ok=True)
-        self._paths, self._views, self._parts, self._seed = paths, views, parts, seed
+        self._paths, self._views, self._parts = paths, views, parts
+        self._seed = seed
         self._state = directory / "state.json"
-        mine = {"key": key, "images": [str(path) for path in paths], "views": views, "seed": seed, "shape": list(parts.shape)}
-        state = json.loads(self._state.read_text()) if self._state.exists() else {}
+        self._about = {"key": key, "images": files_of(paths), "views": views, "seed": seed, "shape": list(parts.shape)}
+        state = self._read()
         self._done: int = state.pop("done", 0)
-        again = state == mine
-        self._about = mine
         file = directory / "trunk.npy"
         kind = np.uint8 if parts.tune == "all" else np.float16
-        if again and file.exists():
+        if state == self._about and file.exists():
             self._rows = np.lib.format.open_memmap(file, "r+")
         else:
             self._done = 0
+            self._state.unlink(missing_ok=True)  # first: it speaks of what is about to be overwritten
             self._rows = np.lib.format.open_memmap(file, "w+", kind, (views * len(paths), *parts.shape))
 
     def fill(self, advance: Advance) -> None:
@@ -122,13 +127,22 @@ class TrunkCache:
                 self._done = some.stop
                 if number % 20 == 0 or number + 1 == len(todo):
                     self._rows.flush()
-                    self._state.write_text(json.dumps(self._about | {"done": self._done}))
+                    partial = self._state.with_suffix(".partial")
+                partial.write_text(json.dumps(self._about | {"done": self._done}))
+                partial.replace(self._state)
                 advance("frozen stages", self._done, total)
 
     def get(self, images: NDArray[np.intp], views: NDArray[np.intp] | int = 0) -> NDArray[Any]:
         """``(n, *shape)`` of these images, each in its view."""
         chosen: NDArray[Any] = self._rows[np.asarray(views) * len(self._paths) + images]
         return chosen
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state.read_text())
+        except (OSError, ValueError):
+            return {}
+        return state
 
     def _view(self, row: int) -> NDArray[np.uint8]:
         view, image = divmod(row, len(self._paths))

@@ -51,6 +51,13 @@ def test_nothing_is_an_answer(calibrated: Service) -> None:
     assert [hit["exact"] for hit in calibrated.search(CAT, min_probability="1")] == [True]
 
 
+def test_a_hit_is_there_at_the_probability_it_is_shown_with(calibrated: Service) -> None:
+    for seed in range(4):
+        part = encoded(part_of("coffee", seed, (300, 260)))
+        for hit in calibrated.search(part):
+            assert hit in calibrated.search(part, min_probability=str(hit["probability"]))
+
+
 def test_two_images_are_compared_with_a_probability(calibrated: Service) -> None:
     compared = calibrated.client.post(
         "/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", encoded(photograph("rocket")))}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.calibration import Calibration, Judged, fit_calibration
+from models.weights_file import WeightsFile, WeightsInvalid, save_weights
 
 
 def test_probability_and_distance_are_each_others_inverse() -> None:
@@ -63,3 +65,11 @@ def test_hits_are_judged_with_the_class_there_and_without_it() -> None:
     assert len(judged.distances) == 6 * 5 + 6 * 4
     assert np.array_equal(judged.same, judged.distances < 0.5)
     assert judged.same.sum() == 6
+
+
+@pytest.mark.parametrize("text", ['{"intercept": ' + "9" * 401 + ', "slope": 1}', "[" * 100_000])
+def test_weights_with_a_calibration_that_cannot_be_are_refused(tmp_path: Path, text: str) -> None:
+    projection = np.zeros((512, 2048), np.float16)
+    save_weights(tmp_path / "weights.safetensors", {"projection.weight": projection}, {"calibration": text})
+    with pytest.raises(WeightsInvalid, match="says something about itself"):
+        WeightsFile.load(tmp_path / "weights.safetensors")

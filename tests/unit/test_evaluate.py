@@ -133,3 +133,16 @@ def test_contact_sheets_frame_right_and_wrong(folder: Path, tmp_path: Path) -> N
     assert 'class="right"' in page
     assert 'class="wrong"' in page
     assert all((tmp_path / "sheets" / "pictures" / name).exists() for name in ("query-0.jpg", "hit-1.jpg"))
+    before = (tmp_path / "sheets" / "pictures" / "query-0.jpg").read_bytes()
+    others = images.chosen([*range(3, 9), *range(3)])
+    write_sheets(tmp_path / "sheets", ranked, others, others, vectors, vectors)
+    assert (tmp_path / "sheets" / "pictures" / "query-0.jpg").read_bytes() != before
+
+
+def test_a_gallery_may_have_one_image_of_each_class(tmp_path: Path) -> None:
+    for kind in ("cups", "rockets"):
+        (tmp_path / "gallery" / kind).mkdir(parents=True)
+        (tmp_path / "gallery" / kind / "one.jpg").write_bytes(encoded(part_of("coffee", 1)))
+    with pytest.raises(UnusableData, match="one image"):
+        LabelledImages.read(tmp_path / "gallery")
+    assert len(LabelledImages.read(tmp_path / "gallery", gallery=True)) == 2

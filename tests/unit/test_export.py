@@ -14,6 +14,7 @@ from app.settings import Settings
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
 from models.export import export, quantise
+from models.labelled import UnusableData
 from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.conftest import PHOTOGRAPHS, encoded, part_of, photograph, serving
@@ -86,3 +87,10 @@ def test_a_graph_that_is_not_ours_is_refused(int8: Path, tmp_path: Path, spoil: 
     save_weights(tmp_path / "spoilt.safetensors", tensors, {"precision": "int8"})
     with pytest.raises(WeightsInvalid, match="spoilt"):
         load_embedder(WeightsFile.load(tmp_path / "spoilt.safetensors"))
+
+
+def test_int8_skips_broken_images_and_needs_one(weights: WeightsFile, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:500])
+    for images in ([], [tmp_path / "broken.jpg"]):
+        with pytest.raises(UnusableData, match="no image that can be read"):
+            quantise(weights, images, tmp_path / "int8.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from models.training.card import write_card
 from models.training.finetune import Finetuning, Outcome, Recipe, fit_projection, split_classes
 from models.training.losses import LOSSES, instance_loss, kept_similarities, metric_loss
 from models.transforms import to_input
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.conftest import encoded, part_of, photograph
 
 TINY = Recipe(tune="projection", steps=6, classes=3, images=2, views=2, check_every=2, held_out=0.3, rate=1e-3)
@@ -153,16 +154,17 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert [row["loss"] for row in cut.history] == [row["loss"] for row in whole.history]
 
 
-def test_a_bare_network_gets_a_projection_that_fits_what_it_became(
-    images: LabelledImages, base: WeightsFile, tmp_path: Path
+@pytest.mark.parametrize("projected", [False, True])
+def test_the_projection_is_fitted_to_what_the_network_became(
+    images: LabelledImages, base: WeightsFile, tmp_path: Path, projected: bool
 ) -> None:
     backbone = {name: tensor for name, tensor in base.tensors.items() if not name.startswith("projection.")}
-    bare = replace(base, tensors=backbone, pooling="average", calibration=None)
-    recipe = replace(TINY, tune="layer4", pooling="gem", gem_p=2.0, views=1, rate=3e-4, norms="tuned", patience=9)
-    outcome = Finetuning(images, bare, tmp_path, recipe).run()
+    given = base if projected else replace(base, tensors=backbone, pooling="average", calibration=None)
+    recipe = replace(TINY, tune="layer4", gem_p=base.gem_p, views=1, rate=3e-4, norms="tuned", patience=9)
+    outcome = Finetuning(images, given, tmp_path, recipe).run()
     weights = WeightsFile.load(outcome.weights)
     assert np.abs(weights.tensors["layer4.2.conv3.weight"] - backbone["layer4.2.conv3.weight"]).max() > 1e-5
-    assert weights.gem_p == pytest.approx(2, abs=0.1)
+    assert weights.gem_p == pytest.approx(base.gem_p, abs=0.1)
     network = EmbeddingNetwork.from_weights(weights).eval()
     learned = [path for path, label in zip(images.paths, images.labels, strict=True) if label not in set(outcome.labels)]
     with torch.inference_mode():
@@ -197,3 +199,50 @@ def test_the_card_shows_scores_and_plots(outcome: Outcome, images: LabelledImage
         assert f"({name}.png)" in card
         with Image.open(tmp_path / f"{name}.png") as plot:
             assert plot.width > 400
+
+
+def copied(images: LabelledImages, root: Path) -> LabelledImages:
+    shutil.copytree(images.root, root)
+    return LabelledImages.read(root)
+
+
+def test_an_out_that_was_used_before_changes_nothing(images: LabelledImages, base: WeightsFile, tmp_path: Path) -> None:
+    data = copied(images, tmp_path / "data")
+
+    def tuned(images: LabelledImages, out: str) -> str:
+        return Finetuning(images, base, tmp_path / out, TINY).run().version
+
+    first = tuned(data, "used")
+    Finetuning(data, base, tmp_path / "used", replace(TINY, seed=1))  # stopped before its first batch
+    assert tuned(data, "used") == first
+
+    fewer = data.chosen([i for i, label in enumerate(data.labels) if label != "rocket"])
+    assert tuned(fewer, "used") == tuned(fewer, "fresh") != first
+
+    for number in range(3):  # other pictures under the names of those before
+        kinds = [data.root / kind / f"{number}.jpg" for kind in ("coffee", "chelsea")]
+        contents = [path.read_bytes() for path in kinds]
+        for path, content in zip(kinds, reversed(contents), strict=True):
+            path.write_bytes(content)
+    assert tuned(fewer, "used") == tuned(fewer, "other")
+    (tmp_path / "used" / "work" / "state.json").write_text('{"cut')
+    assert tuned(fewer, "used") == tuned(fewer, "other")
+
+
+def test_what_cannot_be_learned_from_or_into(images: LabelledImages, base: WeightsFile, tmp_path: Path) -> None:
+    labels = ["a", "b", "c", "d", "e", "e"]
+    lone = LabelledImages(Path(), [Path(str(number)) for number in range(6)], labels)
+    with pytest.raises(UnusableData, match="two images or more"):
+        split_classes(lone, 0.2, 0)
+    pairs = LabelledImages(Path(), [Path(str(number)) for number in range(8)], ["a", "b", "c", "d", "e", "e", "f", "f"])
+    assert {pairs.labels[i] for i in split_classes(pairs, 0.2, 0)[1]} == {"e", "f"}  # the others have nothing to find
+    with pytest.raises(UnusableData, match="lies in"):
+        Finetuning(images, base, images.root / "finetuned", TINY)
+    with pytest.raises(UnusableData, match="int8"):
+        Finetuning(images, replace(base, tensors={"openvino.xml": np.zeros(1, np.uint8)}), tmp_path, TINY)
+    assert not (images.root / "finetuned").exists()
+    spoiled = dict(base.tensors)
+    spoiled["projection.weight"] = np.full_like(spoiled["projection.weight"], np.nan)
+    save_weights(tmp_path / "nan.safetensors", spoiled, {})
+    with pytest.raises(WeightsInvalid, match="values that cannot be"):
+        WeightsFile.load_base(tmp_path / "nan.safetensors")
