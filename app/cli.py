@@ -336,24 +336,32 @@ def finetune(
     collection: Annotated[str, typer.Option("--collection", "-c", help="Learn from the masters of a collection.")] = "",
     by: Annotated[str, typer.Option(help="Attribute that names their class; also for an exported collection as DATA.")] = "",
     loss: Annotated[
-        Literal["multi-similarity", "proxy-anchor", "arcface", "supcon"] | None, typer.Option(help="Of the classes.")
+        Literal["multi-similarity", "proxy-anchor", "arcface", "supcon"] | None,
+        typer.Option(help="Of the classes. Default: supcon."),
     ] = None,
     tune: Annotated[
         Literal["projection", "layer4", "layer3", "all"] | None,
-        typer.Option(help="From where on the network is tuned; the projection alone takes minutes."),
+        typer.Option(help="From where on the network is tuned; the projection alone takes minutes. Default: layer4."),
     ] = None,
     pooling: Annotated[
-        Literal["average", "gem"] | None, typer.Option(help="Gem: the generalised mean, its exponent learned.")
+        Literal["average", "gem"] | None, typer.Option(help="gem: the generalised mean, its exponent learned. Default: gem.")
     ] = None,
-    norms: Annotated[Literal["frozen", "tuned"] | None, typer.Option(help="The batch norms.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="Classes in a batch.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Images of each class in a batch.")] = None,
-    views: Annotated[int | None, typer.Option(min=1, help="Kept of each image: 1 as it is, the others altered.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Learning rate of the backbone.")] = None,
-    blend: Annotated[float | None, typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights.")] = None,
-    held_out: Annotated[float | None, typer.Option(min=0, max=0.9, help="Share of the classes not to learn from.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    norms: Annotated[Literal["frozen", "tuned"] | None, typer.Option(help="The batch norms. Default: frozen.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of training, at most. Default: 300.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="In a batch. Default: 16.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Of each class in a batch. Default: 3.")] = None,
+    views: Annotated[
+        int | None, typer.Option(min=1, help="Kept of each image: 1 as it is, the others altered. Default: 6.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Learning rate of the backbone; the projection's is ten times that. Default: 1e-05."),
+    ] = None,
+    blend: Annotated[float | None, typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights. Default: 1.0.")] = None,
+    held_out: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share of the classes not to learn from, but two at least. Default: 0.2.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance. Default: 0.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
@@ -477,9 +485,9 @@ def search(
         described.append("\n" + master["id"], style="dim")
         likely = [f"{hit['probability']:.0%}"] if calibrated else []
         table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", *likely, described)
-    console.print(
-        table if answer["hits"] else f"Nothing found: the collection {collection} holds nothing that fits.", highlight=False
-    )
+    limit = f" with a probability of {min_probability} or more" if min_probability is not None else ""
+    nothing = f"Nothing found: the collection {collection} holds nothing that fits{limit}."
+    console.print(table if answer["hits"] else nothing, highlight=False)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 
 _errors = Console(stderr=True, highlight=False, markup=False)
 _out = Console(highlight=False, markup=False, soft_wrap=True)
+_SAID_EVERY = 30  # seconds
 _NAMES = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mAP@R"}
 
 
@@ -40,14 +41,24 @@ class _Stages:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, tuple[TaskID, float, int]] = {}
+        self._said = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not self._progress.console.is_terminal:
+            self._say(stage, done, total)
+            return
         if stage not in self._tasks:
             task = self._progress.add_task(stage.capitalize(), total=total, rate="")
             self._tasks[stage] = (task, time.monotonic(), done - 1)
         task, start, first = self._tasks[stage]
         rate = (done - first) / max(1e-3, time.monotonic() - start)
         self._progress.update(task, completed=done, total=total, rate=f"{rate:.1f}/s")
+
+    def _say(self, stage: str, done: int, total: int) -> None:
+        """Where nobody can see a bar: a line at a stage's end, and each half minute."""
+        if done == total or time.monotonic() - self._said > _SAID_EVERY:
+            self._said = time.monotonic()
+            _errors.print(f"{stage}: {done} of {total}")
 
 
 @contextmanager
@@ -119,6 +130,8 @@ def _finetune(
     if tested:
         _show_scores(f"{tested.images} images of {tested.name}, leave one out", tested.before, tested.after)
     _out.print(f"Weights: {outcome.weights}   model version {outcome.version}   card: {card}")
+    size = sum(path.stat().st_size for path in (out / "work").iterdir())
+    _out.print(f"{out / 'work'} ({size / 1e9:.1f} GB) can be removed.")
     _out.print(f"Next: lookalike reembed start {outcome.weights}")
     return 0
 
@@ -165,6 +178,8 @@ def quantise(model: str, images: Path, out: Path) -> int:
 
 
 def _weights(model: str) -> WeightsFile:
+    if model != "default" and not Path(model).is_file():
+        raise WeightsInvalid(f"there is no file {model}: MODEL is a weights file, or `default` for the shipped one")
     return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
 
 

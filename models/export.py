@@ -55,6 +55,8 @@ def export(weights: WeightsFile, out: Path, kind: Format) -> list[Path]:
 
 def quantise(weights: WeightsFile, images: list[Path], out: Path, advance: Advance = silent, most: int = 300) -> str:
     """Write an int8 weights file, its ranges fitted on some of the images; its model version."""
+    if weights.quantised:
+        raise WeightsInvalid(f"{weights.source} is int8 already")
     try:
         import nncf
     except ImportError as error:

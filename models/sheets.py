@@ -55,7 +55,8 @@ def write_sheets(
         rows = []
         for place in places:
             query = int(ranked.counted[place])
-            row = [_Shown(query, queries.labels[query], None, 0.0)]
+            precision = ranked.measures["map"][place]
+            row = [_Shown(query, f"AP {precision:.2f} {queries.labels[query]}", None, 0.0)]
             for hit in ranked.first[query][:HITS]:
                 distance = 1.0 - float(vectors[query] @ theirs[hit])
                 row.append(_Shown(int(hit), gallery.labels[hit], gallery.labels[hit] == queries.labels[query], distance))
@@ -68,9 +69,8 @@ def write_sheets(
     title = f"{len(queries)} queries in {len(gallery)} images"
     page.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>Left the query, then its nearest. Green: of its class; red: not. Numbers: cosine distances.</p>"
-        + "".join(sections)
-        + "</html>",
+        f"<h1>{title}</h1><p>Left the query with its average precision, then its nearest with their cosine distances."
+        " Green: of its class; red: not.</p>" + "".join(sections) + "</html>",
         encoding="utf-8",
     )
     return [*written, page]

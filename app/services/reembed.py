@@ -108,7 +108,9 @@ class Reembed:
     def check_started(self, version: str) -> None:
         """Raises NotFound."""
         if version not in {model.id for model in self._stores.registry.models()}:
-            raise NotFound("model-not-found", f"There is no model version {version} that was started.")
+            raise NotFound(
+                "model-not-found", f"There is no model version {version} that was started: lookalike reembed start {version}"
+            )
 
     def activate(self, version: str) -> Iterator[dict[str, Any]]:
         """Check the version and switch to it, as one commit: how far that is, again and again, and at last the answer.

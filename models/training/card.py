@@ -28,7 +28,8 @@ class Tested:
     calibration_error: float
 
 
-_BLUE, _ORANGE, _GREY = "#0969da", "#bc4c00", "#8c959f"
+_BLUE, _ORANGE, _GREY, _GREEN = "#0969da", "#bc4c00", "#8c959f", "#1a7f37"
+_PARTS = (("classes", _ORANGE), ("instances", _GREEN), ("kept", _GREY))
 _SHOWN = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mAP@R"}
 mpl.use("agg")
 
@@ -38,7 +39,7 @@ def write_card(
 ) -> Path:
     """``README.md`` with its plots beside the weights."""
     _plot(out / "training.png", lambda axes: _training(axes, outcome))
-    _plot(out / "recall.png", lambda axes: _scores(axes, outcome, recipe))
+    _plot(out / "recall.png", lambda axes: _recall(axes, outcome))
     _plot(out / "distances.png", lambda axes: _distances(axes, outcome))
     _plot(out / "reliability.png", lambda axes: _reliability(axes, outcome))
     held = Counter(outcome.labels)
@@ -61,16 +62,21 @@ ResNet-50, {recipe.pooling} pooling, 512 dimensions, fine-tuned from `{base}`. F
 ## Data
 {len(data)} images of {len(set(data.labels))} classes from `{data.root.name}`; {len(data.broken)} could not be read{" (first 20):" if broken else "."}
 {broken}
-Held out: {len(outcome.labels)} images of {len(held)} classes, never learned from. They decided when to stop and fitted the calibration.
+Held out: {len(outcome.labels)} images of {len(held)} classes, never learned from. They decided when to stop and fitted the calibration:
+{", ".join(sorted(held)[:40])}{" and others" if len(held) > 40 else ""}.
 
 ## Scores on the held-out classes, leave one out
 | | base | fine-tuned |
 |---|---|---|
 {held_rows}
-![scores](recall.png)
+![recall](recall.png)
 {test}
 ## Training
 {chr(10).join(f"- {name}: {value}" for name, value in asdict(recipe).items())}
+
+The loss has three parts: `classes` brings images of one class together and others apart; `instances` holds altered views of one image together; `kept`
+is how far the similarities between different images have gone from the base's. After the training the projection is fitted anew, so the
+scores above are not those of the last step.
 
 ![training](training.png)
 
@@ -104,22 +110,23 @@ def _plot(path: Path, draw: Callable[[Axes], None]) -> None:
 
 def _training(axes: Axes, outcome: Outcome) -> None:
     steps = np.array([row["step"] for row in outcome.history])
-    for name, colour in (("loss", _BLUE), ("classes", _ORANGE), ("instances", "#1a7f37"), ("kept", _GREY)):
+    for name, colour in (("loss", _BLUE), *_PARTS):
         values = np.array([row[name] for row in outcome.history])
         width = max(1, min(15, len(values) // 10))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(steps[width - 1 :], smooth, color=colour, label=name)
-    axes.set(xlabel="step", ylabel="loss (its weighted parts)", ylim=(0, None))
-    axes.legend(frameon=False)
+        axes.plot(steps[width - 1 :], smooth, color=colour, label="all" if name == "loss" else name)
+    axes.set(xlabel="step", ylabel="loss, smoothed", xlim=(0, None), ylim=(0, None))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _scores(axes: Axes, outcome: Outcome, recipe: Recipe) -> None:
-    checked = [row for row in outcome.history if "map" in row]
-    steps = [0, *(row["step"] for row in checked)]
-    for key, colour in (("map", _BLUE), ("r1", _ORANGE)):
-        axes.plot(steps, [outcome.before[key], *(row[key] for row in checked)], "o-", color=colour, label=_SHOWN[key])
-    axes.set(xlabel="step", ylabel="held-out classes", xlim=(0, recipe.steps))
-    axes.legend(frameon=False)
+def _recall(axes: Axes, outcome: Outcome) -> None:
+    places = np.arange(len(_SHOWN))
+    for shift, scores, colour, label in ((-0.2, outcome.before, _GREY, "base"), (0.2, outcome.after, _BLUE, "fine-tuned")):
+        bars = axes.bar(places + shift, [scores[key] for key in _SHOWN], 0.38, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
+    axes.set(ylabel="held-out classes", ylim=(0, 1.08), yticks=np.arange(0, 1.01, 0.2))
+    axes.set_xticks(places, list(_SHOWN.values()))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _distances(axes: Axes, outcome: Outcome) -> None:
@@ -137,6 +144,8 @@ def _reliability(axes: Axes, outcome: Outcome) -> None:
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect")
     said, true, counts = zip(*rows, strict=True)
     axes.plot(said, true, color=_BLUE)
-    axes.scatter(said, true, [20 + 300 * count / max(counts) for count in counts], color=_BLUE, label="size: how many hits")
-    axes.set(xlabel="probability said", ylabel="share that is the same", xlim=(0, 1), ylim=(0, 1))
+    axes.scatter(
+        said, true, [20 + 300 * count / max(counts) for count in counts], color=_BLUE, label="size: how many hits", clip_on=False
+    )
+    axes.set(xlabel="probability said", ylabel="share that were of the same class", xlim=(0, 1), ylim=(0, 1))
     axes.legend(frameon=False, loc="upper left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ _PROJECTION_RATE = 10.0  # times the rate of the backbone
 _PROXY_RATE = 100.0
 _CLIP = 5.0  # norm of the gradients
 _BATCH = 64
+_KEPT_EVERY = 60  # seconds of training at most that an interruption costs; every check is kept, too
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ class Finetuning:
         best: dict[str, Any] = {"map": start["map"], "step": 0, "network": _copied(network)}
         state = {"loss": loss, "network": network, "averaged": averaged, "optimizer": optimizer}
         first = self._resumed(state, history, best)
+        kept_at = time.monotonic()
         if recipe.norms == "tuned":
             network.train()
         for step in range(first, recipe.steps):
@@ -238,7 +241,10 @@ class Finetuning:
             history.append({"step": step + 1, "loss": total.item()} | {name: part.item() for name, part in parts.items()})
             if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
                 self._check(step + 1, averaged, history, best)
+                kept_at = -math.inf
+            if time.monotonic() - kept_at > _KEPT_EVERY:
                 self._keep(state, history, best, step + 1)
+                kept_at = time.monotonic()
             advance("training", step + 1, recipe.steps)
         network.load_state_dict(best["network"])
         network.eval()

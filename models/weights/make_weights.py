@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress, TaskID
@@ -54,8 +55,8 @@ def main() -> None:
             progress.update(tasks[stage], completed=done)
 
         outcome = Finetuning(images, WeightsFile.load_base(arguments.base), arguments.work, RECIPE).run(advance)
-    write_card(arguments.work, outcome, images, RECIPE, arguments.base.name)
     shutil.copyfile(outcome.weights, arguments.out)
+    write_card(arguments.work, replace(outcome, weights=arguments.out), images, RECIPE, arguments.base.name)
     for path in export(WeightsFile.load(arguments.out), arguments.work, "openvino"):
         shutil.copyfile(path, arguments.out.with_suffix(path.suffix))
     card = arguments.out.parent / "card"

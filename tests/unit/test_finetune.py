@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 
+from app.cli import app
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
 from models.evaluate import embed
@@ -246,3 +249,11 @@ def test_what_cannot_be_learned_from_or_into(images: LabelledImages, base: Weigh
     save_weights(tmp_path / "nan.safetensors", spoiled, {})
     with pytest.raises(WeightsInvalid, match="values that cannot be"):
         WeightsFile.load_base(tmp_path / "nan.safetensors")
+
+
+def test_the_help_tells_the_defaults_as_they_are() -> None:
+    options = {option.name: option for option in get_command(app).commands["finetune"].params}  # type: ignore[attr-defined]
+    told = {name: match[1] for name, option in options.items() if (match := re.search(r"Default: (\S+)\.$", option.help or ""))}
+    assert told.pop("base", None) is None
+    assert len(told) == 12
+    assert told == {name: str(getattr(Recipe(), name)) for name in told}
