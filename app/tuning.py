@@ -62,7 +62,7 @@ class _Stages:
 
 
 @contextmanager
-def _watched() -> Iterator[_Stages]:
+def watched() -> Iterator[_Stages]:
     with progress_bar() as progress:
         yield _Stages(progress)
 
@@ -112,7 +112,7 @@ def _finetune(
         with source.client as client:
             Exporter(client, source.collection, 4).run(data)
     tested = None
-    with _watched() as advance:
+    with watched() as advance:
         images = LabelledImages.read_export(data, source.by, advance) if source.by else LabelledImages.read(data, advance)
         others = LabelledImages.read(test, advance) if test else None
         if others:
@@ -168,7 +168,7 @@ def quantise(model: str, images: Path, out: Path) -> int:
     """An int8 model version."""
 
     def run() -> int:
-        with _watched() as advance:
+        with watched() as advance:
             version = quantise_network(_served(model), images_in(images), out, advance)
         _out.print(f"Written: {out}   model version {version}")
         _out.print(f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}")
@@ -204,7 +204,7 @@ def _evaluate(
     slots = cores()
     embedder = load_embedder(weights, engine=engine, slots=slots)
     copies: dict[str, float] = {}
-    with _watched() as advance:
+    with watched() as advance:
         images = LabelledImages.read_export(data, by, advance) if by else LabelledImages.read(data, advance)
         vectors = embed(embedder, images.paths, slots=slots, advance=advance)
         if gallery is None:

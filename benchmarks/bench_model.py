@@ -9,37 +9,22 @@ queries, of the difference paired by query.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from app.settings import cores
+from app.tuning import watched
 from models.calibration import Judged
 from models.embedder import load_embedder
-from models.evaluate import Ranked, embed, rank, robustness
-from models.labelled import Advance, LabelledImages
+from models.evaluate import Ranked, embed, interval, rank, robustness
+from models.labelled import LabelledImages
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 MEASURES = {"r1": "R@1", "map": "mAP", "map_at_r": "mAP@R"}
-
-
-@contextmanager
-def watched() -> Iterator[Advance]:
-    with Progress(transient=True) as progress:
-        tasks = {}
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
-        yield advance
 
 
 def scored(weights: WeightsFile, images: LabelledImages) -> tuple[Ranked, dict[str, float], float | None]:
@@ -54,9 +39,8 @@ def scored(weights: WeightsFile, images: LabelledImages) -> tuple[Ranked, dict[s
     return ranked, copies, error
 
 
-def interval(values: NDArray[np.float64]) -> str:
-    picks = np.random.default_rng(0).integers(0, len(values), (1000, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+def shown(values: NDArray[np.float64]) -> str:
+    low, high = interval(values)
     return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -77,7 +61,7 @@ def main() -> None:
             table.add_column(column, justify="right" if column else "left")
         for key, name in MEASURES.items():
             before, after = 1.0 * first.measures[key], 1.0 * second.measures[key]
-            table.add_row(name, interval(before), interval(after), interval(after - before))
+            table.add_row(name, shown(before), shown(after), shown(after - before))
         for name in his:
             table.add_row(
                 f"{name}: R@1", f"{100 * his[name]:.1f}", f"{100 * ours[name]:.1f}", f"{100 * (ours[name] - his[name]):+.1f}"

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.labelled import batches
+
 HITS = 10  # of each query that a calibration is about: what people look at
 _BINS = 10
+_QUERIES = 1024  # judged at a time: bounds the memory to so many rows of similarities
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,20 @@ class Judged:
         So half of what is looked for is there, and half is not, as when somebody shows what a collection lacks.
         ``vectors`` ``(n, 512)`` of length 1.
         """
-        similarity = (vectors @ vectors.T).astype(np.float64)
         alike = np.unique(labels, return_inverse=True)[1]
-        same = alike[:, None] == alike[None, :]
-        np.fill_diagonal(similarity, -np.inf)
-        distances, found = [], []
-        for left in (similarity, np.where(same, -np.inf, similarity)):
-            first = np.argsort(-left, axis=1, kind="stable")[:, :HITS]
-            there = np.isfinite(np.take_along_axis(left, first, axis=1))
-            distances.append(1.0 - np.take_along_axis(left, first, axis=1)[there])
-            found.append(np.take_along_axis(same, first, axis=1)[there])
-        return cls(np.concatenate(distances), np.concatenate(found))
+        distances: tuple[list[NDArray[np.float64]], ...] = ([], [])  # among all, and among other classes
+        found: tuple[list[NDArray[np.bool_]], ...] = ([], [])
+        for some in batches(len(vectors), _QUERIES):
+            rows = np.array(some)
+            similarity = (vectors[rows] @ vectors.T).astype(np.float64)
+            similarity[rows - some.start, rows] = -np.inf
+            same = alike[rows, None] == alike[None, :]
+            for half, left in enumerate((similarity, np.where(same, -np.inf, similarity))):
+                first = np.argsort(-left, axis=1, kind="stable")[:, :HITS]
+                there = np.isfinite(np.take_along_axis(left, first, axis=1))
+                distances[half].append(1.0 - np.take_along_axis(left, first, axis=1)[there])
+                found[half].append(np.take_along_axis(same, first, axis=1)[there])
+        return cls(np.concatenate([*distances[0], *distances[1]]), np.concatenate([*found[0], *found[1]]))
 
     def probabilities(self, calibration: Calibration) -> NDArray[np.float64]:
         return np.array([calibration.probability(distance) for distance in self.distances])

@@ -37,13 +37,15 @@ class Ranked:
     def means(self) -> dict[str, float]:
         return {name: float(values.mean()) for name, values in self.measures.items()}
 
-    def intervals(self, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """95 % bootstrap intervals of the means over queries (percentiles; Efron & Tibshirani 1993, 13.3)."""
-        chance = np.random.default_rng(seed)
-        count = len(self.counted)
-        picks = chance.integers(0, count, (_RESAMPLES, count))
-        bounds = {name: np.percentile(values[picks].mean(axis=1), [2.5, 97.5]) for name, values in self.measures.items()}
-        return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        return {name: interval(values) for name, values in self.measures.items()}
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over queries (percentiles; Efron & Tibshirani 1993, 13.3)."""
+    picks = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def rank(queries: Vectors, labels: list[str], gallery: Vectors, theirs: list[str], *, leave_out: bool, keep: int = 10) -> Ranked:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -22,7 +21,7 @@ from models.evaluate import Vectors, rank
 from models.labelled import Advance, LabelledImages, UnusableData, batches, silent
 from models.resnet import EmbeddingNetwork
 from models.training.losses import instance_loss, kept_similarities, metric_loss
-from models.training.stages import Parts, TrunkCache, Tune, files_of
+from models.training.stages import Parts, TrunkCache, Tune, digest_of
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
 _WHITENING = 1.0  # of what is unwanted: 0 is plain PCA, 1 full whitening
@@ -110,10 +109,13 @@ def fit_projection(views: list[Vectors], classes: NDArray[np.int64], head: Vecto
     """
     features = views[0].astype(np.float64)
     mean = features.mean(axis=0)
-    within = [_scatter(features[classes == n]) for n in np.unique(classes)]
-    between_views = [(features - view).T @ (features - view) for view in views[1:]]
-    parts = [_shares(np.sum(scatters, axis=0)) for scatters in (within, between_views) if scatters]
-    unwanted = _shares(np.sum(parts, axis=0)) + np.eye(FEATURE_DIM) * _EVEN / FEATURE_DIM
+    means = np.stack([features[classes == n].mean(axis=0) for n in np.unique(classes)])
+    within = features - means[np.unique(classes, return_inverse=True)[1]]
+    unwanted = _shares(within.T @ within)
+    if views[1:]:
+        altered = np.concatenate([features - view for view in views[1:]])
+        unwanted += _shares(altered.T @ altered)
+    unwanted = _shares(unwanted) + np.eye(FEATURE_DIM) * _EVEN / FEATURE_DIM
     variances, axes = np.linalg.eigh(unwanted)
     whitening = (axes * variances ** (-_WHITENING / 2)) @ axes.T
     wanted = _shares(_scatter(features)) + (0 if head is None else _shares(_scatter(head.astype(np.float64))))
@@ -145,7 +147,7 @@ class Finetuning:
             raise UnusableData(f"{base.source} is int8, which cannot be trained: give the weights that it was made from")
         if device == "cuda" and not torch.cuda.is_available():
             raise UnusableData("PyTorch finds no CUDA device here: leave out --device")
-        if out.resolve().is_relative_to(data.root.resolve()) and out.resolve() / "originals" != data.root.resolve():
+        if out.resolve().is_relative_to(data.root.resolve()):
             raise UnusableData(f"{out} lies in {data.root}: its plots would be learned from the next time. Give another --out")
         self._data, self._base, self._out, self._recipe = data, base, out, recipe
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -160,8 +162,7 @@ class Finetuning:
         key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
         self._cache = TrunkCache(out / "work", data.paths, recipe.views, self._parts, recipe.seed, key)
         self._checkpoint = out / "work" / "checkpoint.pt"
-        about = [files_of(data.paths), data.labels, asdict(recipe), base.version]
-        self._about = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        self._about = digest_of(data.paths, data.labels, asdict(recipe), base.version)
 
     def run(self, advance: Advance = silent) -> Outcome:
         self._cache.fill(advance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,18 +30,22 @@ _SHAPES: dict[Tune, tuple[int, ...]] = {  # of what the trunk gives for one imag
 _BATCH = 32
 
 
-def _autocast(device: str) -> Any:
-    return torch.autocast(device, dtype=torch.bfloat16)
+def has_bfloat16(device: str) -> bool:
+    """Whether the device computes in bfloat16 itself; without that it takes ten times as long as float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # "bf16": on Arm
 
 
 class Parts:
-    """``trunk`` and ``head`` of a network, by what of it is tuned. Convolutions run in bfloat16, what follows in float32."""
+    """``trunk`` and ``head`` of a network, by what of it is tuned. What follows the convolutions runs in float32."""
 
     def __init__(self, network: EmbeddingNetwork, tune: Tune, device: str) -> None:
         self.network = network.to(device, memory_format=torch.channels_last)
         self.tune = tune
         self.device = device
         self.shape = _SHAPES[tune]
+        self._autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=has_bfloat16(device))
         names = ["stem", "layer1", "layer2", "layer3", "layer4"]
         first = {"projection": 5, "layer4": 4, "layer3": 3, "all": 0}[tune]
         self._frozen, self._tuned = names[:first], names[first:]
@@ -79,7 +84,7 @@ class Parts:
 
     def _through(self, x: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         net = self.network.backbone
-        with _autocast(self.device):
+        with self._autocast:
             for name in names:
                 if name == "stem":
                     x = (x.permute(0, 3, 1, 2).float() - self.network.mean) / self.network.std
@@ -89,9 +94,10 @@ class Parts:
         return x
 
 
-def files_of(paths: list[Path]) -> list[list[Any]]:
-    """Path, size and time of change of each: what tells whether they are still the same."""
-    return [[str(path), (about := path.stat()).st_size, about.st_mtime_ns] for path in paths]
+def digest_of(paths: list[Path], *about: Any) -> str:
+    """SHA-256 of the files' paths, sizes and times of change and of all else: what tells whether it is still the same."""
+    files = [[str(path), (found := path.stat()).st_size, found.st_mtime_ns] for path in paths]
+    return hashlib.sha256(json.dumps([files, *about]).encode()).hexdigest()
 
 
 class TrunkCache:
@@ -100,15 +106,14 @@ class TrunkCache:
     def __init__(self, directory: Path, paths: list[Path], views: int, parts: Parts, seed: int, key: str) -> None:
         """``key`` names everything else that the numbers depend on; with another one, the cache is made anew."""
         directory.mkdir(parents=True, exist_ok=True)
-        self._paths, self._views, self._parts = paths, views, parts
-        self._seed = seed
+        self._paths, self._views, self._parts, self._seed = paths, views, parts, seed
         self._state = directory / "state.json"
-        self._about = {"key": key, "images": files_of(paths), "views": views, "seed": seed, "shape": list(parts.shape)}
+        self._about = digest_of(paths, key, views, seed, parts.shape)
         state = self._read()
-        self._done: int = state.pop("done", 0)
         file = directory / "trunk.npy"
         kind = np.uint8 if parts.tune == "all" else np.float16
-        if state == self._about and file.exists():
+        if state.get("about") == self._about and file.exists():
+            self._done: int = state["done"]
             self._rows = np.lib.format.open_memmap(file, "r+")
         else:
             self._done = 0
@@ -126,16 +131,19 @@ class TrunkCache:
                 self._rows[some.start : some.stop] = self._parts.trunk(np.stack(pixels))
                 self._done = some.stop
                 if number % 20 == 0 or number + 1 == len(todo):
-                    self._rows.flush()
-                    partial = self._state.with_suffix(".partial")
-                partial.write_text(json.dumps(self._about | {"done": self._done}))
-                partial.replace(self._state)
+                    self._keep()
                 advance("frozen stages", self._done, total)
 
     def get(self, images: NDArray[np.intp], views: NDArray[np.intp] | int = 0) -> NDArray[Any]:
         """``(n, *shape)`` of these images, each in its view."""
         chosen: NDArray[Any] = self._rows[np.asarray(views) * len(self._paths) + images]
         return chosen
+
+    def _keep(self) -> None:
+        self._rows.flush()  # first: the state speaks of rows that are there
+        partial = self._state.with_suffix(".partial")
+        partial.write_text(json.dumps({"about": self._about, "done": self._done}))
+        partial.replace(self._state)
 
     def _read(self) -> dict[str, Any]:
         try:
