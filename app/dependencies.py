@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from app.errors import InvalidInput
 from app.observability import Metrics
+from app.services.attributes import Attributes
 from app.services.collections import Collections
 from app.services.ingest import Ingest
 from app.services.masters import Masters
@@ -36,6 +37,7 @@ class Services:
     models: Models
     vision: Vision
     collections: Collections
+    attributes: Attributes
     ingest: Ingest
     masters: Masters
     search: Search
@@ -71,6 +73,10 @@ async def _collections(services: ServicesDep) -> Collections:
     return services.collections
 
 
+async def _attributes(services: ServicesDep) -> Attributes:
+    return services.attributes
+
+
 async def _scrub(services: ServicesDep) -> Scrub:
     return services.scrub
 
@@ -88,6 +94,7 @@ IngestDep = Annotated[Ingest, Depends(_ingest)]
 MastersDep = Annotated[Masters, Depends(_masters)]
 SearchDep = Annotated[Search, Depends(_search)]
 CollectionsDep = Annotated[Collections, Depends(_collections)]
+AttributesDep = Annotated[Attributes, Depends(_attributes)]
 ScrubDep = Annotated[Scrub, Depends(_scrub)]
 ReembedDep = Annotated[Reembed, Depends(_reembed)]
 WorkerDep = Annotated[Worker, Depends(_worker)]

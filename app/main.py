@@ -19,6 +19,7 @@ from app.limits import BodyLimits
 from app.observability import Metrics, RequestContext, log
 from app.routes import admin, collections, docs, health, masters, search
 from app.security import HostAndOrigin, KeyRing
+from app.services.attributes import Attributes
 from app.services.collections import DEFAULT, Collections
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
@@ -169,6 +170,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         models=models,
         vision=vision,
         collections=found,
+        attributes=Attributes(stores.metadata, found),
         ingest=Ingest(settings, stores, found, vision, indexing, metrics),
         masters=looked_at,
         search=Search(stores, models, found, looked_at, vision, metrics),

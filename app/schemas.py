@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.services.attributes import AttributeSummary
 from app.services.reembed import Progress
 from storage import protocols
 
@@ -189,6 +190,39 @@ class Collection(BaseModel):
 
 class CollectionList(BaseModel):
     collections: list[Collection]
+    pending: int = Field(description="Embeddings that are still to be made, in all collections and for all model versions.")
+
+
+class AttributeValue(BaseModel):
+    value: bool | int | float | str
+    masters: int
+
+
+class Attribute(BaseModel):
+    key: str = Field(description="As a filter spells it; keys of nested objects are joined by dots.")
+    masters: int = Field(description="That have it.")
+    types: list[str] = Field(description="Of string, number, boolean, list.")
+    values: list[AttributeValue] = Field(description="The most frequent, of a list its items.")
+    distinct: int = Field(description="Different values; those beyond 10 000 are not counted.")
+    minimum: float | None = Field(description="Of the numbers.")
+    maximum: float | None
+
+    @classmethod
+    def of(cls, summary: AttributeSummary, limit: int) -> Attribute:
+        return cls(
+            key=summary.key,
+            masters=summary.masters,
+            types=sorted(summary.types),
+            values=[AttributeValue(value=value, masters=count) for value, count in summary.most_frequent(limit)],
+            distinct=len(summary.counts),
+            minimum=summary.minimum,
+            maximum=summary.maximum,
+        )
+
+
+class AttributeList(BaseModel):
+    attributes: list[Attribute] = Field(description="By number of masters.")
+    masters: int = Field(description="That were looked at: the newest 100 000 at most.")
 
 
 class Readiness(BaseModel):

@@ -290,6 +290,18 @@ class SqlMetadataStore:
         with self._db.read() as connection:
             return connection.scalar(statement) or 0
 
+    def list_attributes(self, collection_id: UUID, limit: int, after: UUID | None) -> list[tuple[UUID, Attributes]]:
+        statement = (
+            sa.select(_masters.c.id, _masters.c.attributes)
+            .where(_masters.c.collection_id == collection_id, _masters.c.state == MasterState.STORED)
+            .order_by(_masters.c.id.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(_masters.c.id < after)
+        with self._db.read() as connection:
+            return [(row.id, row.attributes) for row in connection.execute(statement)]
+
     def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
         changes: dict[str, Any] = {"updated_at": now(), "revision": _masters.c.revision + 1}
         if name is not None:

@@ -234,6 +234,9 @@ class MetadataStore(Protocol):
 
     def count_masters(self, collection_id: UUID, filter: Filter | None) -> int: ...
 
+    def list_attributes(self, collection_id: UUID, limit: int, after: UUID | None) -> list[tuple[UUID, Attributes]]:
+        """Ids and attributes of stored masters, newest first, behind ``after``."""
+
     def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
         """Change what is given, raise the revision and set the embeddings `pending`; None if it is not there."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import Service, encoded, eventually, photograph
+from storage.protocols import StoreUnavailable
+from tests.conftest import Service, encoded, eventually, part_of, photograph
 
 CAT = encoded(photograph("chelsea"))
 
@@ -74,3 +76,51 @@ def test_a_collection_being_emptied_is_there_all_the_time(service: Service) -> N
         looked = [pool.submit(service.client.get, "/masters?collection=shop") for _ in range(60)]
     assert {future.result().status_code for future in emptied} == {204}
     assert {future.result().status_code for future in looked} == {200}
+
+
+def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> None:
+    given: list[dict[str, object]] = [
+        {"colour": "red", "price": 3, "size": {"w": 10}, "tags": ["a", "b"], "new": True},
+        {"colour": "red", "price": 1.5, "tags": ["a"], "new": 1},
+        {"colour": "blue", "price": "free"},
+    ]
+    for number, attributes in enumerate(given):
+        service.put_master(encoded(part_of("coffee", number)), collection="shop", attributes=json.dumps(attributes))
+    service.put_master(CAT, collection="shop")
+    answer = service.client.get("/collections/shop/attributes").json()
+    found = {attribute.pop("key"): attribute for attribute in answer["attributes"]}
+    assert (answer["masters"], list(found)) == (4, ["colour", "price", "new", "tags", "size.w"])
+    assert found["colour"] == {
+        "masters": 3,
+        "types": ["string"],
+        "values": [{"value": "red", "masters": 2}, {"value": "blue", "masters": 1}],
+        "distinct": 2,
+        "minimum": None,
+        "maximum": None,
+    }
+    assert (found["price"]["types"], found["price"]["minimum"], found["price"]["maximum"]) == (["number", "string"], 1.5, 3)
+    assert found["tags"]["values"] == [{"value": "a", "masters": 2}, {"value": "b", "masters": 1}]
+    assert found["size.w"]["masters"] == 1
+    assert {json.dumps(value["value"]) for value in found["new"]["values"]} == {"true", "1"}  # two values, not one
+    for key, attribute in found.items():  # as a filter spells it
+        value = attribute["values"][0]
+        among = {key: {"$contains": value["value"]}} if attribute["types"] == ["list"] else {key: value["value"]}
+        page = service.client.get("/masters", params={"collection": "shop", "filter": json.dumps(among)}).json()
+        assert page["total"] == value["masters"]
+    fewer = service.client.get("/collections/shop/attributes", params={"values": 1}).json()["attributes"]
+    assert [len(attribute["values"]) for attribute in fewer] == [1] * 5
+
+
+def test_attributes_of_an_empty_and_of_no_collection(service: Service) -> None:
+    assert service.client.get("/collections/default/attributes").json() == {"attributes": [], "masters": 0}
+    missing = service.client.get("/collections/nowhere/attributes")
+    assert (missing.status_code, missing.json()["code"]) == (404, "collection-not-found")
+
+
+def test_embeddings_to_come_are_counted(service: Service) -> None:
+    assert service.client.get("/collections").json()["pending"] == 0
+    service.stores.vectors.ping = service.stores.vectors.upsert = lambda *_: (_ for _ in ()).throw(
+        StoreUnavailable("vectors", "x")
+    )
+    assert service.put(CAT).status_code == 202
+    assert service.client.get("/collections").json()["pending"] == 1

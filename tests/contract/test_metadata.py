@@ -196,6 +196,18 @@ def test_a_listing_is_filtered_and_counted(metadata: MetadataStore, collection: 
     assert metadata.count_masters(collection.id, None) == 6
 
 
+def test_attributes_are_listed_newest_first_in_pages(metadata: MetadataStore, collection: Collection) -> None:
+    masters = []
+    for number in range(5):
+        masters.append(stored(metadata, collection, replace(other(number), attributes={"n": number})))
+        time.sleep(0.002)
+    metadata.delete_master(masters[2].id)
+    metadata.reserve(collection.id, other(9), "uploading", 60)
+    first = metadata.list_attributes(collection.id, 3, None)
+    assert first == [(masters[n].id, {"n": n}) for n in (4, 3, 1)]
+    assert metadata.list_attributes(collection.id, 3, first[-1][0]) == [(masters[0].id, {"n": 0})]
+
+
 def test_find_masters_leaves_out_what_is_not_stored_there(metadata: MetadataStore, collection: Collection) -> None:
     here = stored(metadata, collection)
     elsewhere = stored(metadata, metadata.create_collection("other"), other(2))
