@@ -17,7 +17,7 @@ from app.dependencies import Services
 from app.head import HeadAsGet
 from app.limits import BodyLimits
 from app.observability import Metrics, RequestContext, log
-from app.routes import admin, collections, docs, health, masters, search
+from app.routes import admin, collections, docs, health, masters, search, web
 from app.security import HostAndOrigin, KeyRing
 from app.services.attributes import Attributes
 from app.services.collections import DEFAULT, Collections
@@ -68,7 +68,7 @@ def create_app(settings: Settings, services: Services | None = None, given: Give
     app.state.settings = settings
     app.state.keys = keys
     app.state.services = None
-    for module in (masters, search, collections, admin, health, docs):
+    for module in (masters, search, collections, admin, health, docs, web):
         app.include_router(module.router)
     errors.install(app)
     openapi.install(app)

@@ -270,11 +270,12 @@ class SqlMetadataStore:
                     found[row.id] = _master(row)
         return found
 
-    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None) -> Page:
+    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> Page:
         statement = (
             _WITH_NAME.where(*_inside(collection_id, filter, self._db.url.get_backend_name()))
             .order_by(_masters.c.id.desc())
             .limit(limit + 1)
+            .offset(offset)
         )
         if after is not None:
             statement = statement.where(_masters.c.id < after)

@@ -229,8 +229,8 @@ class MetadataStore(Protocol):
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         """Those of the ids that are stored in that live collection."""
 
-    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None) -> Page:
-        """Stored masters, newest first, behind the cursor ``after``."""
+    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> Page:
+        """Stored masters, newest first, behind the cursor ``after``, without the first ``offset`` of them."""
 
     def count_masters(self, collection_id: UUID, filter: Filter | None) -> int: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib.metadata
 import itertools
 import json
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -130,10 +132,12 @@ def install(package: str) -> None:
     """From Debian, where that is possible; whoever needs it looks whether it is there."""
     if os.getuid() != 0 or shutil.which("apt-get") is None:
         return
-    waiting = ["-o", "DPkg::Lock::Timeout=300"]
-    for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", *waiting, *step], check=False, capture_output=True, env=environment)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    with (Path(tempfile.gettempdir()) / "lookalike-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of our processes one at a time; apt-get itself does not wait for its lists
+        for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
+            waiting = ["-o", "DPkg::Lock::Timeout=300"]
+            subprocess.run(["apt-get", *waiting, *step], check=False, capture_output=True, env=environment)
 
 
 def mariadb(directory: Path) -> Server:

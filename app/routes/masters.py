@@ -26,6 +26,7 @@ from app.routes.ranges import UnsatisfiableRange, parse_range
 from app.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.ingest import Ingest
+from storage.filters import MAX_SAFE_INTEGER
 from storage.protocols import Master
 
 router = APIRouter(route_class=FormRoute, tags=["masters"])
@@ -92,9 +93,12 @@ def list_masters(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before.")] = None,
     filter: Annotated[str | None, Query(description="Attribute filter, as in a search.")] = None,
+    offset: Annotated[
+        int, Query(ge=0, le=MAX_SAFE_INTEGER, description="Masters to skip, to jump; to walk through all, use the cursor.")
+    ] = 0,
 ) -> Response:
     """Browse a collection, newest first."""
-    page, total = masters.list(collection, parse_filter_text(filter), limit, parse_cursor(cursor))
+    page, total = masters.list(collection, parse_filter_text(filter), limit, parse_cursor(cursor), offset)
     next_cursor = str(page.next_after) if page.next_after else None
     body = schemas.MasterPage.model_construct(
         masters=[schemas.Master.of(master) for master in page.masters], next_cursor=next_cursor, total=total

@@ -36,11 +36,11 @@ class Masters:
             raise NotFound("master-not-found", f"There is no master {master_id}.")
         return master
 
-    def list(self, collection: str, filter: Filter | None, limit: int, after: UUID | None) -> tuple[Page, int]:
+    def list(self, collection: str, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> tuple[Page, int]:
         """A page, newest first, and how many there are in all."""
         found = self._collections.find(collection)
         metadata = self._stores.metadata
-        return metadata.list_masters(found.id, filter, limit, after), metadata.count_masters(found.id, filter)
+        return metadata.list_masters(found.id, filter, limit, after, offset), metadata.count_masters(found.id, filter)
 
     def update(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
         """Attributes given replace those there."""

@@ -126,11 +126,6 @@ def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
     assert len(service.search(CAT, **empty)) == 1
 
 
-def test_the_front_door_leads_to_the_docs(service: Service) -> None:
-    response = service.client.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "/docs")
-
-
 def test_the_openapi_document_states_errors_and_keys(service: Service) -> None:
     document = service.client.get("/openapi.json").json()
     assert "/masters" in document["paths"]

@@ -184,6 +184,8 @@ def test_pages_are_newest_first_and_complete(metadata: MetadataStore, collection
         if after is None:
             break
     assert seen == ids[::-1]
+    jumped = metadata.list_masters(collection.id, None, 3, None, offset=5)
+    assert ([master.id for master in jumped.masters], jumped.next_after) == (ids[1::-1], None)
 
 
 def test_a_listing_is_filtered_and_counted(metadata: MetadataStore, collection: Collection) -> None:

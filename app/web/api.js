@@ -1,0 +1,119 @@
+/** The service over HTTP: every call, with the key and with its errors in words. */
+
+const KEY = "lookalike-key";
+let asked = null; // one question for the key at a time
+let askForKey = async () => null;
+
+/** An answer that is an error (RFC 9457), or none at all: `status` 0. */
+export class Problem extends Error {
+  constructor({ status = 0, code = "unreachable", detail }, retryAfter = 0) {
+    super(detail ?? "The service does not answer.");
+    Object.assign(this, { status, code, retryAfter });
+  }
+  get passing() {
+    return this.status === 0 || this.status === 408 || this.status === 503;
+  }
+}
+
+/** `ask(wrong)` gives the key that somebody typed, or null; `wrong`: one was sent already. */
+export function onKeyNeeded(ask) {
+  askForKey = ask;
+}
+
+export const key = () => sessionStorage.getItem(KEY);
+
+function headers() {
+  return key() ? { Authorization: `Bearer ${key()}` } : {};
+}
+
+async function newKey(used) {
+  if (key() !== used) return true; // another call has asked meanwhile
+  asked ??= askForKey(used !== null).finally(() => (asked = null));
+  const given = await asked;
+  if (given) sessionStorage.setItem(KEY, given);
+  return Boolean(given);
+}
+
+/** The response; raises Problem. Asks for the key where one is needed. */
+export async function request(path, options = {}) {
+  const used = key();
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({});
+  }
+  if (response.ok) return response;
+  if (response.status === 401 && (await newKey(used))) return request(path, options);
+  throw await problemOf(response);
+}
+
+async function problemOf(response) {
+  const told = await response.json().catch(() => ({}));
+  const detail = told.detail ?? `The service answered ${response.status}.`;
+  return new Problem({ status: response.status, code: told.code, detail }, Number(response.headers.get("Retry-After")) || 0);
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+
+function sent(method, body, options = {}) {
+  return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, ...options };
+}
+
+function query(path, values) {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return `${path}?${new URLSearchParams(given)}`;
+}
+
+function form(values) {
+  const data = new FormData();
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== undefined && value !== null && value !== "") data.append(name, value);
+  }
+  return data;
+}
+
+export const masters = (given, signal) => json(query("/masters", given), { signal });
+export const master = (id, signal) => json(`/masters/${id}`, { signal });
+export const change = (id, what) => json(`/masters/${id}`, sent("PATCH", what));
+export const remove = (id, options) => request(`/masters/${id}`, { method: "DELETE", ...options });
+export const search = (fields, signal) => json("/search", { method: "POST", body: form(fields), signal });
+export const collections = (signal) => json("/collections", { signal });
+export const createCollection = (name) => json("/collections", sent("POST", { name }));
+export const deleteCollection = (name) => request(`/collections/${encodeURIComponent(name)}`, { method: "DELETE" });
+export const attributes = (name, signal) => json(`/collections/${encodeURIComponent(name)}/attributes`, { signal });
+
+/** What /readyz says, ready or not. */
+export async function readiness() {
+  const response = await fetch("/readyz").catch(() => null);
+  const told = await response?.json().catch(() => null);
+  if (!told?.checks) throw new Problem({});
+  return told;
+}
+
+/** Put one file in; by XMLHttpRequest, because fetch does not say how much is sent. Resolves to its result. */
+export function putIn(file, fields, { signal, progress }) {
+  const used = key();
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    const abort = () => sending.abort();
+    sending.open("POST", "/masters");
+    for (const [header, value] of Object.entries(headers())) sending.setRequestHeader(header, value);
+    sending.responseType = "json";
+    sending.upload.onprogress = (event) => progress(event.loaded);
+    sending.onload = async () => {
+      signal.removeEventListener("abort", abort);
+      const result = sending.response?.results?.[0];
+      if (result?.master) return resolve(result);
+      if (sending.status === 401 && (await newKey(used))) return resolve(putIn(file, fields, { signal, progress }));
+      const told = result?.error ?? sending.response ?? {};
+      const retryAfter = Number(sending.getResponseHeader("Retry-After")) || 0;
+      reject(new Problem({ detail: `The service answered ${sending.status}.`, ...told, status: sending.status }, retryAfter));
+    };
+    sending.onerror = () => reject(new Problem({}));
+    sending.onabort = () => reject(new DOMException("cancelled", "AbortError"));
+    signal.addEventListener("abort", abort);
+    sending.send(form({ ...fields, name: file.name, file }));
+  });
+}

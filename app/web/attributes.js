@@ -1,0 +1,47 @@
+/** A form of attributes: rows of key and value, where 12 is a number, true a boolean, and [1, 2] a list. */
+
+import { button, el } from "./dom.js";
+
+export class AttributeForm {
+  constructor(box) {
+    this.rows = el("div", { class: "rows" });
+    const add = button({ class: "quiet", on: { click: () => this.add("", "").firstChild.focus() } }, "plus", "Add an attribute");
+    box.replaceChildren(this.rows, add);
+  }
+
+  set(attributes) {
+    this.rows.replaceChildren();
+    for (const [key, value] of Object.entries(attributes)) this.add(key, written(value));
+  }
+
+  add(key, value) {
+    const row = el(
+      "div",
+      { class: "row" },
+      el("input", { type: "text", "aria-label": "Key", placeholder: "colour", maxlength: 64, dir: "auto", value: key }),
+      el("input", { type: "text", "aria-label": `Value of ${key || "the new attribute"}`, placeholder: "red", dir: "auto", value }),
+      button({ class: "quiet", "aria-label": `Remove ${key || "this attribute"}`, on: { click: () => row.remove() } }, "close"),
+    );
+    this.rows.append(row);
+    return row;
+  }
+
+  get() {
+    const rows = [...this.rows.children].map((row) => [row.children[0].value.trim(), row.children[1].value]);
+    return Object.fromEntries(rows.filter(([key]) => key).map(([key, value]) => [key, read(value)]));
+  }
+}
+
+/** Text that would be read as something else is written in quotes. */
+function written(value) {
+  if (typeof value !== "string") return JSON.stringify(value);
+  return read(value) === value ? value : JSON.stringify(value);
+}
+
+function read(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,94 @@
+/** All masters of a collection, newest first; pages are fetched where the window is, and far ones forgotten. */
+
+import * as api from "./api.js";
+import { card, dispose } from "./cards.js";
+import { count, el, find } from "./dom.js";
+import { Grid } from "./grid.js";
+
+const PAGE = 200;
+const KEPT = 40; // pages
+
+export class Browse {
+  constructor(actions) {
+    this.actions = actions;
+    this.pages = new Map();
+    this.grid = new Grid(find("#masters"), {
+      render: (master, index, width) => card(master, width, actions),
+      dispose,
+      item: (index) => this.item(index),
+      need: (from, to, fast) => fast || this.need(from, to),
+      caption: 46,
+    });
+  }
+
+  item(index) {
+    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
+  }
+
+  /** Another collection or filter, or the same anew. */
+  async show({ collection, filter }) {
+    const anew = this.collection !== collection || this.filter !== filter;
+    Object.assign(this, { collection, filter });
+    this.stop?.abort();
+    this.stop = new AbortController();
+    this.pages.clear();
+    if (anew) {
+      scrollTo({ top: 0, behavior: "instant" });
+      this.say(null);
+      this.grid.reset(24); // placeholders
+    }
+    await this.load(0);
+  }
+
+  hide() {
+    this.stop?.abort();
+    this.collection = null;
+  }
+
+  need(from, to) {
+    for (let page = Math.floor(from / PAGE); page <= Math.floor((to - 1) / PAGE); page++) this.load(page);
+  }
+
+  async load(page) {
+    if (this.pages.has(page)) return;
+    this.pages.set(page, []);
+    const { signal } = this.stop;
+    try {
+      const given = { collection: this.collection, filter: this.filter, limit: PAGE, offset: page * PAGE };
+      const { masters, total } = await api.masters(given, signal);
+      this.pages.set(page, masters);
+      this.forget(page);
+      this.total = total;
+      this.say(total);
+      this.grid.refresh(total);
+      this.actions.shown();
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      this.pages.delete(page);
+      this.say(null, problem);
+      if (page === 0) this.grid.reset(0);
+    }
+  }
+
+  forget(around) {
+    const far = [...this.pages.keys()].sort((a, b) => Math.abs(b - around) - Math.abs(a - around));
+    for (const page of far.slice(0, Math.max(0, this.pages.size - KEPT))) this.pages.delete(page);
+  }
+
+  say(total, problem) {
+    const nothing = find("#nothing");
+    nothing.hidden = !problem && total !== 0;
+    find("#count").textContent = problem || total === null ? "" : count(total, "picture");
+    if (problem) nothing.replaceChildren(...failure(problem, () => this.show(this)));
+    else if (total === 0) nothing.replaceChildren(...(this.filter ? this.actions.nothingMatches() : this.actions.empty()));
+  }
+}
+
+/** What failed, and a way to try it again. */
+export function failure(problem, again) {
+  return [
+    el("h2", { text: problem.status === 404 ? "Not here" : "That did not work" }),
+    el("p", { text: problem.message }),
+    el("button", { type: "button", text: "Try again", on: { click: again } }),
+  ];
+}

@@ -1,0 +1,99 @@
+"""A real browser on the real service; what the page must never do is looked for in every test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.conftest import Service, encoded, part_of
+from tests.servers import install
+
+expect.set_options(timeout=10_000)
+EXPECTED = "Failed to load resource"  # the browser's own note of an answer that is an error
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        install("chromium")
+        path = shutil.which("chromium")
+    if path is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else [])
+        yield running
+        running.close()
+
+
+class Watched:
+    """What the pages of a context did that no page may do."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.hosts: set[str] = set()
+
+    def page(self, page: Page) -> None:
+        page.set_default_timeout(10_000)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
+            self.errors.append(message.text)
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith(("blob:", "data:")):
+            self.hosts.add(urlsplit(request.url).hostname or "")
+
+
+@pytest.fixture
+def opened(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
+    """Opens the page at a path, each time as another person's browser, with these options of the context."""
+    watched = Watched()
+    contexts: list[BrowserContext] = []
+
+    def open_page(path: str = "/", **options: Any) -> Page:
+        context = browser.new_context(base_url=str(service.client.base_url), **options)
+        contexts.append(context)
+        context.on("page", watched.page)
+        page = context.new_page()
+        page.goto(path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert watched.errors == []
+    assert watched.hosts <= {"127.0.0.1"}
+
+
+@pytest.fixture
+def page(opened: Callable[..., Page]) -> Page:
+    return opened()
+
+
+@pytest.fixture
+def shelf(service: Service) -> Service:
+    """Twelve masters of three photographs, with attributes."""
+    for name in ("coffee", "chelsea", "rocket"):
+        for number in range(4):
+            attributes = f'{{"subject": "{name}", "number": {number}}}'
+            service.put_master(encoded(part_of(name, number)), f"{name} {number}.jpg", attributes=attributes)
+    return service
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A part of one photograph that is no master."""
+    path = tmp_path / "sample.jpg"
+    path.write_bytes(encoded(part_of("coffee", 99)))
+    return path

@@ -1,0 +1,639 @@
+"""The page as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import ImageOps
+from playwright.sync_api import Page, Route, expect
+
+from app.settings import Settings
+from models.embedder import Embedder
+from storage.protocols import StoreUnavailable
+from tests.conftest import Service, encoded, eventually, part_of, serving
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>.jpg",
+    '"><script>alert(1)</script>.jpg',
+    "\u202egpj.exe",
+    "x" * 250 + ".jpg",
+]
+
+
+def names(page: Page, grid: str = "#masters") -> list[str]:
+    return page.locator(f"{grid} .name").all_inner_texts()
+
+
+def shows(page: Page, count: str) -> None:
+    expect(page.locator("#count")).to_have_text(count)
+
+
+def tick(page: Page, value: str) -> None:
+    page.locator("#filters label").filter(has_text=value).check()
+
+
+def asked(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+# what is served
+
+
+def test_the_page_is_small_and_strict(service: Service) -> None:
+    answer = service.client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text)
+    sources = set(re.findall(r'(?:src|href)="(/web/[^"]+)"', answer.text))
+    files = {path.name for path in (Path(__file__).parents[2] / "app" / "web").iterdir()} - {"index.html"}
+    assert {source.removeprefix("/web/") for source in sources} == files  # all of them, and all at once
+    size = len(answer.content)
+    for source in sources:
+        asset = service.client.get(source)
+        assert (asset.status_code, asset.headers["x-content-type-options"]) == (200, "nosniff")
+        again = service.client.get(source, headers={"If-None-Match": asset.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        size += len(asset.content)
+    assert size < 120_000
+    assert service.client.get("/web/index.html").status_code == service.client.get("/web/../main.py").status_code == 404
+
+
+def test_pictures_may_come_from_where_clients_reach_the_objects(settings: Settings, embedder: Embedder) -> None:
+    public = settings.model_copy(update={"public_objects_url": "https://pictures.example"})
+    with serving(public, embedder) as service:
+        policy = service.client.get("/").headers["content-security-policy"]
+    assert "img-src 'self' blob: https://pictures.example;" in policy
+
+
+# search
+
+
+def test_a_sample_finds_what_looks_like_it(shelf: Service, page: Page, sample: Path) -> None:
+    shows(page, "12 pictures")
+    page.set_input_files("#choose", sample)
+    shows(page, "12 hits")
+    assert {name.split()[0] for name in names(page, "#hits")[:4]} == {"coffee"}
+    expect(page.locator("#sample-image")).to_be_visible()
+    scores = [float(text) for text in page.locator("#hits .score b").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    expect(page.locator("#hits img[data-state=shown]").first).to_be_visible()
+    page.locator("#distance").focus()  # the slider narrows at once
+    page.keyboard.press("Home")
+    expect(page.locator("#nothing")).to_contain_text("Nothing is that near")
+    page.keyboard.press("End")
+    shows(page, "12 hits")
+    page.get_by_role("button", name="End search").click()
+    shows(page, "12 pictures")
+    page.go_back()  # the sample of this tab comes back
+    shows(page, "12 hits")
+
+
+def test_more_hits_are_loaded_when_asked_for(shelf: Service, page: Page, sample: Path) -> None:
+    for number in range(4, 8):
+        shelf.put_master(encoded(part_of("coffee", number)), f"coffee {number}.jpg")
+    page.set_input_files("#choose", sample)
+    shows(page, "16 hits")
+    page.select_option("#k", "12")
+    shows(page, "12 hits")
+    page.get_by_role("button", name="Load more").click()
+    shows(page, "16 hits")
+    expect(page.locator("#more")).to_be_hidden()
+    assert len(set(names(page, "#hits"))) == 16
+
+
+def test_a_box_searches_by_a_part(shelf: Service, page: Page, sample: Path) -> None:
+    page.set_input_files("#choose", sample)
+    shows(page, "12 hits")
+    before = page.locator("#hits .score b").all_inner_texts()
+    expect(page.locator("#sample-image")).to_have_attribute("data-state", "shown")
+    area = page.locator("#stage").bounding_box()
+    assert area
+    page.mouse.move(area["x"] + 0.25 * area["width"], area["y"] + 0.5 * area["height"])
+    page.mouse.down()
+    page.mouse.move(area["x"] + 0.75 * area["width"], area["y"] + area["height"] - 1, steps=4)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile("box="))
+    x, y, width, height = (int(part) for part in asked(page)["box"].split(","))
+    assert (x, y) == (pytest.approx(80, abs=2), pytest.approx(120, abs=2))  # of 320 x 240
+    assert (width, height) == (pytest.approx(160, abs=3), pytest.approx(120, abs=3))
+    assert eventually(lambda: page.locator("#hits .score b").all_inner_texts() != before)
+    page.locator("#box").focus()  # and by the keyboard
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(page).to_have_url(re.compile(f"box={x - 6}|box={x - 7}"))
+    page.keyboard.press("Delete")
+    expect(page.locator("#box")).to_be_hidden()
+    assert eventually(lambda: page.locator("#hits .score b").all_inner_texts() == before)
+    page.get_by_role("button", name="Choose a part").click()
+    expect(page.locator("#box")).to_be_focused()
+
+
+def test_a_finger_draws_a_box(shelf: Service, opened: Callable[..., Page], sample: Path) -> None:
+    page = opened(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page.set_input_files("#choose", sample)
+    shows(page, "12 hits")
+    area = page.locator("#stage").bounding_box()
+    assert area
+    touch = page.context.new_cdp_session(page)
+    for kind, part in (("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.8)):
+        point = {"x": area["x"] + part * area["width"], "y": area["y"] + part * area["height"]}
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page).to_have_url(re.compile("box="))
+
+
+def test_mirrored_samples_are_found_with_the_switch(shelf: Service, page: Page, tmp_path: Path) -> None:
+    mirrored = tmp_path / "mirrored.png"
+    ImageOps.mirror(part_of("rocket", 1)).save(mirrored)
+    page.set_input_files("#choose", mirrored)
+    shows(page, "12 hits")
+    before = float(page.locator("#hits .score b").first.inner_text())
+    page.get_by_role("switch", name="Mirrored, too").check()
+    assert eventually(lambda: float(page.locator("#hits .score b").first.inner_text()) > before)
+    assert names(page, "#hits")[0] == "rocket 1.jpg"
+
+
+def test_a_pasted_or_dropped_picture_is_a_sample(shelf: Service, page: Page, sample: Path) -> None:
+    shows(page, "12 pictures")
+    transfer = """async (bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", {type: "image/jpeg"}));
+        return transfer; }"""
+    pasted = page.evaluate_handle(transfer, list(sample.read_bytes()))
+    page.evaluate(
+        "(data) => document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))", pasted
+    )
+    shows(page, "12 hits")
+    page.get_by_role("button", name="End search").click()
+    shows(page, "12 pictures")
+    carried = page.evaluate_handle(transfer, list(sample.read_bytes()))
+    page.dispatch_event("body", "dragenter", {"dataTransfer": carried})
+    expect(page.locator("#zone-sample")).to_be_visible()
+    page.dispatch_event("#zone-sample", "drop", {"dataTransfer": carried})
+    shows(page, "12 hits")
+    expect(page.locator("#zones")).to_be_hidden()
+    carried = page.evaluate_handle(transfer, list(sample.read_bytes()))
+    page.dispatch_event("body", "dragenter", {"dataTransfer": carried})
+    page.dispatch_event("#zone-put-in", "drop", {"dataTransfer": carried})
+    expect(page.locator("#put-in-said")).to_contain_text("1 picture put in")
+
+
+def test_more_like_this_and_compare(shelf: Service, page: Page, opened: Callable[..., Page]) -> None:
+    page.locator("#masters .card").nth(2).hover()
+    page.get_by_role("button", name="More like rocket 1.jpg").click()
+    shows(page, "12 hits")
+    expect(page.locator("#hits .score").first).to_contain_text("same file")
+    page.locator("#hits .card").nth(1).hover()
+    page.get_by_role("button", name=re.compile("Compare with")).nth(1).click()
+    expect(page.locator("#compare-title")).to_have_text("Sample and hit 2 of 12")
+    expect(page.locator("#compare-hit")).to_have_attribute("data-state", "shown")
+    distance = float(page.locator("#compare-facts dd").first.inner_text())
+    assert 0 < distance < 1
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#compare-title")).to_have_text("Sample and hit 3 of 12")
+    assert float(page.locator("#compare-facts dd").first.inner_text()) >= distance
+    page.keyboard.press("Escape")
+    other = opened(page.url.removeprefix(str(shelf.client.base_url)))  # the link shows the same elsewhere
+    shows(other, "12 hits")
+    assert names(other, "#hits") == names(page, "#hits")
+
+
+def test_a_file_that_is_no_picture_is_no_sample(shelf: Service, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    page.set_input_files("#choose", tmp_path / "broken.jpg")
+    expect(page.locator("#nothing")).to_contain_text("image")
+    (tmp_path / "letter.txt").write_text("no picture")
+    page.set_input_files("#choose", tmp_path / "letter.txt")
+    expect(page.get_by_role("alert").last).to_contain_text("no picture")
+
+
+# collections and filters
+
+
+def test_collections_are_made_switched_and_deleted(shelf: Service, page: Page) -> None:
+    shows(page, "12 pictures")
+    page.get_by_role("button", name="Collection").click()
+    page.get_by_label("New collection").fill("Not Good")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").last).to_contain_text("A collection's name has")
+    page.get_by_label("New collection").fill("shop")
+    page.keyboard.press("Enter")
+    expect(page.locator("#nothing")).to_contain_text("No pictures here yet")
+    assert asked(page) == {"collection": "shop"}
+    page.get_by_role("button", name="Collection").click()
+    page.get_by_role("button", name="Delete the collection shop").click()
+    really = page.get_by_role("button", name="Delete for ever")
+    expect(really).to_be_disabled()
+    page.get_by_label("Type shop to delete it").fill("sho")
+    expect(really).to_be_disabled()
+    page.get_by_label("Type shop to delete it").fill("shop")
+    really.click()
+    shows(page, "12 pictures")
+    assert [found["name"] for found in shelf.client.get("/collections").json()["collections"]] == ["default"]
+
+
+def test_the_filter_form_is_made_of_what_is_there(shelf: Service, page: Page, sample: Path, opened: Callable[..., Page]) -> None:
+    for number in range(20):
+        shelf.put_master(
+            encoded(part_of("retina", number)),
+            f"retina {number}.jpg",
+            attributes=json.dumps({"price": number, "tags": ["a", f"t{number % 2}"]}),
+        )
+    page.reload()
+    page.get_by_role("button", name="Filter").click()
+    tick(page, "coffee")
+    shows(page, "4 pictures")
+    tick(page, "rocket")
+    shows(page, "8 pictures")
+    assert json.loads(asked(page)["filter"]) == {"subject": {"$in": ["coffee", "rocket"]}}
+    page.set_input_files("#choose", sample)  # with a search, too
+    shows(page, "8 hits")
+    page.get_by_role("button", name="Remove the filter subject: rocket").click()
+    shows(page, "4 hits")
+    assert {name.split()[0] for name in names(page, "#hits")} == {"coffee"}
+    page.get_by_role("button", name="End search").click()
+    page.get_by_role("button", name="Remove the filter subject: coffee").click()
+    shows(page, "32 pictures")
+    page.get_by_label("price: from").fill("15")
+    shows(page, "5 pictures")
+    page.get_by_label("price: to").fill("16")
+    shows(page, "2 pictures")
+    tick(page, "t0")
+    shows(page, "1 picture")
+    other = opened(page.url.removeprefix(str(shelf.client.base_url)))
+    shows(other, "1 picture")
+    expect(other.locator(".chip")).to_have_count(3)
+    page.get_by_role("button", name="Clear all").click()
+    shows(page, "32 pictures")
+
+
+def test_a_filter_that_the_form_cannot_show_is_used_all_the_same(shelf: Service, opened: Callable[..., Page]) -> None:
+    page = opened("/?filter=" + quote('{"$not": {"subject": "coffee"}}'))
+    shows(page, "8 pictures")
+    page.get_by_role("button", name=re.compile("Remove the filter")).click()
+    shows(page, "12 pictures")
+
+
+# put in
+
+
+def test_files_are_put_in_and_each_is_accounted_for(shelf: Service, page: Page, tmp_path: Path) -> None:
+    files = []
+    for number in range(6):
+        files.append(tmp_path / f"new {number}.jpg")
+        files[-1].write_bytes(encoded(part_of("astronaut", number)))
+    (tmp_path / "twin.jpg").write_bytes(encoded(part_of("coffee", 0)))
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "letter.txt").write_text("dear")
+    page.get_by_role("button", name="Put in").click()
+    page.get_by_text("Attributes for all of them").click()
+    page.get_by_role("button", name="Add an attribute").click()
+    page.get_by_label("Key", exact=True).fill("crew")
+    page.get_by_label("Value of the new attribute").fill("7")
+    page.set_input_files("#files", [*files, tmp_path / "twin.jpg", tmp_path / "broken.jpg", tmp_path / "letter.txt"])
+    expect(page.locator("#put-in-said")).to_have_text(
+        "6 pictures put in, 1 there already, 1 refused or failed, 1 file passed over that is no picture."
+    )
+    expect(page.locator("#put-in-failed li")).to_have_text(re.compile("broken.jpgThe bytes are none of the image types"))
+    page.locator("#put-in-there summary").click()
+    page.get_by_role("link", name="as coffee 0.jpg").click()
+    expect(page.locator("#detail-title")).to_have_text("coffee 0.jpg")
+    page.keyboard.press("Escape")
+    shows(page, "18 pictures")
+    found = shelf.client.get("/masters", params={"filter": '{"crew": 7}'}).json()
+    assert sorted(master["name"] for master in found["masters"]) == [path.name for path in files]
+
+
+def test_a_folder_gives_its_name(service: Service, page: Page, tmp_path: Path) -> None:
+    for folder in ("cats", "deep/dogs"):
+        (tmp_path / "all" / folder).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / "all" / folder / f"{number}.jpg").write_bytes(encoded(part_of("chelsea", number + 10 * len(folder))))
+    page.get_by_role("button", name="Put pictures in").click()
+    page.get_by_text("Attributes for all of them").click()
+    page.get_by_label(re.compile("The name of its folder")).check()
+    page.set_input_files("#folder", tmp_path / "all")
+    expect(page.locator("#put-in-said")).to_have_text("4 pictures put in.")
+    masters = service.client.get("/masters").json()["masters"]
+    assert sorted(master["attributes"]["folder"] for master in masters) == ["cats", "cats", "dogs", "dogs"]
+
+
+def test_putting_in_is_cancelled_and_tried_again(service: Service, page: Page, tmp_path: Path) -> None:
+    gate = threading.Event()
+    put = service.stores.objects.put
+
+    def slow(*given: Any) -> None:
+        gate.wait(20)
+        put(*given)
+
+    service.stores.objects.put = slow
+    files = [tmp_path / f"{number}.jpg" for number in range(8)]
+    for number, path in enumerate(files):
+        path.write_bytes(encoded(part_of("coffee", number)))
+    page.get_by_role("button", name="Put pictures in").click()
+    page.set_input_files("#files", files)
+    expect(page.locator("#put-in-active li")).to_have_count(3)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#put-in-said")).to_contain_text("8 cancelled")
+    gate.set()
+    page.get_by_role("button", name="Try the failed ones again").click()
+    expect(page.locator("#put-in-said")).to_contain_text(re.compile(r"\d pictures? put in"), timeout=20_000)
+    expect(page.locator("#put-in-failed")).to_be_hidden()
+    assert eventually(lambda: service.client.get("/masters").json()["total"] == 8)
+
+
+def test_a_busy_service_is_asked_again(service: Service, page: Page, sample: Path) -> None:
+    answers = iter([503])
+
+    def sometimes(route: Route) -> None:
+        if route.request.method == "POST" and (status := next(answers, None)):
+            problem = json.dumps({"code": "busy", "detail": "Too much to do."})
+            route.fulfill(status=status, body=problem, headers={"Retry-After": "1", "Content-Type": "application/problem+json"})
+        else:
+            route.continue_()
+
+    page.route("**/masters", sometimes)
+    page.get_by_role("button", name="Put pictures in").click()
+    page.set_input_files("#files", sample)
+    expect(page.locator("#put-in-active")).to_contain_text("waiting for the service")
+    expect(page.locator("#put-in-said")).to_have_text("1 picture put in.")
+
+
+# browse
+
+
+def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -> None:
+    assert eventually(
+        lambda: names(page) == [f"{name} {number}.jpg" for name in ("rocket", "chelsea", "coffee") for number in (3, 2, 1, 0)]
+    )
+    page.get_by_role("link", name="chelsea 2.jpg").click()
+    expect(page.locator("#detail-image")).to_have_attribute("data-state", "shown")
+    expect(page.locator("#facts")).to_contain_text("320 × 240 pixels")
+    page.get_by_label("Name", exact=True).fill("a cat")
+    page.get_by_label("Value of number").fill('"2"')
+    page.get_by_role("button", name="Add an attribute").click()
+    page.get_by_label("Key", exact=True).last.fill("tame")
+    page.get_by_label("Value of the new attribute").fill("true")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="Saved.")).to_be_visible()
+    master = shelf.client.get(f"/masters/{asked(page)['master']}").json()
+    assert (master["name"], master["attributes"]) == ("a cat", {"subject": "chelsea", "number": "2", "tame": True})
+    expect(page.get_by_label("Value of number")).to_have_value('"2"')  # a text still
+    page.locator("#detail-delete").click()
+    expect(page.locator(".leaving")).to_have_count(1)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".leaving")).to_have_count(0)
+    page.get_by_role("link", name="a cat").click()
+    page.locator("#detail-delete").click()
+    assert shelf.client.get("/masters").json()["total"] == 12  # not sent yet
+    shows(page, "11 pictures")
+    assert shelf.client.get(f"/masters/{master['id']}").status_code == 404
+
+
+def test_a_deletion_is_sent_when_the_page_goes(shelf: Service, page: Page) -> None:
+    page.get_by_role("link", name="coffee 1.jpg").focus()
+    page.keyboard.press("Delete")
+    expect(page.locator(".leaving")).to_have_count(1)
+    page.goto("/docs")
+    assert eventually(lambda: shelf.client.get("/masters").json()["total"] == 11)
+
+
+def test_few_elements_stand_for_many_masters(service: Service, page: Page) -> None:
+    """Pages are asked for where the window is; the elements stay few."""
+    total, offsets = 50_000, set()
+    master = service.put_master(encoded(part_of("coffee", 0)), "one.jpg")
+
+    def many(route: Route) -> None:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()}
+        offset, limit = int(query["offset"]), int(query["limit"])
+        offsets.add(offset)
+        masters = [master | {"name": f"number {number}"} for number in range(offset, min(total, offset + limit))]
+        route.fulfill(json={"masters": masters, "next_cursor": None, "total": total})
+
+    page.route(re.compile(r"/masters\?"), many)
+    page.reload()
+    shows(page, "50,000 pictures")
+    most = 0
+    for part in (0, 0.1, 0.5, 0.500_1, 1):
+        page.evaluate("(part) => scrollTo(0, part * document.documentElement.scrollHeight)", part)
+        assert eventually(lambda: page.locator("#masters .cell").count() > 0 and page.locator("#masters .waiting").count() == 0)
+        most = max(most, page.locator("#masters .cell").count())
+    assert "number 49999" in names(page)
+    assert most < 200
+    assert len(offsets) < 20
+    page.locator("#masters a").last.focus()
+    page.keyboard.press("Home")
+    expect(page.get_by_role("link", name="number 0", exact=True)).to_be_focused()
+
+
+# state
+
+
+def test_the_corner_says_how_things_are(shelf: Service, page: Page) -> None:
+    expect(page.locator("#status")).to_contain_text("12 pictures")
+    expect(page.locator("#status")).to_contain_text("rn50-")
+    expect(page.get_by_role("img", name="All is well")).to_be_visible()
+
+
+def test_a_store_that_is_down_is_named_with_what_to_do(shelf: Service, page: Page) -> None:
+    shows(page, "12 pictures")
+    ping = shelf.stores.vectors.ping
+
+    def down() -> None:
+        raise StoreUnavailable("vector", "connection refused")
+
+    shelf.stores.vectors.ping = down
+    page.reload()
+    banner = page.locator("#banner")
+    expect(banner).to_contain_text("The vector store is unavailable: connection refused.")
+    expect(banner).to_contain_text("Pictures can still be put in")
+    shelf.stores.vectors.ping = ping
+    expect(banner).to_be_hidden()
+
+
+def test_a_service_that_goes_away_and_comes_back(shelf: Service, page: Page) -> None:
+    shows(page, "12 pictures")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("alert").filter(has_text="does not answer").first).to_be_visible()
+    page.locator("#masters .card").first.hover()
+    page.get_by_role("button", name=re.compile("More like")).first.click()
+    expect(page.locator("#nothing")).to_contain_text("The service does not answer")
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")  # does not wait for the next look
+    expect(page.locator("#banner")).to_contain_text("The service does not answer")
+    page.context.set_offline(False)
+    shows(page, "12 hits")  # by itself
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_slow_service_shows_that_it_works(shelf: Service, page: Page, sample: Path) -> None:
+    shows(page, "12 pictures")
+
+    def slow(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.route("**/search", slow)
+    page.set_input_files("#choose", sample)
+    expect(page.locator("#hits .waiting").first).to_be_visible()
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
+    shows(page, "12 hits")
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]) -> None:
+    settings = Settings(data_dir=tmp_path / "locked", api_keys="admin:the-admin-key,read:the-read-key", _env_file=None)
+    with serving(settings, embedder, {"Authorization": "Bearer the-admin-key"}) as locked:
+        locked.put_master(encoded(part_of("coffee", 0)), "behind.jpg")
+        page = opened(str(locked.client.base_url))
+        page.get_by_label("API key", exact=True).fill("a-wrong-key")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("That key was not taken.")).to_be_visible()
+        page.get_by_label("API key", exact=True).fill("the-read-key")
+        page.keyboard.press("Enter")
+        shows(page, "1 picture")
+        expect(page.locator("#masters img")).to_have_attribute("data-state", "shown")
+        assert "read-key" not in page.url
+        page.reload()
+        shows(page, "1 picture")
+        page.get_by_role("link", name="behind.jpg").focus()
+        page.keyboard.press("Delete")  # which that key may not
+        expect(page.get_by_role("alert").filter(has_text="needs a key with the scope write")).to_be_visible()
+        expect(page.locator(".leaving")).to_have_count(0)
+        other = opened(str(locked.client.base_url))
+        expect(other.get_by_label("API key", exact=True)).to_be_visible()
+        other.get_by_role("button", name="Not now").click()
+        page.close()
+        other.close()
+
+
+# for everybody
+
+
+def test_names_and_attributes_are_only_ever_text(service: Service, page: Page) -> None:
+    for number, hostile in enumerate(HOSTILE):
+        attributes = {"<b>key</b>": hostile[:200], "list": ["<i>item</i>"]}
+        service.put_master(encoded(part_of("coffee", number)), hostile, attributes=json.dumps(attributes))
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.reload()
+    shows(page, "4 pictures")
+    kept = [master["name"] for master in service.client.get("/masters").json()["masters"]]
+    assert names(page) == kept
+    page.get_by_role("button", name="Filter").click()
+    tick(page, "<i>item</i>")
+    expect(page.locator(".chip")).to_have_text("list: <i>item</i>")
+    for link in range(4):
+        page.locator("#masters .opens").nth(link).click()
+        expect(page.locator("#detail-title")).to_have_text(kept[link])
+        page.keyboard.press("Escape")
+    assert page.locator("#masters b, #masters i, #filters b, #detail b, main script").count() == 0
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_from_nothing_to_found_by_the_keyboard_alone(service: Service, page: Page, tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(encoded(part_of("coffee", 1)))
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if (
+                page.evaluate(
+                    "() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
+                ).strip()
+                == name
+            ):
+                return
+        pytest.fail(f"Tab does not lead to {name}")
+
+    files = iter([tmp_path / "coffee.jpg", sample])
+    page.on("filechooser", lambda chooser: chooser.set_files(next(files)))
+    page.locator("#nothing button").wait_for()
+    tab_to("Put in")
+    page.keyboard.press("Enter")
+    tab_to("Choose pictures")
+    page.keyboard.press("Enter")
+    expect(page.locator("#put-in-said")).to_have_text("1 picture put in.")
+    page.keyboard.press("Escape")
+    shows(page, "1 picture")
+    page.locator("#home").focus()
+    tab_to("Find by picture")
+    page.keyboard.press("Enter")
+    shows(page, "1 hit")
+    expect(page.locator("#said")).to_have_text("1 hit")  # what a screen reader says
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.className") == "opens":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_have_text("coffee.jpg")
+    page.keyboard.press("Escape")
+    expect(page.locator("#hits .opens")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barrier_is_found(shelf: Service, opened: Callable[..., Page], sample: Path, scheme: str) -> None:
+    page = opened(color_scheme=scheme, reduced_motion="reduce")
+
+    def scan(what: str) -> None:
+        found = (
+            Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).response["violations"]
+        )
+        told = [(what, rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found]
+        assert told == []
+
+    shows(page, "12 pictures")
+    page.get_by_role("button", name="Filter").click()
+    tick(page, "coffee")
+    shows(page, "4 pictures")
+    scan("browse with a filter")
+    page.locator("#masters .opens").first.click()
+    expect(page.locator("#detail-image")).to_have_attribute("data-state", "shown")
+    scan("detail")
+    page.keyboard.press("Escape")
+    page.set_input_files("#choose", sample)
+    shows(page, "4 hits")
+    page.get_by_role("button", name="Choose a part").click()
+    scan("search")
+    page.locator("#hits .card").first.hover()
+    page.get_by_role("button", name=re.compile("Compare with")).first.click()
+    scan("compare")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Put in").click()
+    page.set_input_files("#files", sample)
+    expect(page.locator("#put-in-said")).to_contain_text("1 picture put in.")
+    scan("put in")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Collection").click()
+    page.get_by_role("button", name="Delete the collection default").click()
+    scan("collections")
+    page.keyboard.press("Escape")
+    page.goto("/?collection=nowhere")
+    expect(page.locator("#nothing")).to_contain_text("There is no collection")
+    scan("nothing there")
+
+
+@pytest.mark.parametrize("width", [360, 1280, 3840])
+def test_it_fits_from_phone_to_wall(shelf: Service, opened: Callable[..., Page], sample: Path, width: int) -> None:
+    page = opened(viewport={"width": width, "height": max(640, width * 9 // 16)})
+    shows(page, "12 pictures")
+    fits = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(fits)
+    page.set_input_files("#choose", sample)
+    shows(page, "12 hits")
+    assert page.evaluate(fits)
+    page.locator("#hits .opens").first.click()
+    expect(page.locator("#detail")).to_be_visible()
+    assert page.evaluate("() => { const d = document.querySelector('#detail'); return d.scrollWidth <= d.clientWidth; }")
