@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack soak lock
+.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -22,7 +22,7 @@ serve: .venv/.base ## serve on http://127.0.0.1:8000
 	$(BIN)/python api.py
 
 test: .venv/.dev check ## all checks and tests
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # threads of both at once wait for each other
 
 check: .venv/.dev ## format, lint, types, import rules, deployment files
 	$(BIN)/ruff format --check --quiet .
@@ -65,6 +65,12 @@ bench-model: .venv/.dev ## the model beside the network it came from: BASE=file 
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
 	@$(BIN)/python -m benchmarks.bench_stack
+
+bench-page: .venv/.dev ## the page in Chromium: until usable, until hits show, 100 000 masters scrolled
+	@$(BIN)/python -m benchmarks.bench_page
+
+screenshots: .venv/.dev ## every state of the page at three widths, into build/screenshots; the README's picture
+	@$(BIN)/python -m tests.web.screenshots build/screenshots docs/search.png
 
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)

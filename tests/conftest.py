@@ -139,9 +139,11 @@ def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 @contextmanager
-def serving(settings: Settings, embedder: Embedder | None, headers: dict[str, str] | None = None) -> Iterator[Service]:
+def serving(
+    settings: Settings, embedder: Embedder | None, headers: dict[str, str] | None = None, port: int = 0
+) -> Iterator[Service]:
     app = create_app(settings, given=GivenModel(embedder) if embedder else None)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

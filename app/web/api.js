@@ -3,6 +3,7 @@
 const KEY = "lookalike-key";
 let asked = null; // one question for the key at a time
 let askForKey = async () => null;
+let seeWhatIsWrong = () => {};
 
 /** An answer that is an error (RFC 9457), or none at all: `status` 0. */
 export class Problem extends Error {
@@ -20,6 +21,11 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
+/** Told when the service did not answer or could not. */
+export function onTrouble(look) {
+  seeWhatIsWrong = look;
+}
+
 export const key = () => sessionStorage.getItem(KEY);
 
 function headers() {
@@ -34,18 +40,20 @@ async function newKey(used) {
   return Boolean(given);
 }
 
-/** The response; raises Problem. Asks for the key where one is needed. */
-export async function request(path, options = {}) {
+/** The response; raises Problem. Asks for the key where one is needed, unless `quiet`. */
+export async function request(path, { quiet = false, ...options } = {}) {
   const used = key();
   let response;
   try {
     response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (!quiet) seeWhatIsWrong();
     throw new Problem({});
   }
   if (response.ok) return response;
-  if (response.status === 401 && (await newKey(used))) return request(path, options);
+  if (response.status === 401 && !quiet && (await newKey(used))) return request(path, options);
+  if (response.status === 503 && !quiet) seeWhatIsWrong();
   throw await problemOf(response);
 }
 
@@ -79,7 +87,7 @@ export const master = (id, signal) => json(`/masters/${id}`, { signal });
 export const change = (id, what) => json(`/masters/${id}`, sent("PATCH", what));
 export const remove = (id, options) => request(`/masters/${id}`, { method: "DELETE", ...options });
 export const search = (fields, signal) => json("/search", { method: "POST", body: form(fields), signal });
-export const collections = (signal) => json("/collections", { signal });
+export const collections = (options) => json("/collections", options);
 export const createCollection = (name) => json("/collections", sent("POST", { name }));
 export const deleteCollection = (name) => request(`/collections/${encodeURIComponent(name)}`, { method: "DELETE" });
 export const attributes = (name, signal) => json(`/collections/${encodeURIComponent(name)}/attributes`, { signal });

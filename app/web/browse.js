@@ -1,7 +1,7 @@
 /** All masters of a collection, newest first; pages are fetched where the window is, and far ones forgotten. */
 
 import * as api from "./api.js";
-import { card, dispose } from "./cards.js";
+import { card, dispose, look } from "./cards.js";
 import { count, el, find } from "./dom.js";
 import { Grid } from "./grid.js";
 
@@ -12,11 +12,13 @@ export class Browse {
   constructor(actions) {
     this.actions = actions;
     this.pages = new Map();
+    this.asked = new Set(); // of the pages, those that are not to be asked for again
     this.grid = new Grid(find("#masters"), {
       render: (master, index, width) => card(master, width, actions),
       dispose,
       item: (index) => this.item(index),
       need: (from, to, fast) => fast || this.need(from, to),
+      look: (master) => look(master),
       caption: 46,
     });
   }
@@ -25,19 +27,22 @@ export class Browse {
     return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
 
-  /** Another collection or filter, or the same anew. */
-  async show({ collection, filter }) {
-    const anew = this.collection !== collection || this.filter !== filter;
-    Object.assign(this, { collection, filter });
+  /** Another collection or filter; or the same, asked for again. */
+  async show({ collection, filter }, { again = false } = {}) {
+    const anew = this.failed || this.collection !== collection || this.filter !== filter;
+    if (!anew && !again) return;
+    Object.assign(this, { collection, filter, failed: false });
     this.stop?.abort();
     this.stop = new AbortController();
-    this.pages.clear();
+    this.asked.clear();
     if (anew) {
+      this.pages.clear();
       scrollTo({ top: 0, behavior: "instant" });
       this.say(null);
       this.grid.reset(24); // placeholders
     }
     await this.load(0);
+    this.grid.update(); // asks for the pages in sight
   }
 
   hide() {
@@ -50,8 +55,8 @@ export class Browse {
   }
 
   async load(page) {
-    if (this.pages.has(page)) return;
-    this.pages.set(page, []);
+    if (this.asked.has(page)) return;
+    this.asked.add(page);
     const { signal } = this.stop;
     try {
       const given = { collection: this.collection, filter: this.filter, limit: PAGE, offset: page * PAGE };
@@ -64,22 +69,26 @@ export class Browse {
       this.actions.shown();
     } catch (problem) {
       if (problem.name === "AbortError") return;
-      this.pages.delete(page);
+      this.asked.delete(page);
       this.say(null, problem);
-      if (page === 0) this.grid.reset(0);
+      this.failed = page === 0; // and so the next look asks again
+      if (this.failed) this.grid.reset(0);
     }
   }
 
   forget(around) {
     const far = [...this.pages.keys()].sort((a, b) => Math.abs(b - around) - Math.abs(a - around));
-    for (const page of far.slice(0, Math.max(0, this.pages.size - KEPT))) this.pages.delete(page);
+    for (const page of far.slice(0, Math.max(0, this.pages.size - KEPT))) {
+      this.pages.delete(page);
+      this.asked.delete(page);
+    }
   }
 
   say(total, problem) {
     const nothing = find("#nothing");
     nothing.hidden = !problem && total !== 0;
     find("#count").textContent = problem || total === null ? "" : count(total, "picture");
-    if (problem) nothing.replaceChildren(...failure(problem, () => this.show(this)));
+    if (problem) nothing.replaceChildren(...failure(problem, () => this.show(this, { again: true })));
     else if (total === 0) nothing.replaceChildren(...(this.filter ? this.actions.nothingMatches() : this.actions.empty()));
   }
 }

@@ -31,6 +31,9 @@ export function card(master, width, actions, hit = null) {
   );
 }
 
+/** Other text, other card. */
+export const look = (master, hit) => master && JSON.stringify([master, hit?.distance, hit?.probability, isLeaving(master)]);
+
 export function dispose(cell) {
   const image = cell.querySelector("img");
   if (image) release(image);

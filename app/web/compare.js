@@ -30,7 +30,7 @@ export class Compare {
     this.image.alt = `Hit: ${hit.master.name}`;
     find("#compare-sample").src = sample.src;
     find("#compare-sample").alt = sample.alt;
-    const place = this.hits().indexOf(hit);
+    const place = this.place();
     find("#compare-title").textContent = `Sample and hit ${place + 1} of ${this.hits().length}`;
     find("#compare-name").replaceChildren(name(hit.master.name || "Untitled"));
     find("#compare-before").disabled = place <= 0;
@@ -44,8 +44,12 @@ export class Compare {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
+  place() {
+    return this.hits().findIndex((hit) => hit.master.id === this.hit.master.id);
+  }
+
   step(by) {
-    const next = this.hits()[this.hits().indexOf(this.hit) + by];
+    const next = this.hits()[this.place() + by];
     if (next) this.show(next);
   }
 }

@@ -119,7 +119,7 @@ export class Filters {
     return el("fieldset", {}, legend, many ? this.range(attribute) : this.values(attribute, list));
   }
 
-  values({ key, values, distinct }, list) {
+  values({ key, values, distinct, types }, list) {
     const choice = this.chosen.get(key) ?? { values: [] };
     const missing = choice.values.filter((value) => !values.some((one) => one.value === value)).map((value) => ({ value }));
     const rows = [...missing, ...values].map(({ value, masters }) => {
@@ -134,15 +134,15 @@ export class Filters {
     return [
       ...rows,
       hidden.some((row) => row.hidden) && all,
-      left > 0 && this.another(key, list, left),
+      left > 0 && this.another(key, types.includes("string"), list, left),
     ];
   }
 
   /** For a value that is not among the most frequent. */
-  another(key, list, left) {
+  another(key, isText, list, left) {
     const input = el("input", { type: "text", "aria-label": `Another value of ${key}`, placeholder: `One of ${count(left, "other")}` });
     input.addEventListener("change", () => {
-      if (input.value) this.toggleValue(key, input.value, true, list);
+      if (input.value) this.toggleValue(key, isText ? input.value : Number(input.value), true, list);
       this.load();
     });
     return input;

@@ -8,10 +8,11 @@ const FAST = 3; // windows in a tenth of a second: nobody can look at these
 export class Grid {
   /**
    * `container`: an empty list. `render(item, index, width)` gives the content of a cell (item undefined: not there yet), `dispose`
-   * is told of each that goes. `need(from, to)`: items that are or will be seen. `caption`: pixels below the square.
+   * is told of each that goes. `need(from, to)`: items that are or will be seen. `look(item)`: a text that is another where it
+   * would be shown otherwise. `caption`: pixels below the square.
    */
-  constructor(container, { render, dispose, need = () => {}, item, caption, smallest = 168 }) {
-    Object.assign(this, { container, render, dispose, need, item, caption, smallest });
+  constructor(container, { render, dispose, need = () => {}, item, look, caption, smallest = 168 }) {
+    Object.assign(this, { container, render, dispose, need, item, look, caption, smallest });
     this.count = 0;
     this.cells = new Map();
     this.lastTop = 0;
@@ -40,7 +41,7 @@ export class Grid {
   refresh(count = this.count) {
     this.count = count;
     for (const [index, cell] of [...this.cells]) {
-      if (index >= count || cell.shown !== this.item(index)) this.drop(index);
+      if (index >= count || cell.shown !== this.look(this.item(index))) this.drop(index);
     }
     this.update();
   }
@@ -94,7 +95,7 @@ export class Grid {
     const item = fast ? undefined : this.item(index);
     const cell = document.createElement("li");
     cell.className = "cell";
-    cell.shown = item;
+    cell.shown = this.look(item);
     cell.fast = fast;
     cell.setAttribute("aria-setsize", this.count);
     cell.setAttribute("aria-posinset", index + 1);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { failure } from "./browse.js";
-import { card, dispose } from "./cards.js";
+import { card, dispose, look } from "./cards.js";
 import { count, el, find, settled } from "./dom.js";
 import { Grid } from "./grid.js";
 
@@ -17,6 +17,7 @@ export class Hits {
       render: (hit, index, width) => card(hit?.master, width, actions, hit),
       dispose,
       item: (index) => this.shown[index],
+      look: (hit) => look(hit?.master, hit),
       caption: 68,
     });
     this.slider = find("#distance");
@@ -39,6 +40,7 @@ export class Hits {
     if (asked === this.asked && sample === this.sample) return;
     this.again = () => this.show({ collection, filter, like, box, mirror, sample });
     this.asked = asked;
+    find("#nothing").hidden = true;
     if (sample !== this.sample || !this.all.length) {
       this.all = this.shown = [];
       scrollTo({ top: 0, behavior: "instant" });
@@ -120,8 +122,7 @@ export class Hits {
     this.shown = this.whole ? this.all : this.all.filter((hit) => hit.distance <= limit);
     find("#distance-value").textContent = this.whole ? "any" : `up to ${limit.toFixed(2)}`;
     this.slider.setAttribute("aria-valuetext", this.whole ? "any distance" : `up to ${limit.toFixed(2)}`);
-    if (anew) this.grid.reset(this.shown.length);
-    else this.grid.refresh(this.shown.length);
+    this.grid.refresh(this.shown.length);
     const found = count(this.shown.length, "hit");
     const text = this.shown.length < this.all.length ? `${this.shown.length} of ${count(this.all.length, "hit")}` : found;
     find("#count").textContent = text;

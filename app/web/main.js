@@ -47,22 +47,21 @@ const collections = new Collections();
 const detail = new Detail({ like: actions.like, changed: renew });
 const putIn = new PutIn({ done: renew, open: actions.open });
 
-let shownCollection;
+let shown = {};
 
 async function show() {
-  const now = state.current();
+  const other = shown.collection !== state.current().collection;
+  const now = (shown = state.current());
   document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
   collections.show(now);
   filters.show(now);
   detail.show(now);
   find("#mirror").checked = now.mirror;
-  if (now.collection !== shownCollection) look();
-  shownCollection = now.collection;
+  if (other) look();
   const searching = Boolean(now.sample || now.like);
   document.body.dataset.view = searching ? "search" : "browse";
   find("#sample").hidden = find("#hits").hidden = find("#end-search").hidden = !searching;
   find("#masters").hidden = find("#invitation").hidden = searching;
-  find("#nothing").hidden = true;
   if (!searching) {
     hits.hide();
     find("#more").hidden = true;
@@ -71,9 +70,9 @@ async function show() {
   }
   browse.hide();
   const master = now.sample ? null : await api.master(now.like).catch((problem) => ({ problem }));
-  if (master?.problem) {
-    if (state.current().like === now.like) find("#sample").hidden = true;
-  } else sample.show(now.sample, master, now.box);
+  if (now !== shown) return; // something else is to be shown by now
+  if (master?.problem) find("#sample").hidden = true;
+  else sample.show(now.sample, master, now.box);
   await hits.show(now);
 }
 
@@ -82,7 +81,7 @@ function renew() {
   const now = state.current();
   look();
   if (now.sample || now.like) hits.renew();
-  else browse.show(now);
+  else browse.show(now, { again: true });
 }
 
 function searchWith(file) {
@@ -155,12 +154,12 @@ for (const dialog of document.querySelectorAll("dialog")) {
 }
 onDeletion({
   changed() {
-    for (const grid of [browse.grid, hits.grid]) grid.reset(grid.count);
+    for (const grid of [browse.grid, hits.grid]) grid.refresh();
   },
   gone(id) {
     look();
     if (state.current().master === id) state.set({ master: "" }, { replace: true });
-    if (document.body.dataset.view === "browse") browse.show(state.current());
+    if (document.body.dataset.view === "browse") browse.show(state.current(), { again: true });
     else hits.without(id);
   },
 });

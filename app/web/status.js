@@ -20,6 +20,7 @@ let listener = () => {};
 export function watch(back) {
   listener = back;
   document.addEventListener("visibilitychange", look);
+  api.onTrouble(look);
   look();
 }
 
@@ -32,7 +33,7 @@ export async function look() {
     const told = await api.readiness();
     busy = !told.ready;
     showProblems(told);
-    if (told.checks.metadata === "ok") busy = showCounts(told, await api.collections()) || busy;
+    if (told.checks.metadata === "ok") busy = showCounts(told, await api.collections({ quiet: true })) || busy;
     if (told.ready && wasDown) {
       wasDown = false;
       listener();

@@ -13,13 +13,13 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import ImageOps
+from PIL import ImageFilter, ImageOps
 from playwright.sync_api import Page, Route, expect
 
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.protocols import StoreUnavailable
-from tests.conftest import Service, encoded, eventually, part_of, serving
+from tests.conftest import PHOTOGRAPHS, Service, encoded, eventually, part_of, serving
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.jpg",
@@ -431,7 +431,7 @@ def test_few_elements_stand_for_many_masters(service: Service, page: Page) -> No
         page.evaluate("(part) => scrollTo(0, part * document.documentElement.scrollHeight)", part)
         assert eventually(lambda: page.locator("#masters .cell").count() > 0 and page.locator("#masters .waiting").count() == 0)
         most = max(most, page.locator("#masters .cell").count())
-    assert "number 49999" in names(page)
+    assert eventually(lambda: "number 49999" in names(page))
     assert most < 200
     assert len(offsets) < 20
     page.locator("#masters a").last.focus()
@@ -464,19 +464,22 @@ def test_a_store_that_is_down_is_named_with_what_to_do(shelf: Service, page: Pag
     expect(banner).to_be_hidden()
 
 
-def test_a_service_that_goes_away_and_comes_back(shelf: Service, page: Page) -> None:
-    shows(page, "12 pictures")
-    page.context.set_offline(True)
-    page.get_by_role("button", name="Filter").click()
-    expect(page.get_by_role("alert").filter(has_text="does not answer").first).to_be_visible()
+def test_a_service_that_goes_away_and_comes_back(tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]) -> None:
+    settings = Settings(data_dir=tmp_path / "own", _env_file=None)
+    with serving(settings, embedder) as service:
+        for number in range(3):
+            service.put_master(encoded(part_of("coffee", number)), f"coffee {number}.jpg")
+        url = str(service.client.base_url)
+        page = opened(url)
+        shows(page, "3 pictures")
     page.locator("#masters .card").first.hover()
     page.get_by_role("button", name=re.compile("More like")).first.click()
     expect(page.locator("#nothing")).to_contain_text("The service does not answer")
-    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")  # does not wait for the next look
     expect(page.locator("#banner")).to_contain_text("The service does not answer")
-    page.context.set_offline(False)
-    shows(page, "12 hits")  # by itself
-    expect(page.locator("#banner")).to_be_hidden()
+    with serving(settings, embedder, port=int(url.rpartition(":")[2])):
+        shows(page, "3 hits")  # by itself
+        expect(page.locator("#banner")).to_be_hidden()
+        page.close()
 
 
 def test_a_slow_service_shows_that_it_works(shelf: Service, page: Page, sample: Path) -> None:
@@ -518,6 +521,38 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Emb
         other.get_by_role("button", name="Not now").click()
         page.close()
         other.close()
+
+
+def test_the_first_hour_of_somebody_new(service: Service, page: Page, tmp_path: Path, opened: Callable[..., Page]) -> None:
+    """With nothing but the page: 200 photographs in, one found by a phone's picture of it, a wrong one deleted, a link sent."""
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for number in range(200):
+        image = part_of(PHOTOGRAPHS[number % 5], number)
+        (folder / f"{number:03}.jpg").write_bytes(encoded(image, quality=85))
+    page.get_by_role("button", name="Put pictures in").click()
+    page.set_input_files("#folder", folder)
+    expect(page.locator("#put-in-said")).to_contain_text("a second")
+    expect(page.locator("#put-in-said")).to_have_text("200 pictures put in.", timeout=120_000)
+    page.keyboard.press("Escape")
+    shows(page, "200 pictures")
+    phone = part_of("chelsea", 126).crop((30, 20, 300, 220)).rotate(3, expand=False, fillcolor=(90, 80, 70))
+    phone = phone.resize((2700, 2000)).filter(ImageFilter.GaussianBlur(4))
+    (tmp_path / "phone.jpg").write_bytes(encoded(phone, quality=70))
+    page.set_input_files("#choose", tmp_path / "phone.jpg")
+    shows(page, "60 hits")
+    assert "126.jpg" in names(page, "#hits")[:5]
+    page.get_by_role("link", name="126.jpg").click()
+    page.locator("#detail-like").click()
+    expect(page.locator("#hits .score").first).to_contain_text("same file")
+    wrong = page.locator("#hits .name").nth(1).inner_text()
+    page.get_by_role("link", name=wrong).click()
+    page.locator("#detail-delete").click()
+    shows(page, "59 hits")
+    other = opened(page.url)
+    shows(other, "60 hits")
+    assert names(other, "#hits")[0] == "126.jpg"
+    assert wrong not in names(other, "#hits")
 
 
 # for everybody

@@ -1,0 +1,187 @@
+"""Pictures of every state of the page, in light and dark, at 390, 1280 and 2560 pixels; and the README's.
+
+make screenshots
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from rich.progress import track
+
+from app.observability import configure_logging
+from app.settings import Settings
+from models.embedder import load_embedder
+from storage.protocols import StoreUnavailable
+from tests.conftest import PHOTOGRAPHS, Service, encoded, part_of, photograph, serving
+
+LOADED = "() => [...document.images].every((image) => !image.checkVisibility() || image.dataset.state !== 'loading')"
+WIDTHS = {390: 844, 1280: 800, 2560: 1440}
+NAMES = {"astronaut": "Eileen Collins", "chelsea": "Chelsea", "coffee": "Coffee", "rocket": "Falcon 9", "retina": "Retina"}
+
+
+def fill(service: Service) -> None:
+    for number in range(9):
+        for name in PHOTOGRAPHS:
+            image = photograph(name) if number == 8 else part_of(name, number)
+            view = "whole" if number == 8 else "detail"
+            attributes = {"subject": name, "view": view, "year": 2010 + number}
+            service.put_master(encoded(image, quality=90), f"{NAMES[name]} {number + 1}.jpg", attributes=json.dumps(attributes))
+
+
+def counted(page: Page, text: str) -> None:
+    expect(page.locator("#count")).to_have_text(text)
+    page.wait_for_function(LOADED)
+
+
+def states(service: Service, page: Page, folder: Path) -> Iterator[str]:
+    """Brings the page from state to state, and names each."""
+    (folder / "sample.jpg").write_bytes(encoded(part_of("coffee", 43)))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "twin.jpg").write_bytes(encoded(part_of("coffee", 0), quality=90))
+    yield from browsing(page)
+    yield from searching(page, folder)
+    yield from tending(page, folder)
+    yield from failing(service, page)
+
+
+def browsing(page: Page) -> Iterator[str]:
+    counted(page, "45 pictures")
+    yield "browse"
+    page.click("#filter-toggle")
+    page.locator("#filters label").filter(has_text="coffee").check()
+    counted(page, "9 pictures")
+    yield "filter"
+    page.click("#filter-toggle")
+    page.locator(".chip").click()
+    counted(page, "45 pictures")
+    page.locator("#masters .opens").first.click()
+    counted(page, "45 pictures")
+    yield "detail"
+    page.keyboard.press("Escape")
+
+
+def searching(page: Page, folder: Path) -> Iterator[str]:
+    page.set_input_files("#choose", folder / "sample.jpg")
+    counted(page, "45 hits")
+    yield "search"
+    page.click("#choose-part")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.wait_for_timeout(1500)
+    yield "box"
+    page.locator("#hits .card").nth(1).hover()
+    page.locator("#hits .over button").nth(3).click()
+    page.wait_for_timeout(500)
+    yield "compare"
+    page.keyboard.press("Escape")
+    page.locator("#distance").focus()
+    page.keyboard.press("Home")
+    yield "no-match"
+    page.click("#end-search")
+    counted(page, "45 pictures")
+
+
+def tending(page: Page, folder: Path) -> Iterator[str]:
+    page.click("#put-in-open")
+    yield "put-in"
+    page.set_input_files("#files", [folder / "twin.jpg", folder / "broken.jpg"])
+    expect(page.locator("#put-in-said")).to_contain_text("already")
+    page.locator("#put-in-there summary").click()
+    yield "put-in-done"
+    page.keyboard.press("Escape")
+    page.click("#collection")
+    page.get_by_label("Delete the collection default").click()
+    yield "collections"
+    page.keyboard.press("Escape")
+    page.locator("#masters a").first.focus()
+    page.keyboard.press("Delete")
+    yield "undo"
+    page.get_by_role("button", name="Undo").click()
+    carried = page.evaluate_handle("() => { const t = new DataTransfer(); t.items.add(new File(['x'], 'x.jpg')); return t; }")
+    page.dispatch_event("body", "dragenter", {"dataTransfer": carried})
+    yield "drop"
+    page.dispatch_event("body", "dragleave", {"dataTransfer": carried})
+
+
+def failing(service: Service, page: Page) -> Iterator[str]:
+    page.goto("/?collection=nowhere")
+    expect(page.locator("#nothing")).to_contain_text("no collection")
+    yield "not-there"
+    ping = service.stores.vectors.ping
+
+    def down() -> None:
+        raise StoreUnavailable("vector", "connection refused")
+
+    service.stores.vectors.ping = down
+    page.goto("/")
+    expect(page.locator("#banner")).to_be_visible()
+    counted(page, "45 pictures")
+    yield "store-down"
+    service.stores.vectors.ping = ping
+    waiting: list[Route] = []
+    page.route(re.compile(r"/masters\?"), waiting.append)
+    page.goto("/")
+    expect(page.locator(".waiting").first).to_be_visible()
+    yield "loading"
+    page.unroute(re.compile(r"/masters\?"))
+    problem = json.dumps({"code": "unauthorized", "detail": "Send a valid API key."})
+    page.route("**/collections", lambda route: route.fulfill(status=401, body=problem))
+    page.goto("/")
+    expect(page.locator("#key")).to_be_visible()
+    yield "key"
+
+
+def empty(page: Page) -> None:
+    expect(page.locator("#nothing")).to_contain_text("No pictures here yet")
+
+
+def taken(browser: Browser, base: str, width: int, scheme: str, work: Callable[[Page], None]) -> None:
+    size = {"width": width, "height": WIDTHS[width]}
+    context = browser.new_context(base_url=base, viewport=size, color_scheme=scheme, has_touch=width < 1000)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto("/")
+    work(page)
+    context.close()
+
+
+def main() -> None:
+    out, readme = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    configure_logging("error")
+    looks = [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        settings = Settings(data_dir=folder / "data", worker_interval=0.05, _env_file=None)
+        with serving(settings, load_embedder(slots=2)) as service:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            base = str(service.client.base_url)
+            for width, scheme in looks:
+
+                def nothing(page: Page, width: int = width, scheme: str = scheme) -> None:
+                    empty(page)
+                    page.screenshot(path=out / f"empty-{width}-{scheme}.png")
+
+                taken(browser, base, width, scheme, nothing)
+            fill(service)
+            for width, scheme in track(looks, description="taking pictures"):
+
+                def each(page: Page, width: int = width, scheme: str = scheme) -> None:
+                    for state in states(service, page, folder):
+                        page.wait_for_timeout(300)
+                        page.screenshot(path=out / f"{state}-{width}-{scheme}.png")
+
+                taken(browser, base, width, scheme, each)
+            browser.close()
+    shutil.copyfile(out / "search-1280-light.png", readme)
+    print(f"{out}: {len(list(out.glob('*.png')))} pictures; {readme}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
