@@ -70,7 +70,7 @@ bench-page: .venv/.dev ## the page in Chromium: until usable, until hits show, 1
 	@$(BIN)/python -m benchmarks.bench_page
 
 screenshots: .venv/.dev ## every state of the page at three widths, into build/screenshots; the README's picture
-	@$(BIN)/python -m tests.web.screenshots build/screenshots docs/search.png
+	@$(BIN)/python -m tests.web.screenshots build/screenshots docs/search.jpg
 
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)

@@ -18,7 +18,7 @@ export function deleteSoon(master) {
   if (isLeaving(master)) return;
   const undo = { label: "Undo", run: () => keep(master) };
   const send = () => sendNow(master.id);
-  leaving.set(master.id, toast(`“${master.name}” is being deleted.`, { action: undo, seconds: SECONDS, onEnd: send }));
+  leaving.set(master.id, toast(`“\u2068${master.name}\u2069” is being deleted.`, { action: undo, seconds: SECONDS, onEnd: send }));
   told.changed();
 }
 

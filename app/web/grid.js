@@ -9,7 +9,7 @@ export class Grid {
   /**
    * `container`: an empty list. `render(item, index, width)` gives the content of a cell (item undefined: not there yet), `dispose`
    * is told of each that goes. `need(from, to)`: items that are or will be seen. `look(item)`: a text that is another where it
-   * would be shown otherwise. `caption`: pixels below the square.
+   * would be shown otherwise. `smallest`: pixels of a square's side, `caption`: those below it, where the font has 16.
    */
   constructor(container, { render, dispose, need = () => {}, item, look, caption, smallest = 168 }) {
     Object.assign(this, { container, render, dispose, need, item, look, caption, smallest });
@@ -48,10 +48,11 @@ export class Grid {
 
   layout() {
     const width = this.container.clientWidth;
-    const smallest = width < 480 ? Math.min(this.smallest, 140) : width > 2000 ? this.smallest * 1.25 : this.smallest;
+    const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // the reader's own, and larger on a wall
+    const smallest = width < 480 * scale ? 140 * scale : this.smallest * scale;
     this.columns = Math.max(2, Math.floor((width + GAP) / (smallest + GAP)));
     this.width = Math.floor((width - GAP * (this.columns - 1)) / this.columns);
-    this.step = this.width + this.caption + GAP;
+    this.step = this.width + this.caption * scale + GAP;
     this.rows = Math.min(Math.ceil(this.count / this.columns), Math.floor(TALLEST / this.step));
     this.container.style.height = `${Math.max(0, this.rows * this.step - GAP)}px`;
   }

@@ -172,6 +172,9 @@ export class PutIn {
     find("#put-in-retry").hidden = this.running || !this.failures.some(({ again }) => again);
     if (!begun) return;
     const sending = [...this.active].reduce((sum, item) => sum + item.sent, 0);
+    const share = Math.floor((100 * (this.sentBytes + sending)) / Math.max(1, this.allBytes));
+    find("#put-in-open span").textContent = this.running ? `Putting in, ${share} %` : "Put in";
+    find("#put-in-said").setAttribute("aria-live", this.running ? "off" : "polite"); // the outcome is said, not each step
     find("#put-in-bar").max = Math.max(1, this.allBytes);
     find("#put-in-bar").value = this.running ? this.sentBytes + sending : this.allBytes;
     find("#put-in-said").textContent = this.running ? this.pace(sending) : this.outcome();

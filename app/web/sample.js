@@ -37,11 +37,13 @@ export class Sample {
     }
     this.wanted = box;
     this.place();
+    find("#choose-part").disabled = !this.size; // nobody knows which part of what cannot be shown
   }
 
   /** Of a file, only the loaded image tells the size. */
   measured() {
     this.size ??= [this.image.naturalWidth, this.image.naturalHeight];
+    find("#choose-part").disabled = false;
     this.place();
   }
 

@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rich.progress import track
 
 from app.observability import configure_logging
@@ -43,7 +44,7 @@ def counted(page: Page, text: str) -> None:
 
 def states(service: Service, page: Page, folder: Path) -> Iterator[str]:
     """Brings the page from state to state, and names each."""
-    (folder / "sample.jpg").write_bytes(encoded(part_of("coffee", 43)))
+    (folder / "sample.jpg").write_bytes(encoded(part_of("coffee", 50)))
     (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "twin.jpg").write_bytes(encoded(part_of("coffee", 0), quality=90))
     yield from browsing(page)
@@ -125,14 +126,13 @@ def failing(service: Service, page: Page) -> Iterator[str]:
     counted(page, "45 pictures")
     yield "store-down"
     service.stores.vectors.ping = ping
-    waiting: list[Route] = []
-    page.route(re.compile(r"/masters\?"), waiting.append)
+    page.route(re.compile(r"/masters\?"), lambda route: None)  # never answered
     page.goto("/")
     expect(page.locator(".waiting").first).to_be_visible()
     yield "loading"
     page.unroute(re.compile(r"/masters\?"))
     problem = json.dumps({"code": "unauthorized", "detail": "Send a valid API key."})
-    page.route("**/collections", lambda route: route.fulfill(status=401, body=problem))
+    page.route(re.compile(r"/masters\?|/collections$"), lambda route: route.fulfill(status=401, body=problem))
     page.goto("/")
     expect(page.locator("#key")).to_be_visible()
     yield "key"
@@ -179,7 +179,7 @@ def main() -> None:
 
                 taken(browser, base, width, scheme, each)
             browser.close()
-    shutil.copyfile(out / "search-1280-light.png", readme)
+    Image.open(out / "search-1280-light.png").convert("RGB").save(readme, quality=90)
     print(f"{out}: {len(list(out.glob('*.png')))} pictures; {readme}")  # noqa: T201
 
 
