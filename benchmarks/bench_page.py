@@ -125,7 +125,7 @@ def main() -> None:
     if chromium is None:
         sys.exit("chromium is not installed: apt-get install chromium")
     console = Console()
-    sample = photographs(500 + ROUNDS, 1600, 1200, seed=7)[500:]
+    sample = photographs(ROUNDS, 1600, 1200, seed=7)
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as name, sync_playwright() as playwright:
         directory = Path(name)
         fill(directory / "data")
