@@ -84,13 +84,13 @@ export class Hits {
 
   async fetch(offset) {
     this.stop?.abort();
-    this.stop = new AbortController();
+    const stop = (this.stop = new AbortController());
     const main = find("#results");
     main.setAttribute("aria-busy", "true");
     find("#more").disabled = true;
     const k = Math.min(this.k, REACH - offset);
     try {
-      const answer = await api.search({ ...this.fields, k, offset }, this.stop.signal);
+      const answer = await api.search({ ...this.fields, k, offset }, stop.signal);
       this.complete = answer.hits.length < k || offset + k >= REACH;
       main.dataset.tookMs = answer.took_ms;
       return answer.hits;
@@ -105,8 +105,10 @@ export class Hits {
       find("#more").hidden = true;
       return null;
     } finally {
-      if (!this.stop.signal.aborted) main.removeAttribute("aria-busy");
-      find("#more").disabled = false;
+      if (stop === this.stop) {
+        main.removeAttribute("aria-busy"); // else a later search is under way
+        find("#more").disabled = false;
+      }
     }
   }
 

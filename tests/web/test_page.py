@@ -495,6 +495,11 @@ def test_a_slow_service_shows_that_it_works(shelf: Service, page: Page, sample: 
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     shows(page, "12 hits")
     expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
+    page.get_by_role("switch", name="Mirrored, too").check()
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
+    page.get_by_role("button", name="End search").click()  # which nobody waits for any more
+    shows(page, "12 pictures")
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
 
 
 def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]) -> None:
