@@ -119,12 +119,14 @@ class SqlMetadataStore:
         return Collection(row.id, row.name, row.created_at) if row else None
 
     def list_collections(self) -> list[tuple[Collection, int]]:
-        stored = sa.and_(_masters.c.collection_id == _collections.c.id, _masters.c.state == MasterState.STORED)
+        stored = (
+            sa.select(sa.func.count())  # of each by itself: the index alone answers
+            .where(_masters.c.collection_id == _collections.c.id, _masters.c.state == MasterState.STORED)
+            .scalar_subquery()
+        )
         statement = (
-            sa.select(_collections.c.id, _collections.c.name, _collections.c.created_at, sa.func.count(_masters.c.id))
-            .outerjoin(_masters, stored)
+            sa.select(_collections.c.id, _collections.c.name, _collections.c.created_at, stored)
             .where(_collections.c.state == _LIVE)
-            .group_by(_collections.c.id, _collections.c.name, _collections.c.created_at)
             .order_by(_collections.c.name)
         )
         with self._db.read() as connection:

@@ -27,29 +27,37 @@ class Asset:
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
-def _read() -> dict[str, Asset]:
+def _read() -> tuple[dict[str, Asset], str]:
+    """The files but the page, and their version."""
     files = {path.name: path for path in sorted((Path(__file__).parents[1] / "web").iterdir()) if path.suffix in _TYPES}
     assets = {name: Asset(path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
-    modules = "\n".join(f'<link rel="modulepreload" href="/web/{name}">' for name in assets if name.endswith(".js"))
-    page = assets["index.html"].content.replace(b"<!-- modules -->", modules.encode())  # all at once, not one after another
-    return assets | {"index.html": Asset(page, _TYPES[".html"])}
+    return assets, hashlib.sha256(b"".join(asset.content for asset in assets.values())).hexdigest()[:12]
 
 
-_ASSETS = _read()
+def _page(page: Asset) -> Asset:
+    modules = "\n".join(f'<link rel="modulepreload" href="/web/{name}">' for name in _ASSETS if name.endswith(".js"))
+    content = page.content.replace(b"<!-- modules -->", modules.encode())  # all at once, not one after another
+    return Asset(content.replace(b'"/web/', f'"/web/{_VERSION}/'.encode()), page.media_type)
+
+
+_ASSETS, _VERSION = _read()
+_PAGE = _page(_ASSETS.pop("index.html"))
 
 
 @router.get("/")
 @requires(Access.PUBLIC)
 async def page(request: Request, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    return _answer(_ASSETS["index.html"], if_none_match, {"Content-Security-Policy": policy(request.app.state.settings)})
+    return _answer(_PAGE, if_none_match, {"Cache-Control": "no-cache", "Content-Security-Policy": policy(request.app.state.settings)})
 
 
-@router.get("/web/{name}")
+@router.get("/web/{version}/{name}")
 @requires(Access.PUBLIC)
-async def asset(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    if name not in _ASSETS or name == "index.html":
+async def asset(version: str, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """A file of the page; for good where the version is this one, so that only the first visit fetches it."""
+    if name not in _ASSETS:
         raise NotFound("not-found", "There is no such page.")
-    return _answer(_ASSETS[name], if_none_match, {})
+    kept = "public, max-age=31536000, immutable" if version == _VERSION else "no-cache"  # else in the middle of an upgrade
+    return _answer(_ASSETS[name], if_none_match, {"Cache-Control": kept})
 
 
 def policy(settings: Settings) -> str:
@@ -71,7 +79,6 @@ def policy(settings: Settings) -> str:
 def _answer(asset: Asset, if_none_match: str | None, headers: dict[str, str]) -> Response:
     headers |= {
         "ETag": asset.etag,
-        "Cache-Control": "no-cache",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",

@@ -5,8 +5,8 @@ import { card, dispose, look } from "./cards.js";
 import { count, el, find } from "./dom.js";
 import { Grid } from "./grid.js";
 
-const PAGE = 200;
-const KEPT = 40; // pages
+const PAGE = 100;
+const KEPT = 80; // pages
 
 export class Browse {
   constructor(actions) {
@@ -35,13 +35,14 @@ export class Browse {
     this.stop?.abort();
     this.stop = new AbortController();
     this.asked.clear();
+    if (anew) this.pages.clear();
+    const loading = this.load(0);
     if (anew) {
-      this.pages.clear();
       scrollTo({ top: 0, behavior: "instant" });
       this.say(null);
-      this.grid.reset(24); // placeholders
+      this.grid.expect(24);
     }
-    await this.load(0);
+    await loading;
     this.grid.update(); // asks for the pages in sight
   }
 

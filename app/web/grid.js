@@ -3,6 +3,7 @@
 const GAP = 12;
 const AHEAD = 0.75; // windows above and below that have elements, too
 const TALLEST = 15_000_000; // pixels; browsers cut off taller elements
+const PATIENCE = 200; // milliseconds
 const FAST = 3; // windows in a tenth of a second: nobody can look at these
 
 export class Grid {
@@ -30,8 +31,15 @@ export class Grid {
     this.scheduled ||= requestAnimationFrame(this.update);
   }
 
+  /** So many items are to come: placeholders, once that takes long enough to be noticed. */
+  expect(count) {
+    this.reset(0);
+    this.expecting = setTimeout(() => this.reset(count), PATIENCE);
+  }
+
   /** Other items, or others of them. */
   reset(count) {
+    clearTimeout(this.expecting);
     for (const index of [...this.cells.keys()]) this.drop(index);
     this.count = count;
     this.update();
@@ -39,6 +47,7 @@ export class Grid {
 
   /** Items came, or their number changed, while those there stayed. */
   refresh(count = this.count) {
+    clearTimeout(this.expecting);
     this.count = count;
     for (const [index, cell] of [...this.cells]) {
       if (index >= count || cell.shown !== this.look(this.item(index))) this.drop(index);

@@ -44,7 +44,7 @@ export class Hits {
     if (sample !== this.sample || !this.all.length) {
       this.all = this.shown = [];
       scrollTo({ top: 0, behavior: "instant" });
-      this.grid.reset(12); // placeholders
+      this.grid.expect(12);
     }
     this.sample = sample;
     this.fields = { collection, filter, box, mirror: mirror || "", ...(sample ? { sample: sample.file } : { master_id: like }) };

@@ -49,7 +49,7 @@ const putIn = new PutIn({ done: renew, open: actions.open });
 
 let shown = {};
 
-async function show() {
+function show() {
   const other = shown.collection !== state.current().collection;
   const now = (shown = state.current());
   document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
@@ -57,18 +57,19 @@ async function show() {
   filters.show(now);
   detail.show(now);
   find("#mirror").checked = now.mirror;
-  if (other) look();
   const searching = Boolean(now.sample || now.like);
   document.body.dataset.view = searching ? "search" : "browse";
   find("#sample").hidden = find("#hits").hidden = find("#end-search").hidden = !searching;
   find("#masters").hidden = find("#invitation").hidden = searching;
-  if (!searching) {
-    hits.hide();
-    find("#more").hidden = true;
-    await browse.show(now);
-    return;
-  }
-  browse.hide();
+  if (searching) browse.hide();
+  else hits.hide();
+  find("#more").hidden ||= !searching;
+  const showing = searching ? showHits(now) : browse.show(now);
+  if (other) setTimeout(look, 300); // the pictures first
+  return showing;
+}
+
+async function showHits(now) {
   const master = now.sample ? null : await api.master(now.like).catch((problem) => ({ problem }));
   if (now !== shown) return; // something else is to be shown by now
   if (master?.problem) find("#sample").hidden = true;

@@ -16,12 +16,11 @@ let timer;
 let wasDown = false;
 let listener = () => {};
 
-/** `back`: told when the service answers again after it did not. */
+/** `back`: told, once `look` was called, when the service answers again after it did not. */
 export function watch(back) {
   listener = back;
   document.addEventListener("visibilitychange", look);
   api.onTrouble(look);
-  look();
 }
 
 /** Look now. */

@@ -59,16 +59,21 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text)
     sources = set(re.findall(r'(?:src|href)="(/web/[^"]+)"', answer.text))
     files = {path.name for path in (Path(__file__).parents[2] / "app" / "web").iterdir()} - {"index.html"}
-    assert {source.removeprefix("/web/") for source in sources} == files  # all of them, and all at once
+    assert {source.rpartition("/")[2] for source in sources} == files  # all of them, and all at once
     size = len(answer.content)
     for source in sources:
         asset = service.client.get(source)
         assert (asset.status_code, asset.headers["x-content-type-options"]) == (200, "nosniff")
+        assert "immutable" in asset.headers["cache-control"]  # fetched once: another version has another address
         again = service.client.get(source, headers={"If-None-Match": asset.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         size += len(asset.content)
     assert size < 120_000
-    assert service.client.get("/web/index.html").status_code == service.client.get("/web/../main.py").status_code == 404
+    assert answer.headers["cache-control"] == "no-cache"
+    other = service.client.get("/web/before/main.js")  # a page of the version before, in the middle of an upgrade
+    assert (other.status_code, other.headers["cache-control"]) == (200, "no-cache")
+    for path in ("/web/before/index.html", "/web/before/none.js", "/web/main.js", "/web/../main.py"):
+        assert service.client.get(path).status_code == 404, path
 
 
 def test_pictures_may_come_from_where_clients_reach_the_objects(settings: Settings, embedder: Embedder) -> None:
@@ -425,7 +430,7 @@ def test_few_elements_stand_for_many_masters(service: Service, page: Page) -> No
 
     page.route(re.compile(r"/masters\?"), many)
     page.reload()
-    shows(page, "50,000 pictures")
+    shows(page, "50\u202f000 pictures")
     most = 0
     for part in (0, 0.1, 0.5, 0.500_1, 1):
         page.evaluate("(part) => scrollTo(0, part * document.documentElement.scrollHeight)", part)
