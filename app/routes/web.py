@@ -47,7 +47,8 @@ _PAGE = _page(_ASSETS.pop("index.html"))
 @router.get("/")
 @requires(Access.PUBLIC)
 async def page(request: Request, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    return _answer(_PAGE, if_none_match, {"Cache-Control": "no-cache", "Content-Security-Policy": policy(request.app.state.settings)})
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": policy(request.app.state.settings)}
+    return _answer(_PAGE, if_none_match, headers)
 
 
 @router.get("/web/{version}/{name}")
