@@ -51,6 +51,7 @@ export class Grid {
     this.count = count;
     for (const [index, cell] of [...this.cells]) {
       if (index >= count || cell.shown !== this.look(this.item(index))) this.drop(index);
+      else cell.setAttribute("aria-setsize", count);
     }
     this.update();
   }

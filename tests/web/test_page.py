@@ -406,6 +406,7 @@ def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -
     assert shelf.client.get("/masters").json()["total"] == 12  # not sent yet
     shows(page, "11 pictures")
     assert shelf.client.get(f"/masters/{master['id']}").status_code == 404
+    expect(page.locator('.cell[aria-setsize="11"]')).to_have_count(11)
 
 
 def test_a_deletion_is_sent_when_the_page_goes(shelf: Service, page: Page) -> None:
