@@ -67,7 +67,7 @@ def policy(settings: Settings) -> str:
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
-        "img-src": f"'self' blob: {settings.public_objects_url}",
+        "img-src": "'self' blob:",
         "connect-src": f"'self' {settings.public_objects_url}",
         "base-uri": "'none'",
         "form-action": "'none'",

@@ -47,7 +47,8 @@ class Watched:
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
+        of_the_browser = message.location.get("url", "").startswith("blob:")  # how it shows an image in a tab of its own
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED) and not of_the_browser:
             self.errors.append(message.text)
 
     def _request(self, request: Request) -> None:

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
+from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import ImageFilter, ImageOps
 from playwright.sync_api import Page, Route, expect
+from sqlalchemy import make_url
 
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.protocols import StoreUnavailable
+from tests import fleet
 from tests.conftest import PHOTOGRAPHS, Service, encoded, eventually, part_of, serving
 
 HOSTILE = [
@@ -76,11 +79,34 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
         assert service.client.get(path).status_code == 404, path
 
 
-def test_pictures_may_come_from_where_clients_reach_the_objects(settings: Settings, embedder: Embedder) -> None:
-    public = settings.model_copy(update={"public_objects_url": "https://pictures.example"})
-    with serving(public, embedder) as service:
-        policy = service.client.get("/").headers["content-security-policy"]
-    assert "img-src 'self' blob: https://pictures.example;" in policy
+@pytest.mark.parametrize("key", ["", "the-admin-key"])
+def test_originals_come_from_where_clients_reach_the_objects(
+    tmp_path: Path, embedder: Embedder, opened: Callable[..., Page], key: str
+) -> None:
+    """A real S3 that the browser is sent to, by the address itself or, with a key, by what the page fetches."""
+    server = make_url(fleet.url_of("seaweedfs").replace("s3://", "mysql://"))
+    settings = Settings(
+        data_dir=tmp_path / "beside",
+        objects_url=f"s3://{server.username}:{server.password}@{server.host}:{server.port}/test-{uuid4().hex}?secure=false",
+        public_objects_url=f"http://{server.host}:{server.port}",
+        api_keys=f"admin:{key}" if key else "",
+        _env_file=None,
+    )
+    with serving(settings, embedder, {"Authorization": f"Bearer {key}"} if key else None) as service:
+        service.put_master(encoded(part_of("coffee", 1)), "cup.jpg")
+        page = opened(str(service.client.base_url))
+        if key:
+            page.get_by_label("API key", exact=True).fill(key)
+            page.keyboard.press("Enter")
+        page.get_by_role("link", name="cup.jpg").click()
+        with page.context.expect_page() as opening:
+            page.get_by_role("button", name="Original").click()
+        original = opening.value
+        original.wait_for_load_state()
+        assert original.url.startswith("blob:" if key else settings.public_objects_url)
+        assert original.evaluate("() => document.images[0].naturalWidth") == 320
+        original.close()
+        page.close()
 
 
 # search
