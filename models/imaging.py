@@ -136,10 +136,11 @@ def _open(file: BinaryIO) -> Image.Image:
     if not head:
         raise ImageRejected("empty-file", "The file has no bytes. Send the image's own bytes.")
     if not _looks_like_an_image(head):
+        heif = ", HEIC." if "HEIF" in Image.OPEN else ". Convert the image to one of them."
+        if _is_heif(head):
+            heif = ". This one is HEIC, which is taken where the extra `heif` is installed; else convert it to JPEG."
         raise ImageRejected(
-            "unsupported-image-type",
-            "The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF"
-            + (", HEIC." if "HEIF" in Image.OPEN else ". Convert the image to one of them."),
+            "unsupported-image-type", f"The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF{heif}"
         )
     return Image.open(file, formats=_OPENED)
 
@@ -147,12 +148,18 @@ def _open(file: BinaryIO) -> Image.Image:
 def _looks_like_an_image(head: bytes) -> bool:
     """Whether the first bytes are those of a format taken here, so that damage can be told from a foreign type."""
     if head[4:8] == b"ftyp":
-        brands = (head[8:12], head[16:20], head[20:24], head[24:28])
-        heif = "HEIF" in Image.OPEN and any(brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in brands)
-        return heif or any(brand in (b"avif", b"avis") for brand in brands)
+        return ("HEIF" in Image.OPEN and _is_heif(head)) or any(brand in (b"avif", b"avis") for brand in _brands(head))
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"[: len(head[8:12])]
     bitmap = head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS  # two letters alone are too few: texts begin with them
     return webp or bitmap or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and any(brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in _brands(head))
+
+
+def _brands(head: bytes) -> tuple[bytes, ...]:
+    return head[8:12], head[16:20], head[20:24], head[24:28]
 
 
 def _guarded(step: Callable[[], _T]) -> _T:

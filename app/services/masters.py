@@ -44,6 +44,8 @@ class Masters:
 
     def update(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
         """Attributes given replace those there."""
+        if name is not None and set(name) & set("/\\"):  # an upload's path loses its folders; here somebody would lose words
+            raise InvalidInput("invalid-name", "A name has no / and no \\: these are between folders.")
         cleaned = clean_name(name) if name is not None else None
         if cleaned == "":
             raise InvalidInput("invalid-name", "A name needs at least one character that can be seen.")

@@ -1,6 +1,7 @@
 /** The service over HTTP: every call, with the key and with its errors in words. */
 
 const KEY = "lookalike-key";
+const LOCKED = "This service needs an API key.";
 let asked = null; // one question for the key at a time
 let askForKey = async () => null;
 let seeWhatIsWrong = () => {};
@@ -16,7 +17,7 @@ export class Problem extends Error {
   }
 }
 
-/** `ask(wrong)` gives the key that somebody typed, or null; `wrong`: one was sent already. */
+/** `ask(reason)` gives the key that somebody typed, or null; `reason`: why the one that was sent does not do, or "". */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
@@ -32,9 +33,12 @@ function headers() {
   return key() ? { Authorization: `Bearer ${key()}` } : {};
 }
 
-async function newKey(used) {
+/** Whether there is another key to try than the one used, which was refused. */
+async function newKey(used, { status, code, message }) {
+  if (status !== 401 && code !== "forbidden") return false;
   if (key() !== used) return true; // another call has asked meanwhile
-  asked ??= askForKey(used !== null).finally(() => (asked = null));
+  const reason = code === "forbidden" ? message : used !== null ? "That key was not taken." : "";
+  asked ??= askForKey(reason).finally(() => (asked = null));
   const given = await asked;
   if (given) sessionStorage.setItem(KEY, given);
   return Boolean(given);
@@ -52,14 +56,15 @@ export async function request(path, { quiet = false, ...options } = {}) {
     throw new Problem({});
   }
   if (response.ok) return response;
-  if (response.status === 401 && !quiet && (await newKey(used))) return request(path, options);
   if (response.status === 503 && !quiet) seeWhatIsWrong();
-  throw await problemOf(response);
+  const problem = await problemOf(response);
+  if (!quiet && (await newKey(used, problem))) return request(path, options);
+  throw problem;
 }
 
 async function problemOf(response) {
   const told = await response.json().catch(() => ({}));
-  const detail = told.detail ?? `The service answered ${response.status}.`;
+  const detail = response.status === 401 ? LOCKED : (told.detail ?? `The service answered ${response.status}.`);
   return new Problem({ status: response.status, code: told.code, detail }, Number(response.headers.get("Retry-After")) || 0);
 }
 
@@ -114,10 +119,12 @@ export function putIn(file, fields, { signal, progress }) {
       signal.removeEventListener("abort", abort);
       const result = sending.response?.results?.[0];
       if (result?.master) return resolve(result);
-      if (sending.status === 401 && (await newKey(used))) return resolve(putIn(file, fields, { signal, progress }));
       const told = result?.error ?? sending.response ?? {};
       const retryAfter = Number(sending.getResponseHeader("Retry-After")) || 0;
-      reject(new Problem({ detail: `The service answered ${sending.status}.`, ...told, status: sending.status }, retryAfter));
+      const detail = sending.status === 401 ? LOCKED : (told.detail ?? `The service answered ${sending.status}.`);
+      const problem = new Problem({ ...told, detail, status: sending.status }, retryAfter);
+      if (await newKey(used, problem)) return resolve(putIn(file, fields, { signal, progress }));
+      reject(problem);
     };
     sending.onerror = () => reject(new Problem({}));
     sending.onabort = () => reject(new DOMException("cancelled", "AbortError"));

@@ -26,8 +26,11 @@ export class AttributeForm {
     return row;
   }
 
+  /** The attributes; raises Error where a key is there twice. */
   get() {
     const rows = [...this.rows.children].map((row) => [row.children[0].value.trim(), row.children[1].value]);
+    const twice = rows.find(([key], index) => key && rows.findIndex(([other]) => other === key) < index);
+    if (twice) throw new Error(`“${twice[0]}” is there twice. Give several values as a list: [1, 2].`);
     return Object.fromEntries(rows.filter(([key]) => key).map(([key, value]) => [key, read(value)]));
   }
 }

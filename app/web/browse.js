@@ -96,9 +96,10 @@ export class Browse {
 
 /** What failed, and a way to try it again. */
 export function failure(problem, again) {
+  const lasting = [400, 404, 413, 415, 422].includes(problem.status); // the same again would fail again
   return [
     el("h2", { text: problem.status === 404 ? "Not here" : "That did not work" }),
     el("p", { text: problem.message }),
-    el("button", { type: "button", text: "Try again", on: { click: again } }),
-  ];
+    !lasting && el("button", { type: "button", text: "Try again", on: { click: again } }),
+  ].filter(Boolean);
 }

@@ -51,7 +51,7 @@ export const percent = (probability) => (probability < 0.01 ? "<1 %" : `${Math.r
 
 const summary = (attributes) =>
   Object.entries(attributes)
-    .map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
     .join(" · ");
 
 /** A plain click does it here; one that asks for a new tab or window goes its way. */

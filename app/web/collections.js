@@ -3,11 +3,12 @@
 import * as api from "./api.js";
 import { button, count, el, find, name } from "./dom.js";
 import * as state from "./state.js";
-import { look } from "./status.js";
 import { failed, toast } from "./toasts.js";
 
 export class Collections {
-  constructor() {
+  /** `changed`: told that what is shown may be gone. */
+  constructor({ changed }) {
+    this.changed = changed;
     this.dialog = find("#collections");
     find("#collection").addEventListener("click", () => this.open());
     find("#new-collection").addEventListener("submit", (event) => this.create(event));
@@ -81,9 +82,9 @@ export class Collections {
       try {
         await api.deleteCollection(found.name);
         toast(`The collection ${found.name} is deleted.`);
-        look();
         if (state.current().collection === found.name) this.go("default");
         else await this.load();
+        this.changed();
       } catch (problem) {
         failed(problem);
       }

@@ -30,11 +30,12 @@ export class Compare {
     this.image.alt = `Hit: ${hit.master.name}`;
     find("#compare-sample").src = sample.src;
     find("#compare-sample").alt = sample.alt;
+    find("#compare-sample").dataset.state = sample.dataset.state;
     const place = this.place();
     find("#compare-title").textContent = `Sample and hit ${place + 1} of ${this.hits().length}`;
     find("#compare-name").replaceChildren(name(hit.master.name || "Untitled"));
-    find("#compare-before").disabled = place <= 0;
-    find("#compare-after").disabled = place >= this.hits().length - 1;
+    find("#compare-before").setAttribute("aria-disabled", place <= 0); // which keeps the focus
+    find("#compare-after").setAttribute("aria-disabled", place >= this.hits().length - 1);
     const facts = { Distance: hit.distance.toFixed(4), Score: hit.score.toFixed(2) };
     if (hit.exact) facts["Same file"] = "yes";
     else if (hit.probability !== null) facts["Same thing"] = percent(hit.probability);

@@ -16,10 +16,15 @@ export const isLeaving = (master) => leaving.has(master.id);
 
 export function deleteSoon(master) {
   if (isLeaving(master)) return;
-  const undo = { label: "Undo", run: () => keep(master) };
+  const action = { label: "Undo", keys: "Control+Z", run: () => keep(master) };
   const send = () => sendNow(master.id);
-  leaving.set(master.id, toast(`“\u2068${master.name}\u2069” is being deleted.`, { action: undo, seconds: SECONDS, onEnd: send }));
+  leaving.set(master.id, toast(`“\u2068${master.name}\u2069” is being deleted.`, { action, seconds: SECONDS, onEnd: send }));
   told.changed();
+}
+
+/** Keeps the one that was deleted last, if it is not gone. */
+export function undo() {
+  [...leaving.values()].at(-1)?.({ act: true });
 }
 
 function keep(master) {

@@ -46,6 +46,17 @@ export function settled(work, milliseconds) {
   };
 }
 
+/** Runs `work` that long after it was asked for, once for all that ask meanwhile. */
+export function gathered(work, milliseconds) {
+  let timer = null;
+  return () => {
+    timer ??= setTimeout(() => {
+      timer = null;
+      work();
+    }, milliseconds);
+  };
+}
+
 /** 1234567 as 1 234 567 (ISO 80000-1); Intl needs 40 ms to do it for the first time. */
 const whole = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 export const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;

@@ -8,8 +8,9 @@ import { failed } from "./toasts.js";
 const LISTED = 8; // values of a key that are shown at first
 
 /**
- * key -> { values: [...], list: whether they are items of a list, from, to }. Null for a filter that the form cannot show.
- * The form writes {key: {$in: […]}}, {key: {$gte, $lte}} and, for lists, {$or: [{key: {$contains: …}}, …]}, all below one $and.
+ * key -> { values: [...], list: whether they are items of lists, or "mixed": of some, from, to }. Null for a filter that the form
+ * cannot show. The form writes {key: {$in: […]}}, {key: {$gte, $lte}} and, for lists, {$or: [{key: {$contains: …}}, …]}, where they
+ * are mixed with {key: {$in: […]}} among these; all below one $and.
  */
 export function parse(text) {
   if (!text) return new Map();
@@ -21,9 +22,9 @@ export function parse(text) {
       for (const [key, asked] of Object.entries(part)) {
         if (key === "$or") {
           for (const option of asked) {
-            const [[item, { $contains }]] = Object.entries(option);
-            at(item).list = true;
-            at(item).values.push($contains);
+            const [[item, { $contains, $in }]] = Object.entries(option);
+            at(item).list = $in ? "mixed" : true;
+            if (!$in) at(item).values.push($contains);
           }
         } else if (typeof asked !== "object") at(key).values.push(asked);
         else if (asked.$in) at(key).values.push(...asked.$in);
@@ -39,7 +40,10 @@ export function parse(text) {
 export function serialise(chosen) {
   const parts = [];
   for (const [key, { values, list, from, to }] of chosen) {
-    if (values.length && list) parts.push({ $or: values.map((value) => ({ [key]: { $contains: value } })) });
+    if (values.length && list) {
+      const alone = list === "mixed" ? [{ [key]: { $in: values } }] : [];
+      parts.push({ $or: [...values.map((value) => ({ [key]: { $contains: value } })), ...alone] });
+    }
     else if (values.length) parts.push({ [key]: { $in: values } });
     const range = { ...(from !== undefined && { $gte: from }), ...(to !== undefined && { $lte: to }) };
     if (Object.keys(range).length) parts.push({ [key]: range });
@@ -74,6 +78,11 @@ export class Filters {
     Object.assign(this, { collection, filter, chosen: parse(filter) });
     this.showChips();
     if (!this.panel.hidden && (other || filter !== serialise(this.drawn ?? new Map()))) this.load();
+  }
+
+  /** What is there may be other than it was. */
+  renew() {
+    if (!this.panel.hidden && !this.panel.contains(document.activeElement)) this.load();
   }
 
   showChips() {
@@ -113,7 +122,7 @@ export class Filters {
   }
 
   field(attribute, masters) {
-    const list = attribute.types.includes("list");
+    const list = attribute.types.includes("list") && (attribute.types.length > 1 ? "mixed" : true);
     const legend = el("legend", {}, name(attribute.key), el("span", { class: "hint", text: share(attribute.masters, masters) }));
     const many = attribute.minimum !== null && !list && attribute.distinct > LISTED;
     return el("fieldset", {}, legend, many ? this.range(attribute) : this.values(attribute, list));
@@ -174,4 +183,4 @@ function chip(text, away) {
   return button({ class: "chip", "aria-label": `Remove the filter ${text}`, on: { click: away } }, "close", name(text));
 }
 
-const share = (some, all) => (some === all ? "all" : `${some} of ${all}`);
+const share = (some, all) => (some === all ? "on all" : `on ${some} of ${all}`);

@@ -49,11 +49,26 @@ export class Grid {
   refresh(count = this.count) {
     clearTimeout(this.expecting);
     this.count = count;
+    const focused = this.focused();
     for (const [index, cell] of [...this.cells]) {
       if (index >= count || cell.shown !== this.look(this.item(index))) this.drop(index);
       else cell.setAttribute("aria-setsize", count);
     }
     this.update();
+    if (focused !== null) this.focusLink(Math.min(focused, count - 1)); // another stands there now, or the same anew
+    else if (document.activeElement === document.body && this.wanted !== undefined) this.focusLink(this.wanted);
+  }
+
+  /** The index of the cell that has the focus, or null. */
+  focused() {
+    const cell = document.activeElement?.closest(".cell");
+    return cell && this.container.contains(cell) ? Number(cell.dataset.index) : null;
+  }
+
+  focusLink(index) {
+    const link = this.cells.get(index)?.querySelector("a, button");
+    if (link && !this.cells.get(index).contains(document.activeElement)) link.focus({ preventScroll: true });
+    this.wanted = link || index < 0 ? undefined : index; // else when its item has come
   }
 
   layout() {
@@ -62,6 +77,7 @@ export class Grid {
     const smallest = width < 480 * scale ? 140 * scale : this.smallest * scale;
     this.columns = Math.max(2, Math.floor((width + GAP) / (smallest + GAP)));
     this.width = Math.floor((width - GAP * (this.columns - 1)) / this.columns);
+    this.across = (width - this.width) / (this.columns - 1); // to the last pixel on the right
     this.step = this.width + this.caption * scale + GAP;
     this.rows = Math.min(Math.ceil(this.count / this.columns), Math.floor(TALLEST / this.step));
     this.container.style.height = `${Math.max(0, this.rows * this.step - GAP)}px`;
@@ -113,8 +129,8 @@ export class Grid {
     cell.dataset.index = index;
     cell.style.width = `${this.width}px`;
     cell.style.height = `${this.step - GAP}px`;
-    const column = index % this.columns;
-    cell.style.transform = `translate(${column * (this.width + GAP)}px, ${Math.floor(index / this.columns) * this.step}px)`;
+    const left = Math.round((index % this.columns) * this.across);
+    cell.style.transform = `translate(${left}px, ${Math.floor(index / this.columns) * this.step}px)`;
     cell.append(this.render(item, index, this.width));
     // in the order of the items, so that Tab and screen readers go through them in that order
     let next = null;
@@ -150,6 +166,7 @@ export class Grid {
     if (place < 96 || place + this.step > innerHeight) scrollBy({ top: place - (innerHeight - this.step) / 2, behavior: "instant" });
     this.lastTop = -this.container.getBoundingClientRect().top; // a jump that is to be seen
     this.update();
-    this.cells.get(index)?.querySelector("a, button")?.focus({ preventScroll: true });
+    this.focusLink(index);
+    if (this.wanted === index) document.activeElement.blur(); // it is far away by now
   }
 }

@@ -41,12 +41,15 @@ export class Hits {
     this.again = () => this.show({ collection, filter, like, box, mirror, sample });
     this.asked = asked;
     find("#nothing").hidden = true;
-    if (sample !== this.sample || !this.all.length) {
+    const other = sample !== this.sample || like !== this.like;
+    if (other) this.slider.value = this.slider.max;
+    if (other || !this.all.length) {
       this.all = this.shown = [];
+      find("#count").textContent = "";
       scrollTo({ top: 0, behavior: "instant" });
       this.grid.expect(12);
     }
-    this.sample = sample;
+    Object.assign(this, { sample, like, filter });
     this.fields = { collection, filter, box, mirror: mirror || "", ...(sample ? { sample: sample.file } : { master_id: like }) };
     this.whole = Number(this.slider.value) >= Number(this.slider.max);
     const hits = await this.fetch(0);
@@ -72,8 +75,9 @@ export class Hits {
 
   hide() {
     this.stop?.abort();
-    this.asked = this.sample = null;
+    this.asked = this.sample = this.like = null;
     this.all = this.shown = [];
+    this.announce("");
   }
 
   /** A master is gone. */
@@ -96,13 +100,7 @@ export class Hits {
       return answer.hits;
     } catch (problem) {
       if (problem.name === "AbortError") return null;
-      this.asked = null;
-      this.all = this.shown = [];
-      this.grid.reset(0);
-      find("#nothing").hidden = false;
-      find("#nothing").replaceChildren(...failure(problem, this.again));
-      find("#count").textContent = "";
-      find("#more").hidden = true;
+      this.fail(problem, this.again);
       return null;
     } finally {
       if (stop === this.stop) {
@@ -112,11 +110,27 @@ export class Hits {
     }
   }
 
+  fail(problem, again) {
+    this.asked = null;
+    this.all = this.shown = [];
+    this.grid.reset(0);
+    find("#nothing").hidden = false;
+    find("#nothing").replaceChildren(...failure(problem, again));
+    find("#count").textContent = "";
+    find("#more").hidden = true;
+  }
+
+  none() {
+    if (this.all.length) return [el("h2", { text: "No match" }), el("p", { text: "Nothing is that near. Move the slider to the right." })];
+    return this.filter ? this.actions.nothingMatches() : this.actions.empty();
+  }
+
   /** Show those up to the slider's distance. */
   narrow({ anew = false } = {}) {
     const farthest = Math.ceil((this.all.at(-1)?.distance ?? 1) * 100) / 100;
     if (this.whole || anew) {
       this.slider.max = Math.max(0.01, farthest);
+      this.slider.min = Math.min(this.slider.max - 0.01, Math.ceil((this.all[0]?.distance ?? 0) * 100) / 100); // the nearest stays
       if (this.whole) this.slider.value = this.slider.max;
     }
     const limit = Number(this.slider.value);
@@ -129,12 +143,9 @@ export class Hits {
     const text = this.shown.length < this.all.length ? `${this.shown.length} of ${count(this.all.length, "hit")}` : found;
     find("#count").textContent = text;
     this.announce(text);
-    find("#more").hidden = this.complete || !this.all.length;
+    find("#more").hidden = this.complete || !this.all.length || !this.whole; // what comes is farther than those left out
     find("#nothing").hidden = this.shown.length > 0;
-    if (!this.shown.length) {
-      const none = this.all.length ? "Nothing is that near. Move the slider to the right." : "There is nothing here to be found.";
-      find("#nothing").replaceChildren(el("h2", { text: "No match" }), el("p", { text: none }));
-    }
+    if (!this.shown.length) find("#nothing").replaceChildren(...this.none());
     this.actions.shown();
   }
 }

@@ -2,11 +2,11 @@
 
 import { find } from "./dom.js";
 
-/** The key that was typed, or null. `wrong`: the one before was not taken. */
-export function askForKey(wrong) {
+/** The key that was typed, or null. `reason`: why the one before does not do. */
+export function askForKey(reason) {
   const dialog = find("#key");
   const input = find("#key input");
-  find("#key-wrong").hidden = !wrong;
+  find("#key-wrong").textContent = reason;
   input.value = "";
   dialog.returnValue = "";
   dialog.showModal();

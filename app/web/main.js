@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { Collections } from "./collections.js";
 import { Compare } from "./compare.js";
-import { deleteSoon, onDeletion } from "./deletion.js";
+import { deleteSoon, onDeletion, undo } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { el, find } from "./dom.js";
 import { dropped, isImage, isMany } from "./files.js";
@@ -43,7 +43,7 @@ const hits = new Hits(actions);
 const sample = new Sample((box) => state.set({ box }, { replace: true }));
 const compare = new Compare(() => hits.shown);
 const filters = new Filters();
-const collections = new Collections();
+const collections = new Collections({ changed: renew });
 const detail = new Detail({ like: actions.like, changed: renew });
 const putIn = new PutIn({ done: renew, open: actions.open });
 
@@ -70,10 +70,13 @@ function show() {
 }
 
 async function showHits(now) {
-  const master = now.sample ? null : await api.master(now.like).catch((problem) => ({ problem }));
+  const gone = { status: 404, message: "The picture to search by is not there any more, or the link to it is cut off." };
+  const seen = (problem) => ({ problem: [404, 422].includes(problem.status) ? gone : problem });
+  const master = now.sample ? null : await api.master(now.like).catch(seen);
   if (now !== shown) return; // something else is to be shown by now
-  if (master?.problem) find("#sample").hidden = true;
-  else sample.show(now.sample, master, now.box);
+  find("#sample").hidden = Boolean(master?.problem);
+  if (master?.problem) return hits.fail(master.problem, show);
+  sample.show(now.sample, master, now.box);
   await hits.show(now);
 }
 
@@ -81,6 +84,7 @@ async function showHits(now) {
 function renew() {
   const now = state.current();
   look();
+  filters.renew();
   if (now.sample || now.like) hits.renew();
   else browse.show(now, { again: true });
 }
@@ -130,7 +134,7 @@ addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefa
 addEventListener("drop", async (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
-  const asSample = event.target.closest?.("#zone-sample") && !isMany(event.dataTransfer);
+  const asSample = !find("#put-in").open && !event.target.closest?.("#zone-put-in") && !isMany(event.dataTransfer);
   const coming = dropped(event.dataTransfer);
   leave();
   const found = await coming;
@@ -165,6 +169,7 @@ onDeletion({
   },
 });
 addEventListener("keydown", (event) => {
+  if (event.key === "z" && (event.ctrlKey || event.metaKey) && !event.target.closest?.("input")) return undo();
   if (event.key !== "Delete" || !event.target.closest?.(".cell")) return;
   const index = Number(event.target.closest(".cell").dataset.index);
   const item = document.body.dataset.view === "search" ? hits.shown[index]?.master : browse.item(index);

@@ -3,13 +3,13 @@
 import * as api from "./api.js";
 import { AttributeForm } from "./attributes.js";
 import { follow } from "./cards.js";
-import { button, bytes, count, duration, el, find, name, settled } from "./dom.js";
+import { button, bytes, count, duration, el, find, gathered, name } from "./dom.js";
 import { chosen, isImage } from "./files.js";
 import * as state from "./state.js";
-import { toast } from "./toasts.js";
+import { failed, toast } from "./toasts.js";
 
 const AT_ONCE = 3;
-const TRIES = 4; // of what fails in passing
+const TRIES = 6; // of what fails in passing, in a minute: an upload that was cut off is given up by the service in that time
 const LISTED = 200;
 
 export class PutIn {
@@ -28,7 +28,7 @@ export class PutIn {
     }
     find("#put-in-cancel").addEventListener("click", () => this.cancel());
     find("#put-in-retry").addEventListener("click", () => this.retry());
-    this.tellMasters = settled(() => actions.done(), 400);
+    this.tellMasters = gathered(() => actions.done(), 2000);
     addEventListener("beforeunload", (event) => {
       if (this.running) event.preventDefault(); // "leave the page?"
     });
@@ -40,10 +40,13 @@ export class PutIn {
   }
 
   open() {
-    const { collection } = state.current();
-    find("#put-in-title").replaceChildren("Put pictures into ", name(collection));
+    if (!this.running) this.into(state.current().collection);
     if (!this.running && !this.failures.length && !this.there.length && !this.created) this.draw();
     if (!this.dialog.open) this.dialog.showModal();
+  }
+
+  into(collection) {
+    find("#put-in-title").replaceChildren("Put pictures into ", name(collection));
   }
 
   /** `found`: files with their folders. */
@@ -51,7 +54,13 @@ export class PutIn {
     this.open();
     if (!this.running) this.forget();
     const { collection } = state.current();
-    const attributes = this.form.get();
+    let attributes;
+    try {
+      attributes = this.form.get();
+    } catch (problem) {
+      return failed(problem);
+    }
+    this.into(collection);
     const byFolder = find("#by-folder").checked;
     for (const { file, folder } of found) {
       if (!isImage(file)) this.passedOver += 1;
@@ -93,7 +102,9 @@ export class PutIn {
       this.tellMasters();
     } catch (problem) {
       const reason = problem.name === "AbortError" ? "Cancelled." : problem.message;
-      this.failures.push({ item, reason, again: problem.name === "AbortError" || problem.passing || problem.status >= 500 });
+      const locked = problem.status === 401 || problem.status === 403;
+      this.failures.push({ item, reason, again: problem.name === "AbortError" || problem.passing || locked || problem.status >= 500 });
+      if (locked) this.cancel(); // and nobody gave a key
     }
     this.sentBytes += item.file.size;
     this.active.delete(item);

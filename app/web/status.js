@@ -39,8 +39,11 @@ export async function look() {
     }
     wasDown = !told.ready;
   } catch (problem) {
-    if (problem.status === 401 || problem.status === 403) corner("off", "An API key is needed");
-    else {
+    if (problem.status === 401 || problem.status === 403) {
+      corner("off", "An API key is needed");
+      if (wasDown) listener(); // which asks for it
+      wasDown = false;
+    } else {
       busy = wasDown = true;
       corner("down", "No answer");
       banner("The service does not answer.", "See that it runs and that you are connected. This page tries again by itself.");

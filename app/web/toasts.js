@@ -2,21 +2,33 @@
 
 import { button, el, find } from "./dom.js";
 
-/** `action`: a label and what it does. Stays `seconds`, longer while it is looked at; gives a function that ends it. */
+let last = () => {};
+
+/**
+ * `action`: a label, what it does, and its `keys`. Stays `seconds`, longer while it is looked at; gives a function that ends it, by
+ * the action if `act`. One without an action goes when the next comes.
+ */
 export function toast(text, { action, seconds = 6, error = false, onEnd } = {}) {
   const box = el("div", { class: error ? "toast error" : "toast", role: error ? "alert" : "status" }, el("span", { text }));
   let left = seconds * 1000;
   let timer;
-  const end = () => {
+  let ended = false;
+  const end = ({ act = false } = {}) => {
+    if (ended) return;
+    ended = true;
     clearInterval(timer);
     box.remove();
-    onEnd?.();
-    onEnd = null;
+    if (act) action.run();
+    else onEnd?.();
   };
   if (action) {
-    box.append(button({ class: "quiet", on: { click: () => { onEnd = null; end(); action.run(); } } }, null, action.label));
+    const keys = { "aria-keyshortcuts": action.keys, title: action.keys?.replace("Control", "Ctrl") };
+    box.append(button({ class: "quiet", ...keys, on: { click: () => end({ act: true }) } }, null, action.label));
+  } else {
+    last();
+    last = end;
   }
-  box.append(button({ class: "quiet", "aria-label": "Dismiss", on: { click: end } }, "close"));
+  if (!onEnd) box.append(button({ class: "quiet", "aria-label": "Dismiss", on: { click: () => end() } }, "close")); // else it would do it now
   timer = setInterval(() => {
     if (box.matches(":hover, :focus-within")) return;
     left -= 250;
