@@ -1,6 +1,7 @@
 /** The service over HTTP: every call, with the key and with its errors in words. */
 
 const KEY = "lookalike-key";
+const PATIENCE = 20_000; // milliseconds, for whether all is well
 const LOCKED = "This service needs an API key.";
 let asked = null; // one question for the key at a time
 let askForKey = async () => null;
@@ -13,7 +14,7 @@ export class Problem extends Error {
     Object.assign(this, { status, code, retryAfter });
   }
   get passing() {
-    return this.status === 0 || this.status === 408 || this.status === 503;
+    return [0, 408, 429, 503].includes(this.status);
   }
 }
 
@@ -49,7 +50,7 @@ export async function request(path, { quiet = false, ...options } = {}) {
   const used = key();
   let response;
   try {
-    response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
+    response = await fetch(path, { cache: "no-store", ...options, headers: { ...options.headers, ...headers() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (!quiet) seeWhatIsWrong();
@@ -68,7 +69,13 @@ async function problemOf(response) {
   return new Problem({ status: response.status, code: told.code, detail }, Number(response.headers.get("Retry-After")) || 0);
 }
 
-const json = async (path, options) => (await request(path, options)).json();
+const json = async (path, options) => {
+  const response = await request(path, options);
+  return response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ status: 502, detail: "What answered is not the service." });
+  });
+};
 
 function sent(method, body, options = {}) {
   return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, ...options };
@@ -88,9 +95,9 @@ function form(values) {
 }
 
 export const masters = (given, signal) => json(query("/masters", given), { signal });
-export const master = (id, signal) => json(`/masters/${id}`, { signal });
-export const change = (id, what) => json(`/masters/${id}`, sent("PATCH", what));
-export const remove = (id, options) => request(`/masters/${id}`, { method: "DELETE", ...options });
+export const master = (id, signal) => json(`/masters/${encodeURIComponent(id)}`, { signal });
+export const change = (id, what) => json(`/masters/${encodeURIComponent(id)}`, sent("PATCH", what));
+export const remove = (id, options) => request(`/masters/${encodeURIComponent(id)}`, { method: "DELETE", ...options });
 export const search = (fields, signal) => json("/search", { method: "POST", body: form(fields), signal });
 export const collections = (options) => json("/collections", options);
 export const createCollection = (name) => json("/collections", sent("POST", { name }));
@@ -99,7 +106,7 @@ export const attributes = (name, signal) => json(`/collections/${encodeURICompon
 
 /** What /readyz says, ready or not. */
 export async function readiness() {
-  const response = await fetch("/readyz").catch(() => null);
+  const response = await fetch("/readyz", { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
   const told = await response?.json().catch(() => null);
   if (!told?.checks) throw new Problem({});
   return told;

@@ -11,7 +11,10 @@ export class AttributeForm {
 
   set(attributes) {
     this.rows.replaceChildren();
-    for (const [key, value] of Object.entries(attributes)) this.add(key, written(value));
+    for (const [key, value] of Object.entries(attributes)) {
+      const row = this.add(key, written(value));
+      row.given = { key, value, shown: inputs(row) }; // fields change newlines and blanks
+    }
   }
 
   add(key, value) {
@@ -28,15 +31,24 @@ export class AttributeForm {
 
   /** The attributes; raises Error where a key is there twice. */
   get() {
-    const rows = [...this.rows.children].map((row) => [row.children[0].value.trim(), row.children[1].value]);
-    const twice = rows.find(([key], index) => key && rows.findIndex(([other]) => other === key) < index);
+    const rows = [...this.rows.children].map((row) => entry(row)).filter(([key]) => key);
+    const twice = rows.find(([key], index) => rows.findIndex(([other]) => other === key) < index);
     if (twice) throw new Error(`“${twice[0]}” is there twice. Give several values as a list: [1, 2].`);
-    return Object.fromEntries(rows.filter(([key]) => key).map(([key, value]) => [key, read(value)]));
+    return Object.fromEntries(rows);
   }
 }
 
+const inputs = (row) => [row.children[0].value, row.children[1].value];
+
+/** What was given where nobody changed it. */
+function entry(row) {
+  const [key, value] = inputs(row);
+  const { given } = row;
+  return [given?.shown[0] === key ? given.key : key.trim(), given?.shown[1] === value ? given.value : read(value)];
+}
+
 /** Text that would be read as something else is written in quotes. */
-function written(value) {
+export function written(value) {
   if (typeof value !== "string") return JSON.stringify(value);
   return read(value) === value ? value : JSON.stringify(value);
 }

@@ -2,8 +2,9 @@
 
 import * as api from "./api.js";
 import { card, dispose, look } from "./cards.js";
-import { count, el, find } from "./dom.js";
+import { announce, count, el, find } from "./dom.js";
 import { Grid } from "./grid.js";
+import { failed } from "./toasts.js";
 
 const PAGE = 100;
 const KEPT = 80; // pages
@@ -71,9 +72,10 @@ export class Browse {
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.asked.delete(page);
+      if (page) return failed(problem); // far below what `say` could show
       this.say(null, problem);
-      this.failed = page === 0; // and so the next look asks again
-      if (this.failed) this.grid.reset(0);
+      this.failed = true; // and so the next look asks again
+      this.grid.reset(0);
     }
   }
 
@@ -89,6 +91,7 @@ export class Browse {
     const nothing = find("#nothing");
     nothing.hidden = !problem && total !== 0;
     find("#count").textContent = problem || total === null ? "" : count(total, "picture");
+    announce(problem ? problem.message : find("#count").textContent);
     if (problem) nothing.replaceChildren(...failure(problem, () => this.show(this, { again: true })));
     else if (total === 0) nothing.replaceChildren(...(this.filter ? this.actions.nothingMatches() : this.actions.empty()));
   }

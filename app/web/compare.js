@@ -45,6 +45,10 @@ export class Compare {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
+  hide() {
+    this.dialog.close();
+  }
+
   place() {
     return this.hits().findIndex((hit) => hit.master.id === this.hit.master.id);
   }

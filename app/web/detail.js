@@ -31,6 +31,7 @@ export class Detail {
 
   async show({ master: id }) {
     if (!id) {
+      this.id = null; // nor is it to open when an answer comes
       if (this.dialog.open) this.dialog.close();
       return;
     }
@@ -43,6 +44,7 @@ export class Detail {
       this.id = null;
       failed(problem);
       state.set({ master: "" }, { replace: true });
+      if (problem.status === 404) this.actions.changed();
     }
   }
 
@@ -67,9 +69,11 @@ export class Detail {
 
   async save(event) {
     event.preventDefault();
+    const { id } = this;
     try {
-      this.fill(await api.change(this.master.id, { name: find("#detail-name").value, attributes: this.form.get() }));
-      this.actions.changed(this.master);
+      const master = await api.change(id, { name: find("#detail-name").value, attributes: this.form.get() });
+      if (id === this.id) this.fill(master); // else it was closed meanwhile
+      this.actions.changed();
       toast("Saved.");
     } catch (problem) {
       failed(problem);

@@ -46,6 +46,9 @@ export function settled(work, milliseconds) {
   };
 }
 
+/** Says it to who cannot see it. */
+export const announce = settled((text) => (find("#said").textContent = text), 400);
+
 /** Runs `work` that long after it was asked for, once for all that ask meanwhile. */
 export function gathered(work, milliseconds) {
   let timer = null;

@@ -1,6 +1,7 @@
 /** The filter as a form made of what is there, and as the service's JSON in the URL. */
 
 import * as api from "./api.js";
+import { written } from "./attributes.js";
 import { button, count, el, find, name, settled } from "./dom.js";
 import * as state from "./state.js";
 import { failed } from "./toasts.js";
@@ -57,7 +58,8 @@ export class Filters {
     this.panel = find("#filters");
     this.toggle = find("#filter-toggle");
     this.toggle.addEventListener("click", () => this.open(this.panel.hidden));
-    this.apply = settled(() => state.set({ filter: serialise(this.chosen) }), 200);
+    this.apply = () => state.set({ filter: serialise(this.chosen) });
+    this.later = settled(this.apply, 200);
     this.panel.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       this.open(false);
@@ -77,7 +79,8 @@ export class Filters {
     const other = collection !== this.collection;
     Object.assign(this, { collection, filter, chosen: parse(filter) });
     this.showChips();
-    if (!this.panel.hidden && (other || filter !== serialise(this.drawn ?? new Map()))) this.load();
+    if (other) this.panel.replaceChildren(); // not to be used for this one
+    if (!this.panel.hidden && (other || filter !== (this.drawn ? serialise(this.drawn) : null))) this.load();
   }
 
   /** What is there may be other than it was. */
@@ -90,7 +93,7 @@ export class Filters {
     for (const [key, choice] of this.chosen ?? []) {
       const without = (changed) => () => state.set({ filter: serialise(new Map([...this.chosen, [key, { ...choice, ...changed }]])) });
       for (const value of choice.values) {
-        chips.push(chip(`${key}: ${value}`, without({ values: choice.values.filter((other) => other !== value) })));
+        chips.push(chip(`${key}: ${written(value)}`, without({ values: choice.values.filter((other) => other !== value) })));
       }
       if (choice.from !== undefined) chips.push(chip(`${key} ≥ ${choice.from}`, without({ from: undefined })));
       if (choice.to !== undefined) chips.push(chip(`${key} ≤ ${choice.to}`, without({ to: undefined })));
@@ -112,8 +115,11 @@ export class Filters {
   }
 
   draw(attributes, masters) {
-    this.chosen ??= new Map();
     this.drawn = this.chosen;
+    if (!this.chosen) {
+      this.panel.replaceChildren(el("p", { text: "The filter in use cannot be shown as a form. Remove it to choose another." }));
+      return;
+    }
     if (!attributes.length) {
       this.panel.replaceChildren(el("p", { text: "These pictures have no attributes yet. Give them some when you put pictures in." }));
       return;
@@ -124,7 +130,7 @@ export class Filters {
   field(attribute, masters) {
     const list = attribute.types.includes("list") && (attribute.types.length > 1 ? "mixed" : true);
     const legend = el("legend", {}, name(attribute.key), el("span", { class: "hint", text: share(attribute.masters, masters) }));
-    const many = attribute.minimum !== null && !list && attribute.distinct > LISTED;
+    const many = attribute.types.join() === "number" && attribute.distinct > LISTED;
     return el("fieldset", {}, legend, many ? this.range(attribute) : this.values(attribute, list));
   }
 
@@ -134,7 +140,7 @@ export class Filters {
     const rows = [...missing, ...values].map(({ value, masters }) => {
       const box = el("input", { type: "checkbox", on: { change: () => this.toggleValue(key, value, box.checked, list) } });
       box.checked = choice.values.includes(value);
-      return el("label", { class: "check" }, box, name(String(value)), el("span", { class: "hint", text: masters ?? "" }));
+      return el("label", { class: "check" }, box, name(written(value)), el("span", { class: "hint", text: masters ?? "" }));
     });
     const hidden = rows.slice(LISTED + missing.length);
     for (const row of hidden) row.hidden = !row.firstChild.checked;
@@ -143,7 +149,7 @@ export class Filters {
     return [
       ...rows,
       hidden.some((row) => row.hidden) && all,
-      left > 0 && this.another(key, types.includes("string"), list, left),
+      left > 0 && this.another(key, types.includes("string") || values.some(({ value }) => typeof value === "string"), list, left),
     ];
   }
 
@@ -161,7 +167,10 @@ export class Filters {
     const choice = this.chosen.get(key) ?? {};
     const input = (label, side, placeholder) => {
       const field = el("input", { type: "number", step: "any", "aria-label": `${key}: ${label}`, placeholder, value: choice[side] ?? "" });
-      field.addEventListener("input", () => this.set(key, { [side]: field.value === "" ? undefined : Number(field.value) }));
+      field.addEventListener("input", () => {
+        this.set(key, { [side]: field.value === "" ? undefined : Number(field.value) });
+        this.later();
+      });
       return field;
     };
     return el("div", { class: "range" }, input("from", "from", minimum), el("span", { text: "to" }), input("to", "to", maximum));
@@ -170,12 +179,12 @@ export class Filters {
   toggleValue(key, value, on, list) {
     const values = (this.chosen.get(key)?.values ?? []).filter((other) => other !== value);
     this.set(key, { values: on ? [...values, value] : values, list });
+    this.apply();
   }
 
   set(key, changes) {
     this.chosen.set(key, { values: [], ...this.chosen.get(key), ...changes });
     this.drawn = this.chosen;
-    this.apply();
   }
 }
 

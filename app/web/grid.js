@@ -59,6 +59,12 @@ export class Grid {
     else if (document.activeElement === document.body && this.wanted !== undefined) this.focusLink(this.wanted);
   }
 
+  /** Pictures that could not be shown are tried again. */
+  retry() {
+    for (const [index, cell] of [...this.cells]) if (cell.querySelector('img[data-state="missing"]')) this.drop(index);
+    this.update();
+  }
+
   /** The index of the cell that has the focus, or null. */
   focused() {
     const cell = document.activeElement?.closest(".cell");
@@ -163,7 +169,7 @@ export class Grid {
   /** Brings the item into sight and puts the focus on it. */
   focus(index) {
     const place = this.container.getBoundingClientRect().top + Math.floor(index / this.columns) * this.step;
-    if (place < 96 || place + this.step > innerHeight) scrollBy({ top: place - (innerHeight - this.step) / 2, behavior: "instant" });
+    if (place < parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || place + this.step > innerHeight) scrollBy({ top: place - (innerHeight - this.step) / 2, behavior: "instant" });
     this.lastTop = -this.container.getBoundingClientRect().top; // a jump that is to be seen
     this.update();
     this.focusLink(index);

@@ -3,8 +3,9 @@
 import * as api from "./api.js";
 import { failure } from "./browse.js";
 import { card, dispose, look } from "./cards.js";
-import { count, el, find, settled } from "./dom.js";
+import { announce, count, find } from "./dom.js";
 import { Grid } from "./grid.js";
+import { failed } from "./toasts.js";
 
 const REACH = 10_000; // the service's own limit of offset + k
 
@@ -26,8 +27,7 @@ export class Hits {
       this.narrow();
     });
     find("#k").addEventListener("change", () => this.again?.());
-    find("#more").addEventListener("click", () => this.more());
-    this.announce = settled((text) => (find("#said").textContent = text), 400);
+    find("#more").addEventListener("click", ({ currentTarget }) => currentTarget.ariaDisabled || this.more());
   }
 
   get k() {
@@ -77,7 +77,7 @@ export class Hits {
     this.stop?.abort();
     this.asked = this.sample = this.like = null;
     this.all = this.shown = [];
-    this.announce("");
+    announce("");
   }
 
   /** A master is gone. */
@@ -91,7 +91,7 @@ export class Hits {
     const stop = (this.stop = new AbortController());
     const main = find("#results");
     main.setAttribute("aria-busy", "true");
-    find("#more").disabled = true;
+    find("#more").setAttribute("aria-disabled", true); // which keeps the focus
     const k = Math.min(this.k, REACH - offset);
     try {
       const answer = await api.search({ ...this.fields, k, offset }, stop.signal);
@@ -100,12 +100,13 @@ export class Hits {
       return answer.hits;
     } catch (problem) {
       if (problem.name === "AbortError") return null;
-      this.fail(problem, this.again);
+      if (offset) failed(problem); // those that are here stay
+      else this.fail(problem, this.again);
       return null;
     } finally {
       if (stop === this.stop) {
         main.removeAttribute("aria-busy"); // else a later search is under way
-        find("#more").disabled = false;
+        find("#more").removeAttribute("aria-disabled");
       }
     }
   }
@@ -118,11 +119,7 @@ export class Hits {
     find("#nothing").replaceChildren(...failure(problem, again));
     find("#count").textContent = "";
     find("#more").hidden = true;
-  }
-
-  none() {
-    if (this.all.length) return [el("h2", { text: "No match" }), el("p", { text: "Nothing is that near. Move the slider to the right." })];
-    return this.filter ? this.actions.nothingMatches() : this.actions.empty();
+    announce(problem.message);
   }
 
   /** Show those up to the slider's distance. */
@@ -142,10 +139,10 @@ export class Hits {
     const found = count(this.shown.length, "hit");
     const text = this.shown.length < this.all.length ? `${this.shown.length} of ${count(this.all.length, "hit")}` : found;
     find("#count").textContent = text;
-    this.announce(text);
+    announce(text);
     find("#more").hidden = this.complete || !this.all.length || !this.whole; // what comes is farther than those left out
     find("#nothing").hidden = this.shown.length > 0;
-    if (!this.shown.length) find("#nothing").replaceChildren(...this.none());
+    if (!this.shown.length) find("#nothing").replaceChildren(...(this.filter ? this.actions.nothingMatches() : this.actions.empty()));
     this.actions.shown();
   }
 }

@@ -22,7 +22,7 @@ export function show(image, master, size) {
   }
   const stop = new AbortController();
   image.release = () => stop.abort();
-  request(path, { signal: stop.signal })
+  request(path, { signal: stop.signal, cache: "default", quiet: true })
     .then((response) => response.blob())
     .then((blob) => {
       if (!stop.signal.aborted) own(image, blob);
@@ -52,7 +52,7 @@ export async function openOriginal(master) {
     open(master.links.content, "_blank", "noopener");
     return;
   }
-  const blob = await (await request(master.links.content)).blob();
+  const blob = await (await request(master.links.content, { cache: "default" })).blob();
   const address = URL.createObjectURL(blob);
   open(address, "_blank", "noopener");
   setTimeout(() => URL.revokeObjectURL(address), 60_000);

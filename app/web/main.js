@@ -50,6 +50,7 @@ const putIn = new PutIn({ done: renew, open: actions.open });
 let shown = {};
 
 function show() {
+  const focused = document.activeElement;
   const other = shown.collection !== state.current().collection;
   const now = (shown = state.current());
   document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
@@ -62,22 +63,36 @@ function show() {
   find("#sample").hidden = find("#hits").hidden = find("#end-search").hidden = !searching;
   find("#masters").hidden = find("#invitation").hidden = searching;
   if (searching) browse.hide();
-  else hits.hide();
+  else {
+    hits.hide();
+    compare.hide();
+  }
   find("#more").hidden ||= !searching;
   const showing = searching ? showHits(now) : browse.show(now);
   if (other) setTimeout(look, 300); // the pictures first
+  if (focused !== document.body && document.activeElement === document.body) find("#results").focus({ preventScroll: true });
   return showing;
 }
 
 async function showHits(now) {
-  const gone = { status: 404, message: "The picture to search by is not there any more, or the link to it is cut off." };
-  const seen = (problem) => ({ problem: [404, 422].includes(problem.status) ? gone : problem });
-  const master = now.sample ? null : await api.master(now.like).catch(seen);
-  if (now !== shown) return; // something else is to be shown by now
-  find("#sample").hidden = Boolean(master?.problem);
-  if (master?.problem) return hits.fail(master.problem, show);
-  sample.show(now.sample, master, now.box);
-  await hits.show(now);
+  const showing = hits.show(now);
+  if (now.sample) sample.show(now.sample, null, now.box);
+  else await showMaster(now, showing);
+  await showing;
+}
+
+async function showMaster(now, showing) {
+  if (now.like !== sample.shown) sample.clear();
+  try {
+    const master = await api.master(now.like);
+    if (now === shown) sample.show(null, master, now.box);
+  } catch (problem) {
+    await showing;
+    if (now !== shown) return; // something else is to be shown by now
+    find("#sample").hidden = problem.status === 404 || problem.status === 422;
+    if (find("#sample").hidden) hits.fail({ status: 404, message: "The picture to search by is not there any more, or the link is cut off." });
+    else sample.missing();
+  }
 }
 
 /** The masters are not those they were. */
@@ -138,13 +153,17 @@ addEventListener("drop", async (event) => {
   const coming = dropped(event.dataTransfer);
   leave();
   const found = await coming;
-  if (!found.length) return;
+  if (!found.length) return toast("There is nothing in it to put in.");
   if (asSample) searchWith(found[0].file);
   else putIn.add(found);
 });
 
 // the rest
 
+find(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // an address of its own would end a search by a file
+  find("#results").focus();
+});
 find("#mirror").addEventListener("change", ({ target }) => state.set({ mirror: target.checked }, { replace: true }));
 find("#end-search").addEventListener("click", () => state.set({ like: "", sample: null, box: "", mirror: false }));
 find("#home").addEventListener("click", (event) => {
@@ -155,7 +174,10 @@ for (const closing of document.querySelectorAll("dialog .close")) {
   closing.addEventListener("click", () => closing.closest("dialog").close());
 }
 for (const dialog of document.querySelectorAll("dialog")) {
-  dialog.addEventListener("pointerdown", (event) => event.target === dialog && dialog.close()); // beside it
+  dialog.addEventListener("pointerdown", ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    if (target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
+  });
 }
 onDeletion({
   changed() {
@@ -178,5 +200,14 @@ addEventListener("keydown", (event) => {
 
 api.onKeyNeeded(askForKey);
 state.onChange(show);
-watch(renew);
+watch({
+  back() {
+    for (const grid of [browse.grid, hits.grid]) grid.retry();
+    renew();
+  },
+  counted(masters) {
+    const now = state.current();
+    if (document.body.dataset.view === "browse" && !now.filter && browse.total !== masters) browse.show(now, { again: true });
+  },
+});
 show();

@@ -101,9 +101,11 @@ export class PutIn {
       else this.there.push({ item, master: result.master });
       this.tellMasters();
     } catch (problem) {
-      const reason = problem.name === "AbortError" ? "Cancelled." : problem.message;
+      const cancelled = problem.name === "AbortError";
+      const reason = cancelled ? "Cancelled while it was sent: it may be there." : problem.message;
       const locked = problem.status === 401 || problem.status === 403;
-      this.failures.push({ item, reason, again: problem.name === "AbortError" || problem.passing || locked || problem.status >= 500 });
+      const again = cancelled || problem.passing || locked || problem.status >= 500;
+      this.failures.push({ item, reason, cancelled, again });
       if (locked) this.cancel(); // and nobody gave a key
     }
     this.sentBytes += item.file.size;
@@ -138,7 +140,7 @@ export class PutIn {
 
   cancel() {
     for (const item of this.waiting.splice(0)) {
-      this.failures.push({ item, reason: "Cancelled.", again: true });
+      this.failures.push({ item, reason: "Cancelled.", cancelled: true, again: true });
       this.sentBytes += item.file.size;
     }
     this.stop.abort();
@@ -169,7 +171,7 @@ export class PutIn {
   outcome() {
     const parts = [`${count(this.created, "picture")} put in`];
     if (this.there.length) parts.push(`${this.there.length} there already`);
-    const cancelled = this.failures.filter(({ reason }) => reason === "Cancelled.").length;
+    const cancelled = this.failures.filter((failure) => failure.cancelled).length;
     if (this.failures.length - cancelled) parts.push(`${this.failures.length - cancelled} refused or failed`);
     if (cancelled) parts.push(`${cancelled} cancelled`);
     if (this.passedOver) parts.push(`${count(this.passedOver, "file")} passed over that ${this.passedOver === 1 ? "is" : "are"} no picture`);

@@ -25,7 +25,7 @@ export class Sample {
   show(sample, master, box) {
     const shown = sample ?? master?.id;
     if (shown !== this.shown) {
-      release(this.image);
+      this.clear();
       this.shown = shown;
       this.size = master ? [master.width, master.height] : null;
       this.image.alt = `Sample: ${sample ? sample.file.name : master.name}`;
@@ -38,6 +38,18 @@ export class Sample {
     this.wanted = box;
     this.place();
     find("#choose-part").disabled = !this.size; // nobody knows which part of what cannot be shown
+  }
+
+  /** Nothing yet. */
+  clear() {
+    release(this.image);
+    Object.assign(this, { shown: null, size: null, box: null });
+    this.image.alt = "";
+    this.draw();
+  }
+
+  missing() {
+    this.image.dataset.state = "missing";
   }
 
   /** Of a file, only the loaded image tells the size. */
@@ -83,7 +95,7 @@ export class Sample {
   }
 
   press(event) {
-    if (event.button || !this.size) return;
+    if (event.button || !event.isPrimary || !this.size) return;
     event.preventDefault();
     const area = this.stage.getBoundingClientRect();
     const at = ({ clientX, clientY }) => [within((clientX - area.left) / area.width), within((clientY - area.top) / area.height)];

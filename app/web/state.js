@@ -46,6 +46,7 @@ export function onChange(listener) {
 
 function numberOf(sample) {
   for (const [number, known] of samples) if (known === sample) return number;
-  samples.set(samples.size + 1, sample);
-  return samples.size;
+  const number = `${performance.timeOrigin} ${samples.size}`; // after a reload, another: the file is not here any more
+  samples.set(number, sample);
+  return number;
 }

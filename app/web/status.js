@@ -14,11 +14,11 @@ const ADVICE = {
 };
 let timer;
 let wasDown = false;
-let listener = () => {};
+let told = { back() {}, counted() {} };
 
-/** `back`: told, once `look` was called, when the service answers again after it did not. */
-export function watch(back) {
-  listener = back;
+/** Once `look` was called: `back` is told when the service answers again after it did not, `counted` how many pictures there are. */
+export function watch(listener) {
+  told = listener;
   document.addEventListener("visibilitychange", look);
   api.onTrouble(look);
 }
@@ -29,19 +29,19 @@ export async function look() {
   if (document.hidden) return;
   let busy = false;
   try {
-    const told = await api.readiness();
-    busy = !told.ready;
-    showProblems(told);
-    if (told.checks.metadata === "ok") busy = showCounts(told, await api.collections({ quiet: true })) || busy;
-    if (told.ready && wasDown) {
+    const ready = await api.readiness();
+    busy = !ready.ready;
+    showProblems(ready);
+    if (ready.checks.metadata === "ok") busy = showCounts(ready, await api.collections({ quiet: true })) || busy;
+    if (ready.ready && wasDown) {
       wasDown = false;
-      listener();
+      told.back();
     }
-    wasDown = !told.ready;
+    wasDown = !ready.ready;
   } catch (problem) {
     if (problem.status === 401 || problem.status === 403) {
       corner("off", "An API key is needed");
-      if (wasDown) listener(); // which asks for it
+      if (wasDown) told.back(); // which asks for it
       wasDown = false;
     } else {
       busy = wasDown = true;
@@ -53,21 +53,23 @@ export async function look() {
   timer = setTimeout(look, busy ? FAST : SLOW);
 }
 
-function showCounts(told, { collections, pending }) {
-  const here = collections.find((found) => found.name === state.current().collection);
-  const parts = [count(here?.masters ?? 0, "picture")];
+function showCounts(ready, { collections, pending }) {
+  const { collection } = state.current();
+  const masters = collections.find((found) => found.name === collection)?.masters ?? 0;
+  told.counted(masters);
+  const parts = [count(masters, "picture")];
   if (pending) parts.push(`${count(pending, "embedding")} to come`);
-  corner(told.ready ? "well" : "down", parts.join(" · "), told.model_version);
+  corner(ready.ready ? "well" : "down", parts.join(" · "), ready.model_version);
   return pending > 0;
 }
 
-function showProblems(told) {
-  const [store, reason] = Object.entries(told.checks).find(([, check]) => check !== "ok") ?? [];
+function showProblems(ready) {
+  const [store, reason] = Object.entries(ready.checks).find(([, check]) => check !== "ok") ?? [];
   if (!store) {
     find("#banner").hidden = true;
     return;
   }
-  corner("down", "Not all is well", told.model_version);
+  corner("down", "Not all is well", ready.model_version);
   banner(`${reason[0].toUpperCase()}${reason.slice(1)}.`, ADVICE[store] ?? "");
 }
 

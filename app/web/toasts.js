@@ -45,6 +45,6 @@ function follow() {
   if (find("#toasts").parentNode !== home) home.append(find("#toasts"));
 }
 
-document.addEventListener("close", follow, true);
+for (const moment of ["toggle", "close"]) document.addEventListener(moment, follow, true);
 
 export const failed = (problem) => toast(problem.message, { error: true, seconds: 10 });

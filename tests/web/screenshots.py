@@ -84,7 +84,7 @@ def searching(page: Page, folder: Path) -> Iterator[str]:
     page.keyboard.press("Escape")
     page.locator("#distance").focus()
     page.keyboard.press("Home")
-    yield "no-match"
+    yield "narrowed"
     page.click("#end-search")
     counted(page, "45 pictures")
 

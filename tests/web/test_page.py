@@ -121,11 +121,16 @@ def test_a_sample_finds_what_looks_like_it(shelf: Service, page: Page, sample: P
     scores = [float(text) for text in page.locator("#hits .score b").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
     expect(page.locator("#hits img[data-state=shown]").first).to_be_visible()
-    page.locator("#distance").focus()  # the slider narrows at once
-    page.keyboard.press("Home")
-    expect(page.locator("#nothing")).to_contain_text("Nothing is that near")
-    page.keyboard.press("End")
+    slider = page.get_by_role("slider", name="Distance")
+    slider.press("Home")  # it narrows at once
+    shows(page, "1 of 12 hits")  # the nearest stays
+    expect(page.locator("#more")).to_be_hidden()
+    slider.press("End")
     shows(page, "12 hits")
+    slider.press("Home")
+    page.get_by_role("button", name=re.compile("More like")).first.press("Enter")
+    shows(page, "12 hits")  # another search begins with all
+    page.go_back()
     page.get_by_role("button", name="End search").click()
     shows(page, "12 pictures")
     page.go_back()  # the sample of this tab comes back
@@ -139,6 +144,11 @@ def test_more_hits_are_loaded_when_asked_for(shelf: Service, page: Page, sample:
     shows(page, "16 hits")
     page.select_option("#k", "12")
     shows(page, "12 hits")
+    page.route("**/search", lambda route: route.fulfill(status=503, json={"detail": "Not now."}))
+    page.get_by_role("button", name="Load more").click()
+    expect(page.get_by_role("alert").filter(has_text="Not now.")).to_be_visible()
+    shows(page, "12 hits")  # which are here
+    page.unroute("**/search")
     page.get_by_role("button", name="Load more").click()
     shows(page, "16 hits")
     expect(page.locator("#more")).to_be_hidden()
@@ -170,6 +180,23 @@ def test_a_box_searches_by_a_part(shelf: Service, page: Page, sample: Path) -> N
     assert eventually(lambda: page.locator("#hits .score b").all_inner_texts() == before)
     page.get_by_role("button", name="Choose a part").click()
     expect(page.locator("#box")).to_be_focused()
+
+
+def test_a_box_on_a_wide_sample_is_where_it_is_seen(shelf: Service, page: Page, tmp_path: Path) -> None:
+    part_of("coffee", 0).resize((1200, 100)).save(tmp_path / "wide.png")
+    page.set_input_files("#choose", tmp_path / "wide.png")
+    shows(page, "12 hits")
+    expect(page.locator("#sample-image")).to_have_attribute("data-state", "shown")
+    picture = page.locator("#sample-image").bounding_box()
+    assert picture
+    page.mouse.move(picture["x"] + 12, picture["y"] + 1)  # beside the round corner
+    page.mouse.down()
+    page.mouse.move(picture["x"] + picture["width"] / 2, picture["y"] + picture["height"] - 1, steps=4)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile("box="))
+    x, y, width, height = (int(part) for part in asked(page)["box"].split(","))
+    assert (x, y) == (pytest.approx(50, abs=10), pytest.approx(0, abs=8))
+    assert (width, height) == (pytest.approx(550, abs=16), pytest.approx(95, abs=8))
 
 
 def test_a_finger_draws_a_box(shelf: Service, opened: Callable[..., Page], sample: Path) -> None:
@@ -274,6 +301,12 @@ def test_collections_are_made_switched_and_deleted(shelf: Service, page: Page) -
     really.click()
     shows(page, "12 pictures")
     assert [found["name"] for found in shelf.client.get("/collections").json()["collections"]] == ["default"]
+    page.get_by_role("button", name="Collection").click()
+    page.get_by_role("button", name="Delete the collection default").click()
+    page.get_by_label("Type default to delete it").fill("default")
+    really.click()  # the one that is shown
+    shows(page, "0 pictures")
+    expect(page.locator("#masters .cell")).to_have_count(0)
 
 
 def test_the_filter_form_is_made_of_what_is_there(shelf: Service, page: Page, sample: Path, opened: Callable[..., Page]) -> None:
@@ -309,6 +342,20 @@ def test_the_filter_form_is_made_of_what_is_there(shelf: Service, page: Page, sa
     expect(other.locator(".chip")).to_have_count(3)
     page.get_by_role("button", name="Clear all").click()
     shows(page, "32 pictures")
+
+
+def test_values_alone_and_in_lists_are_found(shelf: Service, page: Page) -> None:
+    for number in range(30):
+        tags = f"tag{number}" if number % 3 == 0 else [f"tag{number}", "common"]
+        shelf.put_master(encoded(part_of("retina", number)), f"retina {number}.jpg", attributes=json.dumps({"tags": tags}))
+    page.goto("/")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    for value, found in (("tag27", "1 picture"), ("tag28", "2 pictures")):
+        page.get_by_label("Another value of tags").fill(value)
+        page.keyboard.press("Enter")
+        shows(page, found)
+    page.get_by_role("button", name="Clear all").click()
+    shows(page, "42 pictures")
 
 
 def test_a_filter_that_the_form_cannot_show_is_used_all_the_same(shelf: Service, opened: Callable[..., Page]) -> None:
@@ -423,16 +470,72 @@ def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -
     master = shelf.client.get(f"/masters/{asked(page)['master']}").json()
     assert (master["name"], master["attributes"]) == ("a cat", {"subject": "chelsea", "number": "2", "tame": True})
     expect(page.get_by_label("Value of number")).to_have_value('"2"')  # a text still
+    page.get_by_label("Name", exact=True).fill("half 1/2")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert").filter(has_text="A name has no /")).to_be_visible()
     page.locator("#detail-delete").click()
     expect(page.locator(".leaving")).to_have_count(1)
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("link", name="chelsea 3.jpg").click()
+    page.get_by_role("button", name="Undo").click()  # within reach in front of a dialog, too
     expect(page.locator(".leaving")).to_have_count(0)
+    page.keyboard.press("Escape")
     page.get_by_role("link", name="a cat").click()
     page.locator("#detail-delete").click()
     assert shelf.client.get("/masters").json()["total"] == 12  # not sent yet
     shows(page, "11 pictures")
     assert shelf.client.get(f"/masters/{master['id']}").status_code == 404
     expect(page.locator('.cell[aria-setsize="11"]')).to_have_count(11)
+
+
+def test_what_nobody_edited_stays(shelf: Service, page: Page) -> None:
+    given = {"note": "two\nlines", " key ": 1, "n": "12"}
+    master = shelf.put_master(encoded(part_of("retina", 1)), "kept.jpg", attributes=json.dumps(given))
+    page.goto(f"/?master={master['id']}")
+    page.get_by_label("Value of n", exact=True).fill("13")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="Saved.")).to_be_visible()
+    assert shelf.client.get(f"/masters/{master['id']}").json()["attributes"] == given | {"n": 13}
+    page.get_by_role("button", name="Add an attribute").click()
+    page.get_by_label("Key", exact=True).last.fill("n")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert").filter(has_text="“n” is there twice")).to_be_visible()
+
+
+def test_the_focus_stays_where_something_went(shelf: Service, page: Page, sample: Path) -> None:
+    focused = "() => document.activeElement.closest('.cell')?.textContent ?? document.activeElement.id"
+    page.get_by_role("link", name="coffee 1.jpg").focus()
+    page.keyboard.press("Delete")
+    expect(page.locator(".leaving")).to_have_count(1)
+    assert "coffee 1.jpg" in page.evaluate(focused)
+    page.keyboard.press("Control+z")
+    expect(page.locator(".leaving")).to_have_count(0)
+    assert "coffee 1.jpg" in page.evaluate(focused)
+    page.set_input_files("#choose", sample)
+    shows(page, "12 hits")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")  # which leaves the search
+    assert page.evaluate(focused) == "results"
+    shows(page, "12 hits")
+    page.get_by_role("button", name="End search").press("Enter")
+    shows(page, "12 pictures")
+    assert page.evaluate(focused) == "results"
+
+
+def test_pictures_that_others_delete_go(shelf: Service, page: Page) -> None:
+    shows(page, "12 pictures")
+    expect(page.locator("#status")).to_contain_text("12 pictures")
+    some = [master["id"] for master in shelf.client.get("/masters").json()["masters"][:2]]
+    page.goto(f"/?like={some[0]}")
+    shows(page, "12 hits")
+    page.go_back()
+    shows(page, "12 pictures")
+    for master in some:
+        shelf.client.delete(f"/masters/{master}")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # a look, which else comes in some seconds
+    shows(page, "10 pictures")
+    page.go_forward()
+    expect(page.locator("#nothing")).to_contain_text("The picture to search by is not there any more")
+    expect(page.locator("#sample")).to_be_hidden()
 
 
 def test_a_deletion_is_sent_when_the_page_goes(shelf: Service, page: Page) -> None:
@@ -531,6 +634,7 @@ def test_a_slow_service_shows_that_it_works(shelf: Service, page: Page, sample: 
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     page.get_by_role("button", name="End search").click()  # which nobody waits for any more
     shows(page, "12 pictures")
+    expect(page.locator("#said")).to_have_text("12 pictures")
     expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
 
 
@@ -551,7 +655,8 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Emb
         shows(page, "1 picture")
         page.get_by_role("link", name="behind.jpg").focus()
         page.keyboard.press("Delete")  # which that key may not
-        expect(page.get_by_role("alert").filter(has_text="needs a key with the scope write")).to_be_visible()
+        expect(page.get_by_role("dialog")).to_contain_text("needs a key with the scope write; yours has read.")
+        page.get_by_role("button", name="Not now").click()
         expect(page.locator(".leaving")).to_have_count(0)
         other = opened(str(locked.client.base_url))
         expect(other.get_by_label("API key", exact=True)).to_be_visible()
