@@ -103,6 +103,13 @@ def test_other_formats_cut_short_are_invalid(format: str, keep: float) -> None:
     assert rejection(content[:cut]).code == "invalid-image"
 
 
+def test_a_heic_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as without the extra
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    assert "the extra `heif` is installed" in str(rejection(head + bytes(100)))
+    assert "Convert the image" in str(rejection(b"no image at all" * 10))
+
+
 def test_the_message_for_a_damaged_header_names_no_other_format() -> None:
     assert "HEIF" not in str(rejection(encoded(COFFEE, "PNG")[:20]))
     assert "HEIF" not in str(rejection(encoded(COFFEE, "PNG")[:33]))

@@ -802,7 +802,7 @@ def test_no_barrier_is_found(shelf: Service, opened: Callable[..., Page], sample
     scan("nothing there")
 
 
-@pytest.mark.parametrize("width", [360, 1280, 3840])
+@pytest.mark.parametrize("width", [320, 360, 1280, 3840])
 def test_it_fits_from_phone_to_wall(shelf: Service, opened: Callable[..., Page], sample: Path, width: int) -> None:
     page = opened(viewport={"width": width, "height": max(640, width * 9 // 16)})
     shows(page, "12 pictures")
