@@ -131,8 +131,7 @@ def waited_for(urls: StoreUrls, use: Callable[[StoreUrls], _T], patience: float 
 @contextmanager
 def running_services(settings: Settings, stores: Stores, given: GivenModel | None = None) -> Iterator[Services]:
     """The use cases, with their threads. Raises WeightsInvalid, EngineMissing, StoreUnavailable."""
-    services = build_services(settings, stores)
-    services.models.start(given or opened_model(settings))
+    services = started_services(settings, stores, given or opened_model(settings))
     if settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded):
         services.worker.start()
     try:
@@ -140,6 +139,17 @@ def running_services(settings: Settings, stores: Stores, given: GivenModel | Non
     finally:
         services.worker.stop()
         services.models.stop()
+
+
+def started_services(settings: Settings, stores: Stores, given: GivenModel) -> Services:
+    """The use cases with the model; a server that goes away meanwhile is waited for. Raises EngineMissing, WeightsInvalid."""
+
+    def start(_: StoreUrls) -> Services:
+        services = build_services(settings, stores)
+        services.models.start(given)
+        return services
+
+    return waited_for(store_urls(settings), start)
 
 
 def opened_model(settings: Settings) -> GivenModel:

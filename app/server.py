@@ -14,7 +14,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from app.backup_mark import note_serving
-from app.main import build_services, create_app, opened_model, opened_stores, running_services, store_urls, waited_for
+from app.main import create_app, opened_model, opened_stores, running_services, started_services, store_urls, waited_for
 from app.observability import Metrics, configure_logging, log
 from app.security import InsecureSettings, check_listening
 from app.services.scrub import Scrub
@@ -102,11 +102,10 @@ def _serve(settings: Settings) -> int:
 
 def _work(settings: Settings) -> int:
     with opened_stores(settings) as stores:
-        services, model = build_services(settings, stores), opened_model(settings)
+        services = started_services(settings, stores, opened_model(settings))
         worker = services.worker
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop_soon())
-        services.models.start(model)
         log.info("working", **store_urls(settings).shown)
         try:
             worker.run()

@@ -269,7 +269,9 @@ def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> Non
     assert (record.attributes, record.revision) == ({"a": 5}, 2)
 
 
-@pytest.mark.parametrize("body", [{"attributes": {"a.b": 1}}, {"attributes": []}, {"name": "\u202e"}, {"name": "1/2"}, {"other": 1}])
+@pytest.mark.parametrize(
+    "body", [{"attributes": {"a.b": 1}}, {"attributes": []}, {"name": "\u202e"}, {"name": "1/2"}, {"other": 1}]
+)
 def test_a_bad_change_is_422_and_changes_nothing(service: Service, body: dict[str, Any]) -> None:
     master = service.put_master(CAT, attributes='{"a": 1}')
     assert service.client.patch(f"/masters/{master['id']}", json=body).status_code == 422

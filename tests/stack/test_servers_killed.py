@@ -13,7 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+import tests.servers
+from app.main import opened_stores, running_services, store_urls
+from app.services.models import GivenModel
+from app.settings import Settings
+from models.embedder import Embedder
 from storage.database import Database
+from storage.factory import upgrade_schema
 from storage.metadata import SqlMetadataStore
 from tests import fleet
 from tests.conftest import encoded, eventually, part_of
@@ -37,6 +43,32 @@ def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
         for server in started.values():
             server.wait()
         yield started
+
+
+def test_a_server_killed_while_a_process_starts_is_waited_for(tmp_path: Path, embedder: Embedder) -> None:
+    """After its stores are open, before it works: it neither ends nor works without."""
+    with ExitStack() as ending:
+        server = tests.servers.mariadb(tmp_path / "mariadb")
+        ending.callback(server.kill)
+        server.start()
+        settings = Settings(data_dir=tmp_path, database_url=server.url, store_timeout=3, worker="off", _env_file=None)
+        upgrade_schema(store_urls(settings))
+        stores = ending.enter_context(opened_stores(settings))
+        server.kill()
+        started: list[str] = []
+
+        def start() -> None:
+            with running_services(settings, stores, GivenModel(embedder)) as services:
+                started.append(services.models.active())
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        time.sleep(2)
+        assert starting.is_alive()
+        assert not started
+        server.start()
+        starting.join(60)
+        assert started == [embedder.model_version]
 
 
 def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: dict[str, Server], tmp_path: Path) -> None:
