@@ -19,6 +19,7 @@ export class Collections {
   }
 
   async open() {
+    find("#collection-list").replaceChildren(); // those of the last time may be gone
     this.dialog.showModal();
     await this.load();
   }
