@@ -78,7 +78,11 @@ class Server:
     def wait(self, timeout: float = 120.0) -> None:
         assert self.process is not None
         until = time.monotonic() + timeout
+        aborted = 0
         while not self.answers():
+            if self.process.poll() == -signal.SIGABRT and aborted < 3:  # Milvus' gRPC does now and then, as its first step:
+                aborted += 1  # "epoll_wait error: Bad file descriptor"
+                self.launch()
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 tail = (self.directory / f"{self.name}.log").read_text(errors="replace")[-2000:]
