@@ -7,7 +7,9 @@ from alembic import context
 from storage.database import Database
 from storage.tables import Base
 
-database = context.config.attributes.get("database") or Database(os.environ["LOOKALIKE_DATABASE_URL"])
+database = context.config.attributes.get("database") or Database(
+    os.environ["LOOKALIKE_DATABASE_URL"]
+)
 
 with database.write() as connection:
     context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)

@@ -1,1 +1,3 @@
-"""The service: HTTP routes over use cases over the stores and the model."""
+"""The service: HTTP routes over services over the stores and the model."""
+
+__version__ = "0.1.0"

@@ -13,16 +13,18 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from app.backup_mark import note_serving
-from app.main import create_app, opened_model, opened_stores, running_services, started_services, store_urls, waited_for
-from app.observability import Metrics, configure_logging, log
-from app.security import InsecureSettings, check_listening
+from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
+from app.http.security import InsecureSettings, check_listening
+from app.logs import configure_logging, log
+from app.main import create_app
+from app.metrics import Metrics
+from app.services.backup_manifest import note_serving
 from app.services.scrub import Scrub
 from app.settings import Settings
 from models.engines import EngineMissing
 from models.weights_file import WeightsInvalid
-from storage.factory import ConfigurationError, upgrade_schema
-from storage.protocols import StoreUnavailable
+from storage.errors import ConfigurationError, StoreUnavailable
+from storage.factory import upgrade_schema
 
 _GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
 _UPGRADE_PATIENCE = 120.0  # seconds; a one-shot command must end some time
@@ -49,7 +51,7 @@ def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], 
 
     def run(settings: Settings) -> int:
         check_installation(settings)
-        with opened_stores(settings) as stores:
+        with connect_stores(settings) as stores:
             return watch(Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options))
 
     return with_settings(run, {})
@@ -63,14 +65,22 @@ def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> i
         _warn_of_unknown_settings()
         if store_urls(settings).mixed:
             log.warning(
-                "the database is on a server, but not all stores are: is a setting missing?", **store_urls(settings).shown
+                "the database is on a server, but not all stores are: is a setting missing?",
+                **store_urls(settings).shown,
             )
         return run(settings)
     except ValidationError as error:
         for item in error.errors():
             name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
             print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
-    except (InsecureSettings, ConfigurationError, WeightsInvalid, EngineMissing, StoreUnavailable, OSError) as error:
+    except (
+        InsecureSettings,
+        ConfigurationError,
+        WeightsInvalid,
+        EngineMissing,
+        StoreUnavailable,
+        OSError,
+    ) as error:
         print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
     return 2
 
@@ -78,13 +88,15 @@ def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> i
 def check_installation(settings: Settings) -> None:
     """Raises ConfigurationError where a command that looks for an installation would make an empty one."""
     if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
-        raise ConfigurationError(f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR")
+        raise ConfigurationError(
+            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
+        )
 
 
 def _serve(settings: Settings) -> int:
     check_listening(settings)
     note_serving(settings.data_dir)
-    with opened_stores(settings) as stores, running_services(settings, stores) as services:
+    with run_service(settings) as services:
         config = uvicorn.Config(
             create_app(settings, services),
             log_config=None,
@@ -94,28 +106,24 @@ def _serve(settings: Settings) -> int:
             timeout_graceful_shutdown=_GRACE,
         )
         server = uvicorn.Server(config)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended: not past our own end
+        # uvicorn raises the signals again after its own shutdown; they must not end ours
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[_listen(settings)])
     return 0 if server.started else 2
 
 
 def _work(settings: Settings) -> int:
-    with opened_stores(settings) as stores:
-        services = started_services(settings, stores, opened_model(settings))
-        worker = services.worker
+    with run_worker(settings) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop_soon())
         log.info("working", **store_urls(settings).shown)
-        try:
-            worker.run()
-        finally:
-            services.models.stop()
+        worker.run()
     return 0
 
 
 def _upgrade_database(settings: Settings) -> int:
-    waited_for(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
+    wait_for_stores(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
     return 0
 
@@ -123,7 +131,9 @@ def _upgrade_database(settings: Settings) -> int:
 def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        listening = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=1024
+        )
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}."
@@ -140,4 +150,6 @@ def _warn_of_unknown_settings() -> None:
     for name in sorted(os.environ):
         if name.upper().startswith("LOOKALIKE_") and name.upper() not in known:
             alike = difflib.get_close_matches(name.upper(), known, n=1)
-            log.warning("unknown setting is ignored", name=name, did_you_mean=alike[0] if alike else None)
+            log.warning(
+                "unknown setting is ignored", name=name, did_you_mean=alike[0] if alike else None
+            )

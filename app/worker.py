@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
 
-from app.observability import Metrics, log
+from app.logs import log
+from app.metrics import Metrics
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
 from app.services.reembed import Backfill
 from app.services.scrub import Report, Scrub
 from app.settings import Settings
-from storage.protocols import WORKER, IndexTask, MetadataStore, Stores, StoreUnavailable
+from storage.errors import StoreUnavailable
+from storage.protocols import MetadataStore, Stores
+from storage.records import WORKER, IndexTask
 
 _BATCH = 16
 _LONGEST_BACKOFF = 300.0  # seconds
@@ -24,7 +27,9 @@ _SCRUB_LOOK = 60.0  # seconds between two looks whether a scrub is due
 
 
 class Worker:
-    def __init__(self, settings: Settings, stores: Stores, indexing: Indexing, scrub: Scrub, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, indexing: Indexing, scrub: Scrub, metrics: Metrics
+    ) -> None:
         self._stores = stores
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
@@ -75,7 +80,13 @@ class Worker:
     def step(self) -> bool:
         """One round of each duty; whether there was anything to do. A duty that fails does not hold up the others."""
         busy = False
-        for duty in (self._delete, self._index_pending, self._backfill.step, self._reembed, self._scrubbing.step):
+        for duty in (
+            self._delete,
+            self._index_pending,
+            self._backfill.step,
+            self._reembed,
+            self._scrubbing.step,
+        ):
             if self._stopping.is_set():
                 return True
             try:
@@ -104,16 +115,29 @@ class Worker:
 
     def _index_some(self, versions: list[str]) -> bool:
         failures, busy = 0, False
-        for task in self._stores.metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease) if versions else ():
-            if self._stopping.is_set() or failures == _FAILURES:  # then it is the store: hand back what was not tried
-                self._stores.metadata.hand_back_embedding(task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE)
+        for task in (
+            self._stores.metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease)
+            if versions
+            else ()
+        ):
+            if (
+                self._stopping.is_set() or failures == _FAILURES
+            ):  # then it is the store: hand back what was not tried
+                self._stores.metadata.hand_back_embedding(
+                    task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE
+                )
                 continue
             try:
                 self._index(task)
                 busy = True
             except StoreUnavailable as error:
                 failures += 1
-                log.warning("indexing is put off", master=str(task.master.id), store=error.store, reason=str(error))
+                log.warning(
+                    "indexing is put off",
+                    master=str(task.master.id),
+                    store=error.store,
+                    reason=str(error),
+                )
                 self._stores.metadata.hand_back_embedding(task, self._owner, _PAUSE)
         return busy
 
@@ -127,7 +151,13 @@ class Worker:
             self._metrics.index_failures.inc()
             attempts = task.attempts + 1
             delay = min(_LONGEST_BACKOFF, 2.0**attempts) if attempts < self._attempts else None
-            log.warning("indexing failed", master=str(task.master.id), attempts=attempts, retry_s=delay, reason=str(error))
+            log.warning(
+                "indexing failed",
+                master=str(task.master.id),
+                attempts=attempts,
+                retry_s=delay,
+                reason=str(error),
+            )
             failure = f"{type(error).__name__}: {error}"
             self._stores.metadata.retry_embedding(task, self._owner, failure, delay)
 
@@ -162,7 +192,9 @@ class _Scrubbing:
             self._metadata.release_lease("scrub", self._owner)
             raise
         else:
-            self._due = time.monotonic() + (self._report.looked_at - seen) / self._settings.scrub_rate
+            self._due = (
+                time.monotonic() + (self._report.looked_at - seen) / self._settings.scrub_rate
+            )
         return False  # there is no hurry
 
     def _begin(self) -> None:

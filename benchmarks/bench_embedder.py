@@ -30,7 +30,9 @@ def main() -> None:
     embedder = load_embedder(slots=cores())
 
     def one(content: bytes) -> np.ndarray:
-        return embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[0]
+        return embedder.embed(
+            to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+        )[0]
 
     def obvious(images: Sequence[bytes]) -> None:
         for content in images:

@@ -16,7 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from app.settings import cores
-from benchmarks.service import form, free_port, in_threads, lookalike, photographs, running, upload_all
+from benchmarks.service import (
+    form,
+    free_port,
+    in_threads,
+    lookalike,
+    photographs,
+    running,
+    upload_all,
+)
 from models.embedder import Embedder, load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -48,7 +56,9 @@ def main() -> None:
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as directory,
-        running([sys.executable, "-m", "benchmarks.naive", directory, str(port)], "/readyz", {}, port),
+        running(
+            [sys.executable, "-m", "benchmarks.naive", directory, str(port)], "/readyz", {}, port
+        ),
         lookalike() as service,
     ):
         for run in range(RUNS + 1):  # the first one warms up
@@ -66,16 +76,24 @@ def main() -> None:
                 for name, rate in zip(rates, measured, strict=True):
                     rates[name].append(rate)
         sizes = (sum(map(len, large)) / len(large) / 1e6, sum(map(len, small)) / len(small) / 1e3)
-    table = Table(title=f"Ingest, {CLIENTS} clients, {RUNS} alternating runs; 12 MP: {sizes[0]:.1f} MB, small: {sizes[1]:.0f} kB")
+    table = Table(
+        title=f"Ingest, {CLIENTS} clients, {RUNS} alternating runs; 12 MP: {sizes[0]:.1f} MB, small: {sizes[1]:.0f} kB"
+    )
     for column in ("", "images/s (median)", "min", "max"):
         table.add_column(column, justify="left" if not column else "right")
     for name, values in rates.items():
-        table.add_row(name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}")
+        table.add_row(
+            name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}"
+        )
     console.print(table)
     naive, ours, bound, small_ours = rates.values()
     result = {
-        "ratio_vs_naive": round(statistics.median(b / a for a, b in zip(naive, ours, strict=True)), 2),
-        "fraction_of_bound": round(statistics.median(b / a for a, b in zip(bound, small_ours, strict=True)), 3),
+        "ratio_vs_naive": round(
+            statistics.median(b / a for a, b in zip(naive, ours, strict=True)), 2
+        ),
+        "fraction_of_bound": round(
+            statistics.median(b / a for a, b in zip(bound, small_ours, strict=True)), 3
+        ),
     }
     print(json.dumps(result))
 

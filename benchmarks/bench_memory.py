@@ -24,7 +24,9 @@ def main() -> None:
         resident.append(service.resident_mb())
         table.add_row("0", f"{resident[0]:.0f}", "")
         for round_ in range(ROUNDS):
-            bodies = [form([("file", image)]) for image in photographs(UPLOADS, 448, 336, seed=round_)]
+            bodies = [
+                form([("file", image)]) for image in photographs(UPLOADS, 448, 336, seed=round_)
+            ]
             rate = upload_all(service.port, bodies, CLIENTS)
             resident.append(service.resident_mb())
             table.add_row(f"{(round_ + 1) * UPLOADS}", f"{resident[-1]:.0f}", f"{rate:.0f}")
@@ -34,7 +36,11 @@ def main() -> None:
     print(f"Ready {ready_after:.1f} s after the start.")
     print(
         json.dumps(
-            {"mb_after_5000": round(resident[middle]), "mb_after_10000": round(resident[-1]), "ready_s": round(ready_after, 2)}
+            {
+                "mb_after_5000": round(resident[middle]),
+                "mb_after_10000": round(resident[-1]),
+                "ready_s": round(ready_after, 2),
+            }
         )
     )
 

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.training import watched
 from app.settings import cores
-from app.tuning import watched
 from models.calibration import Judged
 from models.embedder import load_embedder
 from models.evaluate import Ranked, embed, interval, rank, robustness
-from models.labelled import LabelledImages
+from models.labelled_images import LabelledImages
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 MEASURES = {"r1": "R@1", "map": "mAP", "map_at_r": "mAP@R"}
 
 
-def scored(weights: WeightsFile, images: LabelledImages) -> tuple[Ranked, dict[str, float], float | None]:
+def scored(
+    weights: WeightsFile, images: LabelledImages
+) -> tuple[Ranked, dict[str, float], float | None]:
     """Ranks, R@1 of altered copies, and the expected calibration error if the weights are calibrated."""
     embedder = load_embedder(weights, slots=cores())
     with watched() as advance:
@@ -45,9 +47,13 @@ def shown(values: NDArray[np.float64]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", type=Path)
-    parser.add_argument("data", type=Path, nargs="+", help="folders that have a folder for each class")
+    parser.add_argument(
+        "data", type=Path, nargs="+", help="folders that have a folder for each class"
+    )
     parser.add_argument("--model", type=Path, default=DEFAULT_WEIGHTS)
     arguments = parser.parse_args()
     base, model = WeightsFile.load_base(arguments.base), WeightsFile.load(arguments.model)
@@ -64,10 +70,18 @@ def main() -> None:
             table.add_row(name, shown(before), shown(after), shown(after - before))
         for name in his:
             table.add_row(
-                f"{name}: R@1", f"{100 * his[name]:.1f}", f"{100 * ours[name]:.1f}", f"{100 * (ours[name] - his[name]):+.1f}"
+                f"{name}: R@1",
+                f"{100 * his[name]:.1f}",
+                f"{100 * ours[name]:.1f}",
+                f"{100 * (ours[name] - his[name]):+.1f}",
             )
         means = [100 * sum(copies.values()) / len(copies) for copies in (his, ours)]
-        table.add_row("altered copies: R@1", *(f"{mean:.1f}" for mean in means), f"{means[1] - means[0]:+.1f}", style="bold")
+        table.add_row(
+            "altered copies: R@1",
+            *(f"{mean:.1f}" for mean in means),
+            f"{means[1] - means[0]:+.1f}",
+            style="bold",
+        )
         console.print(table)
         if error is not None:
             console.print(f"Expected calibration error of the model's probabilities: {error:.3f}\n")

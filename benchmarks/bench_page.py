@@ -28,7 +28,7 @@ from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
 from storage.factory import StoreUrls, open_stores
 from storage.metadata import new_id
-from storage.protocols import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
 
 MASTERS = 100_000
 BATCH = 5_000
@@ -84,10 +84,15 @@ def fill(directory: Path) -> None:
     """An embedded installation of that many masters: 500 photographs, told apart by bytes behind their end."""
     embedder = load_embedder()
     pictures = photographs(500, 320, 240)
-    pixels = [to_input(decode(_file(picture), min_side=INPUT_SIDE).image)[None] for picture in pictures]
+    pixels = [
+        to_input(decode(_file(picture), min_side=INPUT_SIDE).image)[None] for picture in pictures
+    ]
     vectors = [embedder.embed(some)[0] for some in track(pixels, description="embedding")]
     stores = open_stores(
-        StoreUrls(f"sqlite:///{directory}/lookalike.db", f"file://{directory}/objects", "embedded:"), searched=False
+        StoreUrls(
+            f"sqlite:///{directory}/lookalike.db", f"file://{directory}/objects", "embedded:"
+        ),
+        searched=False,
     )
     stores.registry.register_active(embedder.model_version)
     collection: Collection = stores.metadata.create_collection("default")
@@ -96,7 +101,10 @@ def fill(directory: Path) -> None:
         records, entries = [], []
         for number in range(start, start + BATCH):
             content = pictures[number % 500] + number.to_bytes(8)
-            attributes = {"colour": ("red", "green", "blue", "black")[number % 4], "price": number / 100}
+            attributes = {
+                "colour": ("red", "green", "blue", "black")[number % 4],
+                "price": number / 100,
+            }
             master = Master(
                 new_id(), collection.id, "default", hashlib.sha256(content).digest(), len(content), "image/jpeg", "jpg", 320, 240,
                 f"photograph {number}.jpg", attributes, 1, MasterState.STORED, 1_700_000_000_000, 1_700_000_000_000,
@@ -106,7 +114,11 @@ def fill(directory: Path) -> None:
             path.write_bytes(content)
             vector = vectors[number % 500] + random.normal(0, 0.01, 512).astype(np.float32)
             records.append(MasterRecord(master, {embedder.model_version: 1}))
-            entries.append(VectorRecord(master.id, collection.id, vector / np.linalg.norm(vector), attributes, 1))
+            entries.append(
+                VectorRecord(
+                    master.id, collection.id, vector / np.linalg.norm(vector), attributes, 1
+                )
+            )
         stores.metadata.adopt_masters(records)
         stores.vectors.upsert(embedder.model_version, entries)
     stores.close()
@@ -133,17 +145,24 @@ def main() -> None:
         sys.exit("chromium is not installed: apt-get install chromium")
     console = Console()
     sample = photographs(ROUNDS, 1600, 1200, seed=7)
-    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as name, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory(prefix="lookalike-bench-") as name,
+        sync_playwright() as playwright,
+    ):
         directory = Path(name)
         fill(directory / "data")
         port = free_port()
         environment = {"LOOKALIKE_DATA_DIR": str(directory / "data"), "LOOKALIKE_PORT": str(port)}
         with running([sys.executable, "api.py"], "/readyz", environment, port):
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.getuid() == 0 else [])
+            browser = playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox"] if os.getuid() == 0 else []
+            )
             usable, listed, shown = [], [], []
             for round_ in range(ROUNDS):
                 page = opened(browser, f"http://127.0.0.1:{port}/")
-                first = page.evaluate("() => performance.getEntriesByType('navigation')[0].responseStart")
+                first = page.evaluate(
+                    "() => performance.getEntriesByType('navigation')[0].responseStart"
+                )
                 usable.append(page.evaluate("() => window.times.usable") - first)
                 page.wait_for_timeout(1500)  # the thumbnails of the first window
                 (directory / "sample.jpg").write_bytes(sample[round_])
@@ -160,7 +179,9 @@ def main() -> None:
             start = time.perf_counter()
             scrolled = page.evaluate(SCROLL)
             seconds = time.perf_counter() - start
-            page.wait_for_function("() => document.querySelector('#masters').textContent.includes('photograph 0.jpg')")
+            page.wait_for_function(
+                "() => document.querySelector('#masters').textContent.includes('photograph 0.jpg')"
+            )
             browser.close()
     table = Table(box=None)
     for column in ("the page on loopback", "median", "of", "target"):

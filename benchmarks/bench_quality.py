@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.cli.transfer import find_images
 from app.settings import cores
-from app.transfer import find_images
 from benchmarks.service import Client, Service, form, in_threads, lookalike
 from benchmarks.stack import stack
 from models.embedder import load_embedder
@@ -43,7 +43,9 @@ def scores(relevant: list[NDArray[np.bool_]]) -> dict[str, float]:
     }
 
 
-def through_http(service: Service, images: list[bytes], labels: list[str], progress: Progress) -> list[NDArray[np.bool_]]:
+def through_http(
+    service: Service, images: list[bytes], labels: list[str], progress: Progress
+) -> list[NDArray[np.bool_]]:
     """Import all, search with each, and look which hits have its label."""
     importing = progress.add_task("importing", total=len(images))
     searching = progress.add_task("searching", total=len(images))
@@ -52,7 +54,9 @@ def through_http(service: Service, images: list[bytes], labels: list[str], progr
     def put_in(number: int) -> None:
         client = Client(service.port)
         for content, label in list(zip(images, labels, strict=True))[number::clients]:
-            client.post("/masters", form([("file", content)], {"attributes": json.dumps({"label": label})}))
+            client.post(
+                "/masters", form([("file", content)], {"attributes": json.dumps({"label": label})})
+            )
             progress.advance(importing)
 
     relevant: list[NDArray[np.bool_]] = [np.zeros(0, dtype=np.bool_)] * len(images)
@@ -63,8 +67,14 @@ def through_http(service: Service, images: list[bytes], labels: list[str], progr
             row: list[bool] = []
             for offset in range(0, min(len(images), REACH), PAGE):
                 fields = {"k": str(min(PAGE, REACH - offset)), "offset": str(offset)}
-                hits = json.loads(client.post("/search", form([("sample", images[query])], fields)))["hits"]
-                row += [hit["master"]["attributes"]["label"] == labels[query] for hit in hits if not hit["exact"]]
+                hits = json.loads(
+                    client.post("/search", form([("sample", images[query])], fields))
+                )["hits"]
+                row += [
+                    hit["master"]["attributes"]["label"] == labels[query]
+                    for hit in hits
+                    if not hit["exact"]
+                ]
             relevant[query] = np.array(row)
             progress.advance(searching)
 
@@ -77,7 +87,9 @@ def offline(images: list[bytes], labels: list[str], progress: Progress) -> list[
     embedder = load_embedder(slots=cores())
     vectors = np.stack(
         [
-            embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[0]
+            embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[
+                0
+            ]
             for content in progress.track(images, description="offline")
         ]
     )
@@ -101,7 +113,11 @@ def service_on(where: str) -> Iterator[Service]:
 
 
 def main() -> None:
-    if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir() or sys.argv[2] not in ("embedded", "servers"):
+    if (
+        len(sys.argv) != 3
+        or not Path(sys.argv[1]).is_dir()
+        or sys.argv[2] not in ("embedded", "servers")
+    ):
         sys.exit("usage: make bench-quality DATA=path/to/labelled/folder [ON=servers]")
     images: list[bytes] = []
     labels: list[str] = []
@@ -117,13 +133,20 @@ def main() -> None:
     with service_on(sys.argv[2]) as service, Progress(console=Console(stderr=True)) as progress:
         served = scores(through_http(service, images, labels, progress))
         alone = scores(offline(images, labels, progress))
-    table = Table(title=f"{len(images)} images in {len(set(labels))} classes, leave one out, {sys.argv[2]}")
+    table = Table(
+        title=f"{len(images)} images in {len(set(labels))} classes, leave one out, {sys.argv[2]}"
+    )
     for column in ("", "R@1", "R@10", "mAP"):
         table.add_column(column)
     for name, row in (("through HTTP", served), ("same vectors, offline", alone)):
         table.add_row(name, *(f"{row[key]:.4f}" for key in ("r1", "r10", "map")))
     Console().print(table)
-    print(json.dumps({key: round(value, 4) for key, value in served.items()} | {"offline_map": round(alone["map"], 4)}))
+    print(
+        json.dumps(
+            {key: round(value, 4) for key, value in served.items()}
+            | {"offline_map": round(alone["map"], 4)}
+        )
+    )
 
 
 if __name__ == "__main__":

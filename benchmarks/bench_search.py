@@ -32,7 +32,7 @@ from storage.database import Database
 from storage.factory import StoreUrls, open_stores
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.protocols import MasterState
+from storage.records import MasterState
 from storage.tables import EmbeddingRow, MasterRow, VectorRow
 from storage.vectors_exact import ExactVectorStore
 
@@ -63,8 +63,21 @@ def fill(directory: Path, version: str) -> UUID:
                 "price": float(random.integers(0, 10_000)) / 100,
             }
             masters.append(
-                {"id": id_, "collection_id": collection.id, "sha256": sha, "live_sha256": sha, "size": 1, "mime": "image/jpeg"}
-                | {"extension": "jpg", "width": 1, "height": 1, "name": f"{start + number}.jpg", "attributes": attributes}
+                {
+                    "id": id_,
+                    "collection_id": collection.id,
+                    "sha256": sha,
+                    "live_sha256": sha,
+                    "size": 1,
+                    "mime": "image/jpeg",
+                }
+                | {
+                    "extension": "jpg",
+                    "width": 1,
+                    "height": 1,
+                    "name": f"{start + number}.jpg",
+                    "attributes": attributes,
+                }
                 | {"revision": 1, "state": MasterState.STORED, "created_at": 0, "updated_at": 0}
             )
             embeddings.append(
@@ -78,11 +91,20 @@ def fill(directory: Path, version: str) -> UUID:
                 }
             )
             rows.append(
-                {"model_version": version, "master_id": id_, "collection_id": collection.id, "vector": vectors[number].tobytes()}
+                {
+                    "model_version": version,
+                    "master_id": id_,
+                    "collection_id": collection.id,
+                    "vector": vectors[number].tobytes(),
+                }
                 | {"attributes": attributes, "revision": 1}
             )
         with database.write() as connection:
-            for table, values in ((MasterRow, masters), (EmbeddingRow, embeddings), (VectorRow, rows)):
+            for table, values in (
+                (MasterRow, masters),
+                (EmbeddingRow, embeddings),
+                (VectorRow, rows),
+            ):
                 connection.execute(sa.insert(table), values)
     database.close()
     return collection.id
@@ -116,7 +138,9 @@ def main() -> None:
     embedder = load_embedder(slots=cores())
     samples = photographs(ROUNDS, 448, 336, seed=9)
     bodies = [form([("sample", image)], {"k": "10"}) for image in samples]
-    filtered = [form([("sample", image)], {"k": "10", "filter": json.dumps(FILTER)}) for image in samples]
+    filtered = [
+        form([("sample", image)], {"k": "10", "filter": json.dumps(FILTER)}) for image in samples
+    ]
     with tempfile.TemporaryDirectory() as directory:
         collection = fill(Path(directory), embedder.model_version)
         database = Database(f"sqlite:///{directory}/lookalike.db")
@@ -125,7 +149,9 @@ def main() -> None:
         condition = parse_filter(FILTER)
 
         def direct(content: bytes) -> None:
-            vector = embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[0]
+            vector = embedder.embed(
+                to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+            )[0]
             direct_store.search(embedder.model_version, collection, vector, 10)
 
         random = np.random.default_rng(2).normal(size=(ROUNDS, 512)).astype(np.float32)
@@ -138,14 +164,22 @@ def main() -> None:
             for number in range(-10, ROUNDS):  # the first ten warm up
                 measured = {
                     "exact vector search": milliseconds(
-                        lambda: direct_store.search(embedder.model_version, collection, random[number], 10)
+                        lambda: direct_store.search(
+                            embedder.model_version, collection, random[number], 10
+                        )
                     ),
                     "exact vector search + filter": milliseconds(
-                        lambda: direct_store.search(embedder.model_version, collection, random[number], 10, condition)
+                        lambda: direct_store.search(
+                            embedder.model_version, collection, random[number], 10, condition
+                        )
                     ),
-                    "decode + embed + exact search, called directly": milliseconds(lambda: direct(samples[number])),
+                    "decode + embed + exact search, called directly": milliseconds(
+                        lambda: direct(samples[number])
+                    ),
                     "POST /search": milliseconds(lambda: client.post("/search", bodies[number])),
-                    "POST /search with a filter": milliseconds(lambda: client.post("/search", filtered[number])),
+                    "POST /search with a filter": milliseconds(
+                        lambda: client.post("/search", filtered[number])
+                    ),
                 }
                 if number >= 0:
                     for name, value in measured.items():
@@ -166,11 +200,26 @@ def main() -> None:
         table.add_column(column, justify="left" if not column else "right")
     for name, values in times.items():
         table.add_row(name, f"{statistics.median(values):.1f}", f"{np.percentile(values, 95):.1f}")
-    table.add_row(f"GET /livez while {UPLOADS} uploads run", f"{statistics.median(livez):.1f}", f"{np.percentile(livez, 95):.1f}")
+    table.add_row(
+        f"GET /livez while {UPLOADS} uploads run",
+        f"{statistics.median(livez):.1f}",
+        f"{np.percentile(livez, 95):.1f}",
+    )
     Console().print(table)
-    print(f"8 clients: {rate:.0f} searches/s. Ready {service.ready_after:.1f} s after the start; {resident:.0f} MB resident.")
-    ratio = statistics.median(times["POST /search"]) / statistics.median(times["decode + embed + exact search, called directly"])
-    print(json.dumps({"p50_over_direct": round(ratio, 3), "livez_p99_ms": round(float(np.percentile(livez, 99)), 1)}))
+    print(
+        f"8 clients: {rate:.0f} searches/s. Ready {service.ready_after:.1f} s after the start; {resident:.0f} MB resident."
+    )
+    ratio = statistics.median(times["POST /search"]) / statistics.median(
+        times["decode + embed + exact search, called directly"]
+    )
+    print(
+        json.dumps(
+            {
+                "p50_over_direct": round(ratio, 3),
+                "livez_p99_ms": round(float(np.percentile(livez, 99)), 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import MilvusClient
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +43,7 @@ from app.settings import cores
 from benchmarks.service import Client, form, lookalike, photographs, upload_all
 from benchmarks.sizes import embedded_bytes, mariadb_bytes
 from benchmarks.stack import PAUSE, cpu_seconds, milvus_alone, process_of, stack
-from storage.protocols import VectorRecord
+from storage.records import VectorRecord
 from storage.vectors_milvus import DIMENSION, MilvusOptions, MilvusVectorStore
 from tests.servers import Server, mariadb
 
@@ -61,8 +69,14 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progressing() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"))
-    with Progress(*columns, _Rate(), TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+    )
+    with Progress(
+        *columns, _Rate(), TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as progress:
         yield progress
 
 
@@ -83,17 +97,27 @@ def ingest(console: Console, largest: int) -> dict[str, float | None]:
         servers.upgrade()
         with lookalike() as embedded, servers.api() as strong, servers.worker() as worker:
             processes = {server.name: process_of(server) for server in servers.servers}
-            processes |= {"embedded service": embedded.process, "API process": strong.process, "worker": worker}
+            processes |= {
+                "embedded service": embedded.process,
+                "API process": strong.process,
+                "worker": worker,
+            }
 
             def cpu() -> dict[str, float]:
-                return {name: cpu_seconds(process) for name, process in processes.items()} | {"clients": time.process_time()}
+                return {name: cpu_seconds(process) for name, process in processes.items()} | {
+                    "clients": time.process_time()
+                }
 
             task = progress.add_task("ingest: uploads", total=(RUNS + 1) * UPLOADS * len(names))
             for run in range(RUNS + 1):  # the first one warms up
-                bodies = [form([("file", image)]) for image in photographs(UPLOADS, 448, 336, seed=run)]
+                bodies = [
+                    form([("file", image)]) for image in photographs(UPLOADS, 448, 336, seed=run)
+                ]
                 for name in names if run % 2 else names[::-1]:
                     before = cpu()
-                    rate = upload_all(embedded.port if name == "embedded" else strong.port, bodies, CLIENTS)
+                    rate = upload_all(
+                        embedded.port if name == "embedded" else strong.port, bodies, CLIENTS
+                    )
                     progress.advance(task, UPLOADS)
                     if run:
                         rates[name].append(rate)
@@ -109,7 +133,9 @@ def ingest(console: Console, largest: int) -> dict[str, float | None]:
     table = table_of(title, "", "median", "min", "max", "ratio")
     for name, values in rates.items():
         of = "" if name == "embedded" else f"{ratio:.3f}"
-        table.add_row(name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", of)
+        table.add_row(
+            name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", of
+        )
     console.print(table)
     table = table_of("CPU milliseconds of an upload; idle processes, too", "", *names)
     for who in spent["embedded"]:
@@ -128,7 +154,10 @@ def ingest(console: Console, largest: int) -> dict[str, float | None]:
 def search_times(progress: Progress, ports: dict[Level, int]) -> dict[Level, list[float]]:
     """Milliseconds of each search, the processes asked in turn."""
     warm_up = 20
-    bodies = [form([("sample", image)], {"k": "10"}) for image in photographs(warm_up + SEARCHES, 448, 336, seed=1000)]
+    bodies = [
+        form([("sample", image)], {"k": "10"})
+        for image in photographs(warm_up + SEARCHES, 448, 336, seed=1000)
+    ]
     clients = {level: Client(port) for level, port in ports.items()}
     times: dict[Level, list[float]] = {level: [] for level in ports}
     for number, body in enumerate(progress.track(bodies, description="ingest: searches")):
@@ -146,7 +175,11 @@ def replicas(console: Console, largest: int) -> dict[str, float | None]:
     with progressing() as progress, stack() as servers:
         servers.upgrade()
         program = ("-m", "benchmarks.stack")
-        with servers.api(*program, slots="1") as one, servers.api(*program, slots="1") as other, servers.worker():
+        with (
+            servers.api(*program, slots="1") as one,
+            servers.api(*program, slots="1") as other,
+            servers.worker(),
+        ):
             task = progress.add_task("replicas: uploads", total=(RUNS + 1) * REPLICA_UPLOADS * 2)
             for run in range(RUNS + 1):  # the first one warms up
                 images = photographs(REPLICA_UPLOADS * 2, 448, 336, seed=2000 + run)
@@ -162,7 +195,9 @@ def replicas(console: Console, largest: int) -> dict[str, float | None]:
     title = f"API replicas whose network sleeps {PAUSE * 1000:.0f} ms, {CLIENTS} clients, {RUNS} alternating runs, images/s"
     table = table_of(title, "", "median", "min", "max", "ratio")
     for name, values, of in (("one", rates[0], ""), ("two", rates[1], f"{ratio:.2f}")):
-        table.add_row(name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", of)
+        table.add_row(
+            name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", of
+        )
     console.print(table)
     return {"two_replicas": round(ratio, 2)}
 
@@ -183,7 +218,11 @@ class Clustered:
         among, within = rank**-0.4, rank**-0.5
         self._noise = within / np.linalg.norm(within) * self.SPREAD
         random = np.random.default_rng(0)
-        self._centres = random.standard_normal((self.CLUSTERS, DIMENSION), dtype=np.float32) * among / np.linalg.norm(among)
+        self._centres = (
+            random.standard_normal((self.CLUSTERS, DIMENSION), dtype=np.float32)
+            * among
+            / np.linalg.norm(among)
+        )
 
     def draw(self, count: int, seed: int) -> NDArray[np.float32]:
         """``(count, 512)`` float32, rows of length 1."""
@@ -206,7 +245,9 @@ class Truth:
         """``vectors`` are those of the numbers from ``first`` on."""
         similarities = np.hstack([self._similarities, self._queries @ vectors.T])
         chosen = np.argpartition(-similarities, NEAREST, axis=1)[:, :NEAREST]
-        numbers = np.broadcast_to(np.arange(first, first + len(vectors)), (len(self._queries), len(vectors)))
+        numbers = np.broadcast_to(
+            np.arange(first, first + len(vectors)), (len(self._queries), len(vectors))
+        )
         self.numbers = np.take_along_axis(np.hstack([self.numbers, numbers]), chosen, axis=1)
         self._similarities = np.take_along_axis(similarities, chosen, axis=1)
 
@@ -219,7 +260,10 @@ class Measured:
 
 
 def measure(
-    progress: Progress, stores: dict[str, MilvusVectorStore], queries: NDArray[np.float32], truth: Truth
+    progress: Progress,
+    stores: dict[str, MilvusVectorStore],
+    queries: NDArray[np.float32],
+    truth: Truth,
 ) -> dict[str, Measured]:
     """One client, the stores asked in turn."""
     times: dict[str, list[float]] = {name: [] for name in stores}
@@ -231,16 +275,23 @@ def measure(
             hits = store.search(VERSION, COLLECTION, queries[number], NEAREST)
             if number >= 0:
                 times[name].append((time.perf_counter() - start) * 1000)
-                found[name] += len({hit.master_id.int for hit in hits} & set(truth.numbers[number].tolist()))
+                found[name] += len(
+                    {hit.master_id.int for hit in hits} & set(truth.numbers[number].tolist())
+                )
         progress.update(task, completed=max(0, number + 1))
     progress.remove_task(task)
     return {
-        name: Measured(found[name] / truth.numbers.size, *(float(np.percentile(times[name], percent)) for percent in (50, 99)))
+        name: Measured(
+            found[name] / truth.numbers.size,
+            *(float(np.percentile(times[name], percent)) for percent in (50, 99)),
+        )
         for name in stores
     }
 
 
-def settle(progress: Progress, server: Server, client: MilvusClient, rows: int) -> tuple[float, float, list[int]]:
+def settle(
+    progress: Progress, server: Server, client: MilvusClient, rows: int
+) -> tuple[float, float, list[int]]:
     """Wait until every row is indexed and loaded and nothing has been merged for a while.
 
     Seconds until all was indexed first, seconds until the last change, rows of the segments.
@@ -257,12 +308,22 @@ def settle(progress: Progress, server: Server, client: MilvusClient, rows: int) 
         index = client.describe_index(name, "vector")
         stored = {segment.segment_id for segment in client.list_persistent_segments(name)}
         # an index's name says that the index is loaded, not only the vectors; under 1024 rows there is none
-        loaded = {s.segment_id: s.num_rows for s in client.list_loaded_segments(name) if s.index_name or s.num_rows < 1024}
+        loaded = {
+            s.segment_id: s.num_rows
+            for s in client.list_loaded_segments(name)
+            if s.index_name or s.num_rows < 1024
+        }
         progress.update(task, completed=rows - index["pending_index_rows"])
-        done = index["pending_index_rows"] == 0 and stored == loaded.keys() and sum(loaded.values()) == rows
+        done = (
+            index["pending_index_rows"] == 0
+            and stored == loaded.keys()
+            and sum(loaded.values()) == rows
+        )
         if done and not indexed_after:
             indexed_after = now
-            progress.console.print(f"{rows:,} rows: all indexed after {now:.0f} s; waiting until nothing is merged any more")
+            progress.console.print(
+                f"{rows:,} rows: all indexed after {now:.0f} s; waiting until nothing is merged any more"
+            )
         if (state := (done, loaded)) != before:
             changed, before = now, state
         if done and now - changed >= QUIET:
@@ -275,7 +336,9 @@ def settle(progress: Progress, server: Server, client: MilvusClient, rows: int) 
 def memory_mb(server: Server) -> tuple[float, float]:
     """Resident now, and at most so far."""
     status = Path(f"/proc/{process_of(server).pid}/status").read_text()
-    resident, peak = (int(status.split(f"{field}:")[1].split()[0]) / 1024 for field in ("VmRSS", "VmHWM"))
+    resident, peak = (
+        int(status.split(f"{field}:")[1].split()[0]) / 1024 for field in ("VmRSS", "VmHWM")
+    )
     return resident, peak
 
 
@@ -300,7 +363,8 @@ def put_in(
         vectors = clustered.draw(min(CHUNK, numbers.stop - first), seed=first)
         truth.add(first, vectors)
         records = [
-            VectorRecord(UUID(int=first + n), COLLECTION, vector, {"shelf": n % 100}, 1) for n, vector in enumerate(vectors)
+            VectorRecord(UUID(int=first + n), COLLECTION, vector, {"shelf": n % 100}, 1)
+            for n, vector in enumerate(vectors)
         ]
         start, cpu_start = time.perf_counter(), time.process_time()
         store.upsert(VERSION, records)
@@ -321,8 +385,17 @@ def vectors(console: Console, largest: int) -> dict[str, float | None]:
     queries = clustered.draw(QUERIES, seed=1 << 40)
     truth = Truth(queries)
     result: dict[str, float | None] = {}
-    searches = table_of("Milvus", "vectors", "", "consistency", f"recall@{NEAREST}", "p50 ms", "p99 ms")
-    by_ef = table_of("Settled, under Bounded, by LOOKALIKE_MILVUS_EF", "vectors", "ef", f"recall@{NEAREST}", "p50 ms", "p99 ms")
+    searches = table_of(
+        "Milvus", "vectors", "", "consistency", f"recall@{NEAREST}", "p50 ms", "p99 ms"
+    )
+    by_ef = table_of(
+        "Settled, under Bounded, by LOOKALIKE_MILVUS_EF",
+        "vectors",
+        "ef",
+        f"recall@{NEAREST}",
+        "p50 ms",
+        "p99 ms",
+    )
     sizes: list[dict[str, str]] = []  # of each stage
     bounded_p50: dict[int, float] = {}
     with progressing() as progress, milvus_alone() as server:
@@ -334,21 +407,31 @@ def vectors(console: Console, largest: int) -> dict[str, float | None]:
             for level, values in measured.items():
                 cells = (f"{values.recall:.4f}", f"{values.p50:.1f}", f"{values.p99:.1f}")
                 searches.add_row(f"{rows:,}", when, level, *cells)
-                progress.console.print(f"{rows:,} vectors {when}, {level}: recall, p50, p99", *cells)
+                progress.console.print(
+                    f"{rows:,} vectors {when}, {level}: recall, p50, p99", *cells
+                )
 
         client = MilvusClient(uri=server.url, timeout=60)
         levels = {level: opened(consistency=level) for level in ("Strong", "Bounded")}
         with_ef = {str(ef): opened(consistency="Bounded", ef=ef) for ef in EFS}
         data, before = server.directory / "data", 0
         for rows in sorted({min(100_000, largest), largest}):
-            rate, client_cpu = put_in(progress, levels["Strong"], clustered, truth, range(before, rows))
+            rate, client_cpu = put_in(
+                progress, levels["Strong"], clustered, truth, range(before, rows)
+            )
             progress.console.print(f"{rows:,} vectors are in, {rate:,.0f} a second")
             add(rows, "just put in", measure(progress, levels, queries, truth))
             indexed_after, settled_after, segments = settle(progress, server, client, rows)
             settled = measure(progress, levels, queries, truth)
             add(rows, "settled", settled)
             for ef, values in measure(progress, with_ef, queries, truth).items():
-                by_ef.add_row(f"{rows:,}", ef, f"{values.recall:.4f}", f"{values.p50:.1f}", f"{values.p99:.1f}")
+                by_ef.add_row(
+                    f"{rows:,}",
+                    ef,
+                    f"{values.recall:.4f}",
+                    f"{values.p50:.1f}",
+                    f"{values.p99:.1f}",
+                )
             idle, start = cpu_seconds(process_of(server)), time.perf_counter()
             time.sleep(10)
             idle = (cpu_seconds(process_of(server)) - idle) / (time.perf_counter() - start)
@@ -385,14 +468,20 @@ def vectors(console: Console, largest: int) -> dict[str, float | None]:
         console.print(table)
     smallest, biggest = min(bounded_p50), max(bounded_p50)
     growth = bounded_p50[biggest] / bounded_p50[smallest]
-    console.print(f"p50 under Bounded, {biggest:,} over {smallest:,} vectors: {growth:.2f} times", highlight=False)
+    console.print(
+        f"p50 under Bounded, {biggest:,} over {smallest:,} vectors: {growth:.2f} times",
+        highlight=False,
+    )
     return result
 
 
 def sizes(console: Console, largest: int) -> dict[str, float | None]:
     """What masters take on disk, in MariaDB and in the embedded database with their vectors."""
     table = table_of("On disk, a million masters with small attributes", "", "GB")
-    with progressing() as progress, tempfile.TemporaryDirectory(prefix="lookalike-bench-") as directory:
+    with (
+        progressing() as progress,
+        tempfile.TemporaryDirectory(prefix="lookalike-bench-") as directory,
+    ):
         server = mariadb(Path(directory) / "mariadb")
         try:
             server.start()
@@ -412,25 +501,50 @@ PARTS: dict[str, Callable[[Console, int], dict[str, float | None]]] = {
     "sizes": sizes,
     "vectors": vectors,
 }
-KEYS = ("ingest_vs_embedded", "two_replicas", "recall10_100k", "recall10_1m", "p50_ms_100k", "p50_ms_1m")
+KEYS = (
+    "ingest_vs_embedded",
+    "two_replicas",
+    "recall10_100k",
+    "recall10_1m",
+    "p50_ms_100k",
+    "p50_ms_1m",
+)
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     def parts(text: str) -> list[str]:
         chosen = text.split(",")
         if unknown := set(chosen) - PARTS.keys():
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}"
+            )
         return chosen
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_stack", description="The service on its servers.")
-    parser.add_argument("--only", type=parts, default=list(PARTS), metavar="PARTS", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--largest", type=int, default=1_000_000, metavar="N", help="vectors at most; default 1000000")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench_stack", description="The service on its servers."
+    )
+    parser.add_argument(
+        "--only",
+        type=parts,
+        default=list(PARTS),
+        metavar="PARTS",
+        help=f"some of {','.join(PARTS)}",
+    )
+    parser.add_argument(
+        "--largest",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="vectors at most; default 1000000",
+    )
     return parser.parse_args(given)
 
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers stop and their directories go
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that the servers stop and their directories go
     console = Console(width=None if sys.stdout.isatty() else 160)
     result: dict[str, float | None] = dict.fromkeys(KEYS)  # null is what was not measured
     for name in options.only:

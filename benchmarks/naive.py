@@ -30,7 +30,9 @@ class NaiveEmbedder:
         image = Image.open(io.BytesIO(content)).convert("RGB")
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+        square = image.crop((left, top, left + side, top + side)).resize(
+            (224, 224), Image.Resampling.BICUBIC
+        )
         return self._engine.embed(np.asarray(square)[None])[0]
 
 
@@ -49,7 +51,9 @@ def create_app(directory: Path) -> FastAPI:
         content = await file.read()
         name = str(uuid.uuid4())
         (directory / name).write_bytes(content)
-        database.execute("INSERT INTO images VALUES (?, ?)", (name, embedder.embed(content).tobytes()))
+        database.execute(
+            "INSERT INTO images VALUES (?, ?)", (name, embedder.embed(content).tobytes())
+        )
         database.commit()
         return {"id": name}
 
@@ -57,4 +61,6 @@ def create_app(directory: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    uvicorn.run(
+        create_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning"
+    )

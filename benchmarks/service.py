@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
 
-def photographs(count: int, width: int, height: int, quality: int = 85, seed: int = 0) -> list[bytes]:
+def photographs(
+    count: int, width: int, height: int, quality: int = 85, seed: int = 0
+) -> list[bytes]:
     """Different JPEGs of that size: random parts of real photographs, with a little grain as a camera adds it."""
     random = np.random.default_rng(seed)
     sources = [Image.fromarray(getattr(data, name)()[..., :3]) for name in _PHOTOGRAPHS]
@@ -64,9 +66,13 @@ class Service:
 
 
 @contextmanager
-def running(command: Sequence[str], probe: str, environment: dict[str, str], port: int) -> Iterator[Service]:
+def running(
+    command: Sequence[str], probe: str, environment: dict[str, str], port: int
+) -> Iterator[Service]:
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL
+    )
     try:
         while True:
             try:
@@ -103,7 +109,8 @@ def form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | None = Non
     parts = []
     for name, value in (fields or {}).items():
         parts.append(
-            b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (_BOUNDARY, name.encode(), value.encode())
+            b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+            % (_BOUNDARY, name.encode(), value.encode())
         )
     for name, content in files:
         head = b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="photograph.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
@@ -160,6 +167,8 @@ def upload_all(port: int | Sequence[int], bodies: Sequence[bytes], clients: int)
         client = Client(ports[number % len(ports)])
         for body in bodies[number::clients]:
             if b'"indexed":false' in client.post("/masters", body):
-                raise RuntimeError("an upload was left to the worker")  # it took less work: its time says nothing
+                raise RuntimeError(
+                    "an upload was left to the worker"
+                )  # it took less work: its time says nothing
 
     return len(bodies) / in_threads(work, clients)

@@ -11,14 +11,19 @@ from rich.progress import Progress
 
 from storage.database import Database
 from storage.metadata import SqlMetadataStore, new_id
-from storage.protocols import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
 from storage.vectors_exact import ExactVectorStore
 from tests.servers import Server
 
 VERSION = "resnet50-512-of-a-benchmark"
 BATCH = 1000
 _VECTOR = np.full(512, 512**-0.5, dtype=np.float32)
-_ATTRIBUTES = {"shelf": 17, "colour": "red", "folder": "holiday 2024", "camera": {"make": "Leica", "model": "M6"}}
+_ATTRIBUTES = {
+    "shelf": 17,
+    "colour": "red",
+    "folder": "holiday 2024",
+    "camera": {"make": "Leica", "model": "M6"},
+}
 
 
 def mariadb_bytes(server: Server, count: int, progress: Progress) -> int:
@@ -44,7 +49,13 @@ def embedded_bytes(directory: Path, count: int, progress: Progress) -> int:
     return sum(file.stat().st_size for file in directory.glob("lookalike.db*"))
 
 
-def _fill(metadata: SqlMetadataStore, vectors: ExactVectorStore | None, count: int, progress: Progress, title: str) -> None:
+def _fill(
+    metadata: SqlMetadataStore,
+    vectors: ExactVectorStore | None,
+    count: int,
+    progress: Progress,
+    title: str,
+) -> None:
     collection = Collection(new_id(), "sizes", 0)
     metadata.adopt_collection(collection)
     task = progress.add_task(title, total=count)
@@ -52,7 +63,10 @@ def _fill(metadata: SqlMetadataStore, vectors: ExactVectorStore | None, count: i
         records = [_record(collection.id) for _ in range(BATCH)]
         metadata.adopt_masters(records)
         if vectors is not None:
-            made = [VectorRecord(record.master.id, collection.id, _VECTOR, _ATTRIBUTES, 1) for record in records]
+            made = [
+                VectorRecord(record.master.id, collection.id, _VECTOR, _ATTRIBUTES, 1)
+                for record in records
+            ]
             vectors.upsert(VERSION, made)
         progress.advance(task, BATCH)
 
@@ -79,4 +93,6 @@ def _record(collection_id: UUID) -> MasterRecord:
 
 
 def _tables(server: Server) -> int:
-    return sum(file.stat().st_size for file in Path(server.directory, "data", "lookalike").glob("*.ibd"))
+    return sum(
+        file.stat().st_size for file in Path(server.directory, "data", "lookalike").glob("*.ibd")
+    )

@@ -21,9 +21,10 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 
+from app.bootstrap import run_service
+from app.logs import configure_logging
 from app.main import create_app
-from app.observability import configure_logging
-from app.services.models import GivenModel
+from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from benchmarks.service import ROOT, Service, free_port, running
 from tests.servers import Server, mariadb, milvus, seaweedfs
@@ -55,21 +56,33 @@ class Stack:
     def upgrade(self) -> None:
         """Make the tables."""
         command = [sys.executable, "-m", "app.cli", "db", "upgrade"]
-        subprocess.run(command, cwd=ROOT, env=os.environ | self.environment, stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
 
     @contextmanager
     def api(self, *command: str, **settings: str) -> Iterator[Service]:
         """One API process over the servers; ``command`` instead of the one a user types."""
         port = free_port()
-        environment = self.environment | {f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()}
+        environment = self.environment | {
+            f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()
+        }
         environment["LOOKALIKE_PORT"] = str(port)
-        with running([sys.executable, *(command or ("api.py",))], "/readyz", environment, port) as service:
+        with running(
+            [sys.executable, *(command or ("api.py",))], "/readyz", environment, port
+        ) as service:
             yield service
 
     @contextmanager
     def worker(self) -> Iterator[subprocess.Popen[bytes]]:
         command = [sys.executable, "-m", "app.cli", "worker"]
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | self.environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | self.environment, stderr=subprocess.DEVNULL
+        )
         try:
             yield process
         finally:
@@ -81,7 +94,9 @@ class Stack:
 def stack() -> Iterator[Stack]:
     """All three servers. Call it in the main thread: they end with the thread that started them. Raises CannotStart."""
     with (
-        tempfile.TemporaryDirectory(prefix="lookalike-bench-", ignore_cleanup_errors=True) as directory,
+        tempfile.TemporaryDirectory(
+            prefix="lookalike-bench-", ignore_cleanup_errors=True
+        ) as directory,
         ExitStack() as stopping,
     ):
         servers = [make(Path(directory) / make.__name__) for make in (mariadb, seaweedfs, milvus)]
@@ -96,7 +111,9 @@ def stack() -> Iterator[Stack]:
 @contextmanager
 def milvus_alone() -> Iterator[Server]:
     """As ``stack``, with Milvus only."""
-    with tempfile.TemporaryDirectory(prefix="lookalike-bench-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="lookalike-bench-", ignore_cleanup_errors=True
+    ) as directory:
         server = milvus(Path(directory))
         try:
             server.start()
@@ -129,7 +146,9 @@ class Sleeping:
         with self._lock:
             time.sleep(PAUSE * len(images))
         seeds = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8]) for image in images]
-        vectors = np.stack([np.random.default_rng(seed).standard_normal(512, dtype=np.float32) for seed in seeds])
+        vectors = np.stack(
+            [np.random.default_rng(seed).standard_normal(512, dtype=np.float32) for seed in seeds]
+        )
         unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
@@ -137,8 +156,9 @@ class Sleeping:
 def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
-    app = create_app(settings, given=GivenModel(Sleeping()))
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    with run_service(settings, GivenModel(Sleeping())) as services:
+        app = create_app(settings, services)
+        uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labelled import batches
+from models.labelled_images import batches
 
 HITS = 10  # of each query that a calibration is about: what people look at
 _BINS = 10
@@ -24,7 +24,9 @@ class Calibration:
     slope: float
 
     def probability(self, distance: float) -> float:
-        return 1.0 / (1.0 + math.exp(min(700.0, max(-700.0, self.slope * distance - self.intercept))))
+        return 1.0 / (
+            1.0 + math.exp(min(700.0, max(-700.0, self.slope * distance - self.intercept)))
+        )
 
     def distance(self, probability: float) -> float:
         """At which the probability is that one."""
@@ -42,7 +44,11 @@ class Calibration:
         """Raises ValueError, TypeError for what is none."""
         given = json.loads(text)
         calibration = cls(float(given["intercept"]), float(given["slope"]))
-        if not (math.isfinite(calibration.intercept) and math.isfinite(calibration.slope) and calibration.slope > 0):
+        if not (
+            math.isfinite(calibration.intercept)
+            and math.isfinite(calibration.slope)
+            and calibration.slope > 0
+        ):
             raise ValueError("a calibration's numbers are finite and its slope is above 0")
         return calibration
 
@@ -62,7 +68,10 @@ class Judged:
         ``vectors`` ``(n, 512)`` of length 1.
         """
         alike = np.unique(labels, return_inverse=True)[1]
-        distances: tuple[list[NDArray[np.float64]], ...] = ([], [])  # among all, and among other classes
+        distances: tuple[list[NDArray[np.float64]], ...] = (
+            [],
+            [],
+        )  # among all, and among other classes
         found: tuple[list[NDArray[np.bool_]], ...] = ([], [])
         for some in batches(len(vectors), _QUERIES):
             rows = np.array(some)
@@ -74,7 +83,9 @@ class Judged:
                 there = np.isfinite(np.take_along_axis(left, first, axis=1))
                 distances[half].append(1.0 - np.take_along_axis(left, first, axis=1)[there])
                 found[half].append(np.take_along_axis(same, first, axis=1)[there])
-        return cls(np.concatenate([*distances[0], *distances[1]]), np.concatenate([*found[0], *found[1]]))
+        return cls(
+            np.concatenate([*distances[0], *distances[1]]), np.concatenate([*found[0], *found[1]])
+        )
 
     def probabilities(self, calibration: Calibration) -> NDArray[np.float64]:
         return np.array([calibration.probability(distance) for distance in self.distances])
@@ -87,12 +98,20 @@ class Judged:
         for number in range(_BINS):
             chosen = bins == number
             if chosen.any():
-                rows.append((float(given[chosen].mean()), float(self.same[chosen].mean()), int(chosen.sum())))
+                rows.append(
+                    (
+                        float(given[chosen].mean()),
+                        float(self.same[chosen].mean()),
+                        int(chosen.sum()),
+                    )
+                )
         return rows
 
     def expected_error(self, calibration: Calibration) -> float:
         """The expected calibration error over ten bins of equal width (Guo et al. 2017, eq. 3)."""
-        return sum(abs(said - true) * count for said, true, count in self.reliability(calibration)) / len(self.distances)
+        return sum(
+            abs(said - true) * count for said, true, count in self.reliability(calibration)
+        ) / len(self.distances)
 
 
 def fit_calibration(judged: Judged) -> Calibration:

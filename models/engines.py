@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from openvino.op import Constant
 
 from models.transforms import INPUT_SIDE
-from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, FEATURE_DIM, STAGES, WeightsFile, WeightsInvalid
+from models.weights_file import (
+    BATCH_NORM_EPS,
+    EMBEDDING_DIM,
+    FEATURE_DIM,
+    STAGES,
+    WeightsFile,
+    WeightsInvalid,
+)
 
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32) * 255
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32) * 255
@@ -34,12 +41,15 @@ def build_graph(weights: WeightsFile) -> ov.Model:
     def conv(x: Any, conv_name: str, norm_name: str, stride: int, padding: int) -> Any:
         kernel = tensors[f"{conv_name}.weight"].astype(np.float32)
         gamma, beta, mean, variance = (
-            tensors[f"{norm_name}.{part}"].astype(np.float32) for part in ("weight", "bias", "running_mean", "running_var")
+            tensors[f"{norm_name}.{part}"].astype(np.float32)
+            for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
         bias = beta - mean * scale
         folded = _constant(kernel * scale[:, None, None, None])
-        y = ops.convolution(x, folded, [stride, stride], [padding, padding], [padding, padding], [1, 1])
+        y = ops.convolution(
+            x, folded, [stride, stride], [padding, padding], [padding, padding], [1, 1]
+        )
         return ops.add(y, _constant(bias.reshape(1, -1, 1, 1)))
 
     pixels = ops.parameter([-1, INPUT_SIDE, INPUT_SIDE, 3], np.uint8, name="images")
@@ -51,7 +61,11 @@ def build_graph(weights: WeightsFile) -> ov.Model:
         for block in range(blocks):
             name = f"layer{stage}.{block}"
             stride = 2 if stage > 1 and block == 0 else 1
-            shortcut = conv(x, f"{name}.downsample.0", f"{name}.downsample.1", stride, 0) if block == 0 else x
+            shortcut = (
+                conv(x, f"{name}.downsample.0", f"{name}.downsample.1", stride, 0)
+                if block == 0
+                else x
+            )
             y = ops.relu(conv(x, f"{name}.conv1", f"{name}.bn1", stride, 0))
             y = ops.relu(conv(y, f"{name}.conv2", f"{name}.bn2", 1, 1))
             y = conv(y, f"{name}.conv3", f"{name}.bn3", 1, 0)
@@ -64,7 +78,10 @@ def build_graph(weights: WeightsFile) -> ov.Model:
         x = ops.reduce_mean(x, np.array([2, 3]))
     if weights.projected:
         projection = _constant(tensors["projection.weight"].astype(np.float32))
-        x = ops.add(ops.matmul(x, projection, False, True), _constant(tensors["projection.bias"].astype(np.float32)))
+        x = ops.add(
+            ops.matmul(x, projection, False, True),
+            _constant(tensors["projection.bias"].astype(np.float32)),
+        )
     x = ops.normalize_l2(x, np.array([1]), 1e-12, "max")
     return ov.Model([x], [pixels], "lookalike")
 
@@ -76,9 +93,17 @@ def _quantised_graph(weights: WeightsFile) -> ov.Model:
         shapes = [str(port.get_partial_shape()) for port in (graph.input(0), graph.output(0))]
         single = len(graph.inputs) == len(graph.outputs) == 1
     except RuntimeError as error:
-        raise WeightsInvalid(f"{weights.source} holds no graph that OpenVINO reads: {str(error).splitlines()[0]}") from error
-    if not single or shapes[0] != f"[?,{INPUT_SIDE},{INPUT_SIDE},3]" or shapes[1] != f"[?,{EMBEDDING_DIM}]":
-        raise WeightsInvalid(f"{weights.source} holds another network, from {shapes[0]} to {shapes[1]}")
+        raise WeightsInvalid(
+            f"{weights.source} holds no graph that OpenVINO reads: {str(error).splitlines()[0]}"
+        ) from error
+    if (
+        not single
+        or shapes[0] != f"[?,{INPUT_SIDE},{INPUT_SIDE},3]"
+        or shapes[1] != f"[?,{EMBEDDING_DIM}]"
+    ):
+        raise WeightsInvalid(
+            f"{weights.source} holds another network, from {shapes[0]} to {shapes[1]}"
+        )
     return graph
 
 
@@ -118,7 +143,9 @@ class OpenVinoEmbedder:
         request = self._requests.get()
         try:
             for row, image in enumerate(images):
-                result[row] = request.infer({0: image[None]}, share_inputs=True, share_outputs=True)[0][0]
+                result[row] = request.infer(
+                    {0: image[None]}, share_inputs=True, share_outputs=True
+                )[0][0]
         finally:
             self._requests.put(request)
         return result
@@ -133,7 +160,9 @@ class TorchEmbedder:
 
             from models.resnet import EmbeddingNetwork
         except ImportError as error:
-            raise EngineMissing(f"the engine torch needs PyTorch ({error}): pip install -e '.[torch]'") from error
+            raise EngineMissing(
+                f"the engine torch needs PyTorch ({error}): pip install -e '.[torch]'"
+            ) from error
 
         weights.check()
         if not weights.projected or weights.quantised:
@@ -142,12 +171,16 @@ class TorchEmbedder:
         self.model_version = weights.version
         self.calibration = weights.calibration
         self._torch = torch
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.device = (
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
         self._network = EmbeddingNetwork.from_weights(weights).to(self.device)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(n, 224, 224, 3)`` uint8 RGB -> ``(n, 512)`` float32, rows of length 1."""
         with self._torch.inference_mode():
-            batch = self._torch.from_numpy(np.array(images)).to(self.device)  # a copy: torch wants it writable
+            batch = self._torch.from_numpy(np.array(images)).to(
+                self.device
+            )  # a copy: torch wants it writable
             embeddings: NDArray[np.float32] = self._network(batch).cpu().numpy()
         return embeddings

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from models.embedder import Embedder
-from models.labelled import Advance, LabelledImages, batches, load, silent
+from models.labelled_images import Advance, LabelledImages, batches, load, silent
 from models.transforms import to_input
 
 Vectors = NDArray[np.float32]
@@ -48,7 +48,15 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rank(queries: Vectors, labels: list[str], gallery: Vectors, theirs: list[str], *, leave_out: bool, keep: int = 10) -> Ranked:
+def rank(
+    queries: Vectors,
+    labels: list[str],
+    gallery: Vectors,
+    theirs: list[str],
+    *,
+    leave_out: bool,
+    keep: int = 10,
+) -> Ranked:
     """Rank a gallery for each query by cosine, exactly.
 
     ``leave_out``: queries and gallery are the same images, and none counts as its own hit. The measures: ``r1``, ``r5``,
@@ -123,7 +131,9 @@ def _cropped(image: Image.Image) -> Image.Image:
 
 def _small(image: Image.Image) -> Image.Image:
     scale = 64 / min(image.size)
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    return image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
+    )
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -134,15 +144,24 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
     "small (64 px)": _small,
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(min(image.size) / 75)),
-    "bordered": lambda image: ImageOps.expand(image, (image.width // 5, image.height // 5), fill=(255, 255, 255)),
+    "bordered": lambda image: ImageOps.expand(
+        image, (image.width // 5, image.height // 5), fill=(255, 255, 255)
+    ),
 }
 
 
 def robustness(
-    embedder: Embedder, images: LabelledImages, gallery: Vectors, *, slots: int, advance: Advance = silent
+    embedder: Embedder,
+    images: LabelledImages,
+    gallery: Vectors,
+    *,
+    slots: int,
+    advance: Advance = silent,
 ) -> dict[str, float]:
     """R@1 of finding the original among all by an altered copy of it, for each kind of copy; of 400 originals at most."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(_COPIES_OF, len(images))).astype(np.intp))
+    chosen = np.unique(
+        np.linspace(0, len(images) - 1, min(_COPIES_OF, len(images))).astype(np.intp)
+    )
     paths = [images.paths[i] for i in chosen]
     found = {}
     for name, alter in COPIES.items():
@@ -151,7 +170,9 @@ def robustness(
     return found
 
 
-def embeddings_a_second(embedder: Embedder, images: LabelledImages, *, slots: int, seconds: float = 3.0) -> float:
+def embeddings_a_second(
+    embedder: Embedder, images: LabelledImages, *, slots: int, seconds: float = 3.0
+) -> float:
     """The network alone, on as many threads as it has slots."""
     pixels = [to_input(load(path))[None] for path in images.paths[:32]]
     until = time.monotonic() + seconds

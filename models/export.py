@@ -13,7 +13,7 @@ import openvino as ov
 
 from models.engines import EngineMissing, build_graph
 from models.imaging import ImageRejected
-from models.labelled import Advance, UnusableData, load, silent
+from models.labelled_images import Advance, UnusableData, load, silent
 from models.transforms import INPUT_SIDE, to_input
 from models.weights_file import WeightsFile, WeightsInvalid, save_weights
 
@@ -49,34 +49,48 @@ def export(weights: WeightsFile, out: Path, kind: Format) -> list[Path]:
                 verbose=False,
             )
     except ImportError as error:
-        raise EngineMissing(f"ONNX needs more libraries ({error}): pip install -e '.[train]'") from error
+        raise EngineMissing(
+            f"ONNX needs more libraries ({error}): pip install -e '.[train]'"
+        ) from error
     return [path]
 
 
-def quantise(weights: WeightsFile, images: list[Path], out: Path, advance: Advance = silent, most: int = 300) -> str:
+def quantise(
+    weights: WeightsFile, images: list[Path], out: Path, advance: Advance = silent, most: int = 300
+) -> str:
     """Write an int8 weights file, its ranges fitted on some of the images; its model version."""
     if weights.quantised:
         raise WeightsInvalid(f"{weights.source} is int8 already")
     try:
         import nncf
     except ImportError as error:
-        raise EngineMissing(f"int8 needs more libraries ({error}): pip install -e '.[train]'") from error
-    chosen = np.unique(np.linspace(0, max(0, len(images) - 1), min(most, len(images))).astype(np.intp))
+        raise EngineMissing(
+            f"int8 needs more libraries ({error}): pip install -e '.[train]'"
+        ) from error
+    chosen = np.unique(
+        np.linspace(0, max(0, len(images) - 1), min(most, len(images))).astype(np.intp)
+    )
     pixels = []
     for number, place in enumerate(chosen, start=1):
         with suppress(ImageRejected, OSError):
             pixels.append(to_input(load(images[place]))[None])
         advance("reading", number, len(chosen))
     if not pixels:
-        raise UnusableData("there is no image that can be read: give a folder of photographs like those to be searched")
+        raise UnusableData(
+            "there is no image that can be read: give a folder of photographs like those to be searched"
+        )
     graph = nncf.quantize(
-        build_graph(weights), nncf.Dataset(pixels), preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels)
+        build_graph(weights),
+        nncf.Dataset(pixels),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(pixels),
     )
     with TemporaryDirectory() as directory:
         path = Path(directory) / "network.xml"
         ov.save_model(graph, path, compress_to_fp16=True)
         parts = {
-            f"openvino.{kind}": np.frombuffer(path.with_suffix(f".{kind}").read_bytes(), np.uint8) for kind in ("xml", "bin")
+            f"openvino.{kind}": np.frombuffer(path.with_suffix(f".{kind}").read_bytes(), np.uint8)
+            for kind in ("xml", "bin")
         }
     metadata = {"precision": "int8", "base": weights.version, "pooling": weights.pooling}
     if weights.calibration:

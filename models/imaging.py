@@ -12,10 +12,12 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import AvifImagePlugin, ExifTags, Image, WebPImagePlugin
 
-from models.structure import check_structure
+from models.file_structure import check_structure
 
 _T = TypeVar("_T")
-Image.MAX_IMAGE_PIXELS = None  # our own check comes first, counts frames too, and does not only warn
+Image.MAX_IMAGE_PIXELS = (
+    None  # our own check comes first, counts frames too, and does not only warn
+)
 with suppress(ImportError):  # the extra `heif` adds the decoder for iPhone pictures
     importlib.import_module("pillow_heif").register_heif_opener()
 
@@ -25,7 +27,10 @@ MAX_ASPECT_RATIO = 100
 # Pillow's format name -> (media type, file extension). Anything else is refused, whatever Pillow could open.
 FORMATS: dict[str, tuple[str, str]] = {
     "JPEG": ("image/jpeg", "jpg"),
-    "MPO": ("image/jpeg", "jpg"),  # a JPEG with further pictures behind the first, as phones write it
+    "MPO": (
+        "image/jpeg",
+        "jpg",
+    ),  # a JPEG with further pictures behind the first, as phones write it
     "PNG": ("image/png", "png"),
     "WEBP": ("image/webp", "webp"),
     "GIF": ("image/gif", "gif"),
@@ -35,7 +40,9 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 
 Image.preinit()
-_OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]  # what opens a JPEG finds out whether it is an MPO
+_OPENED = [
+    name for name in FORMATS if name in Image.OPEN and name != "MPO"
+]  # what opens a JPEG finds out whether it is an MPO
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders they register
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
 _FIRST_ON_ITS_SIDE = 5
@@ -91,7 +98,9 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
     """
     _guarded(lambda: check_structure(file))
     image = _guarded(lambda: _open(file))
-    if image.format == "PNG":  # Pillow loads a PNG with a wrong checksum in its pixel data; verify() does not
+    if (
+        image.format == "PNG"
+    ):  # Pillow loads a PNG with a wrong checksum in its pixel data; verify() does not
         _guarded(lambda: _open(file).verify())
         image = _guarded(lambda: _open(file))
     _check_size(image)
@@ -140,7 +149,8 @@ def _open(file: BinaryIO) -> Image.Image:
         if _is_heif(head):
             heif = ". This one is HEIC, which is taken where the extra `heif` is installed; else convert it to JPEG."
         raise ImageRejected(
-            "unsupported-image-type", f"The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF{heif}"
+            "unsupported-image-type",
+            f"The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF{heif}",
         )
     return Image.open(file, formats=_OPENED)
 
@@ -148,14 +158,24 @@ def _open(file: BinaryIO) -> Image.Image:
 def _looks_like_an_image(head: bytes) -> bool:
     """Whether the first bytes are those of a format taken here, so that damage can be told from a foreign type."""
     if head[4:8] == b"ftyp":
-        return ("HEIF" in Image.OPEN and _is_heif(head)) or any(brand in (b"avif", b"avis") for brand in _brands(head))
+        return ("HEIF" in Image.OPEN and _is_heif(head)) or any(
+            brand in (b"avif", b"avis") for brand in _brands(head)
+        )
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"[: len(head[8:12])]
-    bitmap = head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS  # two letters alone are too few: texts begin with them
-    return webp or bitmap or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
+    bitmap = (
+        head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS
+    )  # two letters alone are too few: texts begin with them
+    return (
+        webp
+        or bitmap
+        or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
+    )
 
 
 def _is_heif(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and any(brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in _brands(head))
+    return head[4:8] == b"ftyp" and any(
+        brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in _brands(head)
+    )
 
 
 def _brands(head: bytes) -> tuple[bytes, ...]:
@@ -186,7 +206,8 @@ def _check_size(image: Image.Image) -> None:
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageRejected(
-            "bad-aspect-ratio", f"{width} x {height} is more than {MAX_ASPECT_RATIO} times longer than wide. Cut the image."
+            "bad-aspect-ratio",
+            f"{width} x {height} is more than {MAX_ASPECT_RATIO} times longer than wide. Cut the image.",
         )
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.weights_file import BATCH_NORM_EPS, EMBEDDING_DIM, FEATURE_DIM, WeightsFile, save_weights
+from models.weights_file import (
+    BATCH_NORM_EPS,
+    EMBEDDING_DIM,
+    FEATURE_DIM,
+    WeightsFile,
+    save_weights,
+)
 
 
 def _import_torchvision_resnet() -> Any:
@@ -66,8 +72,12 @@ class EmbeddingNetwork(nn.Module):
         self.backbone.avgpool = nn.Identity()
         self.pool: nn.Module = GeM(gem_p) if pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         self.projection = nn.Linear(FEATURE_DIM, EMBEDDING_DIM)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False
+        )
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The pooled ``(n, 2048)`` features before the projection."""
@@ -84,12 +94,19 @@ class EmbeddingNetwork(nn.Module):
     def from_weights(cls, weights: WeightsFile) -> EmbeddingNetwork:
         """The network in evaluation mode with the weights of a file, in float32."""
         network = cls(pooling=weights.pooling, gem_p=weights.gem_p)
-        state = {name: torch.from_numpy(tensor.astype("float32")) for name, tensor in weights.tensors.items()}
-        backbone = {k: v for k, v in state.items() if not k.startswith(("projection.", "pool.", "fc."))}
+        state = {
+            name: torch.from_numpy(tensor.astype("float32"))
+            for name, tensor in weights.tensors.items()
+        }
+        backbone = {
+            k: v for k, v in state.items() if not k.startswith(("projection.", "pool.", "fc."))
+        }
         missing, unexpected = network.backbone.load_state_dict(backbone, strict=False)
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:
-            raise ValueError(f"weights do not fit ResNet-50: missing {missing[:3]}, unexpected {unexpected[:3]}")
+            raise ValueError(
+                f"weights do not fit ResNet-50: missing {missing[:3]}, unexpected {unexpected[:3]}"
+            )
         if weights.projected:
             network.projection.weight.data = state["projection.weight"]
             network.projection.bias.data = state["projection.bias"]
@@ -104,7 +121,9 @@ class EmbeddingNetwork(nn.Module):
                 continue
             values = tensor.detach().cpu().numpy()
             kind = np.float16 if values.ndim > 1 else np.float32
-            tensors[name.removeprefix("backbone.")] = np.ascontiguousarray(values, dtype=kind)  # they lie channels last
+            tensors[name.removeprefix("backbone.")] = np.ascontiguousarray(
+                values, dtype=kind
+            )  # they lie channels last
         about = {"pooling": self.pooling}
         if isinstance(self.pool, GeM):
             about["gem_p"] = str(self.pool.p.item())

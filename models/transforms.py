@@ -14,7 +14,10 @@ def to_input(image: Image.Image) -> NDArray[np.uint8]:
     """The centre square as ``(224, 224, 3)`` uint8 RGB; normalising by mean and deviation is the network's first step."""
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2  # half pixels are fine: a mirrored image gives the mirrored square
+    left, top = (
+        (width - side) / 2,
+        (height - side) / 2,
+    )  # half pixels are fine: a mirrored image gives the mirrored square
     square = image.resize(
         (INPUT_SIDE, INPUT_SIDE),
         Image.Resampling.BICUBIC,

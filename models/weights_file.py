@@ -56,18 +56,28 @@ class WeightsFile:
                 " install the matching release"
             )
         if self.pooling not in ("average", "gem") or not 0.1 <= self.gem_p <= 100:
-            raise WeightsInvalid(f"{self.source} names a pooling that is not known: {self.pooling}, p = {self.gem_p}")
+            raise WeightsInvalid(
+                f"{self.source} names a pooling that is not known: {self.pooling}, p = {self.gem_p}"
+            )
         if self.quantised:
             return  # the graph says for itself what it takes and gives; the engine looks
         for name, shape in _expected_shapes().items():
             tensor = self.tensors.get(name)
             if tensor is None and name.startswith("projection.") and not self.projected:
                 continue
-            if tensor is None or tensor.shape != shape or tensor.dtype not in (np.float16, np.float32):
+            if (
+                tensor is None
+                or tensor.shape != shape
+                or tensor.dtype not in (np.float16, np.float32)
+            ):
                 found = "is not there" if tensor is None else f"is {tensor.dtype} {tensor.shape}"
-                raise WeightsInvalid(f"{self.source} does not hold our network: {name} {found}, not float {shape}")
+                raise WeightsInvalid(
+                    f"{self.source} does not hold our network: {name} {found}, not float {shape}"
+                )
             if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
-                raise WeightsInvalid(f"{self.source} does not hold our network: {name} has values that cannot be")
+                raise WeightsInvalid(
+                    f"{self.source} does not hold our network: {name} has values that cannot be"
+                )
 
     @classmethod
     def load(cls, path: Path) -> WeightsFile:
@@ -75,7 +85,9 @@ class WeightsFile:
         try:
             return cls.parse(path.read_bytes(), str(path))
         except OSError as error:
-            raise WeightsInvalid(f"cannot read the weights {path}: {error}. Put the file back or reinstall.") from error
+            raise WeightsInvalid(
+                f"cannot read the weights {path}: {error}. Put the file back or reinstall."
+            ) from error
 
     @classmethod
     def load_base(cls, path: Path) -> WeightsFile:
@@ -88,7 +100,9 @@ class WeightsFile:
         if "preprocessing" in metadata:
             weights = cls.parse(content, str(path))
         else:
-            weights = cls(str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors)
+            weights = cls(
+                str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors
+            )
         weights.check()
         return weights
 
@@ -101,7 +115,9 @@ class WeightsFile:
             projection is not None and projection.shape == (EMBEDDING_DIM, FEATURE_DIM)
         )
         if "preprocessing" not in metadata or not served:
-            raise WeightsInvalid(f"{source} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)")
+            raise WeightsInvalid(
+                f"{source} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)"
+            )
         try:
             return cls(
                 source=source,
@@ -109,11 +125,15 @@ class WeightsFile:
                 preprocessing=metadata["preprocessing"],
                 pooling=metadata.get("pooling", "average"),
                 gem_p=float(metadata.get("gem_p", "3")),
-                calibration=Calibration.from_json(metadata["calibration"]) if "calibration" in metadata else None,
+                calibration=Calibration.from_json(metadata["calibration"])
+                if "calibration" in metadata
+                else None,
                 tensors=tensors,
             )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise WeightsInvalid(f"{source} says something about itself that cannot be: {error}") from error
+            raise WeightsInvalid(
+                f"{source} says something about itself that cannot be: {error}"
+            ) from error
 
 
 def _expected_shapes() -> dict[str, tuple[int, ...]]:
@@ -122,7 +142,12 @@ def _expected_shapes() -> dict[str, tuple[int, ...]]:
 
     def conv(name: str, norm: str, outputs: int, inputs: int, side: int) -> None:
         shapes[f"{name}.weight"] = (outputs, inputs, side, side)
-        shapes.update({f"{norm}.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")})
+        shapes.update(
+            {
+                f"{norm}.{part}": (outputs,)
+                for part in ("weight", "bias", "running_mean", "running_var")
+            }
+        )
 
     conv("conv1", "bn1", 64, 3, 7)
     inputs = 64
@@ -136,7 +161,10 @@ def _expected_shapes() -> dict[str, tuple[int, ...]]:
             conv(f"{name}.conv2", f"{name}.bn2", width, width, 3)
             conv(f"{name}.conv3", f"{name}.bn3", 4 * width, width, 1)
             inputs = 4 * width
-    return shapes | {"projection.weight": (EMBEDDING_DIM, FEATURE_DIM), "projection.bias": (EMBEDDING_DIM,)}
+    return shapes | {
+        "projection.weight": (EMBEDDING_DIM, FEATURE_DIM),
+        "projection.bias": (EMBEDDING_DIM,),
+    }
 
 
 def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
@@ -151,7 +179,9 @@ def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str,
 def _ordered(content: bytes) -> bytes:
     """With the header's keys in order: safetensors writes metadata in any, and equal weights are to be one version."""
     length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header = json.dumps(
+        json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")
+    ).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
@@ -165,8 +195,14 @@ def _read(content: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[str,
     try:
         tensors = tensors_of(content)
     except SafetensorError as error:
-        raise WeightsInvalid(f"{source} is no safetensors file, or is cut short ({error})") from error
+        raise WeightsInvalid(
+            f"{source} is no safetensors file, or is cut short ({error})"
+        ) from error
     except (KeyError, ValueError, TypeError) as error:
-        raise WeightsInvalid(f"{source} has tensors of a kind that cannot be read ({error})") from error
-    length = int.from_bytes(content[:8], "little")  # of the header: safetensors' load() drops its metadata
+        raise WeightsInvalid(
+            f"{source} has tensors of a kind that cannot be read ({error})"
+        ) from error
+    length = int.from_bytes(
+        content[:8], "little"
+    )  # of the header: safetensors' load() drops its metadata
     return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}

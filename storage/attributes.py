@@ -20,7 +20,9 @@ class InvalidAttributes(ValueError):
 def clean_attributes(value: object) -> dict[str, Any]:
     """The attributes as they are kept: members that are null are left out. Raises InvalidAttributes."""
     if not isinstance(value, dict):
-        raise InvalidAttributes('attributes must be a JSON object such as {"colour": "red", "price": 12.5}')
+        raise InvalidAttributes(
+            'attributes must be a JSON object such as {"colour": "red", "price": 12.5}'
+        )
     cleaned: dict[str, Any] = _clean(value, 0)
     if _count_keys(cleaned) > MAX_KEYS:
         raise InvalidAttributes(f"attributes have more than {MAX_KEYS} keys, nested ones counted")
@@ -30,7 +32,11 @@ def clean_attributes(value: object) -> dict[str, Any]:
 
 
 def _count_keys(value: object) -> int:
-    return len(value) + sum(_count_keys(item) for item in value.values()) if isinstance(value, dict) else 0
+    return (
+        len(value) + sum(_count_keys(item) for item in value.values())
+        if isinstance(value, dict)
+        else 0
+    )
 
 
 def _clean(value: object, depth: int) -> Any:
@@ -43,7 +49,9 @@ def _clean(value: object, depth: int) -> Any:
     if isinstance(value, list):
         for item in value:
             if item is None or isinstance(item, dict | list):
-                raise InvalidAttributes("a list in attributes may hold strings, numbers, true and false only")
+                raise InvalidAttributes(
+                    "a list in attributes may hold strings, numbers, true and false only"
+                )
         return [_clean(item, depth + 1) for item in value]
     if isinstance(value, str):
         check_text(value, InvalidAttributes)

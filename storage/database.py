@@ -17,7 +17,8 @@ import stamina
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from storage.protocols import FARTHEST, StoreUnavailable
+from storage.errors import StoreUnavailable
+from storage.records import FARTHEST
 
 BUSY_TIMEOUT = 10.0  # seconds a SQLite writer waits for another process's transaction
 
@@ -63,7 +64,9 @@ class Database:
     def __init__(self, url: str, options: DatabaseOptions | None = None) -> None:
         self.url = sa.make_url(url)
         self.embedded = self.url.get_backend_name() == "sqlite"
-        json_as_written = partial(json.dumps, ensure_ascii=False)  # SQLite compares keys as they are written
+        json_as_written = partial(
+            json.dumps, ensure_ascii=False
+        )  # SQLite compares keys as they are written
         if self.embedded:
             self._writer: AbstractContextManager[Any] = threading.RLock()
             if self.url.database:
@@ -112,7 +115,10 @@ class Database:
     @contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[sa.Connection]:
         try:
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            with (
+                self.engine.connect().execution_options(**options) as connection,
+                connection.begin(),
+            ):
                 yield connection
         except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError):
             raise
@@ -135,12 +141,20 @@ def undone_transactions_retried(store: _Store) -> _Store:
     """Class decorator: do a public method again when its one transaction was undone. Each method must be one transaction."""
     for name, method in list(vars(store).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):
-            setattr(store, name, stamina.retry(on=TransactionLost, attempts=_ATTEMPTS, wait_initial=0.01, wait_max=0.5)(method))
+            setattr(
+                store,
+                name,
+                stamina.retry(
+                    on=TransactionLost, attempts=_ATTEMPTS, wait_initial=0.01, wait_max=0.5
+                )(method),
+            )
     return store
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
+    connection.isolation_level = (
+        None  # transactions are begun by _begin_sqlite, not by the driver's guess
+    )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
         connection.execute(f"PRAGMA {pragma}")
 

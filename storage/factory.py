@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -12,19 +11,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import sqlalchemy as sa
 
-from storage import migrations
+from storage import schema_upgrade
 from storage.database import Database, DatabaseOptions
+from storage.errors import ConfigurationError, StoreUnavailable
 from storage.metadata import SqlMetadataStore
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
-from storage.protocols import Stores, StoreUnavailable
+from storage.protocols import Stores
 from storage.registry import SqlModelRegistry
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
-
-
-class ConfigurationError(Exception):
-    """The settings cannot be served with; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,11 @@ class StoreUrls:
         """Where the stores are, without user and password."""
         return {
             name: re.sub(r"//[^/]*@", "//", url.partition("?")[0])
-            for name, url in (("database", self.database), ("objects", self.objects), ("vectors", self.vectors))
+            for name, url in (
+                ("database", self.database),
+                ("objects", self.objects),
+                ("vectors", self.vectors),
+            )
         }
 
     @property
@@ -59,7 +59,11 @@ class StoreUrls:
     @property
     def embedded(self) -> bool:
         """Whether any store lives in this process, which must then be the only one."""
-        return self.database.startswith("sqlite:") or self.objects.startswith("file:") or self.vectors == "embedded:"
+        return (
+            self.database.startswith("sqlite:")
+            or self.objects.startswith("file:")
+            or self.vectors == "embedded:"
+        )
 
 
 def open_stores(urls: StoreUrls, *, searched: bool = True, shared: bool = False) -> Stores:
@@ -75,31 +79,41 @@ def open_stores(urls: StoreUrls, *, searched: bool = True, shared: bool = False)
         _refuse_newer(database)
         if database.embedded and not shared:
             metadata.migrate()
-        elif database.embedded and not migrations.is_newest(database):
-            raise ConfigurationError("the installation's schema is not this program's: run the program that serves it")
-        elif not database.embedded and not migrations.is_newest(database):
-            raise StoreUnavailable("metadata", "its schema is not this version's: run `lookalike db upgrade`")
+        elif database.embedded and not schema_upgrade.is_newest(database):
+            raise ConfigurationError(
+                "the installation's schema is not this program's: run the program that serves it"
+            )
+        elif not database.embedded and not schema_upgrade.is_newest(database):
+            raise StoreUnavailable(
+                "metadata", "its schema is not this version's: run `lookalike db upgrade`"
+            )
         objects = on_failure.enter_context(closing(_objects(urls, shared=shared)))
         vectors = on_failure.enter_context(closing(_vectors(urls, database, load=searched)))
         on_failure.pop_all()
-        return Stores(metadata=metadata, registry=SqlModelRegistry(database), objects=objects, vectors=vectors)
+        return Stores(
+            metadata=metadata, registry=SqlModelRegistry(database), objects=objects, vectors=vectors
+        )
 
 
 def upgrade_schema(urls: StoreUrls) -> None:
     """Bring the database to this version's schema. Raises ConfigurationError, StoreUnavailable."""
     with closing(_database(urls)) as database:
         _refuse_newer(database)
-        migrations.upgrade(database)
+        schema_upgrade.upgrade(database)
 
 
 def _refuse_newer(database: Database) -> None:
     """The first connection: what the driver does not take of the URL shows here, too."""
     try:
-        unknown = migrations.is_unknown(database)
+        unknown = schema_upgrade.is_unknown(database)
     except (TypeError, ValueError, FileNotFoundError) as error:
-        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error})") from None
+        raise ConfigurationError(
+            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error})"
+        ) from None
     if unknown:
-        raise ConfigurationError("the database's schema is of a newer version than this program: update the program")
+        raise ConfigurationError(
+            "the database's schema is of a newer version than this program: update the program"
+        )
 
 
 def _database(urls: StoreUrls) -> Database:
@@ -108,9 +122,13 @@ def _database(urls: StoreUrls) -> Database:
         url = sa.make_url(urls.database)
         if url.drivername not in ("sqlite", "mysql+pymysql") or not url.database:
             raise ConfigurationError(f"LOOKALIKE_DATABASE_URL is {_scheme(urls.database)}; {hint}")
-        return Database(urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout))
+        return Database(
+            urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout)
+        )
     except (sa.exc.ArgumentError, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}); {hint}") from None
+        raise ConfigurationError(
+            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}); {hint}"
+        ) from None
 
 
 def _objects(urls: StoreUrls, *, shared: bool) -> LocalObjectStore | S3ObjectStore:
@@ -122,7 +140,13 @@ def _objects(urls: StoreUrls, *, shared: bool) -> LocalObjectStore | S3ObjectSto
         query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
         region = query.pop("region", None)
-        if parts.scheme != "s3" or not parts.hostname or not parts.username or query or secure is None:
+        if (
+            parts.scheme != "s3"
+            or not parts.hostname
+            or not parts.username
+            or query
+            or secure is None
+        ):
             raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL is {_scheme(urls.objects)}; {hint}")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         options = S3Options(
@@ -139,11 +163,15 @@ def _objects(urls: StoreUrls, *, shared: bool) -> LocalObjectStore | S3ObjectSto
         store = S3ObjectStore(options)
         store.prepare()
     except ValueError as error:  # a port, a bucket's name
-        raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL cannot be used ({error}); {hint}") from None
+        raise ConfigurationError(
+            f"LOOKALIKE_OBJECTS_URL cannot be used ({error}); {hint}"
+        ) from None
     return store
 
 
-def _vectors(urls: StoreUrls, database: Database, *, load: bool) -> ExactVectorStore | MilvusVectorStore:
+def _vectors(
+    urls: StoreUrls, database: Database, *, load: bool
+) -> ExactVectorStore | MilvusVectorStore:
     if urls.vectors == "embedded:":
         exact = ExactVectorStore(database)
         if load:
@@ -151,7 +179,11 @@ def _vectors(urls: StoreUrls, database: Database, *, load: bool) -> ExactVectorS
         return exact
     try:
         parts = urlsplit(urls.vectors)
-        if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port is None and ":" in parts.netloc):
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or (parts.port is None and ":" in parts.netloc)
+        ):
             raise ValueError(_scheme(urls.vectors))
         certificate = urls.milvus.get("ca_certificate")
         if certificate:
@@ -165,29 +197,3 @@ def _vectors(urls: StoreUrls, database: Database, *, load: bool) -> ExactVectorS
 
 def _scheme(url: str) -> str:
     return url.split(":", 1)[0] + ":…"
-
-
-class DirectoryLock:
-    """Keeps a second process off the same data directory; the kernel lets go of it when the process ends, however it ends."""
-
-    def __init__(self, directory: Path) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._file = (directory / "lock").open("a")
-        except OSError as error:
-            raise ConfigurationError(
-                f"the data directory {directory} cannot be used: {error}. Set LOOKALIKE_DATA_DIR."
-            ) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise ConfigurationError(
-                f"another process serves {directory}. Stop it, or set LOOKALIKE_DATA_DIR to a different directory."
-            ) from error
-
-    def __enter__(self) -> DirectoryLock:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()

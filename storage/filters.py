@@ -92,11 +92,17 @@ class _Parser:
     def conditions(self, form: object, prefix: Path, depth: int) -> Filter:
         """An object: all its members must hold. ``prefix`` is the path of the object it stands for."""
         if not isinstance(form, dict) or not form:
-            raise InvalidFilter(f'{_where(prefix)}: expected a non-empty object such as {{"colour": "red"}}')
+            raise InvalidFilter(
+                f'{_where(prefix)}: expected a non-empty object such as {{"colour": "red"}}'
+            )
         if depth > MAX_DEPTH:
             raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
-        if any(key in _COMPARISONS for key in form) and not all(key.startswith("$") for key in form):
-            raise InvalidFilter(f"{_where(prefix)}: operators and keys cannot stand side by side in one object")
+        if any(key in _COMPARISONS for key in form) and not all(
+            key.startswith("$") for key in form
+        ):
+            raise InvalidFilter(
+                f"{_where(prefix)}: operators and keys cannot stand side by side in one object"
+            )
         parts = tuple(self.member(key, value, prefix, depth) for key, value in form.items())
         return parts[0] if len(parts) == 1 else And(parts)
 
@@ -125,10 +131,14 @@ class _Parser:
             known = " ".join((*_COMPARISONS, "$and", "$or", "$not"))
             raise InvalidFilter(f"{operator[:40]!r}: no such operator; there are {known}")
         if not path:
-            raise InvalidFilter(f'{operator}: stands outside a key; write {{"key": {{"{operator}": …}}}}')
+            raise InvalidFilter(
+                f'{operator}: stands outside a key; write {{"key": {{"{operator}": …}}}}'
+            )
         if operator in ("$in", "$nin"):
             if not isinstance(value, list) or len(value) > MAX_VALUES:
-                raise InvalidFilter(f"{_where(path)}: {operator} takes a list of at most {MAX_VALUES} values")
+                raise InvalidFilter(
+                    f"{_where(path)}: {operator} takes a list of at most {MAX_VALUES} values"
+                )
             among = In(path, tuple(_scalar(item, path) for item in value))
             return among if operator == "$in" else Not(among)
         if operator == "$exists":
@@ -174,7 +184,9 @@ def check_text(text: str, error: Callable[[str], Exception]) -> None:
 def check_key(key: str, error: Callable[[str], Exception]) -> None:
     """Refuse an attribute key that not every store can address."""
     check_text(key, error)
-    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith(("$", "-"))  # MariaDB finds no key that begins with a hyphen
+    bad = (
+        not key or len(key) > MAX_KEY_LENGTH or key.startswith(("$", "-"))
+    )  # MariaDB finds no key that begins with a hyphen
     if bad or any(character in '."\\' or character < " " for character in key):
         raise error(
             f"the key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ or - "

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import json
 
-from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, type_name
+from storage.filters import (
+    And,
+    Contains,
+    Equals,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Path,
+    Range,
+    Scalar,
+    type_name,
+)
 
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _NOTHING = 'id in [""]'
@@ -25,7 +38,9 @@ def expression(filter: Filter) -> str:
         case Range(path, operator, bound):
             return f"({_field(path)} {_OPERATORS[operator]} {_literal(bound)})"
         case Contains(path, value):
-            return _joined([f"json_contains({_field(path)}, {literal})" for literal in _literals(value)], "||")
+            return _joined(
+                [f"json_contains({_field(path)}, {literal})" for literal in _literals(value)], "||"
+            )
         case Exists(path):
             return f"(exists {_field(path)})"
 
@@ -39,7 +54,9 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
             if kind == "number" and not literal.lstrip("-").isdigit():
                 kind = "float"
             lists.setdefault(kind, []).append(literal)
-    return _joined([f"{field} in [{', '.join(literals)}]" for literals in lists.values()] or [_NOTHING], "||")
+    return _joined(
+        [f"{field} in [{', '.join(literals)}]" for literals in lists.values()] or [_NOTHING], "||"
+    )
 
 
 def _joined(parts: list[str], operator: str) -> str:
@@ -60,14 +77,20 @@ def _literal(value: Scalar) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # the one way of writing a number that lists and comparisons agree on
+        return str(
+            int(value)
+        )  # the one way of writing a number that lists and comparisons agree on
     return repr(value)
 
 
 def _literals(value: Scalar) -> list[str]:
     """All ways to write the value: where Milvus looks into a list it takes 1 and 1.0 for different."""
     literal = _literal(value)
-    is_integer = isinstance(value, int | float) and not isinstance(value, bool) and literal.lstrip("-").isdigit()
+    is_integer = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and literal.lstrip("-").isdigit()
+    )
     return [literal, f"{literal}.0"] if is_integer else [literal]
 
 

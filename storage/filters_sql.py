@@ -9,7 +9,20 @@ from typing import Any, ClassVar, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, type_name
+from storage.filters import (
+    And,
+    Contains,
+    Equals,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Path,
+    Range,
+    Scalar,
+    type_name,
+)
 
 _Condition = sa.ColumnElement[bool]
 _Value = sa.ColumnElement[Any]
@@ -34,10 +47,24 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
         case Equals(_, wanted):
             found = functions.among(attributes, path, (wanted,), type_name(wanted))
         case In(_, values):
-            found = sa.or_(*(functions.among(attributes, path, values, type_) for type_ in ("boolean", "number", "string")))
+            found = sa.or_(
+                *(
+                    functions.among(attributes, path, values, type_)
+                    for type_ in ("boolean", "number", "string")
+                )
+            )
         case Range(_, operator, bound):
-            value = functions.text(attributes, path) if isinstance(bound, str) else functions.number(attributes, path)
-            order = {"gt": value > bound, "gte": value >= bound, "lt": value < bound, "lte": value <= bound}[operator]
+            value = (
+                functions.text(attributes, path)
+                if isinstance(bound, str)
+                else functions.number(attributes, path)
+            )
+            order = {
+                "gt": value > bound,
+                "gte": value >= bound,
+                "lt": value < bound,
+                "lte": value <= bound,
+            }[operator]
             found = sa.and_(functions.is_type(attributes, path, type_name(bound)), order)
         case Contains(_, wanted):
             found = functions.contains(attributes, path, wanted)
@@ -64,7 +91,9 @@ class _Json(Protocol):
     def is_type(self, document: _Value, path: str, type_: str) -> _Condition:
         return self.kind(document, path).in_(self.types[type_])
 
-    def among(self, document: _Value, path: str, wanted: Iterable[Scalar], type_: str) -> _Condition:
+    def among(
+        self, document: _Value, path: str, wanted: Iterable[Scalar], type_: str
+    ) -> _Condition:
         """Whether the value is one of those wanted of this type; one list a type, since SQLite bounds an expression's depth."""
         values = [item for item in wanted if type_name(item) == type_]
         if type_ == "boolean":
@@ -92,8 +121,13 @@ class _Sqlite(_Json):
         if isinstance(wanted, bool):
             same: _Condition = item.c.type == ("true" if wanted else "false")
         else:
-            same = sa.and_(item.c.type.in_(self.types[type_name(wanted)]), item.c.value == sa.literal(wanted))
-        return sa.and_(self.is_type(document, path, "list"), sa.exists(sa.select(1).select_from(item).where(same)))
+            same = sa.and_(
+                item.c.type.in_(self.types[type_name(wanted)]), item.c.value == sa.literal(wanted)
+            )
+        return sa.and_(
+            self.is_type(document, path, "list"),
+            sa.exists(sa.select(1).select_from(item).where(same)),
+        )
 
 
 class _MySql(_Json):
@@ -123,7 +157,10 @@ class _MySql(_Json):
 
     def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
         candidate = sa.literal(json.dumps(wanted, ensure_ascii=False), sa.Text)
-        return sa.and_(self.is_type(document, path, "list"), sa.func.json_contains(document, candidate, path) == 1)
+        return sa.and_(
+            self.is_type(document, path, "list"),
+            sa.func.json_contains(document, candidate, path) == 1,
+        )
 
 
 def _json_path(path: Path) -> str:

@@ -10,19 +10,17 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from storage import filters_sql, migrations
+from storage import filters_sql, schema_upgrade
 from storage.database import Database, now, past, undone_transactions_retried
+from storage.errors import CollectionExists, CollectionGone, MasterExists
 from storage.filters import Filter
-from storage.protocols import (
+from storage.records import (
     Attributes,
     Claim,
     Collection,
-    CollectionExists,
-    CollectionGone,
     DeadLetter,
     IndexTask,
     Master,
-    MasterExists,
     MasterRecord,
     MasterState,
     NewMaster,
@@ -88,7 +86,7 @@ class SqlMetadataStore:
         self._db = database
 
     def migrate(self) -> None:
-        migrations.upgrade(self._db)
+        schema_upgrade.upgrade(self._db)
 
     def ping(self) -> None:
         with self._db.read() as connection:
@@ -104,7 +102,9 @@ class SqlMetadataStore:
         try:
             with self._db.write() as connection:
                 connection.execute(
-                    _collections.insert().values(id=collection_id, name=name, live_name=name, state=_LIVE, created_at=now())
+                    _collections.insert().values(
+                        id=collection_id, name=name, live_name=name, state=_LIVE, created_at=now()
+                    )
                 )
         except sa.exc.IntegrityError as error:
             raise CollectionExists(name) from error
@@ -115,13 +115,18 @@ class SqlMetadataStore:
 
     def find_collection(self, name: str) -> Collection | None:
         with self._db.read() as connection:
-            row = connection.execute(sa.select(_collections).where(_collections.c.live_name == name)).first()
+            row = connection.execute(
+                sa.select(_collections).where(_collections.c.live_name == name)
+            ).first()
         return Collection(row.id, row.name, row.created_at) if row else None
 
     def list_collections(self) -> list[tuple[Collection, int]]:
         stored = (
             sa.select(sa.func.count())  # of each by itself: the index alone answers
-            .where(_masters.c.collection_id == _collections.c.id, _masters.c.state == MasterState.STORED)
+            .where(
+                _masters.c.collection_id == _collections.c.id,
+                _masters.c.state == MasterState.STORED,
+            )
             .scalar_subquery()
         )
         statement = (
@@ -130,7 +135,10 @@ class SqlMetadataStore:
             .order_by(_collections.c.name)
         )
         with self._db.read() as connection:
-            return [(Collection(row[0], row[1], row[2]), row[3]) for row in connection.execute(statement)]
+            return [
+                (Collection(row[0], row[1], row[2]), row[3])
+                for row in connection.execute(statement)
+            ]
 
     def delete_collection(self, name: str) -> bool:
         with self._db.write() as connection:
@@ -141,14 +149,18 @@ class SqlMetadataStore:
             found = _delete_collection(connection, name)
             if found:
                 connection.execute(
-                    _collections.insert().values(id=new_id(), name=name, live_name=name, state=_LIVE, created_at=now())
+                    _collections.insert().values(
+                        id=new_id(), name=name, live_name=name, state=_LIVE, created_at=now()
+                    )
                 )
         return found
 
     def drain_collections(self, limit: int) -> int:
         moved = 0
         with self._db.write() as connection:
-            dying = connection.scalars(sa.select(_collections.c.id).where(_collections.c.state == _DELETING)).all()
+            dying = connection.scalars(
+                sa.select(_collections.c.id).where(_collections.c.state == _DELETING)
+            ).all()
             for collection_id in dying:
                 inside = _masters.c.collection_id == collection_id
                 ids = connection.scalars(
@@ -158,9 +170,18 @@ class SqlMetadataStore:
                 ).all()
                 if ids:
                     moved += len(ids)
-                    connection.execute(_masters.update().where(_masters.c.id.in_(ids)).values(**_deleting()))
-                elif connection.scalar(sa.select(sa.func.count()).select_from(_masters).where(inside)) == 0:
-                    connection.execute(_collections.delete().where(_collections.c.id == collection_id))
+                    connection.execute(
+                        _masters.update().where(_masters.c.id.in_(ids)).values(**_deleting())
+                    )
+                elif (
+                    connection.scalar(
+                        sa.select(sa.func.count()).select_from(_masters).where(inside)
+                    )
+                    == 0
+                ):
+                    connection.execute(
+                        _collections.delete().where(_collections.c.id == collection_id)
+                    )
         return moved
 
     # masters
@@ -173,13 +194,26 @@ class SqlMetadataStore:
             except sa.exc.IntegrityError:  # another replica's insert came first: look again
                 continue
 
-    def _reserve(self, connection: sa.Connection, collection_id: UUID, new: NewMaster, owner: str, lease: float) -> Reservation:
-        live = sa.select(_collections.c.name, now()).where(_collections.c.id == collection_id, _collections.c.state == _LIVE)
+    def _reserve(
+        self,
+        connection: sa.Connection,
+        collection_id: UUID,
+        new: NewMaster,
+        owner: str,
+        lease: float,
+    ) -> Reservation:
+        live = sa.select(_collections.c.name, now()).where(
+            _collections.c.id == collection_id, _collections.c.state == _LIVE
+        )
         collection = connection.execute(live.with_for_update(read=True)).first()
         if collection is None:
             raise CollectionGone(str(collection_id))
-        same = sa.and_(_masters.c.collection_id == collection_id, _masters.c.live_sha256 == new.sha256)
-        existing = connection.execute(_WITH_NAME.add_columns(_free(_masters.c.lease_until).label("free")).where(same)).first()
+        same = sa.and_(
+            _masters.c.collection_id == collection_id, _masters.c.live_sha256 == new.sha256
+        )
+        existing = connection.execute(
+            _WITH_NAME.add_columns(_free(_masters.c.lease_until).label("free")).where(same)
+        ).first()
         if existing is None:
             name, clock = collection
             columns = vars(new) | {
@@ -192,7 +226,9 @@ class SqlMetadataStore:
             }
             lease_until = clock + int(lease * 1000)
             connection.execute(
-                _masters.insert(), columns | {"live_sha256": new.sha256, "lease_owner": owner, "lease_until": lease_until}
+                _masters.insert(),
+                columns
+                | {"live_sha256": new.sha256, "lease_owner": owner, "lease_until": lease_until},
             )
             return Reservation(Claim.OURS, Master(collection=name, **columns))
         if existing.state == MasterState.DAMAGED:
@@ -204,23 +240,44 @@ class SqlMetadataStore:
         # the uploader before us is gone: its row becomes ours, with what we were given
         taken = connection.execute(
             _masters.update()
-            .where(_masters.c.id == existing.id, _masters.c.state == MasterState.PENDING, _free(_masters.c.lease_until))
-            .values(name=new.name, attributes=new.attributes, lease_owner=owner, lease_until=_lease(lease), updated_at=now())
+            .where(
+                _masters.c.id == existing.id,
+                _masters.c.state == MasterState.PENDING,
+                _free(_masters.c.lease_until),
+            )
+            .values(
+                name=new.name,
+                attributes=new.attributes,
+                lease_owner=owner,
+                lease_until=_lease(lease),
+                updated_at=now(),
+            )
         )
         if taken.rowcount != 1:  # it was not gone, or another one was faster
             return Reservation(Claim.BUSY, _master(existing))
-        return Reservation(Claim.OURS, _master(connection.execute(_WITH_NAME.where(_masters.c.id == existing.id)).one()))
+        return Reservation(
+            Claim.OURS,
+            _master(connection.execute(_WITH_NAME.where(_masters.c.id == existing.id)).one()),
+        )
 
     def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
         with self._db.write() as connection:
             result = connection.execute(
-                _masters.update().where(_owned(master_id, owner, MasterState.PENDING)).values(lease_until=_lease(lease))
+                _masters.update()
+                .where(_owned(master_id, owner, MasterState.PENDING))
+                .values(lease_until=_lease(lease))
             )
         return result.rowcount == 1
 
-    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> list[str] | None:
-        its_collection = sa.select(_masters.c.collection_id).where(_masters.c.id == master_id).scalar_subquery()
-        is_live = sa.select(_collections.c.id).where(_collections.c.id == its_collection, _collections.c.state == _LIVE)
+    def commit_stored(
+        self, master_id: UUID, owner: str, versions: Sequence[str], lease: float
+    ) -> list[str] | None:
+        its_collection = (
+            sa.select(_masters.c.collection_id).where(_masters.c.id == master_id).scalar_subquery()
+        )
+        is_live = sa.select(_collections.c.id).where(
+            _collections.c.id == its_collection, _collections.c.state == _LIVE
+        )
         with self._db.write() as connection:
             if connection.execute(is_live.with_for_update(read=True)).first() is None:
                 return None
@@ -233,14 +290,22 @@ class SqlMetadataStore:
                 return None
             live = live_models(connection)
             for version in live:
-                held = {"lease_owner": owner, "lease_until": _lease(lease)} if version in versions else {}
-                connection.execute(_embeddings.insert().values(new_embedding(master_id, version) | held))
+                held = (
+                    {"lease_owner": owner, "lease_until": _lease(lease)}
+                    if version in versions
+                    else {}
+                )
+                connection.execute(
+                    _embeddings.insert().values(new_embedding(master_id, version) | held)
+                )
         return [version for version in versions if version in live]
 
     def abandon(self, master_id: UUID, owner: str) -> bool:
         with self._db.write() as connection:
             result = connection.execute(
-                _masters.update().where(_owned(master_id, owner, MasterState.PENDING)).values(**_deleting())
+                _masters.update()
+                .where(_owned(master_id, owner, MasterState.PENDING))
+                .values(**_deleting())
             )
         return result.rowcount == 1
 
@@ -268,11 +333,20 @@ class SqlMetadataStore:
         with self._db.read() as connection:
             for start in range(0, len(ids), 500):  # under the database's limit of bound variables
                 some = _masters.c.id.in_(ids[start : start + 500])
-                for row in connection.execute(_WITH_NAME.where(some, _masters.c.collection_id == collection_id, _VISIBLE)):
+                for row in connection.execute(
+                    _WITH_NAME.where(some, _masters.c.collection_id == collection_id, _VISIBLE)
+                ):
                     found[row.id] = _master(row)
         return found
 
-    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> Page:
+    def list_masters(
+        self,
+        collection_id: UUID,
+        filter: Filter | None,
+        limit: int,
+        after: UUID | None,
+        offset: int = 0,
+    ) -> Page:
         statement = (
             _WITH_NAME.where(*_inside(collection_id, filter, self._db.url.get_backend_name()))
             .order_by(_masters.c.id.desc())
@@ -293,10 +367,14 @@ class SqlMetadataStore:
         with self._db.read() as connection:
             return connection.scalar(statement) or 0
 
-    def list_attributes(self, collection_id: UUID, limit: int, after: UUID | None) -> list[tuple[UUID, Attributes]]:
+    def list_attributes(
+        self, collection_id: UUID, limit: int, after: UUID | None
+    ) -> list[tuple[UUID, Attributes]]:
         statement = (
             sa.select(_masters.c.id, _masters.c.attributes)
-            .where(_masters.c.collection_id == collection_id, _masters.c.state == MasterState.STORED)
+            .where(
+                _masters.c.collection_id == collection_id, _masters.c.state == MasterState.STORED
+            )
             .order_by(_masters.c.id.desc())
             .limit(limit)
         )
@@ -305,17 +383,23 @@ class SqlMetadataStore:
         with self._db.read() as connection:
             return [(row.id, row.attributes) for row in connection.execute(statement)]
 
-    def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
+    def update_master(
+        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+    ) -> Master | None:
         changes: dict[str, Any] = {"updated_at": now(), "revision": _masters.c.revision + 1}
         if name is not None:
             changes["name"] = name
         if attributes is not None:
             changes["attributes"] = attributes
         with self._db.write() as connection:
-            row = connection.execute(_WITH_NAME.where(_masters.c.id == master_id, _VISIBLE).with_for_update()).first()
+            row = connection.execute(
+                _WITH_NAME.where(_masters.c.id == master_id, _VISIBLE).with_for_update()
+            ).first()
             if row is None:
                 return None
-            connection.execute(_masters.update().where(_masters.c.id == master_id).values(**changes))
+            connection.execute(
+                _masters.update().where(_masters.c.id == master_id).values(**changes)
+            )
             # a lease on the embedding stays: its holder finds the revision changed and hands it back
             connection.execute(
                 _embeddings.update()
@@ -344,22 +428,30 @@ class SqlMetadataStore:
             if connection.execute(sa.select(_masters.c.id).where(due).limit(1)).first() is None:
                 return []
         with self._db.write() as connection:
-            rows = connection.execute(_WITH_NAME.where(due).limit(limit).with_for_update(skip_locked=True, of=_masters)).all()
+            rows = connection.execute(
+                _WITH_NAME.where(due).limit(limit).with_for_update(skip_locked=True, of=_masters)
+            ).all()
             ids = [row.id for row in rows]
             connection.execute(
-                _masters.update().where(_masters.c.id.in_(ids)).values(lease_owner=owner, lease_until=_lease(lease))
+                _masters.update()
+                .where(_masters.c.id.in_(ids))
+                .values(lease_owner=owner, lease_until=_lease(lease))
             )
         return [_master(row) for row in rows]
 
     def forget_master(self, master_id: UUID, owner: str) -> None:
         with self._db.write() as connection:
-            if connection.execute(sa.select(_masters.c.id).where(_owned(master_id, owner, MasterState.DELETING))).first():
+            if connection.execute(
+                sa.select(_masters.c.id).where(_owned(master_id, owner, MasterState.DELETING))
+            ).first():
                 connection.execute(_embeddings.delete().where(_embeddings.c.master_id == master_id))
                 connection.execute(_masters.delete().where(_masters.c.id == master_id))
 
     # embeddings
 
-    def claim_embeddings(self, versions: Sequence[str], owner: str, limit: int, lease: float) -> list[IndexTask]:
+    def claim_embeddings(
+        self, versions: Sequence[str], owner: str, limit: int, lease: float
+    ) -> list[IndexTask]:
         due = sa.and_(
             _embeddings.c.state == _PENDING,
             past(_embeddings.c.run_after),
@@ -378,11 +470,16 @@ class SqlMetadataStore:
             if connection.execute(statement.limit(1)).first() is None:
                 return []
         with self._db.write() as connection:
-            rows = connection.execute(statement.with_for_update(skip_locked=True, of=_embeddings)).all()
+            rows = connection.execute(
+                statement.with_for_update(skip_locked=True, of=_embeddings)
+            ).all()
             for row in rows:
                 connection.execute(
                     _embeddings.update()
-                    .where(_embeddings.c.master_id == row.id, _embeddings.c.model_version == row.model_version)
+                    .where(
+                        _embeddings.c.master_id == row.id,
+                        _embeddings.c.model_version == row.model_version,
+                    )
                     .values(lease_owner=owner, lease_until=_lease(lease))
                 )
         return [IndexTask(_master(row), row.model_version, row.attempts) for row in rows]
@@ -398,7 +495,9 @@ class SqlMetadataStore:
         return result.rowcount == 1
 
     def is_indexed(self, master_id: UUID, version: str) -> bool:
-        done = sa.select(_embeddings.c.state).where(_embeddings.c.master_id == master_id, _embeddings.c.model_version == version)
+        done = sa.select(_embeddings.c.state).where(
+            _embeddings.c.master_id == master_id, _embeddings.c.model_version == version
+        )
         with self._db.read() as connection:
             return connection.scalar(done) == _INDEXED
 
@@ -411,15 +510,30 @@ class SqlMetadataStore:
         with self._db.write() as connection:
             # locked, in the order of update_master: in a subquery it would be read before a change that is under way ends
             is_current = connection.execute(current.with_for_update(read=True)).first() is not None
-            changes = _indexed(task.master.revision) if is_current else {"lease_owner": None, "lease_until": None}
-            result = connection.execute(_embeddings.update().where(_leased(task, owner)).values(**changes))
+            changes = (
+                _indexed(task.master.revision)
+                if is_current
+                else {"lease_owner": None, "lease_until": None}
+            )
+            result = connection.execute(
+                _embeddings.update().where(_leased(task, owner)).values(**changes)
+            )
         return is_current and result.rowcount == 1
 
-    def retry_embedding(self, task: IndexTask, owner: str, failure: str, delay: float | None) -> None:
+    def retry_embedding(
+        self, task: IndexTask, owner: str, failure: str, delay: float | None
+    ) -> None:
         due = {"state": _DEAD} if delay is None else {"run_after": _lease(delay)}
-        counted = {"attempts": _embeddings.c.attempts + 1, "failure": failure[:500], "lease_owner": None, "lease_until": None}
+        counted = {
+            "attempts": _embeddings.c.attempts + 1,
+            "failure": failure[:500],
+            "lease_owner": None,
+            "lease_until": None,
+        }
         with self._db.write() as connection:
-            connection.execute(_embeddings.update().where(_leased(task, owner)).values(**counted, **due))
+            connection.execute(
+                _embeddings.update().where(_leased(task, owner)).values(**counted, **due)
+            )
 
     def hand_back_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
         free = {"run_after": _lease(delay), "lease_owner": None, "lease_until": None}
@@ -428,9 +542,14 @@ class SqlMetadataStore:
 
     def list_dead(self, limit: int) -> list[DeadLetter]:
         statement = (
-            _WITH_NAME.add_columns(_embeddings.c.model_version, _embeddings.c.attempts, _embeddings.c.failure)
+            _WITH_NAME.add_columns(
+                _embeddings.c.model_version, _embeddings.c.attempts, _embeddings.c.failure
+            )
             .join(_embeddings, _embeddings.c.master_id == _masters.c.id)
-            .where(_embeddings.c.state == _DEAD, _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED)))
+            .where(
+                _embeddings.c.state == _DEAD,
+                _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED)),
+            )
             .order_by(_masters.c.id)
             .limit(limit)
         )
@@ -443,7 +562,9 @@ class SqlMetadataStore:
     def revive_dead(self) -> int:
         again = {"state": _PENDING, "attempts": 0, "run_after": now()}
         with self._db.write() as connection:
-            return connection.execute(_embeddings.update().where(_embeddings.c.state == _DEAD).values(**again)).rowcount
+            return connection.execute(
+                _embeddings.update().where(_embeddings.c.state == _DEAD).values(**again)
+            ).rowcount
 
     def count_pending(self) -> int:
         return self._count_embeddings(_PENDING)
@@ -453,17 +574,26 @@ class SqlMetadataStore:
 
     def _count_embeddings(self, state: str) -> int:
         with self._db.read() as connection:
-            return connection.scalar(sa.select(sa.func.count()).where(_embeddings.c.state == state)) or 0
+            return (
+                connection.scalar(sa.select(sa.func.count()).where(_embeddings.c.state == state))
+                or 0
+            )
 
     def release_leases(self, owner: str) -> None:
         with self._db.write() as connection:
             for table in (_masters, _embeddings):
-                connection.execute(table.update().where(table.c.lease_owner == owner).values(lease_owner=None, lease_until=0))
+                connection.execute(
+                    table.update()
+                    .where(table.c.lease_owner == owner)
+                    .values(lease_owner=None, lease_until=0)
+                )
 
     # moving to another database
 
     def count_unfinished(self) -> int:
-        moving = sa.select(sa.func.count()).where(_masters.c.state.in_((MasterState.PENDING, MasterState.DELETING)))
+        moving = sa.select(sa.func.count()).where(
+            _masters.c.state.in_((MasterState.PENDING, MasterState.DELETING))
+        )
         dying = sa.select(sa.func.count()).where(_collections.c.state == _DELETING)
         with self._db.read() as connection:
             return (connection.scalar(moving) or 0) + (connection.scalar(dying) or 0)
@@ -485,9 +615,15 @@ class SqlMetadataStore:
         except sa.exc.IntegrityError as error:
             raise CollectionExists(collection.name) from error
 
-    def walk_masters(self, after: UUID | None, limit: int, collection_id: UUID | None = None) -> list[MasterRecord]:
+    def walk_masters(
+        self, after: UUID | None, limit: int, collection_id: UUID | None = None
+    ) -> list[MasterRecord]:
         there = _masters.c.state.in_((MasterState.STORED, MasterState.DAMAGED))
-        statement = _WITH_NAME.where(there, _collections.c.state == _LIVE).order_by(_masters.c.id).limit(limit)
+        statement = (
+            _WITH_NAME.where(there, _collections.c.state == _LIVE)
+            .order_by(_masters.c.id)
+            .limit(limit)
+        )
         if collection_id is not None:
             statement = statement.where(_masters.c.collection_id == collection_id)
         if after is not None:
@@ -495,14 +631,21 @@ class SqlMetadataStore:
         return self._records(statement)
 
     def know_masters(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
-        return {record.master.id: record for record in self._records(_WITH_NAME.where(_masters.c.id.in_(ids)))}
+        return {
+            record.master.id: record
+            for record in self._records(_WITH_NAME.where(_masters.c.id.in_(ids)))
+        }
 
     def _records(self, statement: sa.Select[Any]) -> list[MasterRecord]:
         with self._db.read() as connection:
             masters = [_master(row) for row in connection.execute(statement)]
             indexed: dict[UUID, dict[str, int | None]] = {master.id: {} for master in masters}
-            for row in connection.execute(sa.select(_embeddings).where(_embeddings.c.master_id.in_(list(indexed)))):
-                indexed[row.master_id][row.model_version] = row.indexed_revision if row.state == _INDEXED else None
+            for row in connection.execute(
+                sa.select(_embeddings).where(_embeddings.c.master_id.in_(list(indexed)))
+            ):
+                indexed[row.master_id][row.model_version] = (
+                    row.indexed_revision if row.state == _INDEXED else None
+                )
         return [MasterRecord(master, indexed[master.id]) for master in masters]
 
     def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
@@ -544,33 +687,55 @@ class SqlMetadataStore:
     def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
         with self._db.write() as connection:
             result = connection.execute(
-                _masters.update().where(_masters.c.id == master_id, _masters.c.state == old).values(state=new)
+                _masters.update()
+                .where(_masters.c.id == master_id, _masters.c.state == old)
+                .values(state=new)
             )
         return result.rowcount == 1
 
-    def requeue_embedding(self, master_id: UUID, version: str, indexed_revision: int | None) -> bool:
+    def requeue_embedding(
+        self, master_id: UUID, version: str, indexed_revision: int | None
+    ) -> bool:
         one = sa.and_(_embeddings.c.master_id == master_id, _embeddings.c.model_version == version)
         with self._db.write() as connection:
-            stored = sa.select(_masters.c.id).where(_masters.c.id == master_id, _masters.c.state == MasterState.STORED)
+            stored = sa.select(_masters.c.id).where(
+                _masters.c.id == master_id, _masters.c.state == MasterState.STORED
+            )
             if connection.execute(stored.with_for_update(read=True)).first() is None:
                 return False
             if indexed_revision is not None:
-                as_seen = sa.and_(one, _embeddings.c.state == _INDEXED, _embeddings.c.indexed_revision == indexed_revision)
+                as_seen = sa.and_(
+                    one,
+                    _embeddings.c.state == _INDEXED,
+                    _embeddings.c.indexed_revision == indexed_revision,
+                )
                 pending = {"state": _PENDING, "attempts": 0, "run_after": now()}
-                return connection.execute(_embeddings.update().where(as_seen).values(**pending)).rowcount == 1
+                return (
+                    connection.execute(
+                        _embeddings.update().where(as_seen).values(**pending)
+                    ).rowcount
+                    == 1
+                )
             if connection.execute(sa.select(_embeddings.c.state).where(one)).first() is not None:
                 return False
             connection.execute(_embeddings.insert().values(new_embedding(master_id, version)))
         return True
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
-        mine = sa.and_(_leases.c.name == name, sa.or_(_leases.c.owner == owner, _leases.c.until < now()))
+        mine = sa.and_(
+            _leases.c.name == name, sa.or_(_leases.c.owner == owner, _leases.c.until < now())
+        )
         try:
             with self._db.write() as connection:
                 held = {"owner": owner, "until": _lease(seconds)}
                 if connection.execute(_leases.update().where(mine).values(**held)).rowcount == 1:
                     return True
-                if connection.execute(sa.select(_leases.c.name).where(_leases.c.name == name)).first() is not None:
+                if (
+                    connection.execute(
+                        sa.select(_leases.c.name).where(_leases.c.name == name)
+                    ).first()
+                    is not None
+                ):
                     return False
                 connection.execute(_leases.insert().values(name=name, **held))
         except sa.exc.IntegrityError:  # somebody else was faster
@@ -579,7 +744,9 @@ class SqlMetadataStore:
 
     def release_lease(self, name: str, owner: str) -> None:
         with self._db.write() as connection:
-            connection.execute(_leases.delete().where(_leases.c.name == name, _leases.c.owner == owner))
+            connection.execute(
+                _leases.delete().where(_leases.c.name == name, _leases.c.owner == owner)
+            )
 
     def is_leased(self, name: str) -> bool:
         held = sa.select(_leases.c.name).where(_leases.c.name == name, _leases.c.until > now())
@@ -589,7 +756,9 @@ class SqlMetadataStore:
 
 def _delete_collection(connection: sa.Connection, name: str) -> bool:
     result = connection.execute(
-        _collections.update().where(_collections.c.live_name == name).values(state=_DELETING, live_name=None)
+        _collections.update()
+        .where(_collections.c.live_name == name)
+        .values(state=_DELETING, live_name=None)
     )
     return result.rowcount > 0
 
@@ -600,11 +769,19 @@ def _indexed(revision: int) -> dict[str, Any]:
 
 
 def _deleting() -> dict[str, Any]:
-    return {"state": MasterState.DELETING, "live_sha256": None, "lease_owner": None, "lease_until": None, "updated_at": now()}
+    return {
+        "state": MasterState.DELETING,
+        "live_sha256": None,
+        "lease_owner": None,
+        "lease_until": None,
+        "updated_at": now(),
+    }
 
 
 def _owned(master_id: UUID, owner: str, state: MasterState) -> sa.ColumnElement[bool]:
-    return sa.and_(_masters.c.id == master_id, _masters.c.lease_owner == owner, _masters.c.state == state)
+    return sa.and_(
+        _masters.c.id == master_id, _masters.c.lease_owner == owner, _masters.c.state == state
+    )
 
 
 def _leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
@@ -615,7 +792,9 @@ def _leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _inside(collection_id: UUID, filter: Filter | None, dialect: str) -> list[sa.ColumnElement[bool]]:
+def _inside(
+    collection_id: UUID, filter: Filter | None, dialect: str
+) -> list[sa.ColumnElement[bool]]:
     conditions = [_masters.c.collection_id == collection_id, _VISIBLE]
     if filter is not None:
         conditions.append(filters_sql.condition(filter, _masters.c.attributes, dialect))

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes
 _RENAME_ATTEMPTS = 20
@@ -67,7 +68,9 @@ class LocalObjectStore:
         """Create it, with its missing parents, each entered durably into the one above."""
         if not directory.is_dir():
             self._make_durable_directory(directory.parent)
-            with suppress(FileExistsError):  # not exist_ok: it looks again, and fails if a delete was faster than the look
+            with suppress(
+                FileExistsError
+            ):  # not exist_ok: it looks again, and fails if a delete was faster than the look
                 directory.mkdir()
             _fsync_directory(directory.parent)
 
@@ -119,12 +122,16 @@ class LocalObjectStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with _as_unavailable():
             for directory, folders, files in os.walk(self._root / prefix):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))  # half-written uploads are not there
+                folders[:] = sorted(
+                    name for name in folders if not name.startswith(".")
+                )  # half-written uploads are not there
                 for name in sorted(files):
                     path = Path(directory) / name
                     with suppress(FileNotFoundError):  # deleted meanwhile
                         found = path.lstat()
-                        yield ObjectInfo(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
+                        yield ObjectInfo(
+                            path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime
+                        )
 
     def ping(self) -> None:
         with _as_unavailable():

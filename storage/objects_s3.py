@@ -13,7 +13,8 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from storage.protocols import ObjectInfo, ObjectMissing, StoreUnavailable
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes
 _PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
@@ -65,9 +66,14 @@ class S3ObjectStore:
         self._public: Minio | None = None
         if options.public_url:
             parts = urlsplit(options.public_url)
-            region = options.region or _ANY_REGION  # else it is asked for, at an address that may not be reachable from here
+            region = (
+                options.region or _ANY_REGION
+            )  # else it is asked for, at an address that may not be reachable from here
             self._public = self._connected(
-                None, replace(options, endpoint=parts.netloc, secure=parts.scheme == "https", region=region)
+                None,
+                replace(
+                    options, endpoint=parts.netloc, secure=parts.scheme == "https", region=region
+                ),
             )
 
     @staticmethod
@@ -86,11 +92,15 @@ class S3ObjectStore:
         bucket = self._options.bucket
         if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):
             if not self._options.create_bucket:
-                raise StoreUnavailable("object", f"there is no bucket {bucket}: create it, or allow the service to")
+                raise StoreUnavailable(
+                    "object", f"there is no bucket {bucket}: create it, or allow the service to"
+                )
             try:
                 self._call(lambda: self._client.make_bucket(bucket_name=bucket))
             except StoreUnavailable:
-                if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):  # another replica was faster
+                if not self._call(
+                    lambda: self._client.bucket_exists(bucket_name=bucket)
+                ):  # another replica was faster
                     raise
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
@@ -116,11 +126,15 @@ class S3ObjectStore:
             self.stat(key)
             return iter(())
         response = self._call(
-            lambda: self._reader.get_object(bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0),
+            lambda: self._reader.get_object(
+                bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0
+            ),
             key,
         )
         chunks = self._chunks(response)
-        next(chunks)  # begun, so that it gives its connection back even if it is closed before anything is read
+        next(
+            chunks
+        )  # begun, so that it gives its connection back even if it is closed before anything is read
         return chunks
 
     @staticmethod
@@ -135,8 +149,14 @@ class S3ObjectStore:
             response.release_conn()
 
     def stat(self, key: str) -> ObjectInfo:
-        found = self._call(lambda: self._client.stat_object(bucket_name=self._options.bucket, object_name=key), key)
-        return ObjectInfo(key, int(found.size or 0), found.last_modified.timestamp() if found.last_modified else 0.0)
+        found = self._call(
+            lambda: self._client.stat_object(bucket_name=self._options.bucket, object_name=key), key
+        )
+        return ObjectInfo(
+            key,
+            int(found.size or 0),
+            found.last_modified.timestamp() if found.last_modified else 0.0,
+        )
 
     def link(self, key: str, content_type: str, disposition: str) -> str | None:
         if self._public is None:
@@ -146,22 +166,31 @@ class S3ObjectStore:
             "response-content-disposition": disposition,
         }
         return self._public.presigned_get_object(
-            bucket_name=self._options.bucket, object_name=key, expires=_LINK_LASTS, response_headers=headers
+            bucket_name=self._options.bucket,
+            object_name=key,
+            expires=_LINK_LASTS,
+            response_headers=headers,
         )
 
     def delete(self, key: str) -> None:
-        self._call(lambda: self._client.remove_object(bucket_name=self._options.bucket, object_name=key))
+        self._call(
+            lambda: self._client.remove_object(bucket_name=self._options.bucket, object_name=key)
+        )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
-            for found in self._client.list_objects(bucket_name=self._options.bucket, prefix=prefix, recursive=True):
+            for found in self._client.list_objects(
+                bucket_name=self._options.bucket, prefix=prefix, recursive=True
+            ):
                 modified = found.last_modified.timestamp() if found.last_modified else 0.0
                 yield ObjectInfo(str(found.object_name), int(found.size or 0), modified)
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise StoreUnavailable("object", str(error)) from error
 
     def ping(self) -> None:
-        if not self._call(lambda: self._client.bucket_exists(bucket_name=self._options.bucket), attempts=1):
+        if not self._call(
+            lambda: self._client.bucket_exists(bucket_name=self._options.bucket), attempts=1
+        ):
             raise StoreUnavailable("object", f"there is no bucket {self._options.bucket}")
 
     def close(self) -> None:
@@ -194,7 +223,9 @@ def _may_pass(error: Exception) -> bool:
         return error.code in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
     if isinstance(error, urllib3.exceptions.EmptyPoolError):
         return False
-    return isinstance(error, urllib3.exceptions.HTTPError | ServerError | InvalidResponseError | ConnectionError)
+    return isinstance(
+        error, urllib3.exceptions.HTTPError | ServerError | InvalidResponseError | ConnectionError
+    )
 
 
 def _encoded(name: str) -> str:

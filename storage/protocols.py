@@ -1,174 +1,32 @@
-"""What a storage backend promises: the values that cross the seam, the errors, and one protocol per store."""
+"""What a storage backend promises: one protocol per store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.filters import Filter
-
-Attributes = dict[str, Any]
-FARTHEST = 900.0  # seconds: no lease of a row and no pause before another attempt may last longer
-
-
-class StoreError(Exception):
-    """Root of what a store raises.
-
-    - StoreError
-      - StoreUnavailable   down, too slow or refusing; the same call may succeed later
-      - CollectionExists   a live collection has that name
-      - CollectionGone     the collection was deleted in between
-      - MasterExists       another master of the collection has the same bytes
-      - ObjectMissing      no object under that key
-      - ModelConflict      the model version's state does not allow that; the message says which and what to do
-    """
-
-
-class StoreUnavailable(StoreError):
-    def __init__(self, store: str, reason: str) -> None:
-        super().__init__(f"the {store} store is unavailable: {reason}")
-        self.store = store
-
-
-class CollectionExists(StoreError):
-    pass
-
-
-class CollectionGone(StoreError):
-    pass
-
-
-class MasterExists(StoreError):
-    pass
-
-
-class ObjectMissing(StoreError):
-    pass
-
-
-class ModelConflict(StoreError):
-    pass
-
-
-class ModelNotReady(ModelConflict):
-    """It will be, when what is on its way has come to an end."""
-
-
-WORKER = "worker-"  # begins the owners that work off what was acknowledged before; other owners have not answered yet
-
-
-class MasterState(StrEnum):
-    PENDING = "pending"
-    STORED = "stored"
-    DAMAGED = "damaged"
-    DELETING = "deleting"
-
-
-class ModelState(StrEnum):
-    BUILDING = "building"
-    ACTIVE = "active"
-    PREVIOUS = "previous"
-    RETIRED = "retired"
-
-
-@dataclass(frozen=True)
-class Collection:
-    id: UUID
-    name: str
-    created_at: int  # milliseconds since 1970, UTC
-
-
-@dataclass(frozen=True)
-class NewMaster:
-    """What is known of an upload before it has a row. ``width`` and ``height`` in pixels, upright; ``size`` in bytes."""
-
-    sha256: bytes
-    size: int
-    mime: str
-    extension: str
-    width: int
-    height: int
-    name: str
-    attributes: Attributes
-
-
-@dataclass(frozen=True)
-class Master:
-    id: UUID
-    collection_id: UUID
-    collection: str
-    sha256: bytes
-    size: int
-    mime: str
-    extension: str
-    width: int
-    height: int
-    name: str
-    attributes: Attributes
-    revision: int
-    state: MasterState
-    created_at: int  # milliseconds since 1970, UTC
-    updated_at: int
-
-    @property
-    def object_key(self) -> str:
-        """Readable in a bucket browser, and enough to verify the bytes without the database."""
-        digest = self.sha256.hex()
-        return f"masters/{self.collection}-{self.collection_id}/{digest[:2]}/{digest}/{self.id}.{self.extension}"
-
-
-class Claim(StrEnum):
-    """What an upload may do with the row of its collection and hash."""
-
-    OURS = "ours"  # pending under our lease: put the bytes and commit
-    EXISTS = "exists"  # stored already: answer with it
-    BUSY = "busy"  # another upload of the same bytes holds it: wait
-    DAMAGED = "damaged"  # its bytes are lost: put them again and heal it
-
-
-@dataclass(frozen=True)
-class Reservation:
-    claim: Claim
-    master: Master
-
-
-@dataclass(frozen=True)
-class Page:
-    masters: list[Master]
-    next_after: UUID | None
-
-
-@dataclass(frozen=True)
-class IndexTask:
-    """One embedding to bring into the vector store, leased to the caller."""
-
-    master: Master
-    model_version: str
-    attempts: int  # failed ones so far
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """An embedding that failed as often as it may; it stays so until somebody has it tried again."""
-
-    master: Master
-    model_version: str
-    attempts: int
-    failure: str
-
-
-@dataclass(frozen=True)
-class MasterRecord:
-    """All that the truth knows of a master."""
-
-    master: Master
-    indexed: dict[str, int | None]  # model version -> revision that was indexed; None while that is pending
+from storage.records import (
+    Attributes,
+    Collection,
+    DeadLetter,
+    IndexTask,
+    Master,
+    MasterRecord,
+    ModelVersion,
+    NewMaster,
+    ObjectInfo,
+    Page,
+    Replica,
+    Reservation,
+    VectorHit,
+    VectorRecord,
+)
 
 
 class MetadataStore(Protocol):
@@ -207,7 +65,9 @@ class MetadataStore(Protocol):
     def renew(self, master_id: UUID, owner: str, lease: float) -> bool:
         """Prolong the lease of a `pending` master; False if it is no longer the owner's."""
 
-    def commit_stored(self, master_id: UUID, owner: str, versions: Sequence[str], lease: float) -> list[str] | None:
+    def commit_stored(
+        self, master_id: UUID, owner: str, versions: Sequence[str], lease: float
+    ) -> list[str] | None:
         """`pending` -> `stored` on exactly the owned row of a live collection, with one embedding per live model version.
 
         Those of ``versions`` that are live are leased to the owner, who is going to index them now, and returned; None if the
@@ -229,15 +89,26 @@ class MetadataStore(Protocol):
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         """Those of the ids that are stored in that live collection."""
 
-    def list_masters(self, collection_id: UUID, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> Page:
+    def list_masters(
+        self,
+        collection_id: UUID,
+        filter: Filter | None,
+        limit: int,
+        after: UUID | None,
+        offset: int = 0,
+    ) -> Page:
         """Stored masters, newest first, behind the cursor ``after``, without the first ``offset`` of them."""
 
     def count_masters(self, collection_id: UUID, filter: Filter | None) -> int: ...
 
-    def list_attributes(self, collection_id: UUID, limit: int, after: UUID | None) -> list[tuple[UUID, Attributes]]:
+    def list_attributes(
+        self, collection_id: UUID, limit: int, after: UUID | None
+    ) -> list[tuple[UUID, Attributes]]:
         """Ids and attributes of stored masters, newest first, behind ``after``."""
 
-    def update_master(self, master_id: UUID, *, name: str | None, attributes: Attributes | None) -> Master | None:
+    def update_master(
+        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+    ) -> Master | None:
         """Change what is given, raise the revision and set the embeddings `pending`; None if it is not there."""
 
     def delete_master(self, master_id: UUID) -> bool:
@@ -249,7 +120,9 @@ class MetadataStore(Protocol):
         """Remove the row of a `deleting` master and its embeddings: the last step of a deletion."""
 
     # embeddings
-    def claim_embeddings(self, versions: Sequence[str], owner: str, limit: int, lease: float) -> list[IndexTask]:
+    def claim_embeddings(
+        self, versions: Sequence[str], owner: str, limit: int, lease: float
+    ) -> list[IndexTask]:
         """Lease pending embeddings that are due, oldest first."""
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
@@ -260,7 +133,9 @@ class MetadataStore(Protocol):
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
         """`pending` -> `indexed` if the revision that was written is still the current one and the master is stored."""
 
-    def retry_embedding(self, task: IndexTask, owner: str, failure: str, delay: float | None) -> None:
+    def retry_embedding(
+        self, task: IndexTask, owner: str, failure: str, delay: float | None
+    ) -> None:
         """Count a failed attempt and hand the lease back; due again after ``delay`` seconds, or a dead letter (None)."""
 
     def hand_back_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
@@ -286,7 +161,9 @@ class MetadataStore(Protocol):
     def adopt_collection(self, collection: Collection) -> None:
         """Insert it as it is, with its id; nothing if it is there. Raises CollectionExists if another one has the name."""
 
-    def walk_masters(self, after: UUID | None, limit: int, collection_id: UUID | None = None) -> list[MasterRecord]:
+    def walk_masters(
+        self, after: UUID | None, limit: int, collection_id: UUID | None = None
+    ) -> list[MasterRecord]:
         """Stored and damaged masters of live collections, or of one, by id, behind ``after``."""
 
     def adopt_masters(self, records: Sequence[MasterRecord]) -> None:
@@ -302,7 +179,9 @@ class MetadataStore(Protocol):
     def heal(self, master_id: UUID) -> bool:
         """`damaged` -> `stored`."""
 
-    def requeue_embedding(self, master_id: UUID, version: str, indexed_revision: int | None) -> bool:
+    def requeue_embedding(
+        self, master_id: UUID, version: str, indexed_revision: int | None
+    ) -> bool:
         """`indexed` at that revision, or without a row (None) -> `pending`; False if that is no longer so."""
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
@@ -312,21 +191,6 @@ class MetadataStore(Protocol):
 
     def is_leased(self, name: str) -> bool:
         """Whether somebody holds the lease of that name."""
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    id: str
-    state: ModelState
-    created_at: int  # milliseconds since 1970, UTC
-
-
-@dataclass(frozen=True)
-class Replica:
-    """A running process and the model versions it has loaded."""
-
-    id: str
-    loaded: list[str]
 
 
 class ModelRegistry(Protocol):
@@ -385,13 +249,6 @@ class ModelRegistry(Protocol):
         """The processes that run, by their heartbeats."""
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
-    key: str
-    size: int  # bytes
-    modified: float  # seconds since 1970
-
-
 class ObjectStore(Protocol):
     """Bytes under keys. A put is durable when it returns; putting the same key again replaces it whole."""
 
@@ -414,21 +271,6 @@ class ObjectStore(Protocol):
     def ping(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class VectorRecord:
-    master_id: UUID
-    collection_id: UUID
-    vector: NDArray[np.float32]  # (512,), length 1
-    attributes: Attributes
-    revision: int
-
-
-@dataclass(frozen=True)
-class VectorHit:
-    master_id: UUID
-    distance: float  # cosine distance, 0..2
 
 
 class VectorStore(Protocol):

@@ -42,7 +42,9 @@ class UuidBytes(TypeDecorator[UUID]):
 
 def text(length: int) -> String:
     """Text compared by code point, on either database."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
+    )
 
 
 class Base(DeclarativeBase):
@@ -54,7 +56,9 @@ class CollectionRow(Base):
 
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     name: Mapped[str] = mapped_column(text(63))
-    live_name: Mapped[str | None] = mapped_column(text(63), unique=True)  # NULL once deleting, which frees the name
+    live_name: Mapped[str | None] = mapped_column(
+        text(63), unique=True
+    )  # NULL once deleting, which frees the name
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[int]
 
@@ -62,7 +66,9 @@ class CollectionRow(Base):
 class MasterRow(Base):
     __tablename__ = "masters"
     __table_args__ = (
-        UniqueConstraint("collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"),
+        UniqueConstraint(
+            "collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"
+        ),
         Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
         Index("ix_masters_state_lease_until", "state", "lease_until"),
     )
@@ -81,7 +87,9 @@ class MasterRow(Base):
     revision: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     lease_owner: Mapped[str | None] = mapped_column(String(64))
-    lease_until: Mapped[int | None]  # milliseconds since 1970 on the database's clock, as are all times here
+    lease_until: Mapped[
+        int | None
+    ]  # milliseconds since 1970 on the database's clock, as are all times here
     created_at: Mapped[int]
     updated_at: Mapped[int]
 
@@ -110,7 +118,9 @@ class ModelVersionRow(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
-    only_active: Mapped[bool | None]  # true for the active one, else NULL: the index lets there be one
+    only_active: Mapped[
+        bool | None
+    ]  # true for the active one, else NULL: the index lets there be one
     milvus_collection: Mapped[str | None] = mapped_column(String(255))
     calibration: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[int]

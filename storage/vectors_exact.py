@@ -19,8 +19,23 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from storage.database import Database
-from storage.filters import And, Contains, Equals, Exists, Filter, In, Not, Or, Path, Range, Scalar, in_order, type_name
-from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
+from storage.errors import StoreUnavailable
+from storage.filters import (
+    And,
+    Contains,
+    Equals,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Path,
+    Range,
+    Scalar,
+    in_order,
+    type_name,
+)
+from storage.records import VectorHit, VectorRecord
 from storage.tables import VectorRow, table_of
 
 DIMENSION = 512
@@ -53,7 +68,11 @@ class ExactVectorStore:
         with self._lock:
             if version not in self._matrices:
                 matrix = _Matrix(capacity=self.count(version) * 5 // 4)
-                statement = sa.select(_vectors).where(_vectors.c.model_version == version).order_by(_vectors.c.master_id)
+                statement = (
+                    sa.select(_vectors)
+                    .where(_vectors.c.model_version == version)
+                    .order_by(_vectors.c.master_id)
+                )
                 with self._db.read() as connection:
                     for rows in connection.execute(statement).partitions(_LOAD_BATCH):
                         matrix.put([_record(row) for row in rows])
@@ -74,7 +93,11 @@ class ExactVectorStore:
         ]
         with self._writing[version]:  # the same order on disk and in memory
             with self._db.write() as connection:
-                connection.execute(_vectors.delete().where(*_rows(version, [record.master_id for record in records])))
+                connection.execute(
+                    _vectors.delete().where(
+                        *_rows(version, [record.master_id for record in records])
+                    )
+                )
                 if rows:
                     connection.execute(_vectors.insert(), rows)
             if (matrix := self._loaded(version)) is not None:
@@ -94,20 +117,38 @@ class ExactVectorStore:
 
     def versions(self) -> list[str]:
         with self._db.read() as connection:
-            return list(connection.scalars(sa.select(_vectors.c.model_version).distinct().order_by(_vectors.c.model_version)))
+            return list(
+                connection.scalars(
+                    sa.select(_vectors.c.model_version)
+                    .distinct()
+                    .order_by(_vectors.c.model_version)
+                )
+            )
 
     def drop(self, version: str) -> None:
-        for ids in self.walk(version):  # by and by: one deletion of a million rows would hold up every writer
+        for ids in self.walk(
+            version
+        ):  # by and by: one deletion of a million rows would hold up every writer
             self.delete(version, ids)
         with self._lock:
             self._matrices.pop(version, None)
 
     def walk(self, version: str) -> Iterator[list[UUID]]:
         after = UUID(int=0)
-        statement = sa.select(_vectors.c.master_id).where(_vectors.c.model_version == version).order_by(_vectors.c.master_id)
+        statement = (
+            sa.select(_vectors.c.master_id)
+            .where(_vectors.c.model_version == version)
+            .order_by(_vectors.c.master_id)
+        )
         while True:
-            with self._db.read() as connection:  # one each batch: a reader would hold back SQLite's checkpoints
-                ids = list(connection.scalars(statement.where(_vectors.c.master_id > after).limit(_LOAD_BATCH)))
+            with (
+                self._db.read() as connection
+            ):  # one each batch: a reader would hold back SQLite's checkpoints
+                ids = list(
+                    connection.scalars(
+                        statement.where(_vectors.c.master_id > after).limit(_LOAD_BATCH)
+                    )
+                )
             if not ids:
                 return
             yield ids
@@ -117,7 +158,9 @@ class ExactVectorStore:
         found: dict[UUID, VectorRecord] = {}
         with self._db.read() as connection:
             for start in range(0, len(ids), 500):
-                for row in connection.execute(sa.select(_vectors).where(*_rows(version, ids[start : start + 500]))):
+                for row in connection.execute(
+                    sa.select(_vectors).where(*_rows(version, ids[start : start + 500]))
+                ):
                     found[row.master_id] = _record(row)
         return found
 
@@ -130,11 +173,17 @@ class ExactVectorStore:
         filter: Filter | None = None,
         max_distance: float | None = None,
     ) -> list[VectorHit]:
-        return self._matrix(version).search(self._pool, collection_id, vector, limit, filter, max_distance)
+        return self._matrix(version).search(
+            self._pool, collection_id, vector, limit, filter, max_distance
+        )
 
     def count(self, version: str) -> int:
         with self._db.read() as connection:
-            statement = sa.select(sa.func.count()).select_from(_vectors).where(_vectors.c.model_version == version)
+            statement = (
+                sa.select(sa.func.count())
+                .select_from(_vectors)
+                .where(_vectors.c.model_version == version)
+            )
             return connection.scalar(statement) or 0
 
     def ping(self) -> None:
@@ -182,7 +231,9 @@ class _Matrix:
                 row = self._size
                 self._vectors[row] = record.vector
                 self._ids[row] = divmod(record.master_id.int, 1 << 64)
-                self._collections[row] = self._collection_codes.setdefault(record.collection_id, len(self._collection_codes))
+                self._collections[row] = self._collection_codes.setdefault(
+                    record.collection_id, len(self._collection_codes)
+                )
                 self._add_attributes(row, (), record.attributes)
                 self._row_of[record.master_id] = row
                 self._alive[row] = True
@@ -292,7 +343,10 @@ def _where(chosen: _Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _product(
-    pool: ThreadPoolExecutor, vectors: NDArray[np.float32], rows: NDArray[np.int64], vector: NDArray[np.float32]
+    pool: ThreadPoolExecutor,
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    vector: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Dot products of the chosen rows, in slices over the cores (the bound is memory bandwidth: 2 kB a row)."""
     total, chosen = len(vectors), len(rows)
@@ -332,7 +386,11 @@ class _Column:
         if code is None:
             code = self._code_of[key] = len(self._values)
             self._values.append(value if kind not in ("list", "object") else None)
-            self._numbers.append(float(value) if kind == "number" and isinstance(value, int | float) else float("nan"))
+            self._numbers.append(
+                float(value)
+                if kind == "number" and isinstance(value, int | float)
+                else float("nan")
+            )
         self.rows.append(row)
         self._codes.append(code)
 
@@ -340,7 +398,9 @@ class _Column:
         """Move to new row numbers; entries of dead rows (-1), and values that only they had, are dropped."""
         moved = renumbered[np.frombuffer(self.rows, dtype=np.int32)]
         kept = moved >= 0
-        used, codes = np.unique(np.frombuffer(self._codes, dtype=np.int32)[kept], return_inverse=True)
+        used, codes = np.unique(
+            np.frombuffer(self._codes, dtype=np.int32)[kept], return_inverse=True
+        )
         keys = list(self._code_of)
         self._values = [self._values[code] for code in used]
         self._numbers = array("d", np.frombuffer(self._numbers)[used].tobytes())
@@ -373,7 +433,9 @@ class _Column:
 
     def _in_range(self, order: str, bound: str | int | float) -> _Mask:
         if isinstance(bound, str):
-            return self._flags([code for code, value in enumerate(self._values) if in_order(value, order, bound)])
+            return self._flags(
+                [code for code, value in enumerate(self._values) if in_order(value, order, bound)]
+            )
         numbers = np.array(self._numbers)
         match order:
             case "gt":

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,8 +19,9 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from storage import filters_milvus
+from storage.errors import StoreUnavailable
 from storage.filters import Filter
-from storage.protocols import StoreUnavailable, VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord
 
 DIMENSION = 512
 LARGEST_LIMIT = 16_384  # hits of one search, Milvus' own bound
@@ -70,7 +72,7 @@ class MilvusVectorStore:
         self._call(lambda client: self._ensure(client, name))
         for start in range(0, len(records), _BATCH):
             rows = [_row(record) for record in records[start : start + _BATCH]]
-            self._call(lambda client, rows=rows: client.upsert(name, rows, timeout=self._options.timeout))  # type: ignore[misc]
+            self._call(partial(self._upsert_rows, name, rows))
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
         name = self._name(version)
@@ -78,12 +80,20 @@ class MilvusVectorStore:
             return
         for start in range(0, len(ids), _BATCH):
             some = [str(id_) for id_ in ids[start : start + _BATCH]]
-            self._call(lambda client, some=some: client.delete(name, ids=some, timeout=self._options.timeout))  # type: ignore[misc]
+            self._call(partial(self._delete_rows, name, some))
+
+    def _upsert_rows(self, name: str, rows: list[dict[str, Any]], client: MilvusClient) -> None:
+        client.upsert(name, rows, timeout=self._options.timeout)
+
+    def _delete_rows(self, name: str, ids: list[str], client: MilvusClient) -> None:
+        client.delete(name, ids=ids, timeout=self._options.timeout)
 
     def versions(self) -> list[str]:
         prefix = self._name("")
         names = self._call(lambda client: client.list_collections(timeout=self._options.timeout))
-        return sorted(_version(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+        return sorted(
+            _version(name.removeprefix(prefix)) for name in names if name.startswith(prefix)
+        )
 
     def walk(self, version: str) -> Iterator[list[UUID]]:
         name = self._name(version)
@@ -91,7 +101,11 @@ class MilvusVectorStore:
             return
         rows = self._call(
             lambda client: client.query_iterator(
-                name, batch_size=_WALK_BATCH, output_fields=["id"], consistency_level="Strong", timeout=self._options.timeout
+                name,
+                batch_size=_WALK_BATCH,
+                output_fields=["id"],
+                consistency_level="Strong",
+                timeout=self._options.timeout,
             )
         )
         while batch := self._call(lambda _: rows.next()):
@@ -105,10 +119,18 @@ class MilvusVectorStore:
             return found
         for start in range(0, len(ids), _BATCH):
             chosen = _ids(ids[start : start + _BATCH])
-            rows = self._query(name, chosen, ["id", "collection", "vector", "attributes", "revision"])
+            rows = self._query(
+                name, chosen, ["id", "collection", "vector", "attributes", "revision"]
+            )
             for row in rows:
                 vector = np.asarray(row["vector"], dtype=np.float32)
-                record = VectorRecord(UUID(row["id"]), UUID(row["collection"]), vector, row["attributes"], row["revision"])
+                record = VectorRecord(
+                    UUID(row["id"]),
+                    UUID(row["collection"]),
+                    vector,
+                    row["attributes"],
+                    row["revision"],
+                )
                 found[record.master_id] = record
         return found
 
@@ -129,14 +151,20 @@ class MilvusVectorStore:
             chosen += f" && {filters_milvus.expression(filter)}"
         limit = min(limit, LARGEST_LIMIT)
         plan = self._plan(name, chosen, limit)
-        side_by_side = self._pool.map if len(plan) > 1 else map  # at Strong each waits for the next tick
-        answers = side_by_side(lambda part: self._ask(name, f"{chosen}{part[0]}", vector, part[1]), plan)
+        side_by_side = (
+            self._pool.map if len(plan) > 1 else map
+        )  # at Strong each waits for the next tick
+        answers = side_by_side(
+            lambda part: self._ask(name, f"{chosen}{part[0]}", vector, part[1]), plan
+        )
         found = [hit for answer in answers for hit in answer]
         hits = [VectorHit(UUID(hit["id"]), _distance(hit["distance"])) for hit in found]
         hits.sort(key=lambda hit: (hit.distance, hit.master_id))
         return [hit for hit in hits[:limit] if max_distance is None or hit.distance <= max_distance]
 
-    def _ask(self, name: str, chosen: str, vector: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
+    def _ask(
+        self, name: str, chosen: str, vector: NDArray[np.float32], limit: int
+    ) -> list[dict[str, Any]]:
         parameters = _searching(self._options.index, self._options.ef, limit)
         answer = self._call(
             lambda client: client.search(
@@ -145,7 +173,10 @@ class MilvusVectorStore:
                 anns_field="vector",
                 filter=chosen,
                 limit=limit,
-                search_params={"metric_type": "COSINE", "params": parameters},  # outside `params` they are silently ignored
+                search_params={
+                    "metric_type": "COSINE",
+                    "params": parameters,
+                },  # outside `params` they are silently ignored
                 consistency_level=self._options.consistency,
                 timeout=self._options.timeout,
             )
@@ -207,7 +238,9 @@ class MilvusVectorStore:
     def _name(self, version: str) -> str:
         return f"{self._options.prefix}_{re.sub('[^A-Za-z0-9_]', _hex, version)}"
 
-    def _query(self, name: str, chosen: str, fields: list[str], consistency: str = "Strong") -> list[dict[str, Any]]:
+    def _query(
+        self, name: str, chosen: str, fields: list[str], consistency: str = "Strong"
+    ) -> list[dict[str, Any]]:
         """At Strong unless said otherwise: the setting is for searches, this reads what is to be changed."""
         rows: list[dict[str, Any]] = self._call(
             lambda client: client.query(
@@ -223,7 +256,9 @@ class MilvusVectorStore:
     def _exists(self, name: str) -> bool:
         if name in self._known:
             return True
-        there = self._call(lambda client: bool(client.has_collection(name, timeout=self._options.timeout)))
+        there = self._call(
+            lambda client: bool(client.has_collection(name, timeout=self._options.timeout))
+        )
         if there:
             self._call(lambda client: self._load(client, name))
         return there
@@ -246,7 +281,10 @@ class MilvusVectorStore:
         schema.add_field("slice", DataType.INT8)
         schema.add_field("collection_key", DataType.INT64)
         client.create_collection(
-            name, schema=schema, consistency_level=self._options.consistency, timeout=max(60.0, self._options.timeout)
+            name,
+            schema=schema,
+            consistency_level=self._options.consistency,
+            timeout=max(60.0, self._options.timeout),
         )
 
     def _index(self, client: MilvusClient, name: str) -> None:
@@ -259,33 +297,51 @@ class MilvusVectorStore:
             "IVF_SQ8": {"nlist": _LISTS},
         }
         index.add_index(
-            "vector", index_type=self._options.index, metric_type="COSINE", params=building.get(self._options.index, {})
+            "vector",
+            index_type=self._options.index,
+            metric_type="COSINE",
+            params=building.get(self._options.index, {}),
         )
         client.create_index(name, index, timeout=max(60.0, self._options.timeout))
 
     def _load(self, client: MilvusClient, name: str) -> None:
         self._index(client, name)
-        client.load_collection(name, timeout=max(10.0, self._options.timeout))  # goes on by itself if that is not enough
+        client.load_collection(
+            name, timeout=max(10.0, self._options.timeout)
+        )  # goes on by itself if that is not enough
         self._known.add(name)
 
     def _call(self, work: Callable[[MilvusClient], _T]) -> _T:
         """Run one call with a connected client; what goes wrong means that the store is unavailable."""
-        if not self._lock.acquire(timeout=self._options.timeout):  # others are still trying to connect
+        if not self._lock.acquire(
+            timeout=self._options.timeout
+        ):  # others are still trying to connect
             raise StoreUnavailable("vector", "no connection yet")
         try:
             try:
                 if self._client is None:
                     options = self._options
-                    secure = {"server_pem_path": options.ca_certificate} if options.ca_certificate else {}
+                    secure = (
+                        {"server_pem_path": options.ca_certificate}
+                        if options.ca_certificate
+                        else {}
+                    )
                     # dedicated: shared ones are told apart by address and token alone, never closed, and may not be ours in TLS
                     self._client = MilvusClient(
-                        uri=options.uri, token=options.token, timeout=options.timeout, dedicated=True, **secure
+                        uri=options.uri,
+                        token=options.token,
+                        timeout=options.timeout,
+                        dedicated=True,
+                        **secure,
                     )
                 client = self._client
             finally:
                 self._lock.release()
             return work(client)
-        except (MilvusException, grpc.RpcError) as error:  # the client lets gRPC's own through where it does not try again
+        except (
+            MilvusException,
+            grpc.RpcError,
+        ) as error:  # the client lets gRPC's own through where it does not try again
             self._known.clear()
             raise StoreUnavailable("vector", _reason(error)) from error
 
@@ -305,7 +361,11 @@ def _searching(index: str, ef: int, limit: int) -> dict[str, int]:
 def _reason(error: MilvusException | grpc.RpcError) -> str:
     if isinstance(error, MilvusException):
         return str(error.message)
-    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else type(error).__name__
+    return (
+        f"{error.code().name}: {error.details()}"
+        if isinstance(error, grpc.Call)
+        else type(error).__name__
+    )
 
 
 def _row(record: VectorRecord) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from skimage import data
 
+from app.bootstrap import run_service
+from app.logs import configure_logging
 from app.main import create_app
-from app.observability import configure_logging
-from app.services.models import GivenModel
+from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.weights_file import DEFAULT_WEIGHTS
@@ -45,7 +46,10 @@ def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.I
     """A different part of a photograph for each seed."""
     random = np.random.default_rng(seed)
     source = photograph(name)
-    width, height = source.width * random.uniform(0.4, 0.8), source.height * random.uniform(0.4, 0.8)
+    width, height = (
+        source.width * random.uniform(0.4, 0.8),
+        source.height * random.uniform(0.4, 0.8),
+    )
     x, y = random.uniform(0, source.width - width), random.uniform(0, source.height - height)
     return source.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
 
@@ -112,14 +116,18 @@ class Service:
     def put(self, content: bytes, name: str = "photograph.jpg", **fields: str) -> httpx.Response:
         return self.client.post("/masters", files={"file": (name, content)}, data=fields)
 
-    def put_master(self, content: bytes, name: str = "photograph.jpg", **fields: str) -> dict[str, Any]:
+    def put_master(
+        self, content: bytes, name: str = "photograph.jpg", **fields: str
+    ) -> dict[str, Any]:
         response = self.put(content, name, **fields)
         assert response.status_code == 201, response.text
         master: dict[str, Any] = response.json()["results"][0]["master"]
         return master
 
     def search(self, content: bytes, **fields: str) -> list[dict[str, Any]]:
-        response = self.client.post("/search", files={"sample": ("sample.jpg", content)}, data=fields)
+        response = self.client.post(
+            "/search", files={"sample": ("sample.jpg", content)}, data=fields
+        )
         assert response.status_code == 200, response.text
         hits: list[dict[str, Any]] = response.json()["hits"]
         return hits
@@ -140,21 +148,29 @@ def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 @contextmanager
 def serving(
-    settings: Settings, embedder: Embedder | None, headers: dict[str, str] | None = None, port: int = 0
+    settings: Settings,
+    embedder: Embedder | None,
+    headers: dict[str, str] | None = None,
+    port: int = 0,
 ) -> Iterator[Service]:
-    app = create_app(settings, given=GivenModel(embedder) if embedder else None)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert eventually(lambda: server.started or not thread.is_alive())
-        assert server.started, "the service did not start"
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, headers=headers) as client:
-            yield Service(app, client)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with run_service(settings, GivenModel(embedder) if embedder else None) as services:
+        app = create_app(settings, services)
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_level="error", access_log=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            assert eventually(lambda: server.started or not thread.is_alive())
+            assert server.started, "the service did not start"
+            port = server.servers[0].sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, timeout=60, headers=headers) as client:
+                yield Service(app, client)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture

@@ -17,7 +17,11 @@ import pytest
 from tests.servers import CannotStart, Server, mariadb, milvus, seaweedfs
 
 _DIRECTORY = "LOOKALIKE_TEST_SERVERS"
-MAKERS: dict[str, Callable[[Path], Server]] = {"mariadb": mariadb, "seaweedfs": seaweedfs, "milvus": milvus}
+MAKERS: dict[str, Callable[[Path], Server]] = {
+    "mariadb": mariadb,
+    "seaweedfs": seaweedfs,
+    "milvus": milvus,
+}
 _PATIENCE = 180.0  # seconds
 
 
@@ -28,7 +32,9 @@ class Fleet:
         self._directory = Path(tempfile.mkdtemp(prefix="lookalike-servers-"))
         os.environ[_DIRECTORY] = str(self._directory)
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._keep, args=(name,), daemon=True) for name in MAKERS]
+        self._threads = [
+            threading.Thread(target=self._keep, args=(name,), daemon=True) for name in MAKERS
+        ]
         for thread in self._threads:
             thread.start()
 

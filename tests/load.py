@@ -33,7 +33,9 @@ class Own:
 class Load:
     """``run`` drives the service; then ``lost`` says what does not agree with what was acknowledged."""
 
-    def __init__(self, urls: list[str], clients: int, seed: int = 0, fault_tolerant: bool = False) -> None:
+    def __init__(
+        self, urls: list[str], clients: int, seed: int = 0, fault_tolerant: bool = False
+    ) -> None:
         """``fault_tolerant``: a connection that breaks is no failure, for processes that are killed meanwhile."""
         self._urls = urls
         self._clients = clients
@@ -43,7 +45,10 @@ class Load:
         self._stopping = threading.Event()
         self._shared = [encoded(part_of("coffee", seed, (160, 120))) for seed in range(SHARED)]
         self._own = [
-            [Own(encoded(part_of("astronaut", 1000 * client + number, (160, 120)))) for number in range(OWN)]
+            [
+                Own(encoded(part_of("astronaut", 1000 * client + number, (160, 120))))
+                for number in range(OWN)
+            ]
             for client in range(clients)
         ]
         self._shared_ids: dict[int, set[str]] = {number: set() for number in range(SHARED)}
@@ -52,7 +57,9 @@ class Load:
         self.failures: list[str] = []
 
     def run(self, seconds: float) -> None:
-        threads = [threading.Thread(target=self._client, args=(number,)) for number in range(self._clients)]
+        threads = [
+            threading.Thread(target=self._client, args=(number,)) for number in range(self._clients)
+        ]
         for thread in threads:
             thread.start()
         self._stopping.wait(seconds)
@@ -67,7 +74,11 @@ class Load:
         chance = random.Random(f"{self._seed} {number}")
         url = self._urls[number % len(self._urls)]
         with httpx.Client(base_url=url, timeout=60) as client:
-            steps: list[Callable[[httpx.Client, random.Random, int], None]] = [self._upload_shared, self._own_step, self._search]
+            steps: list[Callable[[httpx.Client, random.Random, int], None]] = [
+                self._upload_shared,
+                self._own_step,
+                self._search,
+            ]
             while not self._stopping.is_set():
                 try:
                     chance.choice(steps)(client, chance, number)
@@ -84,7 +95,12 @@ class Load:
                 self.failures.append(what)
 
     def _ask(
-        self, client: httpx.Client, method: str, path: str, expected: tuple[int, ...], **request: Any
+        self,
+        client: httpx.Client,
+        method: str,
+        path: str,
+        expected: tuple[int, ...],
+        **request: Any,
     ) -> httpx.Response | None:
         """None where the service said to come again."""
         response = client.request(method, path, **request)
@@ -100,7 +116,9 @@ class Load:
         return response
 
     def _upload(self, client: httpx.Client, content: bytes) -> dict[str, Any] | None:
-        response = self._ask(client, "POST", "/masters", (200, 201, 202), files={"file": ("a.jpg", content)})
+        response = self._ask(
+            client, "POST", "/masters", (200, 201, 202), files={"file": ("a.jpg", content)}
+        )
         return response.json()["results"][0]["master"] if response is not None else None
 
     def _upload_shared(self, client: httpx.Client, chance: random.Random, number: int) -> None:
@@ -119,7 +137,13 @@ class Load:
                 own.dead.add(own.id)
                 own.present, own.id = False, ""
         elif own.present:
-            self._ask(client, "PATCH", f"/masters/{own.id}", (200,), json={"attributes": {"n": chance.randrange(100)}})
+            self._ask(
+                client,
+                "PATCH",
+                f"/masters/{own.id}",
+                (200,),
+                json={"attributes": {"n": chance.randrange(100)}},
+            )
         elif own.present is None and own.id:  # a deletion that was not acknowledged: again
             response = self._ask(client, "DELETE", f"/masters/{own.id}", (204, 404))
             if response is not None:
@@ -135,7 +159,14 @@ class Load:
 
     def _search(self, client: httpx.Client, chance: random.Random, number: int) -> None:
         own = chance.choice(self._own[number])
-        response = self._ask(client, "POST", "/search", (200,), files={"sample": ("a.jpg", own.content)}, data={"k": "5"})
+        response = self._ask(
+            client,
+            "POST",
+            "/search",
+            (200,),
+            files={"sample": ("a.jpg", own.content)},
+            data={"k": "5"},
+        )
         if response is None:
             return
         hits = response.json()["hits"]
@@ -151,7 +182,10 @@ class Load:
         """The workers have nothing left to do."""
         with suppress(httpx.TransportError):
             metrics = client.get("/metrics").text
-            return "\nlookalike_pending_embeddings 0.0" in metrics and client.get("/readyz").status_code == 200
+            return (
+                "\nlookalike_pending_embeddings 0.0" in metrics
+                and client.get("/readyz").status_code == 200
+            )
         return False
 
     def lost(self, client: httpx.Client) -> list[str]:
@@ -160,7 +194,9 @@ class Load:
         masters: dict[str, str] = {}
         cursor: str | None = ""
         while cursor is not None:
-            page = client.get("/masters", params={"limit": "500"} | ({"cursor": cursor} if cursor else {})).json()
+            page = client.get(
+                "/masters", params={"limit": "500"} | ({"cursor": cursor} if cursor else {})
+            ).json()
             for master in page["masters"]:
                 if master["sha256"] in masters:
                     found.append(f"two masters of {master['sha256']}")
@@ -181,8 +217,14 @@ class Load:
                 content = b""
                 with suppress(httpx.RemoteProtocolError):  # fewer bytes came than were announced
                     content = client.get(f"/masters/{there}/content").content
-                hit = client.post("/search", files={"sample": ("a.jpg", own.content)}, data={"k": "1"}).json()["hits"][0]
-                if hashlib.sha256(content).hexdigest() != digest or hit["master"]["id"] != there or not hit["exact"]:
+                hit = client.post(
+                    "/search", files={"sample": ("a.jpg", own.content)}, data={"k": "1"}
+                ).json()["hits"][0]
+                if (
+                    hashlib.sha256(content).hexdigest() != digest
+                    or hit["master"]["id"] != there
+                    or not hit["exact"]
+                ):
                     found.append(f"{there} is not what was put in, or not found")
         return found
 

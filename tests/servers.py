@@ -80,7 +80,9 @@ class Server:
         until = time.monotonic() + timeout
         aborted = 0
         while not self.answers():
-            if self.process.poll() == -signal.SIGABRT and aborted < 3:  # Milvus' gRPC does now and then, as its first step:
+            if (
+                self.process.poll() == -signal.SIGABRT and aborted < 3
+            ):  # Milvus' gRPC does now and then, as its first step:
                 aborted += 1  # "epoll_wait error: Bad file descriptor"
                 self.launch()
             if self.process.poll() is not None or time.monotonic() > until:
@@ -138,10 +140,14 @@ def install(package: str) -> None:
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with (Path(tempfile.gettempdir()) / "lookalike-apt.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of our processes one at a time; apt-get itself does not wait for its lists
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # of our processes one at a time; apt-get itself does not wait for its lists
         for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
             waiting = ["-o", "DPkg::Lock::Timeout=300"]
-            subprocess.run(["apt-get", *waiting, *step], check=False, capture_output=True, env=environment)
+            subprocess.run(
+                ["apt-get", *waiting, *step], check=False, capture_output=True, env=environment
+            )
 
 
 def mariadb(directory: Path) -> Server:
@@ -157,7 +163,13 @@ def mariadb(directory: Path) -> Server:
     as_root = ["--user=root"] if os.getuid() == 0 else []
     if not data.exists():
         subprocess.run(
-            ["mariadb-install-db", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db", *as_root],
+            [
+                "mariadb-install-db",
+                f"--datadir={data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                *as_root,
+            ],
             check=True,
             capture_output=True,
         )
@@ -230,7 +242,13 @@ def seaweedfs(directory: Path) -> Server:
         "-master.volumePreallocate=false",
     ]
     url = f"s3://{S3_KEY}:{S3_SECRET}@127.0.0.1:{s3}/lookalike?secure=false"
-    return Server("seaweedfs", command, lambda: _http_says(f"http://127.0.0.1:{s3}/", b"AccessDenied"), directory, url)
+    return Server(
+        "seaweedfs",
+        command,
+        lambda: _http_says(f"http://127.0.0.1:{s3}/", b"AccessDenied"),
+        directory,
+        url,
+    )
 
 
 def milvus(directory: Path, **settings: object) -> Server:
@@ -248,7 +266,9 @@ def milvus(directory: Path, **settings: object) -> Server:
     for name, port in zip(names, ports, strict=True):
         config.set(name, port)
     config.set("proxy.ip", "127.0.0.1")
-    config.set("proxy.timeTickInterval", 20)  # this and the next as in docker-compose.yml, which says why
+    config.set(
+        "proxy.timeTickInterval", 20
+    )  # this and the next as in docker-compose.yml, which says why
     config.set("queryNode.segcore.interimIndex.nprobe", 96)
     for name, value in settings.items():
         config.set(name, value)

@@ -70,7 +70,10 @@ class Models(threading.Thread):
     def run(self) -> None:
         while not self.stopping.wait(self._chance.uniform(1, 5)):
             client = httpx.Client(base_url=self._chance.choice(self._urls), timeout=120)
-            with client, suppress(httpx.TransportError, KeyError, ValueError):  # a store or a replica is down: another time
+            with (
+                client,
+                suppress(httpx.TransportError, KeyError, ValueError),
+            ):  # a store or a replica is down: another time
                 self._step(client)
 
     def _step(self, client: httpx.Client) -> None:
@@ -121,21 +124,29 @@ class Faults:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("minutes", type=float)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=None, help="of the faults and the load; printed when not given")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the faults and the load; printed when not given"
+    )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int(time.time())
     console.print(f"seed {seed}")
     with ExitStack() as ending:
-        directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-soak-")))
+        directory = Path(
+            ending.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-soak-"))
+        )
         result = soak(directory, ending, options.minutes * 60, options.clients, random.Random(seed))
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["lost"] == result["scrub_repairs_second_pass"] == 0 else 1
 
 
-def soak(directory: Path, ending: ExitStack, seconds: float, clients: int, chance: random.Random) -> dict[str, Any]:
+def soak(
+    directory: Path, ending: ExitStack, seconds: float, clients: int, chance: random.Random
+) -> dict[str, Any]:
     servers = [make(directory / name) for name, make in MAKERS.items()]
     for server in servers:
         server.launch()
@@ -159,13 +170,19 @@ def soak(directory: Path, ending: ExitStack, seconds: float, clients: int, chanc
     if stack.run("db", "upgrade").returncode:
         raise SystemExit(stack.logs())
     ports = free_ports(2)
-    ours = [Process(stack, f"api {port}", "serve", "--port", str(port)) for port in ports] + [Process(stack, "worker", "worker")]
+    ours = [Process(stack, f"api {port}", "serve", "--port", str(port)) for port in ports] + [
+        Process(stack, "worker", "worker")
+    ]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     if not eventually(lambda: all(map(ready, urls)), RECOVERY):
         raise SystemExit(stack.logs())
 
     load = Load(urls, clients, seed=chance.randrange(1 << 30), fault_tolerant=True)
-    models = Models(urls, [turned_weights(directory / f"turned-{seed}.safetensors", seed) for seed in (1, 2)], chance)
+    models = Models(
+        urls,
+        [turned_weights(directory / f"turned-{seed}.safetensors", seed) for seed in (1, 2)],
+        chance,
+    )
     faults = Faults([*ours, *servers], chance)
     loading = threading.Thread(target=load.run, args=(seconds,))
     loading.start()
@@ -202,7 +219,10 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
         lost = load.lost(client) + load.failures + ([] if settled else ["it does not come to rest"])
     for what in lost:
         console.print(what, style="red", markup=False)
-    console.print(f"answers: {dict(load.counts)}; killed: {dict(faults.counts)}; first scrub: {first or 'clean'}", markup=False)
+    console.print(
+        f"answers: {dict(load.counts)}; killed: {dict(faults.counts)}; first scrub: {first or 'clean'}",
+        markup=False,
+    )
     return {
         "acknowledged": load.acknowledged,
         "faults": faults.counts.total(),

@@ -39,7 +39,9 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.BigInteger, nullable=True),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("updated_at", sa.BigInteger, nullable=False),
-        sa.UniqueConstraint("collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"),
+        sa.UniqueConstraint(
+            "collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"
+        ),
         sa.Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
         sa.Index("ix_masters_state_lease_until", "state", "lease_until"),
     )

@@ -19,7 +19,11 @@ def upgrade() -> None:
         sa.Column("loaded", sa.JSON, nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
     )
-    op.create_index("ix_embeddings_model_version_state_run_after", "embeddings", ["model_version", "state", "run_after"])
+    op.create_index(
+        "ix_embeddings_model_version_state_run_after",
+        "embeddings",
+        ["model_version", "state", "run_after"],
+    )
 
 
 def downgrade() -> None:

@@ -9,33 +9,45 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Path, Query, UploadFile
 from fastapi.responses import StreamingResponse
 
-from app import schemas
-from app.dependencies import ReembedDep, ScrubDep, ServicesDep, WorkerDep
-from app.errors import AppError, as_app_error
-from app.limits import FormRoute
-from app.security import Access, requires
-from storage.protocols import StoreUnavailable
+from app.errors import AppError
+from app.http import schemas
+from app.http.dependencies import ReembedDep, ScrubDep, ServicesDep, WorkerDep
+from app.http.forms import FormRoute
+from app.http.problems import as_app_error
+from app.http.security import Access, requires
+from storage.errors import StoreUnavailable
 
 router = APIRouter(route_class=FormRoute, tags=["admin"])
-VersionPath = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")]
+VersionPath = Annotated[
+    str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")
+]
 
 
 @router.post(
     "/admin/scrub",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line; the last has the report."}},
+    responses={
+        200: {
+            "content": {"application/x-ndjson": {}},
+            "description": "One JSON object a line; the last has the report.",
+        }
+    },
 )
 @requires(Access.ADMIN)
 def scrub(scrub: ScrubDep, options: schemas.ScrubOptions) -> StreamingResponse:
     """Check the stores against each other, and repair what can be. Closing the connection stops it between two batches."""
     scrub.total()  # a store that is down is said with a status, while there still is one to give
-    return StreamingResponse(_lines(scrub.events(repair=options.repair, full=options.full)), media_type="application/x-ndjson")
+    return StreamingResponse(
+        _lines(scrub.events(repair=options.repair, full=options.full)),
+        media_type="application/x-ndjson",
+    )
 
 
 @router.get("/admin/dead-letters")
 @requires(Access.ADMIN)
 def list_dead_letters(
-    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000, description="Letters at most.")] = 100
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Letters at most.")] = 100,
 ) -> schemas.DeadLetters:
     """Masters that could not be indexed in LOOKALIKE_INDEX_ATTEMPTS attempts, and why. They are kept, and not found."""
     metadata = services.stores.metadata
@@ -57,13 +69,16 @@ def retry_dead_letters(services: ServicesDep, worker: WorkerDep) -> schemas.Revi
 def list_models(reembed: ReembedDep) -> schemas.ModelList:
     """The model versions, how far each one's embeddings are, and which running processes have loaded it."""
     progress, replicas = reembed.status()
-    return schemas.ModelList(models=[schemas.Model.of(each, replicas) for each in progress], processes=len(replicas))
+    return schemas.ModelList(
+        models=[schemas.Model.of(each, replicas) for each in progress], processes=len(replicas)
+    )
 
 
 @router.post("/admin/models", status_code=201)
 @requires(Access.ADMIN)
 def add_weights(
-    reembed: ReembedDep, weights: Annotated[UploadFile, File(description="A weights file of ours (safetensors).")]
+    reembed: ReembedDep,
+    weights: Annotated[UploadFile, File(description="A weights file of ours (safetensors).")],
 ) -> schemas.AddedModel:
     """Put weights where every process finds them. Nothing uses them until they are started."""
     return schemas.AddedModel(version=reembed.add(weights.file))
@@ -81,7 +96,12 @@ def start_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) ->
 @router.post(
     "/admin/models/{version}/activate",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line; the last says what came."}},
+    responses={
+        200: {
+            "content": {"application/x-ndjson": {}},
+            "description": "One JSON object a line; the last says what came.",
+        }
+    },
 )
 @requires(Access.ADMIN)
 def activate_model(reembed: ReembedDep, version: VersionPath) -> StreamingResponse:
@@ -92,7 +112,9 @@ def activate_model(reembed: ReembedDep, version: VersionPath) -> StreamingRespon
 
 @router.post("/admin/models/{version}/retire", status_code=202)
 @requires(Access.ADMIN)
-def retire_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) -> schemas.AddedModel:
+def retire_model(
+    reembed: ReembedDep, worker: WorkerDep, version: VersionPath
+) -> schemas.AddedModel:
     """Give up what is being built, or the previous version: its embeddings, vectors and weights are removed."""
     reembed.retire(version)
     worker.wake()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 from app.errors import NotFound
-from app.security import Access, SecuredRoute, requires
+from app.http.security import Access, SecuredRoute, requires
 
 router = APIRouter(route_class=SecuredRoute, include_in_schema=False)
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"

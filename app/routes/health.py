@@ -7,11 +7,11 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app import schemas
-from app.dependencies import ServicesDep
 from app.errors import Unavailable
-from app.security import Access, SecuredRoute, requires
-from storage.protocols import StoreUnavailable
+from app.http import schemas
+from app.http.dependencies import ServicesDep
+from app.http.security import Access, SecuredRoute, requires
+from storage.errors import StoreUnavailable
 
 router = APIRouter(route_class=SecuredRoute, tags=["health"])
 
@@ -34,10 +34,16 @@ def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
         "vectors": _check(stores.vectors.ping),
     }
     known = checks["metadata"] == "ok"  # which model is active stands there
-    checks["model"] = _check(services.models.active) if known else "unknown while the metadata store does not answer"
+    checks["model"] = (
+        _check(services.models.active)
+        if known
+        else "unknown while the metadata store does not answer"
+    )
     ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if ready else 503
-    return schemas.Readiness(ready=ready, checks=checks, model_version=next(iter(services.models.live), ""))
+    return schemas.Readiness(
+        ready=ready, checks=checks, model_version=next(iter(services.models.live), "")
+    )
 
 
 def _check(probe: Callable[[], object]) -> str:

@@ -10,11 +10,16 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from app.errors import NotFound
-from app.security import Access, SecuredRoute, requires
+from app.http.security import Access, SecuredRoute, requires
 from app.settings import Settings
 
 router = APIRouter(route_class=SecuredRoute, include_in_schema=False)
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,24 @@ class Asset:
 
 def _read() -> tuple[dict[str, Asset], str]:
     """The files but the page, and their version."""
-    files = {path.name: path for path in sorted((Path(__file__).parents[1] / "web").iterdir()) if path.suffix in _TYPES}
+    files = {
+        path.name: path
+        for path in sorted((Path(__file__).parents[1] / "web").iterdir())
+        if path.suffix in _TYPES
+    }
     assets = {name: Asset(path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
-    return assets, hashlib.sha256(b"".join(asset.content for asset in assets.values())).hexdigest()[:12]
+    return assets, hashlib.sha256(b"".join(asset.content for asset in assets.values())).hexdigest()[
+        :12
+    ]
 
 
 def _page(page: Asset) -> Asset:
-    modules = "\n".join(f'<link rel="modulepreload" href="/web/{name}">' for name in _ASSETS if name.endswith(".js"))
-    content = page.content.replace(b"<!-- modules -->", modules.encode())  # all at once, not one after another
+    modules = "\n".join(
+        f'<link rel="modulepreload" href="/web/{name}">' for name in _ASSETS if name.endswith(".js")
+    )
+    content = page.content.replace(
+        b"<!-- modules -->", modules.encode()
+    )  # all at once, not one after another
     return Asset(content.replace(b'"/web/', f'"/web/{_VERSION}/'.encode()), page.media_type)
 
 
@@ -47,17 +62,24 @@ _PAGE = _page(_ASSETS.pop("index.html"))
 @router.get("/")
 @requires(Access.PUBLIC)
 async def page(request: Request, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": policy(request.app.state.settings)}
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy(request.app.state.settings),
+    }
     return _answer(_PAGE, if_none_match, headers)
 
 
 @router.get("/web/{version}/{name}")
 @requires(Access.PUBLIC)
-async def asset(version: str, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def asset(
+    version: str, name: str, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
     """A file of the page; for good where the version is this one, so that only the first visit fetches it."""
     if name not in _ASSETS:
         raise NotFound("not-found", "There is no such page.")
-    kept = "public, max-age=31536000, immutable" if version == _VERSION else "no-cache"  # else in the middle of an upgrade
+    kept = (
+        "public, max-age=31536000, immutable" if version == _VERSION else "no-cache"
+    )  # else in the middle of an upgrade
     return _answer(_ASSETS[name], if_none_match, {"Cache-Control": kept})
 
 

@@ -23,12 +23,17 @@ class AttributeSummary:
     key: str
     masters: int = 0  # that have it
     types: set[str] = field(default_factory=set)
-    counts: Counter[tuple[str, Scalar]] = field(default_factory=Counter)  # (type, value): 1 and true are two values
+    counts: Counter[tuple[str, Scalar]] = field(
+        default_factory=Counter
+    )  # (type, value): 1 and true are two values
     minimum: float | None = None
     maximum: float | None = None
 
     def most_frequent(self, limit: int) -> list[tuple[Scalar, int]]:
-        return [(value, count) for (_, value), count in sorted(self.counts.items(), key=_by_count)[:limit]]
+        return [
+            (value, count)
+            for (_, value), count in sorted(self.counts.items(), key=_by_count)[:limit]
+        ]
 
     def add(self, value: object) -> None:
         self.masters += 1
@@ -69,7 +74,9 @@ class Attributes:
             if len(rows) < _PAGE:
                 break
             after = rows[-1][0]
-        return sorted(summaries.values(), key=lambda summary: (-summary.masters, summary.key)), looked_at
+        return sorted(
+            summaries.values(), key=lambda summary: (-summary.masters, summary.key)
+        ), looked_at
 
 
 def flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from app.errors import Conflict, InvalidInput, NotFound
-from storage.protocols import Collection, CollectionExists, CollectionGone, MetadataStore
+from storage.errors import CollectionExists, CollectionGone
+from storage.protocols import MetadataStore
+from storage.records import Collection
 
 DEFAULT = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -20,7 +22,9 @@ class Collections:
         try:
             return self._metadata.create_collection(name)
         except CollectionExists:
-            raise Conflict("collection-exists", f"There is a collection {name!r} already.") from None
+            raise Conflict(
+                "collection-exists", f"There is a collection {name!r} already."
+            ) from None
 
     def find(self, name: str) -> Collection:
         """Raises NotFound."""
@@ -29,7 +33,10 @@ class Collections:
         if found is None and name == DEFAULT:
             return self.find_or_create(name)
         if found is None:
-            raise NotFound("collection-not-found", f"There is no collection {name!r}. An upload that names it creates it.")
+            raise NotFound(
+                "collection-not-found",
+                f"There is no collection {name!r}. An upload that names it creates it.",
+            )
         return found
 
     def find_or_create(self, name: str) -> Collection:
@@ -61,5 +68,6 @@ class Collections:
 def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidInput(
-            "invalid-collection-name", "A collection's name has 1 to 63 characters: a-z, 0-9 and -, the first no hyphen."
+            "invalid-collection-name",
+            "A collection's name has 1 to 63 characters: a-z, 0-9 and -, the first no hyphen.",
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.observability import log
-from storage.protocols import Master, Stores, StoreUnavailable
+from app.logs import log
+from storage.errors import StoreUnavailable
+from storage.protocols import Stores
+from storage.records import Master
 
 _BATCH = 200
 _FAILURES = 3  # in one round; then it is the store
@@ -30,7 +32,9 @@ class Deletion:
                 return True
             try:
                 self._remove(master, owner)
-            except StoreUnavailable as error:  # this one again when its lease has run out; the others now
+            except (
+                StoreUnavailable
+            ) as error:  # this one again when its lease has run out; the others now
                 failures += 1
                 if failures == _FAILURES:
                     raise

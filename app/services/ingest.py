@@ -6,11 +6,11 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from uuid import uuid4
 
 from app.errors import InvalidInput, TooLarge, Unavailable
-from app.observability import Metrics
+from app.metrics import Metrics
 from app.services.collections import Collections, check_name
 from app.services.indexing import Indexing
 from app.services.names import clean_name
@@ -18,7 +18,9 @@ from app.services.vision import Picture, Vision
 from app.settings import MIB, Settings
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
-from storage.protocols import Attributes, Claim, CollectionGone, Master, NewMaster, Reservation, Stores
+from storage.errors import CollectionGone
+from storage.protocols import Stores
+from storage.records import Attributes, Claim, Master, NewMaster, Reservation
 
 _CHUNK = 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.5  # seconds between looks at another upload of the same bytes
@@ -82,13 +84,18 @@ class Ingest:
                 size += len(chunk)
         limit = self._settings.max_file_bytes
         if size > limit:
-            raise TooLarge("file-too-large", f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version.")
+            raise TooLarge(
+                "file-too-large",
+                f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version.",
+            )
         return sha.digest(), size
 
     def _existing(self, master: Master) -> Ingested:
         self._metrics.uploads.labels("existing").inc()
         active = next(iter(self._indexing.versions), "")
-        return Ingested(master, created=False, indexed=self._stores.metadata.is_indexed(master.id, active))
+        return Ingested(
+            master, created=False, indexed=self._stores.metadata.is_indexed(master.id, active)
+        )
 
     def _store(self, file: BinaryIO, collection: str, new: NewMaster, picture: Picture) -> Ingested:
         owner = uuid4().hex
@@ -107,9 +114,15 @@ class Ingest:
                 versions = metadata.commit_stored(master.id, owner, self._indexing.versions, lease)
             if versions is not None:
                 break
-            metadata.abandon(master.id, owner)  # its collection was deleted, or our lease ran out and the row is no longer ours
+            metadata.abandon(
+                master.id, owner
+            )  # its collection was deleted, or our lease ran out and the row is no longer ours
         self._metrics.uploads.labels("created").inc()
-        return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, versions, picture))
+        return Ingested(
+            master,
+            created=True,
+            indexed=self._indexing.index_inline(master, owner, versions, picture),
+        )
 
     def _reserve(self, collection: str, new: NewMaster, owner: str) -> Reservation:
         """Our pending row or the stored one; never answers on somebody else's pending row."""
@@ -119,23 +132,34 @@ class Ingest:
             target = self._collections.find_or_create(collection)
             try:
                 with self._metrics.stage("reserve"):
-                    reservation = self._stores.metadata.reserve(target.id, new, owner, self._settings.lease_seconds)
+                    reservation = self._stores.metadata.reserve(
+                        target.id, new, owner, self._settings.lease_seconds
+                    )
             except CollectionGone:  # deleted between the two lines above
                 continue
             if reservation.claim is not Claim.BUSY:
                 return reservation
             if time.monotonic() > give_up:
-                raise Unavailable("upload-in-progress", "Another upload of the same bytes is under way. Try again.", 5)
+                raise Unavailable(
+                    "upload-in-progress",
+                    "Another upload of the same bytes is under way. Try again.",
+                    5,
+                )
             time.sleep(pause)
             pause = min(_LONGEST_WAIT, pause * 1.5)
 
     def _put_object(self, file: BinaryIO, master: Master, owner: str) -> None:
         lease = self._settings.lease_seconds
         file.seek(0)
-        renewing = _Renewing(file, lease / 3, lambda: self._stores.metadata.renew(master.id, owner, lease))
+        renewing = _Renewing(
+            file, lease / 3, lambda: self._stores.metadata.renew(master.id, owner, lease)
+        )
         try:
             with self._metrics.stage("put"):
-                self._stores.objects.put(master.object_key, renewing, master.size, master.mime, master.name)  # type: ignore[arg-type]
+                source = cast("BinaryIO", renewing)
+                self._stores.objects.put(
+                    master.object_key, source, master.size, master.mime, master.name
+                )
         except BaseException:
             self._stores.metadata.abandon(master.id, owner)
             raise

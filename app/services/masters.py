@@ -16,17 +16,28 @@ from app.services.ingest import checked_attributes
 from app.services.names import clean_name
 from app.services.originals import original
 from app.services.vision import Vision
+from storage.errors import ObjectMissing
 from storage.filters import Filter
-from storage.protocols import Master, ObjectMissing, Page, Stores
+from storage.protocols import Stores
+from storage.records import Master, Page
 
 
 class Masters:
-    def __init__(self, stores: Stores, collections: Collections, vision: Vision, indexing: Indexing, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        collections: Collections,
+        vision: Vision,
+        indexing: Indexing,
+        cache_bytes: int,
+    ) -> None:
         self._stores = stores
         self._collections = collections
         self._vision = vision
         self._indexing = indexing
-        self._thumbnails: LRUCache[tuple[bytes, int], bytes] = LRUCache(max(1, cache_bytes), getsizeof=len)
+        self._thumbnails: LRUCache[tuple[bytes, int], bytes] = LRUCache(
+            max(1, cache_bytes), getsizeof=len
+        )
         self._lock = threading.Lock()
 
     def find(self, master_id: UUID) -> Master:
@@ -36,21 +47,38 @@ class Masters:
             raise NotFound("master-not-found", f"There is no master {master_id}.")
         return master
 
-    def list(self, collection: str, filter: Filter | None, limit: int, after: UUID | None, offset: int = 0) -> tuple[Page, int]:
+    def list(
+        self,
+        collection: str,
+        filter: Filter | None,
+        limit: int,
+        after: UUID | None,
+        offset: int = 0,
+    ) -> tuple[Page, int]:
         """A page, newest first, and how many there are in all."""
         found = self._collections.find(collection)
         metadata = self._stores.metadata
-        return metadata.list_masters(found.id, filter, limit, after, offset), metadata.count_masters(found.id, filter)
+        return metadata.list_masters(
+            found.id, filter, limit, after, offset
+        ), metadata.count_masters(found.id, filter)
 
     def update(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
         """Attributes given replace those there."""
-        if name is not None and set(name) & set("/\\"):  # an upload's path loses its folders; here somebody would lose words
-            raise InvalidInput("invalid-name", "A name has no / and no \\: these are between folders.")
+        if name is not None and set(name) & set(
+            "/\\"
+        ):  # an upload's path loses its folders; here somebody would lose words
+            raise InvalidInput(
+                "invalid-name", "A name has no / and no \\: these are between folders."
+            )
         cleaned = clean_name(name) if name is not None else None
         if cleaned == "":
-            raise InvalidInput("invalid-name", "A name needs at least one character that can be seen.")
+            raise InvalidInput(
+                "invalid-name", "A name needs at least one character that can be seen."
+            )
         changed = self._stores.metadata.update_master(
-            master_id, name=cleaned, attributes=checked_attributes(attributes) if attributes is not None else None
+            master_id,
+            name=cleaned,
+            attributes=checked_attributes(attributes) if attributes is not None else None,
         )
         if changed is None:
             raise NotFound("master-not-found", f"There is no master {master_id}.")
@@ -77,7 +105,9 @@ class Masters:
 
     def _missing(self, master: Master) -> Unavailable:
         self.find(master.id)  # deleted since it was looked up: not found
-        return Unavailable("object-missing", "The bytes of this master are not in the object store.", 60)
+        return Unavailable(
+            "object-missing", "The bytes of this master are not in the object store.", 60
+        )
 
     def link(self, master: Master, disposition: str) -> str | None:
         """Where a client gets the bytes without us, if it can."""

@@ -6,7 +6,8 @@ import hashlib
 import io
 
 from app.errors import Unavailable
-from storage.protocols import Master, ObjectStore
+from storage.protocols import ObjectStore
+from storage.records import Master
 
 
 def original(objects: ObjectStore, master: Master) -> io.BytesIO:

@@ -14,8 +14,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
-from app.observability import log
-from app.services.models import Models, weights_key
+from app.logs import log
+from app.services.loaded_models import Models, weights_key
 from app.services.originals import original
 from app.services.scrub import Report, Scrub
 from app.services.vision import Vision
@@ -23,17 +23,9 @@ from models.embedder import Embedder
 from models.imaging import ImageRejected
 from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
-from storage.protocols import (
-    Master,
-    MasterState,
-    ModelConflict,
-    ModelNotReady,
-    ModelState,
-    ModelVersion,
-    ObjectMissing,
-    Replica,
-    Stores,
-)
+from storage.errors import ModelConflict, ModelNotReady, ObjectMissing
+from storage.protocols import Stores
+from storage.records import Master, MasterState, ModelState, ModelVersion, Replica
 
 _BATCH = 1000
 _GOLDEN = 32  # masters that are embedded anew and looked for
@@ -54,7 +46,12 @@ class Progress:
 
 class Reembed:
     def __init__(
-        self, stores: Stores, models: Models, vision: Vision, scrub: Scrub, load: Callable[[WeightsFile], Embedder]
+        self,
+        stores: Stores,
+        models: Models,
+        vision: Vision,
+        scrub: Scrub,
+        load: Callable[[WeightsFile], Embedder],
     ) -> None:
         self._stores = stores
         self._models = models
@@ -69,9 +66,13 @@ class Reembed:
         try:
             version = _tried(self._load(WeightsFile.parse(content)))
         except WeightsInvalid as error:
-            raise InvalidInput("invalid-weights", f"These are no weights to serve with: {error}") from None
+            raise InvalidInput(
+                "invalid-weights", f"These are no weights to serve with: {error}"
+            ) from None
         key, file = weights_key(version), io.BytesIO(content)
-        self._stores.objects.put(key, file, len(content), "application/octet-stream", "weights.safetensors")
+        self._stores.objects.put(
+            key, file, len(content), "application/octet-stream", "weights.safetensors"
+        )
         return version
 
     def start(self, version: str) -> None:
@@ -94,7 +95,10 @@ class Reembed:
         try:
             self._stores.objects.stat(weights_key(version))
         except ObjectMissing:
-            raise NotFound("model-not-found", f"There are no weights of {version}. Give the weights file itself.") from None
+            raise NotFound(
+                "model-not-found",
+                f"There are no weights of {version}. Give the weights file itself.",
+            ) from None
 
     def status(self) -> tuple[list[Progress], list[Replica]]:
         registry = self._stores.registry
@@ -109,7 +113,8 @@ class Reembed:
         """Raises NotFound."""
         if version not in {model.id for model in self._stores.registry.models()}:
             raise NotFound(
-                "model-not-found", f"There is no model version {version} that was started: lookalike reembed start {version}"
+                "model-not-found",
+                f"There is no model version {version} that was started: lookalike reembed start {version}",
             )
 
     def activate(self, version: str) -> Iterator[dict[str, Any]]:
@@ -120,14 +125,19 @@ class Reembed:
         golden: list[tuple[float, Master]] = []
         report = Report(repair=False)
         for report, batch in self._scrub.run_vectors(version):
-            stored = [record.master for record in batch if record.master.state is MasterState.STORED]
+            stored = [
+                record.master for record in batch if record.master.state is MasterState.STORED
+            ]
             lots = np.random.default_rng().random(len(stored))
-            golden = nsmallest(_GOLDEN, golden + list(zip(lots, stored, strict=True)), key=itemgetter(0))
+            golden = nsmallest(
+                _GOLDEN, golden + list(zip(lots, stored, strict=True)), key=itemgetter(0)
+            )
             yield {"checked": report.masters}
         if not report.clean:
             found = ", ".join(f"{count} x {kind}" for kind, count in report.found.items())
             raise Conflict(
-                "model-not-ready", f"The vectors of {version} are not right ({found}): scrub with --repair, and try again."
+                "model-not-ready",
+                f"The vectors of {version} are not right ({found}): scrub with --repair, and try again.",
             )
         for _, master in golden:
             self._check_golden(master, version)
@@ -159,8 +169,13 @@ class Reembed:
         if stored is None or self._stores.metadata.find_master(master.id) is None:
             return  # deleted meanwhile, or not embedded: that is counted elsewhere
         apart = 1.0 - float(np.dot(vector, stored.vector))
-        if not (apart <= _ALIKE and nearest and nearest[0].distance <= apart + _ALIKE):  # also where something is no number
-            raise Conflict("model-not-ready", f"The master {master.id} does not find itself by {version} ({apart:.4f} apart).")
+        if not (
+            apart <= _ALIKE and nearest and nearest[0].distance <= apart + _ALIKE
+        ):  # also where something is no number
+            raise Conflict(
+                "model-not-ready",
+                f"The master {master.id} does not find itself by {version} ({apart:.4f} apart).",
+            )
 
     def retire(self, version: str) -> None:
         """Give it up; workers remove its embeddings, vectors and weights. Raises Conflict."""
@@ -178,7 +193,9 @@ def _tried(embedder: Embedder) -> str:
     for image in (grey, noise):
         length = float(np.linalg.norm(embedder.embed(image[None])[0]))
         if not abs(length - 1.0) < _ALIKE:
-            raise WeightsInvalid(f"the network embeds an image to a vector of length {length}, not 1")
+            raise WeightsInvalid(
+                f"the network embeds an image to a vector of length {length}, not 1"
+            )
     return embedder.model_version
 
 

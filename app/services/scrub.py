@@ -11,17 +11,10 @@ from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
-from app.observability import Metrics
-from storage.protocols import (
-    MasterRecord,
-    MasterState,
-    ModelState,
-    ObjectInfo,
-    ObjectMissing,
-    Stores,
-    StoreUnavailable,
-    VectorRecord,
-)
+from app.metrics import Metrics
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.protocols import Stores
+from storage.records import MasterRecord, MasterState, ModelState, ObjectInfo, VectorRecord
 
 _BATCH = 200
 _SAMPLE_DAYS = 30  # every object is read once in so many daily runs
@@ -29,7 +22,9 @@ _EXAMPLES = 20  # of each kind, in the report
 _UNREADABLE = 3  # objects in a row that the store fails to give: then it is the store
 _DAY = 86_400  # seconds
 _UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_KEY = re.compile(rf"masters/[a-z0-9-]+-{_UUID}/(?P<aa>[0-9a-f]{{2}})/(?P=aa)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+")
+_KEY = re.compile(
+    rf"masters/[a-z0-9-]+-{_UUID}/(?P<aa>[0-9a-f]{{2}})/(?P=aa)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+"
+)
 _WEIGHTS = re.compile(r"models/[^/]+/weights\.safetensors")
 _Item = TypeVar("_Item")
 
@@ -95,7 +90,13 @@ class Scrub:
     def total(self) -> int:
         """About how much there is to look at: masters, objects, vectors."""
         masters = sum(count for _, count in self._stores.metadata.list_collections())
-        return masters + masters + sum(self._stores.vectors.count(version) for version in self._stores.vectors.versions())
+        return (
+            masters
+            + masters
+            + sum(
+                self._stores.vectors.count(version) for version in self._stores.vectors.versions()
+            )
+        )
 
     def run(self, *, repair: bool, full: bool) -> Iterator[Report]:
         """The report so far after each batch, so that whoever asks may pause or stop; the last one is whole.
@@ -159,8 +160,14 @@ class Scrub:
             report.add(problem, master.id, repaired=report.repair)  # it is marked already
         elif problem == "object-unreadable":
             report.add(problem, master.id, repaired=False)
-        elif problem and self._is_stored(master.id) and self._object_problem(record, report, read=read) == problem:
-            report.add(problem, master.id, repaired=report.repair and metadata.mark_damaged(master.id))
+        elif (
+            problem
+            and self._is_stored(master.id)
+            and self._object_problem(record, report, read=read) == problem
+        ):
+            report.add(
+                problem, master.id, repaired=report.repair and metadata.mark_damaged(master.id)
+            )
 
     def _object_problem(self, record: MasterRecord, report: Report, *, read: bool) -> str:
         master = record.master
@@ -187,16 +194,26 @@ class Scrub:
     def _is_stored(self, master_id: UUID) -> bool:
         return self._stores.metadata.find_master(master_id) is not None
 
-    def _check_vectors(self, batch: Sequence[MasterRecord], report: Report, versions: Sequence[str]) -> None:
+    def _check_vectors(
+        self, batch: Sequence[MasterRecord], report: Report, versions: Sequence[str]
+    ) -> None:
         for record, version, problem in self._vector_problems(batch, versions):
             fresh = self._known(record.master.id)
-            if fresh is None or not list(self._vector_problems([fresh], [version])) or self._known(fresh.master.id) != fresh:
+            if (
+                fresh is None
+                or not list(self._vector_problems([fresh], [version]))
+                or self._known(fresh.master.id) != fresh
+            ):
                 continue
             seen = fresh.indexed.get(version)
-            repaired = report.repair and self._stores.metadata.requeue_embedding(fresh.master.id, version, seen)
+            repaired = report.repair and self._stores.metadata.requeue_embedding(
+                fresh.master.id, version, seen
+            )
             report.add(problem, fresh.master.id, repaired=repaired)
 
-    def _vector_problems(self, batch: Sequence[MasterRecord], versions: Sequence[str]) -> Iterator[tuple[MasterRecord, str, str]]:
+    def _vector_problems(
+        self, batch: Sequence[MasterRecord], versions: Sequence[str]
+    ) -> Iterator[tuple[MasterRecord, str, str]]:
         """Those of stored masters; an embedding that is pending is the worker's, and no problem."""
         stored = [record for record in batch if record.master.state is MasterState.STORED]
         for version in versions:
@@ -222,20 +239,26 @@ class Scrub:
     def _objects(self, report: Report) -> Iterator[None]:
         for batch in _batches(self._stores.objects.list(""), _BATCH):
             ids = {info.key: _id_of(info.key) for info in batch}
-            known = self._stores.metadata.know_masters([id_ for id_ in ids.values() if id_ is not None])
+            known = self._stores.metadata.know_masters(
+                [id_ for id_ in ids.values() if id_ is not None]
+            )
             for info in batch:
                 id_ = ids[info.key]
                 if _WEIGHTS.fullmatch(info.key):
                     continue  # a few, and a model that is not started yet has no row
                 if id_ is None or (id_ in known and known[id_].master.object_key != info.key):
-                    report.add("object-foreign", info.key, repaired=False)  # never removed: who knows whose only copy it is
+                    report.add(
+                        "object-foreign", info.key, repaired=False
+                    )  # never removed: who knows whose only copy it is
                 elif id_ not in known and time.time() - info.modified >= self._grace:
                     self._unknown_object(info, id_, report)
             report.objects += len(batch)
             yield
 
     def _unknown_object(self, info: ObjectInfo, id_: UUID, report: Report) -> None:
-        if self._known(id_) or not self._exists(info.key):  # a row goes after its object: what was listed may be deleted by now
+        if self._known(id_) or not self._exists(
+            info.key
+        ):  # a row goes after its object: what was listed may be deleted by now
             return
         if report.repair:
             self._stores.objects.delete(info.key)

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Conflict
-from app.observability import Metrics
+from app.metrics import Metrics
 from app.services.collections import Collections
+from app.services.loaded_models import Models
 from app.services.masters import Masters
-from app.services.models import Models
 from app.services.vision import Vision
 from models.imaging import Box
 from storage.filters import Filter, matches
-from storage.protocols import Collection, Master, Stores
+from storage.protocols import Stores
+from storage.records import Collection, Master
 
 MAX_REACH = 10_000  # offset + k at most
 _CHUNK = 1024 * 1024
@@ -75,7 +76,13 @@ class _Query:
 
 class Search:
     def __init__(
-        self, stores: Stores, models: Models, collections: Collections, masters: Masters, vision: Vision, metrics: Metrics
+        self,
+        stores: Stores,
+        models: Models,
+        collections: Collections,
+        masters: Masters,
+        vision: Vision,
+        metrics: Metrics,
     ) -> None:
         self._stores = stores
         self._models = models
@@ -92,7 +99,9 @@ class Search:
         vectors = [self._vision.embed(picture, version)]
         if options.mirror:
             vectors.append(self._vision.embed(picture, version, mirror=True))
-        return self._answer(_Query(vectors, None if options.box else _sha256(sample)), collection, version, options)
+        return self._answer(
+            _Query(vectors, None if options.box else _sha256(sample)), collection, version, options
+        )
 
     def by_master(self, master_id: UUID, options: Options) -> Answer:
         """Like ``by_sample`` with the master's own image, whose stored vector saves the embedding."""
@@ -132,22 +141,43 @@ class Search:
                 "not-calibrated",
                 f"The model {version} has no calibration: leave min_probability out, or change to a fine-tuned model.",
             )
-        least = options.min_probability - 0.5 * 10**-_PLACES  # a hit is told from its probability as it is shown
-        return min(2.0 if options.max_distance is None else options.max_distance, calibration.distance(least))
+        least = (
+            options.min_probability - 0.5 * 10**-_PLACES
+        )  # a hit is told from its probability as it is shown
+        return min(
+            2.0 if options.max_distance is None else options.max_distance,
+            calibration.distance(least),
+        )
 
-    def _answer(self, query: _Query, collection: Collection, version: str, options: Options) -> Answer:
+    def _answer(
+        self, query: _Query, collection: Collection, version: str, options: Options
+    ) -> Answer:
         hits: list[Hit] = []
         with self._metrics.stage("truth"):
-            exact = self._stores.metadata.find_by_hash(collection.name, query.sha256) if query.sha256 else None
-        if exact is not None and (options.filter is None or matches(options.filter, exact.attributes)):
+            exact = (
+                self._stores.metadata.find_by_hash(collection.name, query.sha256)
+                if query.sha256
+                else None
+            )
+        if exact is not None and (
+            options.filter is None or matches(options.filter, exact.attributes)
+        ):
             hits.append(Hit(exact, 0.0, True, self._probability(version, 0.0, exact=True)))
         wanted = options.offset + options.k
-        hits += self._nearest(query, collection, version, options, wanted, skip={hit.master.id for hit in hits})
+        hits += self._nearest(
+            query, collection, version, options, wanted, skip={hit.master.id for hit in hits}
+        )
         self._metrics.searches.inc()
         return Answer(hits[options.offset : wanted], version)
 
     def _nearest(
-        self, query: _Query, collection: Collection, version: str, options: Options, wanted: int, skip: set[UUID]
+        self,
+        query: _Query,
+        collection: Collection,
+        version: str,
+        options: Options,
+        wanted: int,
+        skip: set[UUID],
     ) -> list[Hit]:
         """Ask the vector store for more until enough of its hits stand in the truth or it has no more."""
         farthest = self._reach(version, options)
@@ -159,16 +189,25 @@ class Search:
             exhausted = True
             for vector in query.vectors:
                 with self._metrics.stage("vector_search"):
-                    found = self._stores.vectors.search(version, collection.id, vector, reach, options.filter, farthest)
+                    found = self._stores.vectors.search(
+                        version, collection.id, vector, reach, options.filter, farthest
+                    )
                 exhausted = exhausted and len(found) < reach
                 for hit in found:
                     distances[hit.master_id] = min(hit.distance, distances.get(hit.master_id, 2.0))
             # with two vectors, only the nearest ``reach`` of the union are sure to have their better distance
-            order = sorted((id_ for id_ in distances if id_ not in skip), key=lambda id_: (distances[id_], id_))[:reach]
+            order = sorted(
+                (id_ for id_ in distances if id_ not in skip), key=lambda id_: (distances[id_], id_)
+            )[:reach]
             with self._metrics.stage("truth"):
                 masters = self._stores.metadata.find_masters(collection.id, order)
             hits = [
-                Hit(master, distances[id_], False, self._probability(version, distances[id_], exact=False))
+                Hit(
+                    master,
+                    distances[id_],
+                    False,
+                    self._probability(version, distances[id_], exact=False),
+                )
                 for id_ in order
                 if (master := masters.get(id_)) is not None
                 and (options.filter is None or matches(options.filter, master.attributes))

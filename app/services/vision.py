@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from app.observability import Metrics
-from app.services.models import Models
+from app.metrics import Metrics
+from app.services.loaded_models import Models
 from models.imaging import Box, decode
 from models.transforms import INPUT_SIDE, mirrored, to_input
 
@@ -37,7 +37,9 @@ class Vision:
         """Decode all of the file. Raises ImageRejected."""
         with self._slots, self._metrics.stage("decode"):
             image = decode(file, min_side=INPUT_SIDE, box=box)
-            return Picture(to_input(image.image), image.mime, image.extension, image.width, image.height)
+            return Picture(
+                to_input(image.image), image.mime, image.extension, image.width, image.height
+            )
 
     def embed(self, picture: Picture, version: str, *, mirror: bool = False) -> NDArray[np.float32]:
         """``(512,)`` float32 of length 1 under that model version; of the picture seen in a mirror if asked.

@@ -46,7 +46,11 @@ def augmented(image: Image.Image, chance: np.random.Generator) -> NDArray[np.uin
 
 def _bordered(image: Image.Image, chance: np.random.Generator) -> Image.Image:
     """White, black or some colour around it, of up to a quarter of its size on each side."""
-    colours = [(255, 255, 255), (0, 0, 0), tuple(int(value) for value in chance.integers(0, 256, 3))]
+    colours = [
+        (255, 255, 255),
+        (0, 0, 0),
+        tuple(int(value) for value in chance.integers(0, 256, 3)),
+    ]
     colour = colours[chance.choice(3, p=[0.4, 0.3, 0.3])]
     most = chance.uniform(0.05, 0.25)
     widths = [int(side * most * chance.random()) for side in (image.width, image.height) * 2]
@@ -60,6 +64,9 @@ def _cropped(image: Image.Image, chance: np.random.Generator) -> Image.Image:
         ratio = math.exp(chance.uniform(math.log(3 / 4), math.log(4 / 3)))
         width, height = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
         if 0 < width <= image.width and 0 < height <= image.height:
-            left, top = int(chance.integers(0, image.width - width + 1)), int(chance.integers(0, image.height - height + 1))
+            left, top = (
+                int(chance.integers(0, image.width - width + 1)),
+                int(chance.integers(0, image.height - height + 1)),
+            )
             return image.crop((left, top, left + width, top + height))
     return image

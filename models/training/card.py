@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.calibration import Judged
-from models.labelled import LabelledImages
+from models.labelled_images import LabelledImages
 from models.training.finetune import Outcome, Recipe
 
 
@@ -35,7 +35,12 @@ mpl.use("agg")
 
 
 def write_card(
-    out: Path, outcome: Outcome, data: LabelledImages, recipe: Recipe, base: str, tested: Tested | None = None
+    out: Path,
+    outcome: Outcome,
+    data: LabelledImages,
+    recipe: Recipe,
+    base: str,
+    tested: Tested | None = None,
 ) -> Path:
     """``README.md`` with its plots beside the weights."""
     _plot(out / "training.png", lambda axes: _training(axes, outcome))
@@ -97,7 +102,9 @@ first ten shows the same thing, where half of what is looked for is there and ha
 
 
 def _rows(before: dict[str, float], after: dict[str, float]) -> str:
-    return "".join(f"| {name} | {before[key]:.4f} | {after[key]:.4f} |\n" for key, name in _SHOWN.items())
+    return "".join(
+        f"| {name} | {before[key]:.4f} | {after[key]:.4f} |\n" for key, name in _SHOWN.items()
+    )
 
 
 def _plot(path: Path, draw: Callable[[Axes], None]) -> None:
@@ -121,8 +128,13 @@ def _training(axes: Axes, outcome: Outcome) -> None:
 
 def _recall(axes: Axes, outcome: Outcome) -> None:
     places = np.arange(len(_SHOWN))
-    for shift, scores, colour, label in ((-0.2, outcome.before, _GREY, "base"), (0.2, outcome.after, _BLUE, "fine-tuned")):
-        bars = axes.bar(places + shift, [scores[key] for key in _SHOWN], 0.38, color=colour, label=label)
+    for shift, scores, colour, label in (
+        (-0.2, outcome.before, _GREY, "base"),
+        (0.2, outcome.after, _BLUE, "fine-tuned"),
+    ):
+        bars = axes.bar(
+            places + shift, [scores[key] for key in _SHOWN], 0.38, color=colour, label=label
+        )
         axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
     axes.set(ylabel="held-out classes", ylim=(0, 1.08), yticks=np.arange(0, 1.01, 0.2))
     axes.set_xticks(places, list(_SHOWN.values()))
@@ -145,7 +157,17 @@ def _reliability(axes: Axes, outcome: Outcome) -> None:
     said, true, counts = zip(*rows, strict=True)
     axes.plot(said, true, color=_BLUE)
     axes.scatter(
-        said, true, [20 + 300 * count / max(counts) for count in counts], color=_BLUE, label="size: how many hits", clip_on=False
+        said,
+        true,
+        [20 + 300 * count / max(counts) for count in counts],
+        color=_BLUE,
+        label="size: how many hits",
+        clip_on=False,
     )
-    axes.set(xlabel="probability said", ylabel="share that were of the same class", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        xlabel="probability said",
+        ylabel="share that were of the same class",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     axes.legend(frameon=False, loc="upper left")

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.calibration import Calibration, Judged, fit_calibration
 from models.evaluate import Vectors, rank
-from models.labelled import Advance, LabelledImages, UnusableData, batches, silent
+from models.labelled_images import Advance, LabelledImages, UnusableData, batches, silent
 from models.resnet import EmbeddingNetwork
 from models.training.losses import instance_loss, kept_similarities, metric_loss
 from models.training.stages import Parts, TrunkCache, Tune, digest_of
@@ -76,7 +76,9 @@ class Outcome:
     labels: list[str]
 
 
-def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def split_classes(
+    data: LabelledImages, held_out: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Numbers of the images to train on, and of those of the classes held out.
 
     Classes whose folders lie in one folder go to one side together: sister varieties would make the held-out ones known.
@@ -87,9 +89,13 @@ def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDA
     names = sorted(set(groups))
     count = max(2, round(len(names) * held_out))
     several = {label for label, images in Counter(data.labels).items() if images > 1}
-    judged = sorted({group for group, label in zip(groups, data.labels, strict=True) if label in several})
+    judged = sorted(
+        {group for group, label in zip(groups, data.labels, strict=True) if label in several}
+    )
     if len(judged) < 2:
-        raise UnusableData("two classes or more must have two images or more: they are held out to judge by")
+        raise UnusableData(
+            "two classes or more must have two images or more: they are held out to judge by"
+        )
     if len(names) < count + 2:
         raise UnusableData(
             f"{len(names)} classes are too few: two are held out to judge by, and two or more are needed to learn from"
@@ -99,7 +105,9 @@ def split_classes(data: LabelledImages, held_out: float, seed: int) -> tuple[NDA
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def fit_projection(views: list[Vectors], classes: NDArray[np.int64], head: Vectors | None = None) -> tuple[Vectors, Vectors]:
+def fit_projection(
+    views: list[Vectors], classes: NDArray[np.int64], head: Vectors | None = None
+) -> tuple[Vectors, Vectors]:
     """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening (Mikolajczyk & Matas 2007, Radenović et al. 2018), then PCA.
 
     ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. Whitened, in part, is how images
@@ -118,7 +126,9 @@ def fit_projection(views: list[Vectors], classes: NDArray[np.int64], head: Vecto
     unwanted = _shares(unwanted) + np.eye(FEATURE_DIM) * _EVEN / FEATURE_DIM
     variances, axes = np.linalg.eigh(unwanted)
     whitening = (axes * variances ** (-_WHITENING / 2)) @ axes.T
-    wanted = _shares(_scatter(features)) + (0 if head is None else _shares(_scatter(head.astype(np.float64))))
+    wanted = _shares(_scatter(features)) + (
+        0 if head is None else _shares(_scatter(head.astype(np.float64)))
+    )
     spread, axes = np.linalg.eigh(whitening @ wanted @ whitening)
     largest = np.argsort(-spread)[:EMBEDDING_DIM]
     spread = np.maximum(spread[largest], spread[largest[0]] * 1e-6)
@@ -141,32 +151,58 @@ def _scatter(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 class Finetuning:
     """One run; started again with the same arguments it goes on from its last check, to the same end."""
 
-    def __init__(self, data: LabelledImages, base: WeightsFile, out: Path, recipe: Recipe, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        data: LabelledImages,
+        base: WeightsFile,
+        out: Path,
+        recipe: Recipe,
+        *,
+        device: str = "auto",
+    ) -> None:
         """``out`` takes the weights, and ``out/work`` what lets a run go on. Raises UnusableData."""
         if base.quantised:
-            raise UnusableData(f"{base.source} is int8, which cannot be trained: give the weights that it was made from")
+            raise UnusableData(
+                f"{base.source} is int8, which cannot be trained: give the weights that it was made from"
+            )
         if device == "cuda" and not torch.cuda.is_available():
             raise UnusableData("PyTorch finds no CUDA device here: leave out --device")
         if out.resolve().is_relative_to(data.root.resolve()):
-            raise UnusableData(f"{out} lies in {data.root}: its plots would be learned from the next time. Give another --out")
+            raise UnusableData(
+                f"{out} lies in {data.root}: its plots would be learned from the next time. Give another --out"
+            )
         self._data, self._base, self._out, self._recipe = data, base, out, recipe
-        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._device = (
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
         self._train, self._held = split_classes(data, recipe.held_out, recipe.seed)
         self._classes = data.class_numbers()
-        self._of_class = [rows for n in np.unique(self._classes) if len(rows := self._train[self._classes[self._train] == n])]
+        self._of_class = [
+            rows
+            for n in np.unique(self._classes)
+            if len(rows := self._train[self._classes[self._train] == n])
+        ]
         torch.manual_seed(recipe.seed)
         if recipe.pooling != base.pooling:
-            base = replace(base, pooling=recipe.pooling, gem_p=1.0 if base.projected else recipe.gem_p)
+            base = replace(
+                base, pooling=recipe.pooling, gem_p=1.0 if base.projected else recipe.gem_p
+            )
         self._network = EmbeddingNetwork.from_weights(base)
         self._parts = Parts(self._network, recipe.tune, self._device)
         key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
-        self._cache = TrunkCache(out / "work", data.paths, recipe.views, self._parts, recipe.seed, key)
+        self._cache = TrunkCache(
+            out / "work", data.paths, recipe.views, self._parts, recipe.seed, key
+        )
         self._checkpoint = out / "work" / "checkpoint.pt"
         self._about = digest_of(data.paths, data.labels, asdict(recipe), base.version)
 
     def run(self, advance: Advance = silent) -> Outcome:
         self._cache.fill(advance)
-        before = self._scores(self._embedded(self._held, advance, "base")) if self._base.projected else None
+        before = (
+            self._scores(self._embedded(self._held, advance, "base"))
+            if self._base.projected
+            else None
+        )
         taught = self._project(advance, "base features")
         start = self._scores(taught[self._held])
         base = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
@@ -180,16 +216,31 @@ class Finetuning:
         weights = self._out / "weights.safetensors"
         recipe = json.dumps(asdict(self._recipe))
         version = self._network.save(
-            weights, {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version}
+            weights,
+            {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version},
         )
-        return Outcome(weights, version, before or start, self._scores(vectors), calibration, history, vectors, self._labels())
+        return Outcome(
+            weights,
+            version,
+            before or start,
+            self._scores(vectors),
+            calibration,
+            history,
+            vectors,
+            self._labels(),
+        )
 
     def _project(self, advance: Advance, stage: str) -> Vectors:
         """Fits the projection to the backbone as it is, and embeds all images with it: ``(n, 512)`` float32 of length 1."""
         features = self._pooled(np.arange(len(self._data)), 0, advance, stage)
-        altered = [self._pooled(self._train, view, advance, stage) for view in range(1, min(3, self._recipe.views))]
+        altered = [
+            self._pooled(self._train, view, advance, stage)
+            for view in range(1, min(3, self._recipe.views))
+        ]
         head = self._base.tensors.get("projection.weight", self._base.tensors.get("fc.weight"))
-        weight, bias = fit_projection([features[self._train], *altered], self._place(self._train), head)
+        weight, bias = fit_projection(
+            [features[self._train], *altered], self._place(self._train), head
+        )
         with torch.no_grad():
             self._network.projection.weight.copy_(torch.from_numpy(weight))
             self._network.projection.bias.copy_(torch.from_numpy(bias))
@@ -199,19 +250,28 @@ class Finetuning:
 
     # training
 
-    def _fit(self, taught: torch.Tensor, start: dict[str, float], advance: Advance) -> list[dict[str, float]]:
+    def _fit(
+        self, taught: torch.Tensor, start: dict[str, float], advance: Advance
+    ) -> list[dict[str, float]]:
         """Leaves the network with the averaged weights that were best on the held-out classes."""
         recipe, network = self._recipe, self._network
         loss = metric_loss(recipe.loss, len(self._of_class)).to(self._device)
         instances = instance_loss()
         groups = [
             {"params": self._parts.tuned(), "lr": recipe.rate},
-            {"params": [*network.projection.parameters(), *network.pool.parameters()], "lr": recipe.rate * _PROJECTION_RATE},
+            {
+                "params": [*network.projection.parameters(), *network.pool.parameters()],
+                "lr": recipe.rate * _PROJECTION_RATE,
+            },
             {"params": list(loss.parameters()), "lr": recipe.rate * _PROXY_RATE},
         ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.decay)
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], weight_decay=recipe.decay
+        )
         rates = [group["lr"] for group in optimizer.param_groups]
-        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        averaged = AveragedModel(
+            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
+        )
         history: list[dict[str, float]] = []
         best: dict[str, Any] = {"map": start["map"], "step": 0, "network": _copied(network)}
         state = {"loss": loss, "network": network, "averaged": averaged, "optimizer": optimizer}
@@ -223,7 +283,12 @@ class Finetuning:
             if self._is_over(step, best):
                 break
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+                group["lr"] = (
+                    rate
+                    * min(1.0, (step + 1) / _WARM_UP)
+                    * 0.5
+                    * (1 + math.cos(math.pi * step / recipe.steps))
+                )
             images, views = self._batch(step)
             embeddings = self._parts.head(self._cache.get(images, views))
             classes = torch.from_numpy(self._place(images)).to(self._device)
@@ -236,10 +301,15 @@ class Finetuning:
             total = sum(parts.values(), start=torch.zeros((), device=self._device))
             optimizer.zero_grad()
             total.backward()
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], _CLIP)
+            nn.utils.clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], _CLIP
+            )
             optimizer.step()
             averaged.update_parameters(network)
-            history.append({"step": step + 1, "loss": total.item()} | {name: part.item() for name, part in parts.items()})
+            history.append(
+                {"step": step + 1, "loss": total.item()}
+                | {name: part.item() for name, part in parts.items()}
+            )
             if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
                 self._check(step + 1, averaged, history, best)
                 kept_at = -math.inf
@@ -254,10 +324,18 @@ class Finetuning:
     def _batch(self, step: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Numbers of images, all twice, and their views: some images of some classes, by chance that the step alone decides."""
         recipe, chance = self._recipe, np.random.default_rng([self._recipe.seed, step])
-        classes = chance.choice(len(self._of_class), min(recipe.classes, len(self._of_class)), replace=False)
+        classes = chance.choice(
+            len(self._of_class), min(recipe.classes, len(self._of_class)), replace=False
+        )
         rows = [self._of_class[n] for n in classes]
-        images = np.concatenate([chance.choice(some, recipe.images, replace=len(some) < recipe.images) for some in rows])
-        altered = (lambda: chance.integers(1, recipe.views, len(images))) if recipe.views > 1 else (lambda: np.zeros_like(images))
+        images = np.concatenate(
+            [chance.choice(some, recipe.images, replace=len(some) < recipe.images) for some in rows]
+        )
+        altered = (
+            (lambda: chance.integers(1, recipe.views, len(images)))
+            if recipe.views > 1
+            else (lambda: np.zeros_like(images))
+        )
         first = np.where(chance.random(len(images)) < recipe.plain, 0, altered())
         return np.concatenate([images, images]), np.concatenate([first, altered()])
 
@@ -269,14 +347,28 @@ class Finetuning:
     def _is_over(self, step: int, best: dict[str, Any]) -> bool:
         return bool(step - best["step"] >= self._recipe.patience * self._recipe.check_every)
 
-    def _check(self, step: int, averaged: AveragedModel, history: list[dict[str, float]], best: dict[str, Any]) -> None:
+    def _check(
+        self,
+        step: int,
+        averaged: AveragedModel,
+        history: list[dict[str, float]],
+        best: dict[str, Any],
+    ) -> None:
         network = averaged.module.eval()
-        scores = self._scores(self._embedded(self._held, silent, "", Parts(network, self._recipe.tune, self._device)))
+        scores = self._scores(
+            self._embedded(self._held, silent, "", Parts(network, self._recipe.tune, self._device))
+        )
         history[-1] |= scores
         if scores["map"] >= best["map"]:  # where all is found already, views may still come closer
             best |= {"map": scores["map"], "step": step, "network": _copied(network)}
 
-    def _keep(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any], step: int) -> None:
+    def _keep(
+        self,
+        state: dict[str, Any],
+        history: list[dict[str, float]],
+        best: dict[str, Any],
+        step: int,
+    ) -> None:
         content = {name: part.state_dict() for name, part in state.items()}
         content |= {"about": self._about, "history": history, "best": best, "step": step}
         partial = self._checkpoint.with_suffix(".partial")
@@ -287,7 +379,9 @@ class Finetuning:
             raise OSError(f"cannot write {self._checkpoint}: {error}") from error
         partial.replace(self._checkpoint)
 
-    def _resumed(self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any]) -> int:
+    def _resumed(
+        self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any]
+    ) -> int:
         """The step to go on from."""
         if not self._checkpoint.exists():
             return 0
@@ -318,12 +412,19 @@ class Finetuning:
         """Of the held-out classes, leave one out."""
         return rank(vectors, self._labels(), vectors, self._labels(), leave_out=True).means()
 
-    def _embedded(self, images: NDArray[np.intp], advance: Advance, stage: str, parts: Parts | None = None) -> Vectors:
+    def _embedded(
+        self, images: NDArray[np.intp], advance: Advance, stage: str, parts: Parts | None = None
+    ) -> Vectors:
         """``(n, 512)`` float32 of the images as they are."""
         rows = []
         with torch.inference_mode():
             for some in batches(len(images), _BATCH):
-                rows.append((parts or self._parts).head(self._cache.get(images[some.start : some.stop])).cpu().numpy())
+                rows.append(
+                    (parts or self._parts)
+                    .head(self._cache.get(images[some.start : some.stop]))
+                    .cpu()
+                    .numpy()
+                )
                 advance(stage, some.stop, len(images))
         return np.concatenate(rows)
 
@@ -332,7 +433,11 @@ class Finetuning:
         rows = []
         with torch.inference_mode():
             for some in batches(len(images), _BATCH):
-                rows.append(self._parts.features(self._cache.get(images[some.start : some.stop], view)).cpu().numpy())
+                rows.append(
+                    self._parts.features(self._cache.get(images[some.start : some.stop], view))
+                    .cpu()
+                    .numpy()
+                )
                 advance(f"{stage}, view {view}", some.stop, len(images))
         return np.concatenate(rows)
 

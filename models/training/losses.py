@@ -27,8 +27,12 @@ class _MultiSimilarity(nn.Module):
 
 LOSSES: dict[str, Callable[[int], Any]] = {
     "multi-similarity": lambda classes: _MultiSimilarity(),
-    "proxy-anchor": lambda classes: losses.ProxyAnchorLoss(classes, EMBEDDING_DIM, margin=0.1, alpha=32),  # Kim et al. 2020
-    "arcface": lambda classes: losses.ArcFaceLoss(classes, EMBEDDING_DIM, margin=28.6, scale=32),  # Deng et al. 2019; degrees
+    "proxy-anchor": lambda classes: losses.ProxyAnchorLoss(
+        classes, EMBEDDING_DIM, margin=0.1, alpha=32
+    ),  # Kim et al. 2020
+    "arcface": lambda classes: losses.ArcFaceLoss(
+        classes, EMBEDDING_DIM, margin=28.6, scale=32
+    ),  # Deng et al. 2019; degrees
     "supcon": lambda classes: losses.SupConLoss(temperature=0.1),  # Khosla et al. 2020
 }
 
@@ -45,7 +49,9 @@ def instance_loss() -> nn.Module:
     return loss
 
 
-def kept_similarities(embeddings: torch.Tensor, taught: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def kept_similarities(
+    embeddings: torch.Tensor, taught: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor:
     """How far the cosines between different images have gone from the base network's.
 
     ``embeddings`` and ``taught`` ``(n, 512)`` of length 1, ``images`` ``(n,)`` numbers; the mean square (Park et al. 2019,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from models.labelled import Advance, batches, load
+from models.labelled_images import Advance, batches, load
 from models.resnet import EmbeddingNetwork
 from models.training.augment import augmented
 from models.transforms import INPUT_SIDE, to_input
@@ -34,7 +34,9 @@ def has_bfloat16(device: str) -> bool:
     """Whether the device computes in bfloat16 itself; without that it takes ten times as long as float32."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # "bf16": on Arm
+    return any(
+        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
+    )  # "bf16": on Arm
 
 
 class Parts:
@@ -78,7 +80,11 @@ class Parts:
 
     def tuned(self) -> list[nn.Parameter]:
         """The parameters of the backbone that are trained."""
-        modules = [self.network.backbone.conv1, self.network.backbone.bn1] if "stem" in self._tuned else []
+        modules = (
+            [self.network.backbone.conv1, self.network.backbone.bn1]
+            if "stem" in self._tuned
+            else []
+        )
         modules += [getattr(self.network.backbone, name) for name in self._tuned if name != "stem"]
         return [parameter for module in modules for parameter in module.parameters()]
 
@@ -88,7 +94,11 @@ class Parts:
             for name in names:
                 if name == "stem":
                     x = (x.permute(0, 3, 1, 2).float() - self.network.mean) / self.network.std
-                    x = net.maxpool(net.relu(net.bn1(net.conv1(x.contiguous(memory_format=torch.channels_last)))))
+                    x = net.maxpool(
+                        net.relu(
+                            net.bn1(net.conv1(x.contiguous(memory_format=torch.channels_last)))
+                        )
+                    )
                 else:
                     x = getattr(net, name)(x)
         return x
@@ -103,7 +113,9 @@ def digest_of(paths: list[Path], *about: Any) -> str:
 class TrunkCache:
     """What the trunk gives for each image in ``views`` views: 0 as the service sees it, the others altered. Resumable."""
 
-    def __init__(self, directory: Path, paths: list[Path], views: int, parts: Parts, seed: int, key: str) -> None:
+    def __init__(
+        self, directory: Path, paths: list[Path], views: int, parts: Parts, seed: int, key: str
+    ) -> None:
         """``key`` names everything else that the numbers depend on; with another one, the cache is made anew."""
         directory.mkdir(parents=True, exist_ok=True)
         self._paths, self._views, self._parts, self._seed = paths, views, parts, seed
@@ -117,17 +129,28 @@ class TrunkCache:
             self._rows = np.lib.format.open_memmap(file, "r+")
         else:
             self._done = 0
-            self._state.unlink(missing_ok=True)  # first: it speaks of what is about to be overwritten
-            self._rows = np.lib.format.open_memmap(file, "w+", kind, (views * len(paths), *parts.shape))
+            self._state.unlink(
+                missing_ok=True
+            )  # first: it speaks of what is about to be overwritten
+            self._rows = np.lib.format.open_memmap(
+                file, "w+", kind, (views * len(paths), *parts.shape)
+            )
 
     def fill(self, advance: Advance) -> None:
         total = len(self._rows)
-        todo = [range(some.start + self._done, some.stop + self._done) for some in batches(total - self._done, _BATCH)]
+        todo = [
+            range(some.start + self._done, some.stop + self._done)
+            for some in batches(total - self._done, _BATCH)
+        ]
         with ThreadPoolExecutor() as pool:
             coming = [pool.submit(self._view, row) for row in todo[0]] if todo else []
             for number, some in enumerate(todo):
                 pixels = [future.result() for future in coming]
-                coming = [pool.submit(self._view, row) for row in todo[number + 1]] if number + 1 < len(todo) else []
+                coming = (
+                    [pool.submit(self._view, row) for row in todo[number + 1]]
+                    if number + 1 < len(todo)
+                    else []
+                )
                 self._rows[some.start : some.stop] = self._parts.trunk(np.stack(pixels))
                 self._done = some.stop
                 if number % 20 == 0 or number + 1 == len(todo):
@@ -155,4 +178,8 @@ class TrunkCache:
     def _view(self, row: int) -> NDArray[np.uint8]:
         view, image = divmod(row, len(self._paths))
         picture: Image.Image = load(self._paths[image])
-        return to_input(picture) if view == 0 else augmented(picture, np.random.default_rng([self._seed, view, image]))
+        return (
+            to_input(picture)
+            if view == 0
+            else augmented(picture, np.random.default_rng([self._seed, view, image]))
+        )

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 from models.export import export
-from models.labelled import LabelledImages
+from models.labelled_images import LabelledImages
 from models.training.card import write_card
 from models.training.finetune import Finetuning, Recipe
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
@@ -38,11 +38,20 @@ def photographs(grocery: Path, clothing: Path) -> LabelledImages:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", type=Path, help="ImageNet weights under torchvision's names, with their classifier")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "base", type=Path, help="ImageNet weights under torchvision's names, with their classifier"
+    )
     parser.add_argument("--grocery", type=Path, required=True)
     parser.add_argument("--clothing", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("build/weights"), help="for what can be removed afterwards (8 GB)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/weights"),
+        help="for what can be removed afterwards (8 GB)",
+    )
     parser.add_argument("--out", type=Path, default=DEFAULT_WEIGHTS)
     arguments = parser.parse_args()
     images = photographs(arguments.grocery, arguments.clothing)
@@ -54,9 +63,13 @@ def main() -> None:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done)
 
-        outcome = Finetuning(images, WeightsFile.load_base(arguments.base), arguments.work, RECIPE).run(advance)
+        outcome = Finetuning(
+            images, WeightsFile.load_base(arguments.base), arguments.work, RECIPE
+        ).run(advance)
     shutil.copyfile(outcome.weights, arguments.out)
-    write_card(arguments.work, replace(outcome, weights=arguments.out), images, RECIPE, arguments.base.name)
+    write_card(
+        arguments.work, replace(outcome, weights=arguments.out), images, RECIPE, arguments.base.name
+    )
     for path in export(WeightsFile.load(arguments.out), arguments.work, "openvino"):
         shutil.copyfile(path, arguments.out.with_suffix(path.suffix))
     card = arguments.out.parent / "card"

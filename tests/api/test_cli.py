@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import app
+from app.cli.main import app
 from tests.conftest import PHOTOGRAPHS, Service, encoded, photograph
 
 
@@ -36,7 +36,12 @@ def run(service: Service, *arguments: str | Path) -> Result:
 
 
 def names(service: Service, collection: str = "default") -> set[str]:
-    return {master["name"] for master in service.client.get("/masters", params={"collection": collection}).json()["masters"]}
+    return {
+        master["name"]
+        for master in service.client.get("/masters", params={"collection": collection}).json()[
+            "masters"
+        ]
+    }
 
 
 def test_import_walks_directories_and_zip_files(service: Service, folder: Path) -> None:
@@ -66,7 +71,9 @@ def test_a_glob_chooses(service: Service, folder: Path) -> None:
     assert names(service) == {"chelsea.jpg", "coffee.jpg"}
 
 
-def test_what_fails_is_reported_and_the_rest_goes_in(service: Service, folder: Path, tmp_path: Path) -> None:
+def test_what_fails_is_reported_and_the_rest_goes_in(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
     (folder / "about-coffee" / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:3000])
     report = tmp_path / "report.jsonl"
     result = run(service, "import", folder, "--report", report)
@@ -87,7 +94,9 @@ def test_zip_members_of_one_name_both_go_in(service: Service, tmp_path: Path) ->
     assert (result.exit_code, service.client.get("/masters").json()["total"]) == (0, 2)
 
 
-def test_damage_inside_a_zip_and_odd_file_names_hold_up_nothing(service: Service, tmp_path: Path) -> None:
+def test_damage_inside_a_zip_and_odd_file_names_hold_up_nothing(
+    service: Service, tmp_path: Path
+) -> None:
     root = tmp_path / "odd"
     root.mkdir()
     with zipfile.ZipFile(root / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -109,8 +118,12 @@ def test_a_report_that_cannot_be_written_is_said_first(service: Service, folder:
     assert "--report" in result.output
 
 
-def test_what_fails_for_all_files_stops_at_the_first(service: Service, folder: Path, tmp_path: Path) -> None:
-    result = run(service, "import", folder, "--collection", "Bad Name", "--report", tmp_path / "report.jsonl")
+def test_what_fails_for_all_files_stops_at_the_first(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
+    result = run(
+        service, "import", folder, "--collection", "Bad Name", "--report", tmp_path / "report.jsonl"
+    )
     assert result.exit_code == 2
     assert "Stopped: A collection's name" in result.output
 
@@ -125,22 +138,35 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 
-def test_export_writes_the_originals_and_what_is_known_of_them(service: Service, folder: Path, tmp_path: Path) -> None:
+def test_export_writes_the_originals_and_what_is_known_of_them(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
     run(service, "import", folder, "--attributes-from-folder")
     out = tmp_path / "out"
     assert run(service, "export", out).exit_code == 0
     entries = [json.loads(line) for line in (out / "masters.jsonl").read_text().splitlines()]
-    assert {entry["attributes"]["folder"] for entry in entries} == {"about-astronaut", "about-chelsea", "about-coffee", "in zip"}
+    assert {entry["attributes"]["folder"] for entry in entries} == {
+        "about-astronaut",
+        "about-chelsea",
+        "about-coffee",
+        "in zip",
+    }
     for entry in entries:
         name, suffix = entry["name"].split(".")
-        assert (out / entry["file"]).read_bytes() == encoded(photograph(name), "PNG" if suffix == "png" else "JPEG")
+        assert (out / entry["file"]).read_bytes() == encoded(
+            photograph(name), "PNG" if suffix == "png" else "JPEG"
+        )
     again = run(service, "export", out)
     assert "4 there already" in again.output
 
 
-@pytest.mark.parametrize("command", [("import", "."), ("search", "pyproject.toml"), ("export", "out")])
+@pytest.mark.parametrize(
+    "command", [("import", "."), ("search", "pyproject.toml"), ("export", "out")]
+)
 def test_no_service_is_said_in_words(command: tuple[str, str]) -> None:
-    result = CliRunner().invoke(app, [*command, "--url", "http://127.0.0.1:9"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(
+        app, [*command, "--url", "http://127.0.0.1:9"], env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 2
     assert "does not answer" in result.output
     assert "Traceback" not in result.output

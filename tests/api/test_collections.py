@@ -7,14 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from storage.protocols import StoreUnavailable
+from storage.errors import StoreUnavailable
 from tests.conftest import Service, encoded, eventually, part_of, photograph
 
 CAT = encoded(photograph("chelsea"))
 
 
 def listed(service: Service) -> dict[str, int]:
-    return {found["name"]: found["masters"] for found in service.client.get("/collections").json()["collections"]}
+    return {
+        found["name"]: found["masters"]
+        for found in service.client.get("/collections").json()["collections"]
+    }
 
 
 def test_the_default_collection_is_there_from_the_start(service: Service) -> None:
@@ -24,7 +27,11 @@ def test_the_default_collection_is_there_from_the_start(service: Service) -> Non
 
 def test_a_collection_is_created_once(service: Service) -> None:
     response = service.client.post("/collections", json={"name": "shop-1"})
-    assert (response.status_code, response.json()["name"], response.json()["masters"]) == (201, "shop-1", 0)
+    assert (response.status_code, response.json()["name"], response.json()["masters"]) == (
+        201,
+        "shop-1",
+        0,
+    )
     again = service.client.post("/collections", json={"name": "shop-1"})
     assert (again.status_code, again.json()["code"]) == (409, "collection-exists")
 
@@ -72,7 +79,10 @@ def test_the_default_collection_comes_back(service: Service) -> None:
 def test_a_collection_being_emptied_is_there_all_the_time(service: Service) -> None:
     service.put_master(CAT, collection="shop")
     with ThreadPoolExecutor(6) as pool:
-        emptied = [pool.submit(service.client.delete, "/masters?collection=shop&confirm=shop") for _ in range(30)]
+        emptied = [
+            pool.submit(service.client.delete, "/masters?collection=shop&confirm=shop")
+            for _ in range(30)
+        ]
         looked = [pool.submit(service.client.get, "/masters?collection=shop") for _ in range(60)]
     assert {future.result().status_code for future in emptied} == {204}
     assert {future.result().status_code for future in looked} == {200}
@@ -85,7 +95,9 @@ def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> Non
         {"colour": "blue", "price": "free"},
     ]
     for number, attributes in enumerate(given):
-        service.put_master(encoded(part_of("coffee", number)), collection="shop", attributes=json.dumps(attributes))
+        service.put_master(
+            encoded(part_of("coffee", number)), collection="shop", attributes=json.dumps(attributes)
+        )
     service.put_master(CAT, collection="shop")
     answer = service.client.get("/collections/shop/attributes").json()
     found = {attribute.pop("key"): attribute for attribute in answer["attributes"]}
@@ -98,21 +110,39 @@ def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> Non
         "minimum": None,
         "maximum": None,
     }
-    assert (found["price"]["types"], found["price"]["minimum"], found["price"]["maximum"]) == (["number", "string"], 1.5, 3)
+    assert (found["price"]["types"], found["price"]["minimum"], found["price"]["maximum"]) == (
+        ["number", "string"],
+        1.5,
+        3,
+    )
     assert found["tags"]["values"] == [{"value": "a", "masters": 2}, {"value": "b", "masters": 1}]
     assert found["size.w"]["masters"] == 1
-    assert {json.dumps(value["value"]) for value in found["new"]["values"]} == {"true", "1"}  # two values, not one
+    assert {json.dumps(value["value"]) for value in found["new"]["values"]} == {
+        "true",
+        "1",
+    }  # two values, not one
     for key, attribute in found.items():  # as a filter spells it
         value = attribute["values"][0]
-        among = {key: {"$contains": value["value"]}} if attribute["types"] == ["list"] else {key: value["value"]}
-        page = service.client.get("/masters", params={"collection": "shop", "filter": json.dumps(among)}).json()
+        among = (
+            {key: {"$contains": value["value"]}}
+            if attribute["types"] == ["list"]
+            else {key: value["value"]}
+        )
+        page = service.client.get(
+            "/masters", params={"collection": "shop", "filter": json.dumps(among)}
+        ).json()
         assert page["total"] == value["masters"]
-    fewer = service.client.get("/collections/shop/attributes", params={"values": 1}).json()["attributes"]
+    fewer = service.client.get("/collections/shop/attributes", params={"values": 1}).json()[
+        "attributes"
+    ]
     assert [len(attribute["values"]) for attribute in fewer] == [1] * 5
 
 
 def test_attributes_of_an_empty_and_of_no_collection(service: Service) -> None:
-    assert service.client.get("/collections/default/attributes").json() == {"attributes": [], "masters": 0}
+    assert service.client.get("/collections/default/attributes").json() == {
+        "attributes": [],
+        "masters": 0,
+    }
     missing = service.client.get("/collections/nowhere/attributes")
     assert (missing.status_code, missing.json()["code"]) == (404, "collection-not-found")
 

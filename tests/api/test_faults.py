@@ -36,7 +36,11 @@ def search(client: httpx.Client, content: bytes) -> httpx.Response:
 
 
 def refused(response: httpx.Response, code: str = "store-unavailable") -> bool:
-    return (response.status_code, response.json()["code"], "retry-after" in response.headers) == (503, code, True)
+    return (response.status_code, response.json()["code"], "retry-after" in response.headers) == (
+        503,
+        code,
+        True,
+    )
 
 
 def clean(client: httpx.Client) -> bool:
@@ -49,7 +53,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", disk], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", disk],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
@@ -73,13 +80,23 @@ def test_a_full_disk(small_disk: Path) -> None:
     port = free_port()
     data = small_disk / "data"
     with process(data, port) as (_, client):
-        kept = [put(client, encoded(part_of("coffee", seed))).json()["results"][0]["master"] for seed in range(3)]
+        kept = [
+            put(client, encoded(part_of("coffee", seed))).json()["results"][0]["master"]
+            for seed in range(3)
+        ]
         filler = fill(small_disk)
         answers = [put(client, encoded(part_of("astronaut", seed))) for seed in range(8)]
-        assert [answer.status_code for answer in answers if answer.status_code not in (201, 202, 503)] == []
+        assert [
+            answer.status_code for answer in answers if answer.status_code not in (201, 202, 503)
+        ] == []
         assert refused(answers[-1])
-        acknowledged = [answer.json()["results"][0]["master"] for answer in answers if answer.status_code != 503]
-        assert search(client, encoded(part_of("coffee", 1))).json()["hits"][0]["master"]["id"] == kept[1]["id"]
+        acknowledged = [
+            answer.json()["results"][0]["master"] for answer in answers if answer.status_code != 503
+        ]
+        assert (
+            search(client, encoded(part_of("coffee", 1))).json()["hits"][0]["master"]["id"]
+            == kept[1]["id"]
+        )
         assert client.get(kept[2]["links"]["content"]).content == encoded(part_of("coffee", 2))
         deleted = client.delete(f"/masters/{kept[0]['id']}")
         assert deleted.status_code in (204, 503), deleted.text
@@ -112,14 +129,22 @@ def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro,bind", small_disk], check=True)
     starting = command(data, port)
     _, said = starting.communicate(timeout=60)
-    assert (starting.returncode, "Read-only file system" in said, "Traceback" in said) == (2, True, False), said
+    assert (starting.returncode, "Read-only file system" in said, "Traceback" in said) == (
+        2,
+        True,
+        False,
+    ), said
 
 
-def test_a_locked_database(settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database(
+    settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("storage.database.BUSY_TIMEOUT", 0.5)
     with serving(settings, embedder) as service:
         master = service.put_master(CAT)
-        with closing(sqlite3.connect(settings.data_dir / "lookalike.db", isolation_level=None)) as other:
+        with closing(
+            sqlite3.connect(settings.data_dir / "lookalike.db", isolation_level=None)
+        ) as other:
             other.execute("BEGIN EXCLUSIVE")
             assert refused(service.put(encoded(photograph("rocket"))))
             assert refused(service.client.delete(f"/masters/{master['id']}"))
@@ -136,7 +161,12 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
         masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(30)]
     whole = path.read_bytes()
     with closing(sqlite3.connect(path)) as database:
-        pages = {row[0]: row[1] for row in database.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0")}
+        pages = {
+            row[0]: row[1]
+            for row in database.execute(
+                "SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0"
+            )
+        }
         size = database.execute("PRAGMA page_size").fetchone()[0]
     for table in ("masters", "collections", "embeddings"):
         broken = bytearray(whole)
@@ -146,7 +176,11 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
         starting = command(settings.data_dir, free_port())
         try:
             _, said = starting.communicate(timeout=8)
-            assert (starting.returncode, "malformed" in said, "Traceback" in said) == (2, True, False), said
+            assert (starting.returncode, "malformed" in said, "Traceback" in said) == (
+                2,
+                True,
+                False,
+            ), said
         except subprocess.TimeoutExpired:  # it serves what it can
             starting.kill()
             starting.communicate()
@@ -154,7 +188,9 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(whole)
     with serving(settings, embedder) as service:
-        assert [service.client.get(f"/masters/{master['id']}").status_code for master in masters] == [200] * 30
+        assert [
+            service.client.get(f"/masters/{master['id']}").status_code for master in masters
+        ] == [200] * 30
         assert clean(service.client)
 
 
@@ -165,10 +201,16 @@ def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
         (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
         for wrong in (encoded(photograph("rocket")), CAT[: len(CAT) // 2]):
             path.write_bytes(wrong)
-            assert refused(service.client.get(f"/masters/{master['id']}/thumbnail?size={64 + len(wrong) % 7}"), "object-damaged")
+            assert refused(
+                service.client.get(f"/masters/{master['id']}/thumbnail?size={64 + len(wrong) % 7}"),
+                "object-damaged",
+            )
             boxed = {"master_id": master["id"], "box": "0,0,50,50"}
             assert refused(service.client.post("/search", data=boxed), "object-damaged")
-            assert refused(service.client.post("/compare", data={"a_id": master["id"], "b_id": master["id"]}), "object-damaged")
+            assert refused(
+                service.client.post("/compare", data={"a_id": master["id"], "b_id": master["id"]}),
+                "object-damaged",
+            )
         assert not clean(service.client)
         service.client.post("/admin/scrub", json={"full": True, "repair": True})
         assert service.put(CAT).json()["results"][0]["master"]["id"] == master["id"]
@@ -195,7 +237,10 @@ def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
     with process(tmp_path / "data", port, **faked) as (running, client):
         before = put(client, CAT).json()["results"][0]["master"]
         gone = put(client, encoded(photograph("coffee"))).json()["results"][0]["master"]
-        with closing(sqlite3.connect(tmp_path / "data" / "lookalike.db", timeout=10)) as database, database:
+        with (
+            closing(sqlite3.connect(tmp_path / "data" / "lookalike.db", timeout=10)) as database,
+            database,
+        ):
             held = "UPDATE embeddings SET state = 'pending', lease_owner = 'x', lease_until = ?"
             database.execute(held, (int(time.time() * 1000) + 60_000,))
         clock.write_text("-1d")
@@ -203,7 +248,10 @@ def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
         after = put(client, encoded(photograph("rocket"))).json()["results"][0]["master"]
         assert after["created_at"] < before["created_at"]
         assert eventually(lambda: put(client, CAT).json()["results"][0]["indexed"], 20)
-        assert {hit["master"]["id"] for hit in search(client, CAT).json()["hits"]} == {before["id"], after["id"]}
+        assert {hit["master"]["id"] for hit in search(client, CAT).json()["hits"]} == {
+            before["id"],
+            after["id"],
+        }
         client.patch(f"/masters/{after['id']}", json={"attributes": {"n": 1}})
         running.kill()
         running.wait()

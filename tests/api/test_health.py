@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage.protocols import StoreUnavailable
+from storage.errors import StoreUnavailable
 from tests.conftest import Service, encoded, eventually, photograph
 
 CAT = encoded(photograph("chelsea"))
@@ -30,7 +30,9 @@ def test_not_ready_names_the_store(service: Service, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(service.stores.vectors, "ping", down)
     response = service.client.get("/readyz")
     assert response.status_code == 503
-    assert {name for name, state in response.json()["checks"].items() if state != "ok"} == {"vectors"}
+    assert {name for name, state in response.json()["checks"].items() if state != "ok"} == {
+        "vectors"
+    }
     assert service.client.get("/livez").status_code == 200
 
 
@@ -52,7 +54,9 @@ def test_an_upload_without_the_vector_store_is_202_and_is_indexed_later(
     assert service.search(CAT)[0]["exact"]
 
 
-def test_an_object_store_that_fails_leaves_nothing_behind(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_that_fails_leaves_nothing_behind(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(service.stores.objects, "put", down)
         response = service.put(CAT)
@@ -62,7 +66,9 @@ def test_an_object_store_that_fails_leaves_nothing_behind(service: Service, monk
     assert service.put(CAT).status_code == 201
 
 
-def test_an_unforeseen_error_is_problem_json_and_tells_no_secrets(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_is_problem_json_and_tells_no_secrets(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*arguments: Any) -> Any:
         raise ZeroDivisionError("secret")
 
@@ -92,12 +98,21 @@ def test_metrics_count_what_happened(service: Service) -> None:
 
 
 def test_a_request_id_is_given_back_if_it_is_sane(service: Service) -> None:
-    assert service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
-    assert re.fullmatch("[0-9a-f]{32}", service.client.get("/livez", headers={"X-Request-ID": "a b\tc"}).headers["x-request-id"])
+    assert (
+        service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
+        == "abc-1"
+    )
+    assert re.fullmatch(
+        "[0-9a-f]{32}",
+        service.client.get("/livez", headers={"X-Request-ID": "a b\tc"}).headers["x-request-id"],
+    )
 
 
 def test_unknown_paths_and_methods_are_problem_json(service: Service) -> None:
-    for method, path, status, code in (("GET", "/none", 404, "not-found"), ("PUT", "/masters", 405, "method-not-allowed")):
+    for method, path, status, code in (
+        ("GET", "/none", 404, "not-found"),
+        ("PUT", "/masters", 405, "method-not-allowed"),
+    ):
         response = service.client.request(method, path)
         assert (response.status_code, response.json()["code"]) == (status, code)
         assert response.headers["content-type"] == "application/problem+json"
@@ -118,11 +133,23 @@ def test_the_docs_need_nothing_from_elsewhere(service: Service) -> None:
 def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
     """A file picker for files; optional fields start empty, and empty means not given."""
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
-    upload, search = schemas["Body_put_in_masters_post"]["properties"], schemas["Body_search_search_post"]["properties"]
+    upload, search = (
+        schemas["Body_put_in_masters_post"]["properties"],
+        schemas["Body_search_search_post"]["properties"],
+    )
     assert upload["file"]["items"]["format"] == search["sample"]["format"] == "binary"
-    empty = {name: member["example"] for name, member in search.items() if "example" in member and name != "sample"}
+    empty = {
+        name: member["example"]
+        for name, member in search.items()
+        if "example" in member and name != "sample"
+    }
     assert set(empty) >= {"master_id", "max_distance", "filter", "box"}
-    assert service.client.post("/masters", files={"file": ("a.jpg", CAT)}, data={"name": ""}).status_code == 201
+    assert (
+        service.client.post(
+            "/masters", files={"file": ("a.jpg", CAT)}, data={"name": ""}
+        ).status_code
+        == 201
+    )
     assert len(service.search(CAT, **empty)) == 1
 
 

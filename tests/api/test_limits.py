@@ -14,9 +14,7 @@ from models.embedder import Embedder
 from tests.conftest import Service, encoded, photograph, serving
 
 CAT = encoded(photograph("chelsea"))
-HALF_A_REQUEST = (
-    b"POST /masters HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
-)
+HALF_A_REQUEST = b"POST /masters HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
 
 
 @pytest.fixture
@@ -53,7 +51,9 @@ def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
         for _ in range(40):
             yield b"\0" * 10_000
 
-    response = service.client.post("/masters", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+    response = service.client.post(
+        "/masters", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
     assert problem_of(response) == (413, "body-too-large")
 
 
@@ -64,7 +64,9 @@ def test_too_many_files_are_refused(service: Service) -> None:
 
 
 def test_a_body_that_dribbles_is_408(service: Service) -> None:
-    with socket.create_connection((service.client.base_url.host, service.client.base_url.port), timeout=20) as connection:
+    with socket.create_connection(
+        (service.client.base_url.host, service.client.base_url.port), timeout=20
+    ) as connection:
         connection.sendall(HALF_A_REQUEST + b"--x")
         answer = b""
         while chunk := connection.recv(4096):
@@ -91,7 +93,8 @@ def test_a_body_that_dribbles_is_408(service: Service) -> None:
         ("multipart/form-data; boundary=x", b"", 400, "malformed-body"),
         (
             "multipart/form-data; boundary=x",
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + CAT[:5000],
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+            + CAT[:5000],
             400,
             "malformed-body",
         ),
@@ -103,18 +106,26 @@ def test_a_body_that_dribbles_is_408(service: Service) -> None:
         ),
     ],
 )
-def test_hostile_bodies_are_refused(service: Service, content_type: str, body: bytes, status: int, code: str) -> None:
+def test_hostile_bodies_are_refused(
+    service: Service, content_type: str, body: bytes, status: int, code: str
+) -> None:
     response = service.client.post("/masters", content=body, headers={"Content-Type": content_type})
     assert problem_of(response) == (status, code)
     assert service.client.get("/masters").json()["total"] == 0
 
 
-@pytest.mark.parametrize(("path", "field"), [("/masters", "attribute"), ("/search", "filters"), ("/compare", "mirror")])
+@pytest.mark.parametrize(
+    ("path", "field"), [("/masters", "attribute"), ("/search", "filters"), ("/compare", "mirror")]
+)
 def test_a_field_that_there_is_not_is_refused(service: Service, path: str, field: str) -> None:
-    assert problem_of(service.client.post(path, files={"file": ("a.jpg", CAT)}, data={field: "{}"})) == (422, "unknown-field")
+    assert problem_of(
+        service.client.post(path, files={"file": ("a.jpg", CAT)}, data={field: "{}"})
+    ) == (422, "unknown-field")
 
 
-def test_too_many_requests_at_a_time_are_503_and_come_back(tmp_path: Path, embedder: Embedder) -> None:
+def test_too_many_requests_at_a_time_are_503_and_come_back(
+    tmp_path: Path, embedder: Embedder
+) -> None:
     settings = Settings(data_dir=tmp_path / "data", max_requests=2, _env_file=None)
     with serving(settings, embedder) as service:
         address = (service.client.base_url.host, service.client.base_url.port)
@@ -144,11 +155,15 @@ def test_an_odd_charset_is_refused_or_read(service: Service, charset: str) -> No
 
 def test_a_large_json_body_is_413(service: Service) -> None:
     body = b'{"name": "a", "x": [' + b"[]," * 100_000 + b"[]]}"
-    response = service.client.post("/collections", content=body, headers={"Content-Type": "application/json"})
+    response = service.client.post(
+        "/collections", content=body, headers={"Content-Type": "application/json"}
+    )
     assert problem_of(response) == (413, "body-too-large")
 
 
 @pytest.mark.parametrize("path", ["/masters", "/search", "/compare"])
 def test_a_large_picture_that_is_not_in_a_form_is_415(service: Service, path: str) -> None:
-    response = service.client.post(path, content=b"\xff" * 290_000, headers={"Content-Type": "image/jpeg"})
+    response = service.client.post(
+        path, content=b"\xff" * 290_000, headers={"Content-Type": "image/jpeg"}
+    )
     assert problem_of(response) == (415, "unsupported-media-type")

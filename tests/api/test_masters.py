@@ -21,8 +21,14 @@ def nothing_left(service: Service) -> bool:
     """No row, object, vector or temporary file."""
     listed = service.client.get("/masters").json()
     stores = service.stores
-    files = [path for path in service.app.state.settings.data_dir.rglob("objects/**/*") if path.is_file()]
-    return listed["total"] == 0 and files == [] and sum(stores.vectors.count(v) for v in stores.vectors.versions()) == 0
+    files = [
+        path for path in service.app.state.settings.data_dir.rglob("objects/**/*") if path.is_file()
+    ]
+    return (
+        listed["total"] == 0
+        and files == []
+        and sum(stores.vectors.count(v) for v in stores.vectors.versions()) == 0
+    )
 
 
 def test_a_new_image_is_201_and_described(service: Service) -> None:
@@ -33,14 +39,21 @@ def test_a_new_image_is_201_and_described(service: Service) -> None:
     master = result["master"]
     assert UUID(master["id"]).version == 7
     assert master["sha256"] == hashlib.sha256(CAT).hexdigest()
-    assert (master["size"], master["width"], master["height"], master["mime"]) == (len(CAT), 451, 300, "image/jpeg")
+    assert (master["size"], master["width"], master["height"], master["mime"]) == (
+        len(CAT),
+        451,
+        300,
+        "image/jpeg",
+    )
     assert (master["name"], master["collection"]) == ("my cat.jpg", "default")
     assert master["attributes"] == {"colour": "ginger", "age": 3}
     assert master["links"]["content"] == f"/masters/{master['id']}/content"
     assert service.client.get(f"/masters/{master['id']}").json() == master
 
 
-def test_the_same_bytes_again_are_200_with_the_same_id_and_nothing_changed(service: Service) -> None:
+def test_the_same_bytes_again_are_200_with_the_same_id_and_nothing_changed(
+    service: Service,
+) -> None:
     first = service.put_master(CAT, name="first", attributes='{"a": 1}')
     again = service.put(CAT, name="second", attributes='{"a": 2}')
     assert again.status_code == 200
@@ -76,12 +89,20 @@ def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
 
 
 def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:
-    files = [("file", ("a.jpg", CAT)), ("file", ("b.jpg", CAT[:1000])), ("file", ("c.txt", b"hello")), ("file", ("a2.jpg", CAT))]
+    files = [
+        ("file", ("a.jpg", CAT)),
+        ("file", ("b.jpg", CAT[:1000])),
+        ("file", ("c.txt", b"hello")),
+        ("file", ("a2.jpg", CAT)),
+    ]
     response = service.client.post("/masters", files=files)
     assert response.status_code == 207
     results = response.json()["results"]
     assert [result["status"] for result in results] == [201, 422, 415, 200]
-    assert [result["error"]["code"] for result in results[1:3]] == ["invalid-image", "unsupported-image-type"]
+    assert [result["error"]["code"] for result in results[1:3]] == [
+        "invalid-image",
+        "unsupported-image-type",
+    ]
     assert "master" not in results[1]
     assert service.client.get("/masters").json()["total"] == 1
 
@@ -110,7 +131,9 @@ def png(width: int, height: int) -> bytes:
         (encoded(photograph("rocket"), "TIFF"), 415, "unsupported-image-type"),
     ],
 )
-def test_bad_bytes_are_refused_and_leave_nothing_behind(service: Service, content: bytes, status: int, code: str) -> None:
+def test_bad_bytes_are_refused_and_leave_nothing_behind(
+    service: Service, content: bytes, status: int, code: str
+) -> None:
     response = service.put(content, collection="new-one")
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
@@ -119,7 +142,9 @@ def test_bad_bytes_are_refused_and_leave_nothing_behind(service: Service, conten
     assert body["request_id"] == response.headers["x-request-id"]
     assert body["detail"]
     assert nothing_left(service)
-    assert [found["name"] for found in service.client.get("/collections").json()["collections"]] == ["default"]
+    assert [
+        found["name"] for found in service.client.get("/collections").json()["collections"]
+    ] == ["default"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +162,9 @@ def test_bad_bytes_are_refused_and_leave_nothing_behind(service: Service, conten
         ({"collection": "../up"}, "invalid-collection-name"),
     ],
 )
-def test_bad_fields_are_refused_and_leave_nothing_behind(service: Service, fields: dict[str, str], code: str) -> None:
+def test_bad_fields_are_refused_and_leave_nothing_behind(
+    service: Service, fields: dict[str, str], code: str
+) -> None:
     response = service.put(CAT, **fields)
     assert (response.status_code, response.json()["code"]) == (422, code)
     assert nothing_left(service)
@@ -180,18 +207,29 @@ def test_content_is_the_original_bytes(service: Service) -> None:
     response = service.client.get(master["links"]["content"])
     assert response.content == CAT
     assert response.headers["etag"] == f'"{master["sha256"]}"'
-    unchanged = service.client.get(master["links"]["content"], headers={"If-None-Match": response.headers["etag"]})
+    unchanged = service.client.get(
+        master["links"]["content"], headers={"If-None-Match": response.headers["etag"]}
+    )
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
 def test_head_tells_of_the_content_without_it(service: Service) -> None:
     response = service.client.head(service.put_master(CAT)["links"]["content"])
-    assert (response.status_code, response.headers["content-length"], response.content) == (200, str(len(CAT)), b"")
+    assert (response.status_code, response.headers["content-length"], response.content) == (
+        200,
+        str(len(CAT)),
+        b"",
+    )
 
 
 @pytest.mark.parametrize(
     ("header", "start", "stop"),
-    [("bytes=0-99", 0, 100), ("bytes=100-", 100, None), ("bytes=-50", len(CAT) - 50, None), ("bytes=0-99999999", 0, None)],
+    [
+        ("bytes=0-99", 0, 100),
+        ("bytes=100-", 100, None),
+        ("bytes=-50", len(CAT) - 50, None),
+        ("bytes=0-99999999", 0, None),
+    ],
 )
 def test_a_range_of_content(service: Service, header: str, start: int, stop: int | None) -> None:
     master = service.put_master(CAT)
@@ -201,7 +239,9 @@ def test_a_range_of_content(service: Service, header: str, start: int, stop: int
 
 
 def test_a_range_behind_the_end_is_416(service: Service) -> None:
-    response = service.client.get(service.put_master(CAT)["links"]["content"], headers={"Range": f"bytes={len(CAT)}-"})
+    response = service.client.get(
+        service.put_master(CAT)["links"]["content"], headers={"Range": f"bytes={len(CAT)}-"}
+    )
     assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(CAT)}")
 
 
@@ -223,7 +263,9 @@ def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> No
     assert not thumbnail.getexif()
     assert b"secret" not in response.content
     again = service.client.get(
-        master["links"]["thumbnail"], params={"size": 120}, headers={"If-None-Match": response.headers["etag"]}
+        master["links"]["thumbnail"],
+        params={"size": 120},
+        headers={"If-None-Match": response.headers["etag"]},
     )
     assert again.status_code == 304
 
@@ -251,7 +293,10 @@ def test_browsing_can_be_filtered(service: Service) -> None:
     assert (page["total"], {master["attributes"]["n"] for master in page["masters"]}) == (2, {0, 1})
 
 
-@pytest.mark.parametrize("params", [{"limit": "0"}, {"limit": "1001"}, {"cursor": "x"}, {"filter": "{"}, {"filter": '{"$x": 1}'}])
+@pytest.mark.parametrize(
+    "params",
+    [{"limit": "0"}, {"limit": "1001"}, {"cursor": "x"}, {"filter": "{"}, {"filter": '{"$x": 1}'}],
+)
 def test_bad_browsing_is_422(service: Service, params: dict[str, str]) -> None:
     response = service.client.get("/masters", params=params)
     assert response.status_code == 422
@@ -260,17 +305,28 @@ def test_bad_browsing_is_422(service: Service, params: dict[str, str]) -> None:
 
 def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> None:
     master = service.put_master(CAT, attributes='{"a": 1, "b": 2}')
-    response = service.client.patch(f"/masters/{master['id']}", json={"attributes": {"a": 5}, "name": "new\u202ename"})
+    response = service.client.patch(
+        f"/masters/{master['id']}", json={"attributes": {"a": 5}, "name": "new\u202ename"}
+    )
     assert response.status_code == 200
     assert (response.json()["attributes"], response.json()["name"]) == ({"a": 5}, "newname")
     assert [hit["master"]["id"] for hit in service.search(CAT, filter='{"a": 5}')] == [master["id"]]
     assert service.search(CAT, filter='{"b": 2}') == []
-    record = service.stores.vectors.get(service.stores.registry.active(), [UUID(master["id"])])[UUID(master["id"])]
+    record = service.stores.vectors.get(service.stores.registry.active(), [UUID(master["id"])])[
+        UUID(master["id"])
+    ]
     assert (record.attributes, record.revision) == ({"a": 5}, 2)
 
 
 @pytest.mark.parametrize(
-    "body", [{"attributes": {"a.b": 1}}, {"attributes": []}, {"name": "\u202e"}, {"name": "1/2"}, {"other": 1}]
+    "body",
+    [
+        {"attributes": {"a.b": 1}},
+        {"attributes": []},
+        {"name": "\u202e"},
+        {"name": "1/2"},
+        {"other": 1},
+    ],
 )
 def test_a_bad_change_is_422_and_changes_nothing(service: Service, body: dict[str, Any]) -> None:
     master = service.put_master(CAT, attributes='{"a": 1}')
@@ -282,7 +338,11 @@ def test_a_deleted_master_is_gone_at_once_and_its_traces_soon(service: Service) 
     master = service.put_master(CAT)
     path = f"/masters/{master['id']}"
     assert service.client.delete(path).status_code == 204
-    for gone in (service.client.get(path), service.client.get(f"{path}/content"), service.client.delete(path)):
+    for gone in (
+        service.client.get(path),
+        service.client.get(f"{path}/content"),
+        service.client.delete(path),
+    ):
         assert (gone.status_code, gone.json()["code"]) == (404, "master-not-found")
     assert service.search(CAT) == []
     assert eventually(lambda: nothing_left(service))
@@ -299,6 +359,11 @@ def test_changes_side_by_side_are_searchable_when_answered(service: Service) -> 
     path = f"/masters/{service.put_master(CAT)['id']}"
     for round_ in range(10):
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda n: service.client.patch(path, json={"attributes": {"n": n}}), range(round_, round_ + 4)))
+            list(
+                pool.map(
+                    lambda n: service.client.patch(path, json={"attributes": {"n": n}}),
+                    range(round_, round_ + 4),
+                )
+            )
         current = service.client.get(path).json()["attributes"]
         assert len(service.search(CAT, filter=json.dumps(current))) == 1

@@ -29,7 +29,9 @@ schema = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).ope
 
 @pytest.mark.filterwarnings("ignore")
 @schema.parametrize()
-@hypothesis.settings(max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
 def test_nothing_gives_a_server_error(case: schemathesis.Case, running: Service) -> None:
     with contextlib.suppress(schemathesis.errors.InvalidSchema):
         case.call_and_validate(base_url=str(running.client.base_url), checks=[not_a_server_error])

@@ -62,8 +62,12 @@ def test_two_images_are_compared_with_a_probability(calibrated: Service) -> None
     compared = calibrated.client.post(
         "/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", encoded(photograph("rocket")))}
     ).json()
-    assert compared["probability"] == pytest.approx(CALIBRATION.probability(compared["distance"]), abs=1e-4)
-    same = calibrated.client.post("/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", CAT)}).json()
+    assert compared["probability"] == pytest.approx(
+        CALIBRATION.probability(compared["distance"]), abs=1e-4
+    )
+    same = calibrated.client.post(
+        "/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", CAT)}
+    ).json()
     assert (same["exact"], same["probability"]) == (True, 1)
 
 
@@ -71,14 +75,20 @@ def test_a_model_without_calibration_says_so(settings: Settings, weights: Weight
     with serving(settings, load_embedder(replace(weights, calibration=None), slots=2)) as service:
         service.put_master(CAT)
         assert service.search(CAT)[0]["probability"] is None
-        refused = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "0.5"})
+        refused = service.client.post(
+            "/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "0.5"}
+        )
         assert (refused.status_code, refused.json()["code"]) == (409, "not-calibrated")
 
 
 def test_the_shipped_model_tells_what_is_there_from_what_is_not(service: Service) -> None:
     for name in ("chelsea", "coffee", "rocket"):
         service.put_master(encoded(photograph(name)), f"{name}.jpg")
-    assert len(service.search(encoded(part_of("coffee", 1, (300, 260))), min_probability="0.5")) == 1
+    assert (
+        len(service.search(encoded(part_of("coffee", 1, (300, 260))), min_probability="0.5")) == 1
+    )
     assert service.search(encoded(photograph("astronaut")), min_probability="0.5") == []
-    wrong = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "1.5"})
+    wrong = service.client.post(
+        "/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "1.5"}
+    )
     assert wrong.status_code == 422

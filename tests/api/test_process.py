@@ -27,12 +27,18 @@ def free_port() -> int:
 
 
 def command(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "LOOKALIKE_PORT": str(port)} | settings
-    return subprocess.Popen([sys.executable, "api.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    environment = (
+        os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "LOOKALIKE_PORT": str(port)} | settings
+    )
+    return subprocess.Popen(
+        [sys.executable, "api.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
 
 
 @contextmanager
-def process(data_dir: Path, port: int, **settings: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def process(
+    data_dir: Path, port: int, **settings: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     running = command(data_dir, port, **settings)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
 
@@ -54,7 +60,10 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     port = free_port()
     images = [encoded(part_of("coffee", seed)) for seed in range(10)]
     with process(tmp_path, port) as (running, client):
-        masters = [client.post("/masters", files={"file": ("a.jpg", image)}).json()["results"][0]["master"] for image in images]
+        masters = [
+            client.post("/masters", files={"file": ("a.jpg", image)}).json()["results"][0]["master"]
+            for image in images
+        ]
         client.delete(f"/masters/{masters[0]['id']}")
         running.send_signal(signal.SIGKILL)
         running.wait()
@@ -62,7 +71,9 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert client.get("/masters").json()["total"] == 9
         for image, master in zip(images[1:], masters[1:], strict=True):
             assert client.get(master["links"]["content"]).content == image
-            (first, *_) = client.post("/search", files={"sample": ("a.jpg", image)}, data={"k": "1"}).json()["hits"]
+            (first, *_) = client.post(
+                "/search", files={"sample": ("a.jpg", image)}, data={"k": "1"}
+            ).json()["hits"]
             assert (first["master"]["id"], first["exact"]) == (master["id"], True)
         assert client.get(f"/masters/{masters[0]['id']}").status_code == 404
 
@@ -84,7 +95,9 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     assert running.returncode == 0
     assert not list(tmp_path.glob("*.db-wal"))  # closed: the database is one file again
     lines = [json.loads(line) for line in said.splitlines()]
-    request = next(line for line in lines if line["event"] == "request" and line["path"] == "/masters")
+    request = next(
+        line for line in lines if line["event"] == "request" and line["path"] == "/masters"
+    )
     assert (request["status"], request["method"]) == (201, "POST")
     assert request["request_id"]
 
@@ -109,7 +122,9 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         ({"LOOKALIKE_PORT": "many"}, "LOOKALIKE_PORT"),
     ],
 )
-def test_settings_it_cannot_serve_with_are_refused_in_words(tmp_path: Path, settings: dict[str, str], expected: str) -> None:
+def test_settings_it_cannot_serve_with_are_refused_in_words(
+    tmp_path: Path, settings: dict[str, str], expected: str
+) -> None:
     refused = command(tmp_path, free_port(), **settings)
     _, said = refused.communicate(timeout=30)
     assert refused.returncode == 2
@@ -118,19 +133,29 @@ def test_settings_it_cannot_serve_with_are_refused_in_words(tmp_path: Path, sett
 
 
 @pytest.mark.parametrize("name", ["a#1", "a%41", "a?x", "a b", "ü"])
-def test_everything_stays_inside_the_data_directory_whatever_its_name(tmp_path: Path, name: str) -> None:
+def test_everything_stays_inside_the_data_directory_whatever_its_name(
+    tmp_path: Path, name: str
+) -> None:
     with process(tmp_path / name, free_port()) as (_, client):
         assert client.post("/masters", files={"file": ("a.jpg", CAT)}).status_code == 201
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert {path.name for path in (tmp_path / name).iterdir()} >= {"lock", "lookalike.db", "objects"}
+    assert {path.name for path in (tmp_path / name).iterdir()} >= {
+        "lock",
+        "lookalike.db",
+        "objects",
+    }
 
 
 def test_a_stop_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
     with process(tmp_path, free_port()) as (running, client):
         large = encoded(photograph("retina").resize((3000, 3000)), "BMP")
-        master = client.post("/masters", files={"file": ("a.bmp", large)}).json()["results"][0]["master"]
+        master = client.post("/masters", files={"file": ("a.bmp", large)}).json()["results"][0][
+            "master"
+        ]
         with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as stalled:
-            stalled.sendall(f"GET {master['links']['content']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            stalled.sendall(
+                f"GET {master['links']['content']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+            )
             stalled.recv(1000)
             running.send_signal(signal.SIGTERM)
             assert running.wait(20) is not None

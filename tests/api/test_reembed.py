@@ -21,14 +21,16 @@ from safetensors.numpy import save_file
 
 from app.settings import Settings
 from models.embedder import Embedder
-from storage.protocols import VectorRecord
+from storage.records import VectorRecord
 from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def models(service: Service) -> dict[str, dict[str, Any]]:
-    return {model["version"]: model for model in service.client.get("/admin/models").json()["models"]}
+    return {
+        model["version"]: model for model in service.client.get("/admin/models").json()["models"]
+    }
 
 
 def states(service: Service) -> list[str]:
@@ -37,7 +39,9 @@ def states(service: Service) -> list[str]:
 
 def add(service: Service, weights: Path) -> str:
     with weights.open("rb") as file:
-        response = service.client.post("/admin/models", files={"weights": ("weights.safetensors", file)})
+        response = service.client.post(
+            "/admin/models", files={"weights": ("weights.safetensors", file)}
+        )
     assert response.status_code == 201, response.text
     return str(response.json()["version"])
 
@@ -65,14 +69,19 @@ def activate(service: Service, version: str) -> dict[str, Any]:
 
 
 def search(service: Service, content: bytes, **fields: str) -> dict[str, Any]:
-    response = service.client.post("/search", files={"sample": ("sample.jpg", content)}, data=fields)
+    response = service.client.post(
+        "/search", files={"sample": ("sample.jpg", content)}, data=fields
+    )
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
 def test_built_switched_to_rolled_back_and_removed(service: Service, other_weights: Path) -> None:
-    masters = [service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}') for seed in range(5)]
+    masters = [
+        service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}')
+        for seed in range(5)
+    ]
     sample = encoded(part_of("coffee", 0), quality=60)
     before = search(service, sample)
     old, new = before["model_version"], started(service, other_weights)
@@ -82,15 +91,22 @@ def test_built_switched_to_rolled_back_and_removed(service: Service, other_weigh
     assert activate(service, new) == {"active": new}
     after = search(service, sample)
     assert after["model_version"] == new
-    assert [hit["master"]["id"] for hit in after["hits"]][:5] == [hit["master"]["id"] for hit in before["hits"]][:5]
+    assert [hit["master"]["id"] for hit in after["hits"]][:5] == [
+        hit["master"]["id"] for hit in before["hits"]
+    ][:5]
     assert after["hits"][0]["distance"] == pytest.approx(before["hits"][0]["distance"], abs=0.01)
-    assert search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["master"]["id"] == during["id"]
+    assert (
+        search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["master"]["id"]
+        == during["id"]
+    )
     later = service.put_master(encoded(photograph("chelsea")))
     service.client.patch(f"/masters/{masters[0]['id']}", json={"attributes": {"n": 2}})
     assert activate(service, old) == {"active": old}
     hits = search(service, encoded(photograph("chelsea"), quality=60))["hits"]
     assert (hits[0]["master"]["id"], hits[0]["distance"] < 0.2) == (later["id"], True)
-    assert [hit["master"]["id"] for hit in search(service, sample, filter='{"n": 2}')["hits"]] == [masters[0]["id"]]
+    assert [hit["master"]["id"] for hit in search(service, sample, filter='{"n": 2}')["hits"]] == [
+        masters[0]["id"]
+    ]
     assert service.client.post(f"/admin/models/{new}/retire").status_code == 202
     assert eventually(lambda: list(models(service)) == [old])
     assert service.stores.vectors.versions() == [old]
@@ -99,7 +115,9 @@ def test_built_switched_to_rolled_back_and_removed(service: Service, other_weigh
     assert json.loads(report)["report"]["clean"]
 
 
-def test_every_answer_is_of_one_version_while_it_changes(service: Service, other_weights: Path) -> None:
+def test_every_answer_is_of_one_version_while_it_changes(
+    service: Service, other_weights: Path
+) -> None:
     """Searches and uploads go on: no answer fails, mixes, or misses what was acknowledged."""
     known = {seed: service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(4)}
     samples = {seed: encoded(part_of("coffee", seed), quality=60) for seed in known}
@@ -122,8 +140,12 @@ def test_every_answer_is_of_one_version_while_it_changes(service: Service, other
             seed += 1
             put = service.put(encoded(part_of("astronaut", seed)))
             (result,) = put.json()["results"]
-            found = search(service, encoded(part_of("astronaut", seed), quality=60), k="1")["hits"][0]
-            if result["indexed"] and (found["master"]["id"] != result["master"]["id"] or found["distance"] > 0.1):
+            found = search(service, encoded(part_of("astronaut", seed), quality=60), k="1")["hits"][
+                0
+            ]
+            if result["indexed"] and (
+                found["master"]["id"] != result["master"]["id"] or found["distance"] > 0.1
+            ):
                 wrong.append((result, found))
 
     with ThreadPoolExecutor() as pool:
@@ -143,7 +165,9 @@ def test_every_answer_is_of_one_version_while_it_changes(service: Service, other
     assert set(seen) == {old, new}
 
 
-def test_what_is_not_complete_or_not_right_is_refused(service: Service, settings: Settings, other_weights: Path) -> None:
+def test_what_is_not_complete_or_not_right_is_refused(
+    service: Service, settings: Settings, other_weights: Path
+) -> None:
     masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(3)]
     (old,) = models(service)
     new = started(service, other_weights)
@@ -154,9 +178,22 @@ def test_what_is_not_complete_or_not_right_is_refused(service: Service, settings
     vectors.delete(new, ids[:1])
     said = activate(service, new)["error"]
     assert (said["code"], "1 x vector-missing" in said["detail"]) == ("model-not-ready", True)
-    for id_, wrong in zip(ids, ids[1:] + ids[:1], strict=True):  # each has the vector of another one
+    for id_, wrong in zip(
+        ids, ids[1:] + ids[:1], strict=True
+    ):  # each has the vector of another one
         record = right[id_]
-        vectors.upsert(new, [VectorRecord(id_, record.collection_id, right[wrong].vector, record.attributes, record.revision)])
+        vectors.upsert(
+            new,
+            [
+                VectorRecord(
+                    id_,
+                    record.collection_id,
+                    right[wrong].vector,
+                    record.attributes,
+                    record.revision,
+                )
+            ],
+        )
     assert "does not find itself" in activate(service, new)["error"]["detail"]
     assert search(service, encoded(part_of("coffee", 0)))["model_version"] == old
     vectors.upsert(new, list(right.values()))
@@ -193,11 +230,13 @@ def _with_header(content: bytes, change: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def test_weights_that_went_with_a_retirement_are_missed(service: Service, other_weights: Path) -> None:
+def test_weights_that_went_with_a_retirement_are_missed(
+    service: Service, other_weights: Path
+) -> None:
     """Between the look at the weights and the start, a worker has removed what was retired."""
-    version = service.client.post("/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}).json()[
-        "version"
-    ]
+    version = service.client.post(
+        "/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}
+    ).json()["version"]
     registry = service.stores.registry
     original = registry.start
 
@@ -220,7 +259,9 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
     assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid-weights")
     with safe_open(other_weights, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        without = {name: tensor for name, tensor in tensors.items() if name != "layer1.0.conv1.weight"}
+        without = {
+            name: tensor for name, tensor in tensors.items() if name != "layer1.0.conv1.weight"
+        }
         save_file(without, tmp_path / "without.safetensors", file.metadata())
         empty = tensors | {
             "projection.weight": tensors["projection.weight"] * 0,
@@ -233,7 +274,11 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
             "scalar": np.float32(1),
             "shape": tensors["bn1.weight"].reshape(8, 8),
         }.items():
-            save_file(tensors | {"bn1.weight": np.array(wrong)}, tmp_path / f"{name}.safetensors", file.metadata())
+            save_file(
+                tensors | {"bn1.weight": np.array(wrong)},
+                tmp_path / f"{name}.safetensors",
+                file.metadata(),
+            )
         for name, about in {
             "exponent": {"pooling": "gem", "gem_p": "much"},
             "infinite": {"pooling": "gem", "gem_p": "inf"},
@@ -241,10 +286,17 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
             "calibration": {"calibration": '{"slope": -1, "intercept": 0}'},
         }.items():
             save_file(tensors, tmp_path / f"{name}.safetensors", file.metadata() | about)
-        (tmp_path / "unnamed.safetensors").write_bytes(_with_header(other_weights.read_bytes(), b'"__metadata__":null'))
-        (tmp_path / "kind.safetensors").write_bytes(_with_header(other_weights.read_bytes(), b"F8_E4M3"))
+        (tmp_path / "unnamed.safetensors").write_bytes(
+            _with_header(other_weights.read_bytes(), b'"__metadata__":null')
+        )
+        (tmp_path / "kind.safetensors").write_bytes(
+            _with_header(other_weights.read_bytes(), b"F8_E4M3")
+        )
     for name in sorted(path.stem for path in tmp_path.glob("*.safetensors")):
-        part = service.client.post("/admin/models", files={"weights": (name, (tmp_path / f"{name}.safetensors").read_bytes())})
+        part = service.client.post(
+            "/admin/models",
+            files={"weights": (name, (tmp_path / f"{name}.safetensors").read_bytes())},
+        )
         assert (part.status_code, part.json()["code"]) == (422, "invalid-weights"), part.text
     assert list(service.stores.objects.list("models/")) == []
     for path, status, code in (
@@ -263,7 +315,9 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
     assert "is active" in activate(service, old)["error"]["detail"]
 
 
-def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(settings: Settings, other_weights: Path) -> None:
+def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
+    settings: Settings, other_weights: Path
+) -> None:
     """The active weights lie in the object store; those that come with the program are only for the first start."""
     with serving(settings, None) as service:
         master = service.put_master(encoded(photograph("chelsea")))
@@ -276,18 +330,31 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(set
     weights.write_bytes(weights.read_bytes()[:-1])
     with serving(settings.model_copy(update={"weights": other_weights}), None) as service:
         assert service.client.get("/readyz").json()["checks"]["model"] != "ok"
-        refused = service.client.post("/search", files={"sample": ("sample.jpg", encoded(photograph("chelsea")))})
-        assert (refused.status_code, refused.json()["code"], "retry-after" in refused.headers) == (503, "model-not-loaded", True)
+        refused = service.client.post(
+            "/search", files={"sample": ("sample.jpg", encoded(photograph("chelsea")))}
+        )
+        assert (refused.status_code, refused.json()["code"], "retry-after" in refused.headers) == (
+            503,
+            "model-not-loaded",
+            True,
+        )
         put = service.put(encoded(photograph("rocket")))
         assert (put.status_code, put.json()["results"][0]["indexed"]) == (202, False)
     with serving(settings, None) as service:  # the right weights are given again
-        assert eventually(lambda: search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["distance"] < 0.2)
+        assert eventually(
+            lambda: (
+                search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["distance"]
+                < 0.2
+            )
+        )
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app.cli", "reembed", *arguments, "--url", url]
     environment = os.environ | {"COLUMNS": "150"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:
@@ -299,7 +366,11 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     assert (begun.returncode, "is being built" in begun.stdout) == (0, True), begun
     new = begun.stdout.split()[0]
     watched = run(url, "status", "--watch")
-    assert (watched.returncode, "3 of 3" in watched.stdout, "reembed activate" in watched.stdout) == (0, True, True), watched
+    assert (
+        watched.returncode,
+        "3 of 3" in watched.stdout,
+        "reembed activate" in watched.stdout,
+    ) == (0, True, True), watched
     assert run(url, "activate").returncode == 0
     assert json.loads(run(url, "status", "--json").stdout)["models"][0] == models(service)[new]
     rolled = run(url, "rollback")
@@ -307,8 +378,14 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     assert run(url, "retire", new).returncode == 0
     assert eventually(lambda: states(service) == ["active"])
     nothing = run(url, "rollback")
-    assert (nothing.returncode, "no model version that is kept as the previous one" in nothing.stderr) == (2, True)
+    assert (
+        nothing.returncode,
+        "no model version that is kept as the previous one" in nothing.stderr,
+    ) == (2, True)
     missing = run(url, "start", "nowhere.safetensors")
-    assert (missing.returncode, "there is no file nowhere.safetensors" in missing.stderr) == (2, True)
+    assert (missing.returncode, "there is no file nowhere.safetensors" in missing.stderr) == (
+        2,
+        True,
+    )
     wrong = run(url, "start", str(ROOT / "README.md"))
     assert (wrong.returncode, "no weights" in wrong.stderr) == (2, True), wrong

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.metadata import new_id
-from storage.protocols import VectorRecord
+from storage.records import VectorRecord
 from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +37,9 @@ def scrub(service: Service, **options: bool) -> dict[str, Any]:
     response = service.client.post("/admin/scrub", json=options)
     assert response.status_code == 200, response.text
     *progress, last = [json.loads(line) for line in response.text.splitlines()]
-    assert [event["looked_at"] for event in progress] == sorted(event["looked_at"] for event in progress)
+    assert [event["looked_at"] for event in progress] == sorted(
+        event["looked_at"] for event in progress
+    )
     report: dict[str, Any] = last["report"]
     return report
 
@@ -48,7 +50,12 @@ def found(service: Service, **options: bool) -> dict[str, int]:
 
 
 def settled(service: Service) -> bool:
-    return eventually(lambda: service.stores.metadata.count_pending() + service.stores.metadata.count_unfinished() == 0)
+    return eventually(
+        lambda: (
+            service.stores.metadata.count_pending() + service.stores.metadata.count_unfinished()
+            == 0
+        )
+    )
 
 
 def object_of(service: Service, settings: Settings, master: dict[str, Any]) -> Path:
@@ -57,15 +64,26 @@ def object_of(service: Service, settings: Settings, master: dict[str, Any]) -> P
 
 
 def test_what_is_whole_is_clean(service: Service) -> None:
-    masters = [service.put_master(encoded(part_of("coffee", seed)), collection=f"c{seed % 2}") for seed in range(6)]
+    masters = [
+        service.put_master(encoded(part_of("coffee", seed)), collection=f"c{seed % 2}")
+        for seed in range(6)
+    ]
     service.client.delete(f"/masters/{masters[0]['id']}")
     assert settled(service)
     report = scrub(service, full=True)
     assert (report["clean"], report["found"]) == (True, {})
-    assert (report["masters"], report["hashed"], report["objects"], report["vectors"]) == (5, 5, 5, 5)
+    assert (report["masters"], report["hashed"], report["objects"], report["vectors"]) == (
+        5,
+        5,
+        5,
+        5,
+    )
 
 
-@pytest.mark.parametrize(("harm", "kind"), [("missing", "object-missing"), ("changed", "object-wrong"), ("cut", "object-wrong")])
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [("missing", "object-missing"), ("changed", "object-wrong"), ("cut", "object-wrong")],
+)
 def test_a_master_that_lost_its_bytes_is_marked_and_healed_by_putting_them_in_again(
     service: Service, settings: Settings, harm: str, kind: str
 ) -> None:
@@ -76,7 +94,9 @@ def test_a_master_that_lost_its_bytes_is_marked_and_healed_by_putting_them_in_ag
     else:
         path.write_bytes(CAT[:-1] + (b"" if harm == "cut" else b"?"))
     assert found(service, full=True) == {kind: 1}
-    assert service.client.get(f"/masters/{master['id']}").status_code == 200  # a dry run changes nothing
+    assert (
+        service.client.get(f"/masters/{master['id']}").status_code == 200
+    )  # a dry run changes nothing
     assert found(service, full=True, repair=True) == {kind: 1}
     assert service.client.get(f"/masters/{master['id']}").status_code == 404
     assert [hit["master"]["id"] for hit in service.search(CAT)] == [other["id"]]
@@ -110,7 +130,9 @@ def test_a_damaged_master_can_be_deleted(service: Service, settings: Settings) -
     assert scrub(service, full=True)["clean"]
 
 
-def test_objects_without_a_master_are_removed_when_old_enough(service: Service, settings: Settings) -> None:
+def test_objects_without_a_master_are_removed_when_old_enough(
+    service: Service, settings: Settings
+) -> None:
     master = service.put_master(CAT)
     known = object_of(service, settings, master)
     orphan = known.with_name(f"{new_id()}.jpg")
@@ -123,11 +145,18 @@ def test_objects_without_a_master_are_removed_when_old_enough(service: Service, 
     assert found(service) == {"object-unknown": 1, "object-foreign": 3}
     report = scrub(service, repair=True)
     assert report["repaired"] == {"object-unknown": 1}
-    assert (known.exists(), orphan.exists(), moved.exists(), notes.exists()) == (True, False, True, True)
+    assert (known.exists(), orphan.exists(), moved.exists(), notes.exists()) == (
+        True,
+        False,
+        True,
+        True,
+    )
     assert found(service) == {"object-foreign": 3}
 
 
-def test_a_young_object_may_belong_to_an_upload_under_way(settings: Settings, embedder: Embedder) -> None:
+def test_a_young_object_may_belong_to_an_upload_under_way(
+    settings: Settings, embedder: Embedder
+) -> None:
     with serving(settings.model_copy(update={"scrub_grace": 3600.0}), embedder) as service:
         key = f"masters/default-{new_id()}/ab/ab{'0' * 62}/{new_id()}.jpg"
         service.stores.objects.put(key, io.BytesIO(CAT), len(CAT), "image/jpeg", "a")
@@ -136,13 +165,19 @@ def test_a_young_object_may_belong_to_an_upload_under_way(settings: Settings, em
 
 
 def test_vectors_come_back_and_strangers_go(service: Service) -> None:
-    masters = [service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}') for seed in range(4)]
+    masters = [
+        service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}')
+        for seed in range(4)
+    ]
     version = service.client.get("/readyz").json()["model_version"]
     lost, outdated = UUID(masters[0]["id"]), UUID(masters[1]["id"])
     vectors = service.stores.vectors
     record = vectors.get(version, [outdated])[outdated]
     vectors.delete(version, [lost])
-    vectors.upsert(version, [VectorRecord(outdated, record.collection_id, record.vector, {"n": 2}, record.revision)])
+    vectors.upsert(
+        version,
+        [VectorRecord(outdated, record.collection_id, record.vector, {"n": 2}, record.revision)],
+    )
     stranger = VectorRecord(new_id(), record.collection_id, np.roll(record.vector, 1), {}, 1)
     vectors.upsert(version, [stranger])
     expected = {"vector-missing": 1, "vector-outdated": 1, "vector-unknown": 1}
@@ -151,7 +186,9 @@ def test_vectors_come_back_and_strangers_go(service: Service) -> None:
     assert settled(service)
     assert scrub(service, full=True)["clean"]
     kept = vectors.get(version, [UUID(master["id"]) for master in masters] + [stranger.master_id])
-    assert {id_: vector.attributes for id_, vector in kept.items()} == {UUID(master["id"]): {"n": 1} for master in masters}
+    assert {id_: vector.attributes for id_, vector in kept.items()} == {
+        UUID(master["id"]): {"n": 1} for master in masters
+    }
 
 
 def test_an_embedding_that_was_never_made_is_made(service: Service) -> None:
@@ -159,7 +196,10 @@ def test_an_embedding_that_was_never_made_is_made(service: Service) -> None:
     service.put_master(encoded(photograph("rocket")))
     database = service.stores.metadata._db
     with database.write() as connection:
-        connection.execute(sa.text("DELETE FROM embeddings WHERE master_id = :id"), {"id": UUID(master["id"]).bytes})
+        connection.execute(
+            sa.text("DELETE FROM embeddings WHERE master_id = :id"),
+            {"id": UUID(master["id"]).bytes},
+        )
     (version,) = service.stores.vectors.versions()
     service.stores.vectors.delete(version, [UUID(master["id"])])
     assert scrub(service, repair=True)["repaired"] == {"vector-missing": 1}
@@ -179,7 +219,10 @@ def test_nothing_is_found_beside_traffic(service: Service) -> None:
             id_ = put.json()["results"][0]["master"]["id"]
             changed = service.client.patch(f"/masters/{id_}", json={"attributes": {"n": seed}})
             gone = service.client.delete(f"/masters/{id_}") if seed % 2 else changed
-            if (put.status_code, changed.status_code, gone.status_code) not in ((201, 200, 200), (201, 200, 204)):
+            if (put.status_code, changed.status_code, gone.status_code) not in (
+                (201, 200, 200),
+                (201, 200, 204),
+            ):
                 failures.append((put.text, changed.text, gone.text))
 
     reports = []
@@ -228,22 +271,40 @@ def test_the_worker_scrubs_by_itself(settings: Settings, embedder: Embedder) -> 
         key = f"masters/default-{new_id()}/ab/ab{'0' * 62}/{new_id()}.jpg"
         service.stores.objects.put(key, io.BytesIO(CAT), len(CAT), "image/jpeg", "a")
         assert eventually(lambda: key not in service.objects())
-        assert eventually(lambda: 'lookalike_scrub_findings{kind="object-unknown"} ' in service.client.get("/metrics").text)
+        assert eventually(
+            lambda: (
+                'lookalike_scrub_findings{kind="object-unknown"} '
+                in service.client.get("/metrics").text
+            )
+        )
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     import os
 
     command = [sys.executable, "-m", "app.cli", "scrub", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
-def test_the_command_asks_the_service_or_opens_the_stores_itself(settings: Settings, embedder: Embedder) -> None:
+def test_the_command_asks_the_service_or_opens_the_stores_itself(
+    settings: Settings, embedder: Embedder
+) -> None:
     with serving(settings, embedder) as service:
         url = str(service.client.base_url)
         master = service.put_master(CAT)
         whole = run("--url", url, "--full")
-        assert (whole.returncode, "1 masters, 1 objects (1 read and hashed) and 1 vectors" in whole.stdout) == (0, True), whole
+        assert (
+            whole.returncode,
+            "1 masters, 1 objects (1 read and hashed) and 1 vectors" in whole.stdout,
+        ) == (0, True), whole
         assert "Clean" in whole.stdout
         object_of(service, settings, master).unlink()
         broken = run("--url", url, "--json")
@@ -265,7 +326,10 @@ def test_it_needs_the_admin_scope_and_says_what_it_does_not_know(
     from pydantic import SecretStr
 
     guarded = settings.model_copy(
-        update={"api_keys": SecretStr("write:abcdefgh,admin:ijklmnop"), "data_dir": settings.data_dir / "other"}
+        update={
+            "api_keys": SecretStr("write:abcdefgh,admin:ijklmnop"),
+            "data_dir": settings.data_dir / "other",
+        }
     )
     with serving(guarded, embedder, {"Authorization": "Bearer abcdefgh"}) as locked:
         assert locked.client.post("/admin/scrub", json={}).status_code == 403

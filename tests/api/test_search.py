@@ -19,8 +19,14 @@ def gallery(service: Service) -> dict[str, dict[str, Any]]:
     """The photographs as masters, by name, with a few attributes."""
     masters = {}
     for number, name in enumerate(PHOTOGRAPHS):
-        attributes = {"number": number, "animal": name in ("chelsea", "retina"), "camera": {"make": name[:2]}}
-        masters[name] = service.put_master(encoded(photograph(name)), f"{name}.jpg", attributes=json.dumps(attributes))
+        attributes = {
+            "number": number,
+            "animal": name in ("chelsea", "retina"),
+            "camera": {"make": name[:2]},
+        }
+        masters[name] = service.put_master(
+            encoded(photograph(name)), f"{name}.jpg", attributes=json.dumps(attributes)
+        )
     return masters
 
 
@@ -28,15 +34,24 @@ def names(hits: list[dict[str, Any]]) -> list[str]:
     return [hit["master"]["name"].removesuffix(".jpg") for hit in hits]
 
 
-def test_the_same_bytes_are_the_first_hit_and_exact(service: Service, gallery: dict[str, Any]) -> None:
+def test_the_same_bytes_are_the_first_hit_and_exact(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     for name in PHOTOGRAPHS:
         hits = service.search(encoded(photograph(name)))
         assert len(hits) == len(PHOTOGRAPHS)
-        assert (hits[0]["master"], hits[0]["distance"], hits[0]["score"], hits[0]["exact"]) == (gallery[name], 0.0, 100.0, True)
+        assert (hits[0]["master"], hits[0]["distance"], hits[0]["score"], hits[0]["exact"]) == (
+            gallery[name],
+            0.0,
+            100.0,
+            True,
+        )
         assert [hit["exact"] for hit in hits[1:]] == [False] * 4
         distances = [hit["distance"] for hit in hits]
         assert distances == sorted(distances)
-        assert all(hit["score"] == pytest.approx(100 * (1 - hit["distance"] / 2), abs=1e-4) for hit in hits)
+        assert all(
+            hit["score"] == pytest.approx(100 * (1 - hit["distance"] / 2), abs=1e-4) for hit in hits
+        )
 
 
 @pytest.mark.parametrize(
@@ -48,17 +63,23 @@ def test_the_same_bytes_are_the_first_hit_and_exact(service: Service, gallery: d
     ],
     ids=["smaller", "grey", "cropped"],
 )
-def test_a_changed_copy_finds_its_original(service: Service, gallery: dict[str, Any], change: Any) -> None:
+def test_a_changed_copy_finds_its_original(
+    service: Service, gallery: dict[str, Any], change: Any
+) -> None:
     for name in PHOTOGRAPHS:
         hits = service.search(encoded(change(photograph(name)), quality=60))
         assert names(hits)[0] == name
         assert not hits[0]["exact"]
 
 
-def test_an_exif_rotated_copy_is_as_near_as_an_upright_one(service: Service, gallery: dict[str, Any]) -> None:
+def test_an_exif_rotated_copy_is_as_near_as_an_upright_one(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
-    turned = encoded(photograph("astronaut").transpose(Image.Transpose.ROTATE_270), exif=exif, quality=95)
+    turned = encoded(
+        photograph("astronaut").transpose(Image.Transpose.ROTATE_270), exif=exif, quality=95
+    )
     assert service.search(turned, k="1")[0]["distance"] < 0.01
 
 
@@ -68,7 +89,9 @@ def test_no_image_of_a_search_is_kept(service: Service, gallery: dict[str, Any])
     assert service.objects() == before
 
 
-def test_k_and_offset_walk_through_the_same_order(service: Service, gallery: dict[str, Any]) -> None:
+def test_k_and_offset_walk_through_the_same_order(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     everything = names(service.search(CAT))
     pages = [names(service.search(CAT, k="2", offset=str(offset))) for offset in (0, 2, 4, 6)]
     assert [name for page in pages for name in page] == everything
@@ -83,13 +106,18 @@ def test_max_distance_is_a_range_search(service: Service, gallery: dict[str, Any
 
 
 def test_a_filter_narrows_and_k_hits_still_come(service: Service, gallery: dict[str, Any]) -> None:
-    assert set(names(service.search(CAT, filter='{"animal": true}', k="2"))) == {"chelsea", "retina"}
+    assert set(names(service.search(CAT, filter='{"animal": true}', k="2"))) == {
+        "chelsea",
+        "retina",
+    }
     assert names(service.search(CAT, filter='{"camera.make": "co"}')) == ["coffee"]
     assert names(service.search(CAT, filter='{"animal": 1}')) == []
     assert "chelsea" not in names(service.search(CAT, filter='{"number": {"$ne": 1}}'))
 
 
-def test_a_box_searches_by_that_part_in_upright_pixels(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_box_searches_by_that_part_in_upright_pixels(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     left, right = photograph("coffee").resize((400, 400)), photograph("rocket").resize((400, 400))
     both = Image.new("RGB", (800, 400))
     both.paste(left, (0, 0))
@@ -108,7 +136,10 @@ def test_a_box_of_an_exact_copy_is_not_exact(service: Service, gallery: dict[str
 
 def test_a_mirrored_copy_is_found_with_mirror(service: Service, gallery: dict[str, Any]) -> None:
     flipped = encoded(ImageOps.mirror(photograph("astronaut")), quality=95)
-    plain, mirrored = service.search(flipped, k="1")[0], service.search(flipped, k="1", mirror="true")[0]
+    plain, mirrored = (
+        service.search(flipped, k="1")[0],
+        service.search(flipped, k="1", mirror="true")[0],
+    )
     assert mirrored["distance"] < 0.01
     assert mirrored["distance"] < plain["distance"]
     hits = service.search(CAT, mirror="true")
@@ -123,12 +154,18 @@ def by_master(service: Service, master_id: str, **fields: str) -> list[dict[str,
     return hits
 
 
-def test_a_master_as_the_sample_gives_the_same_answer(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_master_as_the_sample_gives_the_same_answer(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     assert by_master(service, gallery["chelsea"]["id"]) == service.search(CAT)
-    assert by_master(service, gallery["chelsea"]["id"], box="0,0,200,200") == service.search(CAT, box="0,0,200,200")
+    assert by_master(service, gallery["chelsea"]["id"], box="0,0,200,200") == service.search(
+        CAT, box="0,0,200,200"
+    )
 
 
-def test_a_master_of_another_collection_may_be_the_sample(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_master_of_another_collection_may_be_the_sample(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     other = service.put_master(encoded(part_of("chelsea", 1)), collection="other")
     assert names(by_master(service, other["id"], collection="default"))[0] == "chelsea"
     assert len(by_master(service, gallery["chelsea"]["id"], collection="other")) == 1
@@ -140,7 +177,9 @@ def test_collections_are_searched_apart(service: Service, gallery: dict[str, Any
     assert len(service.search(CAT)) == 5
 
 
-def test_deleted_masters_never_appear_and_are_refilled(service: Service, gallery: dict[str, Any]) -> None:
+def test_deleted_masters_never_appear_and_are_refilled(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     """Also while their vectors are still there: the worker is slower than the next search."""
     service.app.state.services.worker.stop()
     service.client.delete(f"/masters/{gallery['chelsea']['id']}")
@@ -148,16 +187,22 @@ def test_deleted_masters_never_appear_and_are_refilled(service: Service, gallery
     assert len(hits) == 4
     assert "chelsea" not in names(hits)
     version = service.stores.registry.active()
-    assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.get(version, [UUID(gallery["chelsea"]["id"])])
+    assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.get(
+        version, [UUID(gallery["chelsea"]["id"])]
+    )
 
 
-def test_compare_gives_the_distance_of_two_images(service: Service, gallery: dict[str, Any]) -> None:
+def test_compare_gives_the_distance_of_two_images(
+    service: Service, gallery: dict[str, Any]
+) -> None:
     coffee = encoded(photograph("coffee"))
     response = service.client.post("/compare", files={"a": ("a.jpg", CAT), "b": ("b.jpg", coffee)})
     assert response.status_code == 200
     hit = next(hit for hit in service.search(CAT) if hit["master"]["name"] == "coffee.jpg")
     assert response.json()["distance"] == pytest.approx(hit["distance"], abs=1e-4)
-    same = service.client.post("/compare", files={"a": ("a.jpg", CAT)}, data={"b_id": gallery["chelsea"]["id"]}).json()
+    same = service.client.post(
+        "/compare", files={"a": ("a.jpg", CAT)}, data={"b_id": gallery["chelsea"]["id"]}
+    ).json()
     assert (same["distance"], same["score"], same["exact"]) == (0.0, 100.0, True)
 
 
@@ -182,7 +227,9 @@ def test_compare_gives_the_distance_of_two_images(service: Service, gallery: dic
         ({"master_id": str(uuid4())}, 422, "invalid-request"),
     ],
 )
-def test_a_bad_search_says_what_to_mend(service: Service, fields: dict[str, str], status: int, code: str) -> None:
+def test_a_bad_search_says_what_to_mend(
+    service: Service, fields: dict[str, str], status: int, code: str
+) -> None:
     response = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data=fields)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"

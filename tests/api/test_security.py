@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from app.http.security import Access, SecuredRoute
 from app.main import create_app
-from app.security import Access, SecuredRoute
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.api.test_limits import HALF_A_REQUEST
@@ -23,7 +23,9 @@ KEYS = {"read": "read-key-1", "write": "write-key-1", "admin": "admin-key-1"}
 @pytest.fixture
 def locked(tmp_path: Path, embedder: Embedder) -> Iterator[Service]:
     keys = ",".join(f"{scope}:{key}" for scope, key in KEYS.items())
-    with serving(Settings(data_dir=tmp_path / "data", api_keys=keys, _env_file=None), embedder) as service:
+    with serving(
+        Settings(data_dir=tmp_path / "data", api_keys=keys, _env_file=None), embedder
+    ) as service:
         yield service
 
 
@@ -45,11 +47,23 @@ def with_key(scope: str) -> dict[str, str]:
         ("GET", "/metrics", "admin"),
     ],
 )
-def test_every_endpoint_wants_its_scope(locked: Service, method: str, path: str, needed: str) -> None:
+def test_every_endpoint_wants_its_scope(
+    locked: Service, method: str, path: str, needed: str
+) -> None:
     order = ["read", "write", "admin"]
     assert locked.client.request(method, path).status_code == 401
-    assert locked.client.request(method, path, headers={"Authorization": "Bearer wrong-key"}).status_code == 401
-    assert locked.client.request(method, path, headers={"Authorization": f"Basic {KEYS['admin']}"}).status_code == 401
+    assert (
+        locked.client.request(
+            method, path, headers={"Authorization": "Bearer wrong-key"}
+        ).status_code
+        == 401
+    )
+    assert (
+        locked.client.request(
+            method, path, headers={"Authorization": f"Basic {KEYS['admin']}"}
+        ).status_code
+        == 401
+    )
     for scope in order:
         status = locked.client.request(method, path, headers=with_key(scope)).status_code
         assert (status == 403) == (order.index(scope) < order.index(needed))
@@ -76,10 +90,14 @@ def test_the_key_is_checked_before_the_body_is_read(locked: Service) -> None:
 
 
 def test_every_route_states_its_access(settings: Settings) -> None:
-    routes = [context.original_route for context in iter_route_contexts(create_app(settings).routes)]
+    routes = [
+        context.original_route for context in iter_route_contexts(create_app(settings).routes)
+    ]
     api = [route for route in routes if isinstance(route, APIRoute)]
     assert len(api) > 15
-    assert all(isinstance(route, SecuredRoute) and isinstance(route.access, Access) for route in api)
+    assert all(
+        isinstance(route, SecuredRoute) and isinstance(route.access, Access) for route in api
+    )
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST:1"])
@@ -93,9 +111,21 @@ def test_other_hosts_are_not(service: Service, host: str) -> None:
     assert (response.status_code, response.json()["code"]) == (400, "wrong-host")
 
 
-def test_any_host_is_answered_with_keys_unless_hosts_are_set(locked: Service, tmp_path: Path, embedder: Embedder) -> None:
-    assert locked.client.get("/masters", headers={"Host": "shop.example"} | with_key("read")).status_code == 200
-    settings = Settings(data_dir=tmp_path / "d", api_keys="read:read-key-1", allowed_hosts="shop.example", _env_file=None)
+def test_any_host_is_answered_with_keys_unless_hosts_are_set(
+    locked: Service, tmp_path: Path, embedder: Embedder
+) -> None:
+    assert (
+        locked.client.get(
+            "/masters", headers={"Host": "shop.example"} | with_key("read")
+        ).status_code
+        == 200
+    )
+    settings = Settings(
+        data_dir=tmp_path / "d",
+        api_keys="read:read-key-1",
+        allowed_hosts="shop.example",
+        _env_file=None,
+    )
     with serving(settings, embedder) as service:
         assert service.client.get("/livez", headers={"Host": "shop.example:80"}).status_code == 200
         assert service.client.get("/livez", headers={"Host": "other.example"}).status_code == 400
@@ -111,7 +141,10 @@ def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
     ):
         assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
     own = f"http://{service.client.base_url.host}:{service.client.base_url.port}"
-    assert service.client.post("/collections", json={"name": "x"}, headers={"Origin": own}).status_code == 201
+    assert (
+        service.client.post("/collections", json={"name": "x"}, headers={"Origin": own}).status_code
+        == 201
+    )
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "//"])

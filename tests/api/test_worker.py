@@ -8,17 +8,20 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import app
+from app.cli.main import app
 from app.settings import Settings
 from models.embedder import Embedder
-from storage.protocols import ObjectInfo, StoreUnavailable
+from storage.errors import StoreUnavailable
+from storage.records import ObjectInfo
 from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
 
 CAT = encoded(photograph("chelsea"))
 
 
 def run(service: Service, *arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"LOOKALIKE_URL": str(service.client.base_url)})
+    return CliRunner().invoke(
+        app, list(arguments), env={"LOOKALIKE_URL": str(service.client.base_url)}
+    )
 
 
 def unindexed(service: Service, content: bytes) -> str:
@@ -45,7 +48,9 @@ def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobo
         path.write_bytes(b"no image")
     with serving(settings.model_copy(update={"index_attempts": 2}), embedder) as service:
         assert eventually(lambda: service.stores.metadata.count_dead() == 1)
-        assert [hit["master"]["id"] for hit in service.search(encoded(part_of("coffee", 1)))] == [fine]
+        assert [hit["master"]["id"] for hit in service.search(encoded(part_of("coffee", 1)))] == [
+            fine
+        ]
         answer = service.client.get("/admin/dead-letters").json()
         assert answer["total"] == 1
         (letter,) = answer["dead_letters"]
@@ -101,7 +106,9 @@ def test_an_object_that_cannot_be_removed_holds_up_nobody(
     assert stuck["id"] in left()[0].key
 
 
-def test_a_change_of_a_master_that_lost_its_bytes_is_no_error(service: Service, settings: Settings) -> None:
+def test_a_change_of_a_master_that_lost_its_bytes_is_no_error(
+    service: Service, settings: Settings
+) -> None:
     master = service.put_master(CAT)
     (version,) = service.stores.vectors.versions()
     service.stores.vectors.delete(version, [UUID(master["id"])])

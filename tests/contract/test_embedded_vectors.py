@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.database import Database
 from storage.filters import parse_filter
-from storage.protocols import VectorRecord
+from storage.records import VectorRecord
 from storage.vectors_exact import ExactVectorStore
 from tests.contract.test_vectors import SHOP, VERSION, record, unit
 
@@ -16,8 +16,13 @@ def test_a_new_process_finds_what_was_written(database: Database) -> None:
     vectors.delete(VERSION, [written[0].master_id])
     again = ExactVectorStore(database)
     again.load()
-    assert again.search(VERSION, SHOP, unit(77), 100) == vectors.search(VERSION, SHOP, unit(77), 100)
-    assert len(again.search(VERSION, SHOP, unit(77), 100, parse_filter({"tags": {"$contains": 7}}))) == 1
+    assert again.search(VERSION, SHOP, unit(77), 100) == vectors.search(
+        VERSION, SHOP, unit(77), 100
+    )
+    assert (
+        len(again.search(VERSION, SHOP, unit(77), 100, parse_filter({"tags": {"$contains": 7}})))
+        == 1
+    )
     again.close()
     vectors.close()
 
@@ -36,7 +41,13 @@ def test_rewriting_the_same_masters_does_not_grow_the_matrix(database: Database)
     matrix = store._matrix(VERSION)
     written = [record(seed, number=seed) for seed in range(300)]
     for round_ in range(12):
-        store.upsert(VERSION, [VectorRecord(one.master_id, SHOP, one.vector, {"round": round_}, round_) for one in written])
+        store.upsert(
+            VERSION,
+            [
+                VectorRecord(one.master_id, SHOP, one.vector, {"round": round_}, round_)
+                for one in written
+            ],
+        )
     assert len(matrix._vectors) <= 1024
     assert len(store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 11}))) == 300
     assert store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 10})) == []

@@ -14,7 +14,7 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import Filter, matches, parse_filter
 from storage.metadata import SqlMetadataStore
-from storage.protocols import Attributes, NewMaster, VectorRecord
+from storage.records import Attributes, NewMaster, VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 from tests import fleet
 from tests.unit.test_filters import ATTRIBUTES, FILTERS, about
@@ -39,12 +39,19 @@ class Backends:
             master = self.metadata.reserve(collection, new, "test", 60).master
             self.metadata.commit_stored(master.id, "test", [], 60)
             kept[master.id] = each
-        self.vectors.upsert(VERSION, [VectorRecord(id_, collection, VECTOR, each, 1) for id_, each in kept.items()])
+        self.vectors.upsert(
+            VERSION, [VectorRecord(id_, collection, VECTOR, each, 1) for id_, each in kept.items()]
+        )
         return collection, kept
 
     def pick(self, collection: UUID, filter: Filter) -> tuple[set[UUID], set[UUID]]:
-        listed = {master.id for master in self.metadata.list_masters(collection, filter, 1000, None).masters}
-        return listed, {hit.master_id for hit in self.vectors.search(VERSION, collection, VECTOR, 1000, filter)}
+        listed = {
+            master.id
+            for master in self.metadata.list_masters(collection, filter, 1000, None).masters
+        }
+        return listed, {
+            hit.master_id for hit in self.vectors.search(VERSION, collection, VECTOR, 1000, filter)
+        }
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +72,17 @@ def backends() -> Iterator[Backends]:
     server.dispose()
 
 
-@given(masters=st.lists(ATTRIBUTES, min_size=1, max_size=12), forms=st.lists(FILTERS, min_size=1, max_size=6), data=st.data())
+@given(
+    masters=st.lists(ATTRIBUTES, min_size=1, max_size=12),
+    forms=st.lists(FILTERS, min_size=1, max_size=6),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 def test_servers_pick_what_the_meaning_says(
-    backends: Backends, masters: list[Attributes], forms: list[dict[str, object]], data: st.DataObject
+    backends: Backends,
+    masters: list[Attributes],
+    forms: list[dict[str, object]],
+    data: st.DataObject,
 ) -> None:
     collection, kept = backends.fill([clean_attributes(attributes) for attributes in masters])
     present = [form for attributes in masters for form in about(attributes)]

@@ -11,21 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
+from storage.errors import CollectionExists, CollectionGone, MasterExists
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.protocols import (
-    Claim,
-    Collection,
-    CollectionExists,
-    CollectionGone,
-    IndexTask,
-    Master,
-    MasterExists,
-    MasterState,
-    MetadataStore,
-    ModelRegistry,
-    NewMaster,
-)
+from storage.protocols import MetadataStore, ModelRegistry
+from storage.records import Claim, Collection, IndexTask, Master, MasterState, NewMaster
 
 VERSION = "model-1"
 NEW = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
@@ -42,7 +32,9 @@ def other(number: int) -> NewMaster:
     return replace(NEW, sha256=number.to_bytes(32), attributes={"number": number})
 
 
-def stored(metadata: MetadataStore, collection: Collection, new: NewMaster = NEW, *, indexed: bool = True) -> Master:
+def stored(
+    metadata: MetadataStore, collection: Collection, new: NewMaster = NEW, *, indexed: bool = True
+) -> Master:
     master = metadata.reserve(collection.id, new, "owner", LEASE).master
     assert metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
     if indexed:
@@ -57,7 +49,9 @@ def test_ids_sort_by_time_and_are_version_7() -> None:
         time.sleep(0.002)
     assert ids == sorted(ids)
     assert {id_.version for id_ in ids} == {7}
-    assert {id_.variant for id_ in ids} == {UUID(int=0).variant} or all("RFC" in str(id_.variant) for id_ in ids)
+    assert {id_.variant for id_ in ids} == {UUID(int=0).variant} or all(
+        "RFC" in str(id_.variant) for id_ in ids
+    )
 
 
 def test_a_collection_is_found_by_its_name(metadata: MetadataStore, collection: Collection) -> None:
@@ -70,7 +64,9 @@ def test_a_live_name_is_taken(metadata: MetadataStore, collection: Collection) -
         metadata.create_collection("shop")
 
 
-def test_deleting_a_collection_frees_its_name_at_once(metadata: MetadataStore, collection: Collection) -> None:
+def test_deleting_a_collection_frees_its_name_at_once(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     assert metadata.delete_collection("shop")
     assert not metadata.delete_collection("shop")
@@ -80,7 +76,9 @@ def test_deleting_a_collection_frees_its_name_at_once(metadata: MetadataStore, c
     assert metadata.count_masters(again.id, None) == 0
 
 
-def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     for number in range(5):
         stored(metadata, collection, other(number))
     metadata.delete_collection("shop")
@@ -94,17 +92,24 @@ def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(metadata:
         metadata.reserve(collection.id, NEW, "owner", LEASE)
 
 
-def test_nothing_goes_into_a_deleted_collection(metadata: MetadataStore, collection: Collection) -> None:
+def test_nothing_goes_into_a_deleted_collection(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     metadata.delete_collection("shop")
     with pytest.raises(CollectionGone):
         metadata.reserve(collection.id, NEW, "owner", LEASE)
 
 
-def test_collections_are_listed_by_name_with_their_stored_masters(metadata: MetadataStore, collection: Collection) -> None:
+def test_collections_are_listed_by_name_with_their_stored_masters(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     metadata.create_collection("archive")
     stored(metadata, collection)
     metadata.reserve(collection.id, other(2), "owner", LEASE)
-    assert [(found.name, count) for found, count in metadata.list_collections()] == [("archive", 0), ("shop", 1)]
+    assert [(found.name, count) for found, count in metadata.list_collections()] == [
+        ("archive", 0),
+        ("shop", 1),
+    ]
 
 
 def test_a_master_is_visible_once_stored(metadata: MetadataStore, collection: Collection) -> None:
@@ -117,7 +122,12 @@ def test_a_master_is_visible_once_stored(metadata: MetadataStore, collection: Co
     assert found is not None
     assert found == replace(reservation.master, state=MasterState.STORED)
     assert metadata.find_by_hash("shop", NEW.sha256) == found
-    assert (found.name, found.attributes, found.width, found.collection) == ("cat.jpg", {"colour": "red"}, 640, "shop")
+    assert (found.name, found.attributes, found.width, found.collection) == (
+        "cat.jpg",
+        {"colour": "red"},
+        640,
+        "shop",
+    )
 
 
 def test_the_same_bytes_are_reserved_once(metadata: MetadataStore, collection: Collection) -> None:
@@ -128,11 +138,17 @@ def test_the_same_bytes_are_reserved_once(metadata: MetadataStore, collection: C
     assert (second.claim, second.master.id) == (Claim.EXISTS, first.master.id)
 
 
-def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     first = metadata.reserve(collection.id, NEW, "first", 0.0)
     time.sleep(0.01)
     second = metadata.reserve(collection.id, replace(NEW, name="new name"), "second", LEASE)
-    assert (second.claim, second.master.id, second.master.name) == (Claim.OURS, first.master.id, "new name")
+    assert (second.claim, second.master.id, second.master.name) == (
+        Claim.OURS,
+        first.master.id,
+        "new name",
+    )
     assert not metadata.renew(first.master.id, "first", LEASE)
     assert not metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
     assert metadata.commit_stored(first.master.id, "second", [VERSION], LEASE)
@@ -144,7 +160,9 @@ def test_renewing_keeps_others_off(metadata: MetadataStore, collection: Collecti
     assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
 
 
-def test_abandoned_and_expired_uploads_are_deleted(metadata: MetadataStore, collection: Collection) -> None:
+def test_abandoned_and_expired_uploads_are_deleted(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     abandoned = metadata.reserve(collection.id, NEW, "owner", LEASE).master
     assert not metadata.abandon(abandoned.id, "somebody else")
     assert metadata.abandon(abandoned.id, "owner")
@@ -152,7 +170,10 @@ def test_abandoned_and_expired_uploads_are_deleted(metadata: MetadataStore, coll
     kept = metadata.reserve(collection.id, other(3), "owner", LEASE).master
     time.sleep(0.01)
     assert metadata.expire_pending() == 1
-    assert {master.id for master in metadata.claim_deleting("worker", 10, LEASE)} == {abandoned.id, expired.id}
+    assert {master.id for master in metadata.claim_deleting("worker", 10, LEASE)} == {
+        abandoned.id,
+        expired.id,
+    }
     assert metadata.commit_stored(kept.id, "owner", [VERSION], LEASE)
 
 
@@ -170,7 +191,9 @@ def test_of_many_at_once_one_reserves(metadata: MetadataStore, collection: Colle
     assert sorted(claims) == [Claim.BUSY] * 19 + [Claim.OURS]
 
 
-def test_pages_are_newest_first_and_complete(metadata: MetadataStore, collection: Collection) -> None:
+def test_pages_are_newest_first_and_complete(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     ids = []
     for number in range(7):
         ids.append(stored(metadata, collection, other(number)).id)
@@ -198,10 +221,14 @@ def test_a_listing_is_filtered_and_counted(metadata: MetadataStore, collection: 
     assert metadata.count_masters(collection.id, None) == 6
 
 
-def test_attributes_are_listed_newest_first_in_pages(metadata: MetadataStore, collection: Collection) -> None:
+def test_attributes_are_listed_newest_first_in_pages(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     masters = []
     for number in range(5):
-        masters.append(stored(metadata, collection, replace(other(number), attributes={"n": number})))
+        masters.append(
+            stored(metadata, collection, replace(other(number), attributes={"n": number}))
+        )
         time.sleep(0.002)
     metadata.delete_master(masters[2].id)
     metadata.reserve(collection.id, other(9), "uploading", 60)
@@ -210,7 +237,9 @@ def test_attributes_are_listed_newest_first_in_pages(metadata: MetadataStore, co
     assert metadata.list_attributes(collection.id, 3, first[-1][0]) == [(masters[0].id, {"n": 0})]
 
 
-def test_find_masters_leaves_out_what_is_not_stored_there(metadata: MetadataStore, collection: Collection) -> None:
+def test_find_masters_leaves_out_what_is_not_stored_there(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     here = stored(metadata, collection)
     elsewhere = stored(metadata, metadata.create_collection("other"), other(2))
     deleted = stored(metadata, collection, other(3))
@@ -219,52 +248,72 @@ def test_find_masters_leaves_out_what_is_not_stored_there(metadata: MetadataStor
     assert list(found) == [here.id]
 
 
-def test_an_update_raises_the_revision_and_asks_for_indexing(metadata: MetadataStore, collection: Collection) -> None:
+def test_an_update_raises_the_revision_and_asks_for_indexing(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     assert metadata.count_pending() == 0
     changed = metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
     assert changed is not None
-    assert (changed.revision, changed.attributes, changed.name) == (2, {"colour": "blue"}, "cat.jpg")
+    assert (changed.revision, changed.attributes, changed.name) == (
+        2,
+        {"colour": "blue"},
+        "cat.jpg",
+    )
     assert metadata.count_pending() == 1
     assert not metadata.is_indexed(master.id, VERSION)
     assert metadata.update_master(new_id(), name="x", attributes=None) is None
 
 
-def test_an_index_of_an_old_revision_does_not_count(metadata: MetadataStore, collection: Collection) -> None:
+def test_an_index_of_an_old_revision_does_not_count(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection, indexed=False)
     metadata.update_master(master.id, name="new", attributes=None)
     assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
     assert metadata.count_pending() == 1
-    (task,) = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)  # handed back by its first owner
+    (task,) = metadata.claim_embeddings(
+        [VERSION], "worker", 10, LEASE
+    )  # handed back by its first owner
     assert task.master.revision == 2
     assert metadata.mark_indexed(task, "worker")
     assert metadata.count_pending() == 0
 
 
-def test_only_the_owner_of_the_lease_marks_indexed(metadata: MetadataStore, collection: Collection) -> None:
+def test_only_the_owner_of_the_lease_marks_indexed(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection, indexed=False)
     assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "somebody else")
     assert metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
     assert metadata.is_indexed(master.id, VERSION)
 
 
-def test_a_leased_embedding_is_claimed_by_nobody_else(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_leased_embedding_is_claimed_by_nobody_else(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection, indexed=False)
     assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
     assert not metadata.claim_embedding(master.id, VERSION, "worker", LEASE)
     metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 0.0)
     time.sleep(0.002)
-    assert [task.attempts for task in metadata.claim_embeddings([VERSION], "worker", 10, LEASE)] == [1]
+    assert [
+        task.attempts for task in metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
+    ] == [1]
     assert metadata.claim_embeddings([VERSION], "another", 10, LEASE) == []
 
 
-def test_a_failed_embedding_waits_for_its_time(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_failed_embedding_waits_for_its_time(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection, indexed=False)
     metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 60.0)
     assert metadata.claim_embeddings([VERSION], "worker", 10, LEASE) == []
 
 
-def test_embeddings_of_other_versions_are_left_alone(metadata: MetadataStore, collection: Collection) -> None:
+def test_embeddings_of_other_versions_are_left_alone(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection, indexed=False)
     metadata.retry_embedding(IndexTask(master, VERSION, 0), "owner", "why", 0.0)
     time.sleep(0.002)
@@ -277,7 +326,9 @@ def test_releasing_hands_everything_back(metadata: MetadataStore, collection: Co
     assert len(metadata.claim_embeddings([VERSION], "worker", 10, LEASE)) == 1
 
 
-def test_a_deleted_master_is_gone_at_once_and_its_bytes_may_come_again(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_deleted_master_is_gone_at_once_and_its_bytes_may_come_again(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     assert metadata.delete_master(master.id)
     assert not metadata.delete_master(master.id)
@@ -286,7 +337,9 @@ def test_a_deleted_master_is_gone_at_once_and_its_bytes_may_come_again(metadata:
     assert again.id != master.id
 
 
-def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     metadata.delete_master(master.id)
     (claimed,) = metadata.claim_deleting("worker", 10, LEASE)
@@ -300,9 +353,17 @@ def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(metadata: Metadat
     assert metadata.claim_deleting("worker", 10, LEASE) == []
 
 
-def test_masters_are_carried_into_another_database_as_they_are(metadata: MetadataStore, collection: Collection) -> None:
-    first, second = stored(metadata, collection, other(1)), stored(metadata, collection, other(2), indexed=False)
-    assert metadata.update_master(first.id, name="dog.jpg", attributes={"ü": [1, 2.5, None]}) is not None
+def test_masters_are_carried_into_another_database_as_they_are(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    first, second = (
+        stored(metadata, collection, other(1)),
+        stored(metadata, collection, other(2), indexed=False),
+    )
+    assert (
+        metadata.update_master(first.id, name="dog.jpg", attributes={"ü": [1, 2.5, None]})
+        is not None
+    )
     metadata.reserve(collection.id, other(3), "owner", LEASE)
     records = metadata.walk_masters(None, 10, collection.id)
     assert [(record.master.id, record.indexed) for record in records] == [
@@ -320,19 +381,30 @@ def test_masters_are_carried_into_another_database_as_they_are(metadata: Metadat
     with pytest.raises(CollectionExists):
         metadata.adopt_collection(replace(elsewhere, id=new_id()))
     carried = [
-        replace(record, master=replace(record.master, id=new_id(), collection_id=elsewhere.id, collection="elsewhere"))
+        replace(
+            record,
+            master=replace(
+                record.master, id=new_id(), collection_id=elsewhere.id, collection="elsewhere"
+            ),
+        )
         for record in records
     ]
     carried[1] = replace(carried[1], indexed={VERSION: 1})
     metadata.adopt_masters(carried)
-    assert metadata.walk_masters(None, 10, elsewhere.id) == sorted(carried, key=lambda record: record.master.id)
+    assert metadata.walk_masters(None, 10, elsewhere.id) == sorted(
+        carried, key=lambda record: record.master.id
+    )
     same_bytes = replace(carried[0], master=replace(carried[0].master, id=new_id()))
-    unlike = replace(carried[0], master=replace(carried[0].master, id=new_id(), sha256=b"\x09" * 32))
+    unlike = replace(
+        carried[0], master=replace(carried[0].master, id=new_id(), sha256=b"\x09" * 32)
+    )
     with pytest.raises(MasterExists):
         metadata.adopt_masters([unlike, same_bytes])
     assert metadata.find_master(unlike.master.id) is None
     tasks = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
-    assert [task.master for task in tasks if task.master.collection == "elsewhere"] == [carried[0].master]
+    assert [task.master for task in tasks if task.master.collection == "elsewhere"] == [
+        carried[0].master
+    ]
 
 
 def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
@@ -345,13 +417,17 @@ def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Coll
     assert metadata.count_unfinished() == 3
 
 
-def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     assert metadata.mark_damaged(master.id)
     assert not metadata.mark_damaged(master.id)
     assert metadata.find_master(master.id) is None
     assert metadata.find_by_hash("shop", NEW.sha256) is None
-    assert metadata.know_masters([master.id, new_id()])[master.id].master.state is MasterState.DAMAGED
+    assert (
+        metadata.know_masters([master.id, new_id()])[master.id].master.state is MasterState.DAMAGED
+    )
     assert [record.master.id for record in metadata.walk_masters(None, 10)] == [master.id]
     reservation = metadata.reserve(collection.id, NEW, "second", LEASE)
     assert (reservation.claim, reservation.master.id) == (Claim.DAMAGED, master.id)
@@ -363,7 +439,9 @@ def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(metadata: M
     assert metadata.know_masters([master.id])[master.id].master.state is MasterState.DELETING
 
 
-def test_an_embedding_is_requeued_only_as_it_was_seen(metadata: MetadataStore, collection: Collection) -> None:
+def test_an_embedding_is_requeued_only_as_it_was_seen(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = stored(metadata, collection)
     assert not metadata.requeue_embedding(master.id, VERSION, 2)
     assert not metadata.requeue_embedding(master.id, VERSION, None)
@@ -398,7 +476,9 @@ def test_a_lease_has_one_holder_at_a_time(metadata: MetadataStore) -> None:
     assert metadata.acquire_lease("scrub", "a third", LEASE)
 
 
-def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(metadata: MetadataStore, collection: Collection) -> None:
+def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = metadata.reserve(collection.id, NEW, "owner", LEASE).master
     assert metadata.empty_collection("shop")
     assert not metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
@@ -412,7 +492,9 @@ def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
         pytest.skip("SQLite has one writer at a time")
     master = stored(metadata, collection, indexed=False)
     marked: list[bool] = []
-    marking = threading.Thread(target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")))
+    marking = threading.Thread(
+        target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner"))
+    )
     with sql.write() as connection:  # update_master, slowed down
         connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
         connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))

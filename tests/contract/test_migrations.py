@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import mysql
 
-from storage import migrations
+from storage import schema_upgrade
 from storage.database import Database
 from storage.registry import SqlModelRegistry
 from storage.tables import Base
@@ -26,31 +26,43 @@ def tables(database: Database) -> set[str]:
 def test_up_gives_the_declared_schema_and_down_takes_it_away(
     backend: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    database = Database(f"sqlite:///{tmp_path}/a.db" if backend == "sqlite" else request.getfixturevalue("mysql_url"))
-    migrations.upgrade(database)
-    migrations.upgrade(database)
+    database = Database(
+        f"sqlite:///{tmp_path}/a.db"
+        if backend == "sqlite"
+        else request.getfixturevalue("mysql_url")
+    )
+    schema_upgrade.upgrade(database)
+    schema_upgrade.upgrade(database)
     assert tables(database) == set(Base.metadata.tables) | {"alembic_version"}
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": _differs})
         assert compare_metadata(context, Base.metadata) == []
-    command.downgrade(migrations.config(database), "base")
+    command.downgrade(schema_upgrade.config(database), "base")
     assert tables(database) == {"alembic_version"}
-    command.upgrade(migrations.config(database), "head")
+    command.upgrade(schema_upgrade.config(database), "head")
     assert tables(database) == set(Base.metadata.tables) | {"alembic_version"}
     database.close()
 
 
 def _differs(
-    context: object, inspected: object, declared: object, found: sa.types.TypeEngine[object], meant: object
+    context: object,
+    inspected: object,
+    declared: object,
+    found: sa.types.TypeEngine[object],
+    meant: object,
 ) -> bool | None:
     """MariaDB's JSON is a LONGTEXT with a check; else Alembic compares."""
     return False if isinstance(meant, sa.JSON) and isinstance(found, mysql.LONGTEXT) else None
 
 
 def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None:
-    command.downgrade(migrations.config(sql), "0002")
+    command.downgrade(schema_upgrade.config(sql), "0002")
     with sql.write() as connection:
-        connection.execute(sa.text("INSERT INTO model_versions (id, state, created_at) VALUES ('old', 'active', 1)"))
-    migrations.upgrade(sql)
+        connection.execute(
+            sa.text(
+                "INSERT INTO model_versions (id, state, created_at) VALUES ('old', 'active', 1)"
+            )
+        )
+    schema_upgrade.upgrade(sql)
     registry = SqlModelRegistry(sql)
     assert (registry.active(), registry.register_active("new")) == ("old", "old")

@@ -11,9 +11,10 @@ import pytest
 import trustme
 from pymilvus.exceptions import MilvusException
 
+from storage.errors import StoreUnavailable
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.protocols import StoreUnavailable, VectorRecord
+from storage.records import VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 from tests import fleet
 from tests.conftest import eventually
@@ -59,10 +60,15 @@ def unit(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index", ["HNSW", "IVF_SQ8", "DISKANN", "FLAT"])
-def test_every_kind_of_index_finds_each_vector_under_its_collection(guarded: MilvusOptions, index: str) -> None:
-    store = MilvusVectorStore(replace(guarded, index=index, prefix=f"{guarded.prefix}_{index}", timeout=60.0))
+def test_every_kind_of_index_finds_each_vector_under_its_collection(
+    guarded: MilvusOptions, index: str
+) -> None:
+    store = MilvusVectorStore(
+        replace(guarded, index=index, prefix=f"{guarded.prefix}_{index}", timeout=60.0)
+    )
     records = [
-        VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], vector, {"n": number}, 1) for number, vector in enumerate(unit(3000))
+        VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], vector, {"n": number}, 1)
+        for number, vector in enumerate(unit(3000))
     ]
     store.upsert(VERSION, records)
     client = store._client
@@ -72,9 +78,15 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(guarded: Mil
 
     def built() -> bool:
         told = client.describe_index(name, "vector")
-        return (told["index_type"], told["indexed_rows"], told["pending_index_rows"]) == (index, 3000, 0)
+        return (told["index_type"], told["indexed_rows"], told["pending_index_rows"]) == (
+            index,
+            3000,
+            0,
+        )
 
-    if index != "DISKANN":  # the wheel's Milvus is built without it: it takes the index and its parameters, and searches without
+    if (
+        index != "DISKANN"
+    ):  # the wheel's Milvus is built without it: it takes the index and its parameters, and searches without
         assert eventually(built, 60), client.describe_index(name, "vector")
     for wanted in records[::100]:
         (hit,) = store.search(VERSION, wanted.collection_id, wanted.vector, 1)
@@ -91,12 +103,16 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(guarded: Mil
         {"ca_certificate": ""},
     ],
 )
-def test_without_the_password_or_the_certificate_nothing_is_had(guarded: MilvusOptions, wrong: dict[str, str]) -> None:
+def test_without_the_password_or_the_certificate_nothing_is_had(
+    guarded: MilvusOptions, wrong: dict[str, str]
+) -> None:
     store = MilvusVectorStore(replace(guarded, timeout=2.0, **wrong))  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable):
         store.versions()
     store.close()
-    plain = MilvusVectorStore(replace(guarded, uri=guarded.uri.replace("https:", "http:"), timeout=2.0))
+    plain = MilvusVectorStore(
+        replace(guarded, uri=guarded.uri.replace("https:", "http:"), timeout=2.0)
+    )
     with pytest.raises(StoreUnavailable):
         plain.versions()
     plain.close()
@@ -105,7 +121,9 @@ def test_without_the_password_or_the_certificate_nothing_is_had(guarded: MilvusO
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     """Ten collections, each about things of its own, in one HNSW index."""
-    store = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0))
+    store = MilvusVectorStore(
+        MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0)
+    )
     random = np.random.default_rng(1)
     centres = random.normal(size=(20, 512)) + 0.3 * random.normal(size=512)
     kinds = random.integers(0, 20, 8000)
@@ -141,15 +159,23 @@ def test_a_filter_costs_no_hits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A sample unlike all of the collection that is searched: a walk through the graph would end before it."""
-    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", most)  # the lower one stands for larger collections
+    monkeypatch.setattr(
+        "storage.vectors_milvus.LARGEST_LIMIT", most
+    )  # the lower one stands for larger collections
     store, records = crowded
     chosen = parse_filter(filter) if filter is not None else None
     for sample in records[:6]:
         for number in range(1, 11):
-            fitting = [r for r in records if r.collection_id.int == number and (filter is None or r.attributes == filter)]
+            fitting = [
+                r
+                for r in records
+                if r.collection_id.int == number and (filter is None or r.attributes == filter)
+            ]
             nearest = np.argsort([-float(sample.vector @ one.vector) for one in fitting])[:10]
             hits = store.search(VERSION, UUID(int=number), sample.vector, 10, chosen)
-            assert {hit.master_id for hit in hits} == {fitting[index].master_id for index in nearest}
+            assert {hit.master_id for hit in hits} == {
+                fitting[index].master_id for index in nearest
+            }
 
 
 def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +187,9 @@ def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.Mo
             MilvusVectorStore(options).upsert(VERSION, [record])
     store = MilvusVectorStore(options)
     store.upsert(VERSION, [record])
-    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [record.master_id]
+    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [
+        record.master_id
+    ]
     store.drop(VERSION)
     store.close()
 

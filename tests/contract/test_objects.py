@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from storage.protocols import ObjectMissing, ObjectStore, StoreUnavailable
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.protocols import ObjectStore
 
 KEY = "masters/shop-1/ab/abcd/1.jpg"
 CONTENT = bytes(range(256)) * 5000
@@ -23,7 +24,10 @@ def test_what_is_put_is_read_back(objects: ObjectStore) -> None:
     assert objects.stat(KEY).size == len(CONTENT)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(0, 1), (1000, 300_000), (len(CONTENT) - 1, 1), (5, None), (0, 0), (0, 10**9)])
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, 1), (1000, 300_000), (len(CONTENT) - 1, 1), (5, None), (0, 0), (0, 10**9)],
+)
 def test_ranges_are_read(objects: ObjectStore, offset: int, length: int | None) -> None:
     put(objects)
     stop = None if length is None else offset + length

@@ -8,22 +8,19 @@ from uuid import UUID
 
 import pytest
 
-from storage.protocols import (
-    WORKER,
-    Collection,
-    IndexTask,
-    Master,
-    MetadataStore,
-    ModelConflict,
-    ModelRegistry,
-    ModelState,
-    NewMaster,
-)
+from storage.errors import ModelConflict
+from storage.protocols import MetadataStore, ModelRegistry
+from storage.records import WORKER, Collection, IndexTask, Master, ModelState, NewMaster
 
 OLD, NEW = "model-1", "model-2"
 IMAGE = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
 LEASE = 60.0
-_BUILDING, _ACTIVE, _PREVIOUS, _RETIRED = ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.RETIRED
+_BUILDING, _ACTIVE, _PREVIOUS, _RETIRED = (
+    ModelState.BUILDING,
+    ModelState.ACTIVE,
+    ModelState.PREVIOUS,
+    ModelState.RETIRED,
+)
 
 
 @pytest.fixture
@@ -36,9 +33,13 @@ def states(registry: ModelRegistry) -> dict[str, ModelState]:
     return {model.id: model.state for model in registry.models()}
 
 
-def stored(metadata: MetadataStore, collection: Collection, number: int, indexed: tuple[str, ...] = (OLD,)) -> Master:
+def stored(
+    metadata: MetadataStore, collection: Collection, number: int, indexed: tuple[str, ...] = (OLD,)
+) -> Master:
     """A master whose upload was answered, indexed by some versions."""
-    master = metadata.reserve(collection.id, replace(IMAGE, sha256=number.to_bytes(32)), f"owner-{number}", LEASE).master
+    master = metadata.reserve(
+        collection.id, replace(IMAGE, sha256=number.to_bytes(32)), f"owner-{number}", LEASE
+    ).master
     leased = metadata.commit_stored(master.id, f"owner-{number}", indexed, LEASE)
     assert leased is not None
     for version in leased:
@@ -72,7 +73,10 @@ def test_the_first_model_becomes_active_and_stays(registry: ModelRegistry) -> No
 def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> None:
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda number=number: found.append(registry.register_active(f"m{number}"))) for number in range(8)
+        threading.Thread(
+            target=lambda number=number: found.append(registry.register_active(f"m{number}"))
+        )
+        for number in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -117,7 +121,9 @@ def test_from_building_to_active_and_back_and_away(
     registry.start(NEW)
 
 
-def test_one_is_built_at_a_time_and_one_kept(metadata: MetadataStore, registry: ModelRegistry, collection: Collection) -> None:
+def test_one_is_built_at_a_time_and_one_kept(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
     registry.start(NEW)
     with pytest.raises(ModelConflict, match="model-2 is being built"):
         registry.start("model-3")
@@ -127,7 +133,9 @@ def test_one_is_built_at_a_time_and_one_kept(metadata: MetadataStore, registry: 
     with pytest.raises(ModelConflict, match="is previous: roll back"):
         registry.start(OLD)
     registry.start("model-3")
-    with pytest.raises(ModelConflict, match="model-1 is kept as the previous version: retire it first"):
+    with pytest.raises(
+        ModelConflict, match="model-1 is kept as the previous version: retire it first"
+    ):
         registry.activate("model-3")
     registry.activate(OLD)  # a way back is open while another one is built
     assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS, "model-3": _BUILDING}
@@ -144,7 +152,9 @@ def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
     assert metadata.commit_stored(master.id, "upload", [OLD, NEW], LEASE) == [OLD, NEW]
     registry.activate(NEW)  # the upload goes on to index by both before it answers
     registry.activate(OLD)
-    metadata.hand_back_embedding(IndexTask(master, NEW, 0), "upload", 0.0)  # it answered: indexed later
+    metadata.hand_back_embedding(
+        IndexTask(master, NEW, 0), "upload", 0.0
+    )  # it answered: indexed later
     with pytest.raises(ModelConflict, match="1 masters lack"):
         registry.activate(NEW)
     assert len(metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)) == 1
@@ -184,12 +194,17 @@ def test_deleted_and_damaged_masters_hold_nothing_back(
     assert work(metadata, NEW) == 1
 
 
-def test_a_running_process_must_have_loaded_it(registry: ModelRegistry, collection: Collection) -> None:
+def test_a_running_process_must_have_loaded_it(
+    registry: ModelRegistry, collection: Collection
+) -> None:
     registry.start(NEW)
     registry.heartbeat("one", [OLD, NEW], LEASE)
     registry.heartbeat("two", [OLD], LEASE)
     registry.heartbeat("gone", [OLD], -1.0)
-    assert {replica.id: replica.loaded for replica in registry.replicas()} == {"one": [OLD, NEW], "two": [OLD]}
+    assert {replica.id: replica.loaded for replica in registry.replicas()} == {
+        "one": [OLD, NEW],
+        "two": [OLD],
+    }
     with pytest.raises(ModelConflict, match="1 running processes have not loaded model-2: two"):
         registry.activate(NEW)
     registry.heartbeat("two", [OLD, NEW], LEASE)
@@ -221,7 +236,11 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
         for count in range(1000):
             if done.is_set():
                 return
-            made.append(stored(metadata, collection, number * 1000 + count + 1, indexed=tuple(states(registry))))
+            made.append(
+                stored(
+                    metadata, collection, number * 1000 + count + 1, indexed=tuple(states(registry))
+                )
+            )
 
     threads = [threading.Thread(target=upload, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -250,5 +269,9 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
             thread.join()
     assert list(states(registry).values()) == [_ACTIVE]
     (active,) = states(registry)
-    lacking = [master.id for master in made if active not in metadata.know_masters([master.id])[master.id].indexed]
+    lacking = [
+        master.id
+        for master in made
+        if active not in metadata.know_masters([master.id])[master.id].indexed
+    ]
     assert (lacking, len(made) > 20) == ([], True)

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from storage.errors import StoreUnavailable
 from storage.objects_s3 import S3ObjectStore
-from storage.protocols import StoreUnavailable
 
 KEY = "masters/shop-1/ab/abcd/1.jpg"
 
@@ -68,7 +68,9 @@ def test_a_wrong_secret_and_a_bucket_that_may_not_be_made_are_said(s3: S3ObjectS
         S3ObjectStore(replace(s3._options, bucket="not-there", create_bucket=False)).prepare()
 
 
-def test_a_read_that_is_given_up_before_it_began_gives_its_connection_back(s3: S3ObjectStore) -> None:
+def test_a_read_that_is_given_up_before_it_began_gives_its_connection_back(
+    s3: S3ObjectStore,
+) -> None:
     store = S3ObjectStore(replace(s3._options, connections=2, timeout=2.0))
     put(store)
     for _ in range(6):

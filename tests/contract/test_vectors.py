@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.protocols import VectorRecord, VectorStore
+from storage.protocols import VectorStore
+from storage.records import VectorRecord
 
 VERSION = "model-1"
 SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
@@ -33,24 +34,34 @@ def records(vectors: VectorStore) -> list[VectorRecord]:
     return records
 
 
-def test_every_vector_is_found_by_itself_in_its_collection(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_every_vector_is_found_by_itself_in_its_collection(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     for wanted in records:
         (hit,) = vectors.search(VERSION, wanted.collection_id, wanted.vector, 1)
         assert (hit.master_id, hit.distance) == (wanted.master_id, pytest.approx(0.0, abs=1e-5))
 
 
-def test_hits_are_the_exact_nearest_in_order(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_hits_are_the_exact_nearest_in_order(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     query = unit(1000)
     shop = [one for one in records if one.collection_id == SHOP]
     expected = sorted((1.0 - float(one.vector @ query), one.master_id) for one in shop)[:10]
     hits = vectors.search(VERSION, SHOP, query, 10)
     assert [hit.master_id for hit in hits] == [master_id for _, master_id in expected]
-    assert [hit.distance for hit in hits] == pytest.approx([distance for distance, _ in expected], abs=1e-5)
+    assert [hit.distance for hit in hits] == pytest.approx(
+        [distance for distance, _ in expected], abs=1e-5
+    )
 
 
-def test_a_limit_beyond_what_there_is_gives_all(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_a_limit_beyond_what_there_is_gives_all(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     hits = vectors.search(VERSION, ARCHIVE, unit(5), 1000)
-    assert {hit.master_id for hit in hits} == {one.master_id for one in records if one.collection_id == ARCHIVE}
+    assert {hit.master_id for hit in hits} == {
+        one.master_id for one in records if one.collection_id == ARCHIVE
+    }
     assert vectors.search(VERSION, UUID(int=9), unit(5), 1000) == []
     assert vectors.search("another model", SHOP, unit(5), 1000) == []
 
@@ -62,7 +73,9 @@ def test_ties_are_ordered_by_id(vectors: VectorStore) -> None:
     assert [hit.master_id for hit in hits] == sorted(one.master_id for one in same)
 
 
-def test_max_distance_cuts_and_includes_its_own(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_max_distance_cuts_and_includes_its_own(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     everything = vectors.search(VERSION, SHOP, unit(7), 100)
     limit = everything[9].distance
     assert vectors.search(VERSION, SHOP, unit(7), 100, max_distance=limit) == everything[:10]
@@ -70,14 +83,19 @@ def test_max_distance_cuts_and_includes_its_own(vectors: VectorStore, records: l
 
 def test_distances_stay_within_0_and_2(vectors: VectorStore) -> None:
     vector = unit(3)
-    vectors.upsert(VERSION, [VectorRecord(new_id(), SHOP, vector, {}, 1), VectorRecord(new_id(), SHOP, -vector, {}, 1)])
+    vectors.upsert(
+        VERSION,
+        [VectorRecord(new_id(), SHOP, vector, {}, 1), VectorRecord(new_id(), SHOP, -vector, {}, 1)],
+    )
     near, far = (hit.distance for hit in vectors.search(VERSION, SHOP, vector, 2))
     assert near == pytest.approx(0.0, abs=1e-5)
     assert far == pytest.approx(2.0, abs=1e-5)
     assert 0.0 <= near <= far <= 2.0
 
 
-def test_a_filter_chooses_before_the_limit(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_a_filter_chooses_before_the_limit(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     chosen = parse_filter({"number": {"$in": [1, 50]}})
     hits = vectors.search(VERSION, SHOP, unit(7), 2, chosen)
     assert {hit.master_id for hit in hits} == {records[1].master_id, records[50].master_id}
@@ -113,7 +131,9 @@ def test_versions_do_not_mix(vectors: VectorStore, records: list[VectorRecord]) 
     assert vectors.count(VERSION) == len(records)
 
 
-def test_searches_beside_writes_see_every_finished_write(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_searches_beside_writes_see_every_finished_write(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -149,7 +169,9 @@ def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecor
 
 
 @pytest.mark.parametrize("operator", ["$or", "$and"])
-def test_a_filter_of_many_conditions_is_taken(vectors: VectorStore, records: list[VectorRecord], operator: str) -> None:
+def test_a_filter_of_many_conditions_is_taken(
+    vectors: VectorStore, records: list[VectorRecord], operator: str
+) -> None:
     conditions = [
         {"number": number} if operator == "$or" else {"number": {"$ne": number}}
         for number in range(1, 90 if operator == "$or" else 49)
@@ -157,6 +179,8 @@ def test_a_filter_of_many_conditions_is_taken(vectors: VectorStore, records: lis
     hits = vectors.search(VERSION, SHOP, unit(3), 100, parse_filter({operator: conditions}))
     listed = set(range(1, 90 if operator == "$or" else 49))
     fitting = {
-        r.master_id for r in records if r.collection_id == SHOP and (r.attributes["number"] in listed) == (operator == "$or")
+        r.master_id
+        for r in records
+        if r.collection_id == SHOP and (r.attributes["number"] in listed) == (operator == "$or")
     }
     assert {hit.master_id for hit in hits} == fitting

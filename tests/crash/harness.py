@@ -77,7 +77,9 @@ class Installation:
         ours, theirs = _forks.Pipe()
         switch = _forks.Value("b", armed)
         process = _forks.Process(
-            target=service.run, args=(self.directory, self.weights, kill, switch, theirs, self.order), daemon=True
+            target=service.run,
+            args=(self.directory, self.weights, kill, switch, theirs, self.order),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -108,7 +110,9 @@ class Image:
 
     content: bytes
     collection: str
-    present: set[bool] = field(default_factory=lambda: {False})  # both: an operation on it was not acknowledged
+    present: set[bool] = field(
+        default_factory=lambda: {False}
+    )  # both: an operation on it was not acknowledged
     ids: set[str] = field(default_factory=set)  # acknowledged as its own while it lives
     attributes: list[dict[str, Any]] = field(default_factory=list)  # each of them is right
     indexed: bool = False
@@ -127,21 +131,34 @@ class Journal:
         key = (collection, hashlib.sha256(content).hexdigest())
         return self.images.setdefault(key, Image(content, collection))
 
-    def upload(self, running: Running, content: bytes, collection: str = "default", **attributes: Any) -> None:
+    def upload(
+        self, running: Running, content: bytes, collection: str = "default", **attributes: Any
+    ) -> None:
         def again(running: Running) -> None:
             image = self.image(content, collection)
             image.present.add(True)
             if image.present != {True} or attributes not in image.attributes:
                 image.attributes.append(attributes)
             data = {"collection": collection, "attributes": json.dumps(attributes)}
-            response = running.ask("POST", "/masters", files={"file": ("a.png", content)}, data=data)
+            response = running.ask(
+                "POST", "/masters", files={"file": ("a.png", content)}, data=data
+            )
             assert response.status_code in (200, 201, 202), response.text
             (result,) = response.json()["results"]
             master = result["master"]
             assert master["id"] not in self.dead, "I4: an id came back"
-            assert master["attributes"] in image.attributes, (master["attributes"], image.attributes)
-            assert not image.ids or image.ids == {master["id"]} or image.present != {True}, "I4: two ids"
-            image.present, image.ids, image.attributes = {True}, {master["id"]}, [master["attributes"]]
+            assert master["attributes"] in image.attributes, (
+                master["attributes"],
+                image.attributes,
+            )
+            assert not image.ids or image.ids == {master["id"]} or image.present != {True}, (
+                "I4: two ids"
+            )
+            image.present, image.ids, image.attributes = (
+                {True},
+                {master["id"]},
+                [master["attributes"]],
+            )
             image.indexed = bool(result["indexed"])
 
         self._do(running, again)
@@ -193,7 +210,9 @@ class Journal:
 
         self._do(running, again)
 
-    def do(self, running: Running, method: str, path: str, expected: tuple[int, ...], **request: Any) -> None:
+    def do(
+        self, running: Running, method: str, path: str, expected: tuple[int, ...], **request: Any
+    ) -> None:
         """Something that changes no image."""
 
         def again(running: Running) -> None:
@@ -223,7 +242,10 @@ def search(running: Running, image: Image) -> list[dict[str, Any]]:
     """The hits; I7 is checked."""
     versions = {model["version"] for model in models(running)}
     response = running.ask(
-        "POST", "/search", files={"sample": ("a.png", image.content)}, data={"collection": image.collection, "k": "100"}
+        "POST",
+        "/search",
+        files={"sample": ("a.png", image.content)},
+        data={"collection": image.collection, "k": "100"},
     )
     if response.status_code == 404:
         return []
@@ -268,23 +290,31 @@ def check(journal: Journal, running: Running, directory: Path) -> None:
 
 def _check_image(journal: Journal, running: Running, image: Image) -> None:
     digest = hashlib.sha256(image.content).hexdigest()
-    listing = running.ask("GET", "/masters", params={"collection": image.collection, "limit": "500"})
+    listing = running.ask(
+        "GET", "/masters", params={"collection": image.collection, "limit": "500"}
+    )
     masters = listing.json()["masters"] if listing.status_code == 200 else []
     same = [master for master in masters if master["sha256"] == digest]
     assert len(same) <= 1, "I4: two live rows"
     assert bool(same) in image.present, f"I1, I3: there {bool(same)}, allowed {image.present}"
     hits = search(running, image)
     assert not journal.dead & {hit["master"]["id"] for hit in hits}, "I3: by search"
-    assert {hit["master"]["id"] for hit in hits} <= {master["id"] for master in masters}, "I7: a hit that is not stored"
+    assert {hit["master"]["id"] for hit in hits} <= {master["id"] for master in masters}, (
+        "I7: a hit that is not stored"
+    )
     if not same:
         return
     (master,) = same
     assert not image.ids or master["id"] in image.ids, "I4: another id"
     assert master["attributes"] in image.attributes, "I6: attributes that nobody gave"
     content = running.ask("GET", master["links"]["content"])
-    assert (content.status_code, hashlib.sha256(content.content).hexdigest()) == (200, digest), "I1, I2"
+    assert (content.status_code, hashlib.sha256(content.content).hexdigest()) == (200, digest), (
+        "I1, I2"
+    )
     assert hits, "I6: it is not found"
-    assert (hits[0]["exact"], hits[0]["master"]["id"]) == (True, master["id"]), "I6: it is not found"
+    assert (hits[0]["exact"], hits[0]["master"]["id"]) == (True, master["id"]), (
+        "I6: it is not found"
+    )
 
 
 def _check_stores(directory: Path) -> None:
@@ -292,11 +322,14 @@ def _check_stores(directory: Path) -> None:
         there = "SELECT id, attributes, collection_id, revision, state FROM masters WHERE state IN ('stored', 'damaged')"
         rows = database.execute(there).fetchall()
         known = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in rows}
-        damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}  # keeps its vector, for when its bytes come back
+        damaged = {
+            UUID(bytes=row[0]) for row in rows if row[4] == "damaged"
+        }  # keeps its vector, for when its bytes come back
         versions = [row[0] for row in database.execute("SELECT id FROM model_versions")]
         for version in versions:
             found = database.execute(
-                "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?", (version,)
+                "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?",
+                (version,),
             )
             vectors = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in found}
             assert vectors == known, f"I5, I9: vectors of {version}"
@@ -307,6 +340,8 @@ def _check_stores(directory: Path) -> None:
             " + (SELECT count(*) FROM embeddings WHERE lease_until > 0)"
         ).fetchone()
         assert leased[0] == 0, "I8: a lease is left"
-    objects = {UUID(path.stem) for path in (directory / "objects" / "masters").rglob("*") if path.is_file()}
+    objects = {
+        UUID(path.stem) for path in (directory / "objects" / "masters").rglob("*") if path.is_file()
+    }
     assert objects - damaged == set(known) - damaged, "I5: objects"
     assert list((directory / "objects" / ".incoming").iterdir()) == [], "I8: a temporary file"

@@ -20,10 +20,11 @@ import uvicorn
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-import app.main
-from app.main import create_app, opened_stores, running_services
-from app.observability import configure_logging
-from app.services.models import GivenModel
+import app.bootstrap
+from app.bootstrap import connect_stores, run_services
+from app.logs import configure_logging
+from app.main import create_app
+from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.transforms import PREPROCESSING_ID
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
@@ -57,11 +58,26 @@ WRITES = {
         "acquire_lease",
         "release_lease",
     ],
-    "registry": ["register_active", "start", "backfill", "activate", "retire", "drain", "forget", "heartbeat"],
+    "registry": [
+        "register_active",
+        "start",
+        "backfill",
+        "activate",
+        "retire",
+        "drain",
+        "forget",
+        "heartbeat",
+    ],
     "objects": ["put", "delete"],
     "vectors": ["upsert", "delete", "drop"],
 }
-POLLED = {"drain_collections", "expire_pending", "claim_deleting", "claim_embeddings", "acquire_lease"}
+POLLED = {
+    "drain_collections",
+    "expire_pending",
+    "claim_deleting",
+    "claim_embeddings",
+    "acquire_lease",
+}
 Moment = Literal["before", "during", "after"]
 
 
@@ -80,7 +96,10 @@ class Kill:
 def tiny_weights(name: str) -> bytes:
     """The weights of a tiny network, of a model version of their own."""
     projection = np.zeros((EMBEDDING_DIM, FEATURE_DIM), dtype=np.int8)
-    return save({"projection.weight": projection}, metadata={"preprocessing": PREPROCESSING_ID, "name": name})
+    return save(
+        {"projection.weight": projection},
+        metadata={"preprocessing": PREPROCESSING_ID, "name": name},
+    )
 
 
 class TinyNetwork:
@@ -90,10 +109,17 @@ class TinyNetwork:
         self.model_version = weights.version
         self.calibration = None
         chance = np.random.default_rng(list(weights.version.encode()))
-        self._turn = np.linalg.qr(chance.standard_normal((EMBEDDING_DIM, 192)))[0].astype(np.float32)
+        self._turn = np.linalg.qr(chance.standard_normal((EMBEDDING_DIM, 192)))[0].astype(
+            np.float32
+        )
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        small = images.reshape(len(images), 8, 28, 8, 28, 3).mean(axis=(2, 4)).reshape(len(images), 192).astype(np.float32)
+        small = (
+            images.reshape(len(images), 8, 28, 8, 28, 3)
+            .mean(axis=(2, 4))
+            .reshape(len(images), 192)
+            .astype(np.float32)
+        )
         small += 1.0 - small.mean(axis=1, keepdims=True)  # of a plain grey something is left, too
         embedded: NDArray[np.float32] = small @ self._turn.T
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
@@ -131,7 +157,11 @@ class Watch:
             os.write(self._log, f"{name}\n".encode())
             kill = self._kill
             return (
-                kill if kill and (kill.write, kill.count) in ((name, self._counts[name]), ("any", self._counts.total())) else None
+                kill
+                if kill
+                and (kill.write, kill.count)
+                in ((name, self._counts[name]), ("any", self._counts.total()))
+                else None
             )
 
     def _end_if(self, kill: Kill | None, moment: Moment) -> None:
@@ -167,25 +197,37 @@ class Watched:
         value = getattr(self._store, attribute)
         if attribute not in WRITES[self._name]:
             return value
-        return lambda *arguments, **named: self._watch.call(f"{self._name}.{attribute}", value, *arguments, **named)
+        return lambda *arguments, **named: self._watch.call(
+            f"{self._name}.{attribute}", value, *arguments, **named
+        )
 
 
 def watched(stores: Stores, watch: Watch) -> Stores:
     return replace(stores, **{name: Watched(name, getattr(stores, name), watch) for name in WRITES})
 
 
-def run(directory: Path, weights: Path, kill: Kill | None, armed: Any, ready: Connection, order: str) -> None:
+def run(
+    directory: Path, weights: Path, kill: Kill | None, armed: Any, ready: Connection, order: str
+) -> None:
     """Serve until ended. ``order`` names a mistake to make, for the harness to find."""
-    app.main.opened_embedder = lambda settings, weights: TinyNetwork(weights)  # type: ignore[assignment]
+    app.bootstrap.build_embedder = lambda settings, weights: TinyNetwork(weights)  # type: ignore[assignment]
     wrong.MISTAKES[order]()
     configure_logging("error")
     settings = Settings(
-        data_dir=directory, worker_interval=0.02, lease_seconds=0.5, scrub_grace=0.0, scrub_interval=0.0, _env_file=None
+        data_dir=directory,
+        worker_interval=0.02,
+        lease_seconds=0.5,
+        scrub_grace=0.0,
+        scrub_interval=0.0,
+        _env_file=None,
     )
     given = GivenModel(TinyNetwork(WeightsFile.load(weights)), weights)
     directory.mkdir(exist_ok=True)
     watch = Watch(kill, armed, directory / "writes.log")
-    with opened_stores(settings) as stores, running_services(settings, watched(stores, watch), given) as services:
+    with (
+        connect_stores(settings) as stores,
+        run_services(settings, watched(stores, watch), given) as services,
+    ):
         app_ = create_app(settings, services)
         server = uvicorn.Server(uvicorn.Config(app_, port=0, log_config=None, access_log=False))
         threading.Thread(target=_announce, args=(server, ready), daemon=True).start()

@@ -17,7 +17,16 @@ import pytest
 
 from models.weights_file import WeightsFile
 from tests.conftest import encoded, eventually, part_of
-from tests.crash.harness import Crashed, Installation, Journal, Running, check, drained, models, scrubbed
+from tests.crash.harness import (
+    Crashed,
+    Installation,
+    Journal,
+    Running,
+    check,
+    drained,
+    models,
+    scrubbed,
+)
 from tests.crash.service import POLLED, WRITES, Kill, tiny_weights
 
 IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
@@ -61,7 +70,9 @@ def collections(journal: Journal, running: Running) -> None:
 
 
 def building(journal: Journal, running: Running) -> None:
-    journal.do(running, "POST", "/admin/models", (201,), files={"weights": ("second.safetensors", SECOND)})
+    journal.do(
+        running, "POST", "/admin/models", (201,), files={"weights": ("second.safetensors", SECOND)}
+    )
     journal.do(running, "POST", f"/admin/models/{NEW}/start", (202,))
     journal.upload(running, IMAGES[4])
     assert eventually(lambda: complete(running), 20)
@@ -88,7 +99,10 @@ def repairs(journal: Journal, running: Running) -> None:
     (path,) = (running.directory / "objects" / "masters").rglob(f"{min(image.ids)}.*")
     path.rename(path.with_name(f"{UUID(int=1)}.png"))
     image.present = {True, False}
-    with closing(sqlite3.connect(running.directory / "lookalike.db", timeout=10)) as database, database:
+    with (
+        closing(sqlite3.connect(running.directory / "lookalike.db", timeout=10)) as database,
+        database,
+    ):
         database.execute("DELETE FROM vectors WHERE master_id <> ?", (UUID(min(image.ids)).bytes,))
     journal.do(running, "POST", "/admin/scrub", (200,), json={"repair": True})
     mended(journal, running)
@@ -108,7 +122,8 @@ def ended(running: Running, seconds: float) -> bool:
 
 
 STEPS: dict[str, Step] = {
-    step.__name__: step for step in (uploads, changes, deletions, collections, building, switching, repairs)
+    step.__name__: step
+    for step in (uploads, changes, deletions, collections, building, switching, repairs)
 }
 FINISHED: dict[str, Step] = {"repairs": mended}  # what comes after it, however far it came
 
@@ -139,7 +154,9 @@ def begun(directory: Path, *, built: bool) -> Base:
     return Base(directory, journal)
 
 
-def killed(base: Base, directory: Path, step: Step, kill: Kill | None, order: str = "right") -> tuple[Installation, Journal]:
+def killed(
+    base: Base, directory: Path, step: Step, kill: Kill | None, order: str = "right"
+) -> tuple[Installation, Journal]:
     """Run a step in a copy of the installation until the process is killed, or is through."""
     shutil.copytree(base.directory, directory)
     installation, journal = Installation(directory, order), deepcopy(base.journal)
@@ -173,7 +190,10 @@ def points(base: Base, directory: Path, step: Step) -> list[Kill]:
         moments = ("after",) if name.partition(".")[2] in POLLED else ("before", "after")
         if name == "objects.put":
             moments = ("before", "during", "after")
-        found += [Kill(name, number, moment) for number, moment in product(range(1, min(count, MOST) + 1), moments)]
+        found += [
+            Kill(name, number, moment)
+            for number, moment in product(range(1, min(count, MOST) + 1), moments)
+        ]
     return found
 
 
@@ -184,11 +204,15 @@ def test_killed_at_every_write(name: str, make_base: Callable[[str], Base], tmp_
         with said(kill):
             installation, journal = killed(base, tmp_path / str(kill).replace(" ", "-"), step, kill)
             found = recovered(installation, journal, FINISHED.get(name, nothing))
-            assert name == "repairs" or found == {}, "the order of writes leaves nothing for a scrub"
+            assert name == "repairs" or found == {}, (
+                "the order of writes leaves nothing for a scrub"
+            )
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_killed_again_while_it_recovers(name: str, make_base: Callable[[str], Base], tmp_path: Path) -> None:
+def test_killed_again_while_it_recovers(
+    name: str, make_base: Callable[[str], Base], tmp_path: Path
+) -> None:
     chance, base, step = random.Random(name), make_base(name), STEPS[name]
     for number, kill in enumerate(chance.sample(points(base, tmp_path / "reference", step), 2)):
         again = Kill("any", chance.randint(1, 8), chance.choice(["before", "after"]))
@@ -197,7 +221,9 @@ def test_killed_again_while_it_recovers(name: str, make_base: Callable[[str], Ba
             with suppress(Crashed), installation.running(again, armed=True) as running:
                 ended(running, 1.5)
             found = recovered(installation, journal, FINISHED.get(name, nothing))
-            assert name == "repairs" or found == {}, "the order of writes leaves nothing for a scrub"
+            assert name == "repairs" or found == {}, (
+                "the order of writes leaves nothing for a scrub"
+            )
 
 
 @pytest.mark.parametrize(
@@ -209,12 +235,16 @@ def test_killed_again_while_it_recovers(name: str, make_base: Callable[[str], Ba
         ("marked before written", "uploads"),
     ],
 )
-def test_a_wrong_order_of_writes_is_found(order: str, name: str, make_base: Callable[[str], Base], tmp_path: Path) -> None:
+def test_a_wrong_order_of_writes_is_found(
+    order: str, name: str, make_base: Callable[[str], Base], tmp_path: Path
+) -> None:
     """The harness can fail: with two writes swapped there is a kill that it catches."""
     base = make_base(name)
     for kill in points(base, tmp_path / "reference", STEPS[name]):
         try:
-            installation, journal = killed(base, tmp_path / str(kill).replace(" ", "-"), STEPS[name], kill, order)
+            installation, journal = killed(
+                base, tmp_path / str(kill).replace(" ", "-"), STEPS[name], kill, order
+            )
             if recovered(installation, journal, nothing):
                 return
         except AssertionError as error:
@@ -224,9 +254,17 @@ def test_a_wrong_order_of_writes_is_found(order: str, name: str, make_base: Call
     raise AssertionError(f"{order}: no kill shows it")
 
 
-def test_every_kind_of_write_is_among_them(make_base: Callable[[str], Base], tmp_path: Path) -> None:
-    reached = {kill.write for name, step in STEPS.items() for kill in points(make_base(name), tmp_path / name, step)}
-    assert {f"{store}.{write}" for store, writes in WRITES.items() for write in writes} - reached == UNREACHED
+def test_every_kind_of_write_is_among_them(
+    make_base: Callable[[str], Base], tmp_path: Path
+) -> None:
+    reached = {
+        kill.write
+        for name, step in STEPS.items()
+        for kill in points(make_base(name), tmp_path / name, step)
+    }
+    assert {
+        f"{store}.{write}" for store, writes in WRITES.items() for write in writes
+    } - reached == UNREACHED
 
 
 @contextmanager

@@ -13,13 +13,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.conftest import encoded, part_of
-from tests.crash.harness import Crashed, Image, Installation, Journal, Running, check, drained, models, scrubbed, search
+from tests.crash.harness import (
+    Crashed,
+    Image,
+    Installation,
+    Journal,
+    Running,
+    check,
+    drained,
+    models,
+    scrubbed,
+    search,
+)
 from tests.crash.service import Kill, tiny_weights
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")
 images, collections = st.sampled_from(IMAGES), st.sampled_from(COLLECTIONS)
-kills = st.one_of(st.none(), st.builds(Kill, st.just("any"), st.integers(1, 12), st.sampled_from(["before", "after"])))
+kills = st.one_of(
+    st.none(),
+    st.builds(Kill, st.just("any"), st.integers(1, 12), st.sampled_from(["before", "after"])),
+)
 Operation = Callable[[Running], None]
 
 
@@ -70,7 +84,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: any(image.collection == "default" for image in self.there()))
     @rule(data=st.data(), number=st.integers(0, 3), kill=kills)
     def change(self, data: st.DataObject, number: int, kill: Kill | None) -> None:
-        image = data.draw(st.sampled_from([image for image in self.there() if image.collection == "default"]))
+        image = data.draw(
+            st.sampled_from([image for image in self.there() if image.collection == "default"])
+        )
         self.do(lambda running: self.journal.change(running, image.content, n=number), kill)
 
     @rule(kill=kills)
@@ -95,9 +111,13 @@ class Histories(RuleBasedStateMachine):
     @rule(weights=st.sampled_from([tiny_weights("second"), tiny_weights("third")]), kill=kills)
     def start_model(self, weights: bytes, kill: Kill | None) -> None:
         def start(running: Running) -> None:
-            added = running.ask("POST", "/admin/models", files={"weights": ("w.safetensors", weights)})
+            added = running.ask(
+                "POST", "/admin/models", files={"weights": ("w.safetensors", weights)}
+            )
             started = running.ask("POST", f"/admin/models/{added.json()['version']}/start")
-            assert started.status_code in (202, 404, 409), started.text  # 404: retired in between, with its weights
+            assert started.status_code in (202, 404, 409), (
+                started.text
+            )  # 404: retired in between, with its weights
 
         self.do(start, kill)
 
@@ -109,7 +129,10 @@ class Histories(RuleBasedStateMachine):
                     response = running.ask("POST", f"/admin/models/{model['version']}/activate")
                     assert response.status_code == 200, response.text
                     last = json.loads(response.text.splitlines()[-1])
-                    assert "active" in last or last["error"]["code"] in ("model-not-ready", "model-conflict"), last
+                    assert "active" in last or last["error"]["code"] in (
+                        "model-not-ready",
+                        "model-conflict",
+                    ), last
                     return
 
         self.do(switch, kill)
@@ -138,5 +161,9 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=2, stateful_step_count=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=2,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
 )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import httpx  # noqa: F401
 
-from app.main import create_app, opened_stores
+from app.bootstrap import connect_stores
+from app.main import create_app
 from app.settings import Settings
 from tests.crash import service  # noqa: F401
 
 with tempfile.TemporaryDirectory() as directory:
     _settings = Settings(data_dir=Path(directory) / "data", _env_file=None)
     create_app(_settings)
-    with opened_stores(_settings):
+    with connect_stores(_settings):
         pass

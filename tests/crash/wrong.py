@@ -11,7 +11,7 @@ from app.services.deletion import Deletion
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest, Ingested
 from app.services.masters import Masters
-from storage.protocols import Claim, IndexTask, Master
+from storage.records import Claim, IndexTask, Master
 
 
 def row_before_object() -> None:
@@ -23,9 +23,15 @@ def row_before_object() -> None:
         if reservation.claim is not Claim.OURS:
             return self._existing(reservation.master)
         master = reservation.master
-        versions = self._stores.metadata.commit_stored(master.id, owner, self._indexing.versions, 60)
+        versions = self._stores.metadata.commit_stored(
+            master.id, owner, self._indexing.versions, 60
+        )
         self._put_object(file, master, owner)
-        return Ingested(master, created=True, indexed=self._indexing.index_inline(master, owner, versions or [], picture))
+        return Ingested(
+            master,
+            created=True,
+            indexed=self._indexing.index_inline(master, owner, versions or [], picture),
+        )
 
     Ingest._store = store  # type: ignore[method-assign]
 

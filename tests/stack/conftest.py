@@ -34,7 +34,9 @@ class Stack:
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         log = (self.directory / f"process-{len(self.processes)}.log").open("wb")
         command = [sys.executable, "-m", "app.cli", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | self.environment | settings, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | self.environment | settings, stderr=log
+        )
         log.close()
         self.processes.append(process)
         return process
@@ -43,7 +45,15 @@ class Stack:
         """A command that ends by itself, with what it printed."""
         command = [sys.executable, "-m", "app.cli", *arguments]
         environment = os.environ | self.environment | settings
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     @contextmanager
     def replica(self, **settings: str) -> Iterator[httpx.Client]:
@@ -63,7 +73,10 @@ class Stack:
             yield client
 
     def logs(self) -> str:
-        return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.directory.glob("process-*.log")))
+        return "\n".join(
+            path.read_text(errors="replace")[-3000:]
+            for path in sorted(self.directory.glob("process-*.log"))
+        )
 
     def stop(self) -> None:
         for process in self.processes:
@@ -81,7 +94,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     objects = fleet.url_of("seaweedfs").replace("/lookalike?", f"/{name.replace('_', '-')}?")
     stack = Stack(
         {
-            "LOOKALIKE_DATABASE_URL": server.url.set(database=name).render_as_string(hide_password=False),
+            "LOOKALIKE_DATABASE_URL": server.url.set(database=name).render_as_string(
+                hide_password=False
+            ),
             "LOOKALIKE_OBJECTS_URL": objects,
             "LOOKALIKE_VECTORS_URL": fleet.url_of("milvus"),
             "LOOKALIKE_MILVUS_PREFIX": name,

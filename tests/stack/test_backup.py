@@ -20,22 +20,34 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
         stack.start("worker")
         for image in IMAGES:
             assert put(client, image).status_code == 201
-        client.post("/masters", files={"file": ("cat.jpg", CAT)}, data={"collection": "animals", "attributes": '{"n": 1}'})
+        client.post(
+            "/masters",
+            files={"file": ("cat.jpg", CAT)},
+            data={"collection": "animals", "attributes": '{"n": 1}'},
+        )
         gone = result_of(put(client, encoded(photograph("rocket"))))["master"]["id"]
         first = stack.run("backup", str(directory), "--vectors")
-        assert (first.returncode, "14 masters copied and verified, 0 were there already, 0 failed." in first.stderr) == (
+        assert (
+            first.returncode,
+            "14 masters copied and verified, 0 were there already, 0 failed." in first.stderr,
+        ) == (
             0,
             True,
         ), first
         client.delete(f"/masters/{gone}")
         second = stack.run("backup", str(directory), "--vectors")
-        assert "0 masters copied and verified, 13 were there already, 0 failed. 0 changed, 1 removed." in second.stderr, second
+        assert (
+            "0 masters copied and verified, 13 were there already, 0 failed. 0 changed, 1 removed."
+            in second.stderr
+        ), second
         before = answers(client)
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         assert answers(service.client) == before
 
 
-def test_a_backup_is_restored_into_servers(stack: Stack, tmp_path: Path, settings: Settings, embedder: Embedder) -> None:
+def test_a_backup_is_restored_into_servers(
+    stack: Stack, tmp_path: Path, settings: Settings, embedder: Embedder
+) -> None:
     directory = tmp_path / "backup"
     with serving(settings, embedder) as service:
         for image in IMAGES:
@@ -43,10 +55,17 @@ def test_a_backup_is_restored_into_servers(stack: Stack, tmp_path: Path, setting
         service.put_master(CAT, collection="animals")
         before = answers(service.client)
         environment = {"LOOKALIKE_DATA_DIR": str(settings.data_dir)}
-        embedded = {"LOOKALIKE_DATABASE_URL": "", "LOOKALIKE_OBJECTS_URL": "", "LOOKALIKE_VECTORS_URL": "embedded:"}
+        embedded = {
+            "LOOKALIKE_DATABASE_URL": "",
+            "LOOKALIKE_OBJECTS_URL": "",
+            "LOOKALIKE_VECTORS_URL": "embedded:",
+        }
         assert stack.run("backup", str(directory), **environment, **embedded).returncode == 0
     restored = stack.run("restore", str(directory))
-    assert (restored.returncode, "13 masters copied and verified" in restored.stderr) == (0, True), restored
+    assert (restored.returncode, "13 masters copied and verified" in restored.stderr) == (
+        0,
+        True,
+    ), restored
     assert "13 have no vector in the backup" in restored.stderr
     with stack.replica() as client:
         stack.start("worker")

@@ -48,11 +48,24 @@ class Script:
         shown, numbers = body, []
         if not isinstance(body, bytes):
             shown = json.dumps(_split(body, numbers))
-            shown = UUID.sub(lambda match: self._ids.setdefault(match[0], f"id-{len(self._ids)}"), shown)
-        headers = {name: response.headers.get(name) for name in ("etag", "content-range", "content-disposition", "location")}
+            shown = UUID.sub(
+                lambda match: self._ids.setdefault(match[0], f"id-{len(self._ids)}"), shown
+            )
+        headers = {
+            name: response.headers.get(name)
+            for name in ("etag", "content-range", "content-disposition", "location")
+        }
         headers = {name: UUID.sub("id", value) for name, value in headers.items() if value}
         self.numbers.append(numbers)
-        self.answers.append((UUID.sub("id", f"{method} {path} {request}"[:300]), response.status_code, kind, headers, shown))
+        self.answers.append(
+            (
+                UUID.sub("id", f"{method} {path} {request}"[:300]),
+                response.status_code,
+                kind,
+                headers,
+                shown,
+            )
+        )
         return body
 
     def put(self, content: bytes, **fields: str) -> Any:
@@ -65,7 +78,11 @@ class Script:
 def _split(body: Any, numbers: list[float]) -> Any:
     """Without what varies, and with the fractions apart: two stores' arithmetic agrees to five places or so."""
     if isinstance(body, dict):
-        return {name: _split(value, numbers) for name, value in sorted(body.items()) if name not in VARYING}
+        return {
+            name: _split(value, numbers)
+            for name, value in sorted(body.items())
+            if name not in VARYING
+        }
     if isinstance(body, list):
         return [_split(value, numbers) for value in body]
     if isinstance(body, float):
@@ -76,7 +93,13 @@ def _split(body: Any, numbers: list[float]) -> Any:
 
 def perform(script: Script) -> None:
     attributes: list[dict[str, Any]] = [
-        {"n": number, "tag": "abc"[number % 3], "tags": ["ä", number], "camera": {"make": 'Lei"ca\\'}} for number in range(4)
+        {
+            "n": number,
+            "tag": "abc"[number % 3],
+            "tags": ["ä", number],
+            "camera": {"make": 'Lei"ca\\'},
+        }
+        for number in range(4)
     ]
     attributes += [{"n": number + 0.5, "tags": [1.0, "1"]} for number in range(4)]
     attributes += [{"n": str(number), "tag": True} for number in range(3)] + [{}]
@@ -94,7 +117,13 @@ def perform(script: Script) -> None:
         files=[("file", ("a.jpg", CAT)), ("file", ("b.jpg", b"")), ("file", ("c.jpg", CAT))],
         data={"collection": "cats"},
     )
-    for path in ("/collections", "/masters", "/masters?limit=5", "/masters?collection=cats", "/masters?collection=none"):
+    for path in (
+        "/collections",
+        "/masters",
+        "/masters?limit=5",
+        "/masters?collection=cats",
+        "/masters?collection=none",
+    ):
         script("GET", path)
     for condition in FILTERS:
         script("GET", "/masters", params={"filter": json.dumps(condition)})
@@ -111,10 +140,19 @@ def perform(script: Script) -> None:
     script("POST", "/compare", data={"a_id": masters[0]["id"], "b_id": masters[1]["id"]})
     one = f"/masters/{masters[4]['id']}"
     script("GET", one)
-    for headers in ({}, {"Range": "bytes=5-9"}, {"Range": "bytes=999999999-"}, {"If-None-Match": f'"{masters[4]["sha256"]}"'}):
+    for headers in (
+        {},
+        {"Range": "bytes=5-9"},
+        {"Range": "bytes=999999999-"},
+        {"If-None-Match": f'"{masters[4]["sha256"]}"'},
+    ):
         script("GET", f"{one}/content", headers=headers)
     script("GET", f"{one}/thumbnail?size=64")
-    script("PATCH", one, json={"attributes": {"n": 99, "neu": {"tief": [1, 2]}}, "name": "neuer Name.jpg"})
+    script(
+        "PATCH",
+        one,
+        json={"attributes": {"n": 99, "neu": {"tief": [1, 2]}}, "name": "neuer Name.jpg"},
+    )
     script.search(IMAGES[4], filter='{"neu.tief": {"$contains": 2}}')
     script.search(IMAGES[4], filter='{"n": 4.5}')
     script("PATCH", one, json={"attributes": {"a.b": 1}})
@@ -132,7 +170,9 @@ def perform(script: Script) -> None:
     script("GET", "/collections")
 
 
-def test_every_answer_is_the_same_on_both(settings: Settings, embedder: Embedder, stack: Stack) -> None:
+def test_every_answer_is_the_same_on_both(
+    settings: Settings, embedder: Embedder, stack: Stack
+) -> None:
     scripts = []
     with serving(settings, embedder) as embedded, stack.replica() as replica:
         stack.start("worker")

@@ -24,7 +24,11 @@ from tests.conftest import encoded, eventually, photograph
 from tests.deployment import OUR_IMAGE, compose, dockerfile, example_variables, interpolated
 from tests.servers import Server, free_ports, mariadb, milvus
 
-SECRETS = {name: value or uuid4().hex for name, value in example_variables().items() if name != "MORE_API_KEYS"}
+SECRETS = {
+    name: value or uuid4().hex
+    for name, value in example_variables().items()
+    if name != "MORE_API_KEYS"
+}
 ADDRESSES = {
     "LOOKALIKE_DATABASE_URL": "mysql:3306",
     "LOOKALIKE_OBJECTS_URL": "minio:9000",
@@ -38,7 +42,9 @@ class Container:
     def __init__(self, name: str) -> None:
         self.service: dict[str, Any] = interpolated(compose()["services"][name], SECRETS)
         image = dockerfile()[-1] if self.service["image"] == OUR_IMAGE else None
-        self.command: list[str] = self.service.get("command") or (image.argv("CMD") if image else [])
+        self.command: list[str] = self.service.get("command") or (
+            image.argv("CMD") if image else []
+        )
         self.environment: dict[str, str] = dict(self.service["environment"])
         check = self.service.get("healthcheck", {}).get("test")
         self.probe: list[str] = check[1:] if check else image.healthcheck if image else []
@@ -51,7 +57,12 @@ class Container:
 
     def healthy(self) -> bool:
         environment = os.environ | self.environment
-        return subprocess.run(self.probe, env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+        return (
+            subprocess.run(
+                self.probe, env=environment, capture_output=True, timeout=30, check=False
+            ).returncode
+            == 0
+        )
 
 
 @pytest.fixture
@@ -89,11 +100,15 @@ class Ours:
         for setting, address in ADDRESSES.items():
             assert urlsplit(environment[setting]).netloc.rpartition("@")[2] == address
         ours = sa.make_url(environment["LOOKALIKE_DATABASE_URL"])
-        moved = ours.set(host=self.database.url.host, port=self.database.url.port, database=self.name)
+        moved = ours.set(
+            host=self.database.url.host, port=self.database.url.port, database=self.name
+        )
         bucket = self.name.replace("_", "-")
         environment |= {
             "LOOKALIKE_DATABASE_URL": moved.render_as_string(hide_password=False),
-            "LOOKALIKE_OBJECTS_URL": fleet.url_of("seaweedfs").replace("/lookalike?", f"/{bucket}?"),
+            "LOOKALIKE_OBJECTS_URL": fleet.url_of("seaweedfs").replace(
+                "/lookalike?", f"/{bucket}?"
+            ),
             "LOOKALIKE_VECTORS_URL": fleet.url_of("milvus"),
             "LOOKALIKE_MILVUS_PREFIX": self.name,
             "LOOKALIKE_WORKER_INTERVAL": "0.1",
@@ -101,12 +116,16 @@ class Ours:
             "LOOKALIKE_PORT": str(free_ports(1)[0]),
             "LOOKALIKE_DATA_DIR": str(self._directory / "data"),
         }
-        server = Server(name, container.command, container.healthy, self._directory, environment=environment)
+        server = Server(
+            name, container.command, container.healthy, self._directory, environment=environment
+        )
         self._ending.callback(server.stop)
         return container, server
 
 
-def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(tmp_path: Path, ending: ExitStack) -> None:
+def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(
+    tmp_path: Path, ending: ExitStack
+) -> None:
     ours = Ours(tmp_path, ending)
     _, migrate = ours.server("migrate")
     migrate.launch()
@@ -121,18 +140,27 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(tmp_path
     environment = running[0][1].environment
     url, photo = f"http://127.0.0.1:{environment['LOOKALIKE_PORT']}", encoded(photograph("coffee"))
     assert httpx.get(f"{url}/masters").status_code == 401
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {SECRETS['API_KEY']}"}, timeout=30) as client:
+    with httpx.Client(
+        base_url=url, headers={"Authorization": f"Bearer {SECRETS['API_KEY']}"}, timeout=30
+    ) as client:
         result = client.post("/masters", files={"file": ("coffee.jpg", photo)}).json()["results"][0]
         found = client.post("/search", files={"sample": ("sample.jpg", photo)}).json()["hits"]
-        assert [(hit["master"]["id"], hit["exact"]) for hit in found] == [(result["master"]["id"], True)]
+        assert [(hit["master"]["id"], hit["exact"]) for hit in found] == [
+            (result["master"]["id"], True)
+        ]
         assert client.delete(f"/masters/{result['master']['id']}").status_code == 204
         removed = f"SELECT COUNT(*) = 0 FROM {ours.name}.masters"  # noqa: S608 - our own name
-        assert eventually(lambda: ours.sql(removed)[0][0] == 1, 30), "the worker did not remove what was deleted"
+        assert eventually(lambda: ours.sql(removed)[0][0] == 1, 30), (
+            "the worker did not remove what was deleted"
+        )
     for _, server in running:
         assert server.process
         server.process.terminate()
     codes = [server.process.wait(10) for _, server in running if server.process]
-    assert codes[0] in (0, -signal.SIGTERM)  # once it has shut down uvicorn ends by the signal, which an init passes on as 143
+    assert codes[0] in (
+        0,
+        -signal.SIGTERM,
+    )  # once it has shut down uvicorn ends by the signal, which an init passes on as 143
     assert "Application shutdown complete" in (tmp_path / "api.log").read_text()
     assert codes[1] == 0, (tmp_path / "worker.log").read_text()
     assert not running[0][0].healthy()
@@ -141,13 +169,19 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(tmp_path
     assert not running[1][0].healthy()
 
 
-def test_the_database_takes_its_flags_and_answers_its_health_check(tmp_path: Path, ending: ExitStack) -> None:
+def test_the_database_takes_its_flags_and_answers_its_health_check(
+    tmp_path: Path, ending: ExitStack
+) -> None:
     """MariaDB in MySQL's place: every flag is one that both know."""
     container = Container("mysql")
     server = mariadb(tmp_path)
-    values = {name: container.environment[f"MYSQL_{name}"] for name in ("DATABASE", "USER", "PASSWORD")}
+    values = {
+        name: container.environment[f"MYSQL_{name}"] for name in ("DATABASE", "USER", "PASSWORD")
+    }
     with (tmp_path / "start.sql").open("a") as file:  # what the image does at its first start
-        file.write("\nGRANT ALL ON {DATABASE}.* TO {USER} IDENTIFIED BY '{PASSWORD}';".format(**values))
+        file.write(
+            "\nGRANT ALL ON {DATABASE}.* TO {USER} IDENTIFIED BY '{PASSWORD}';".format(**values)
+        )
     server.command += container.command
     server.environment["PATH"] = container.environment["PATH"]
     container.environment["MYSQL_TCP_PORT"] = str(sa.make_url(server.url).port)
@@ -155,11 +189,19 @@ def test_the_database_takes_its_flags_and_answers_its_health_check(tmp_path: Pat
     ending.callback(server.stop)
     server.start()
     assert container.healthy()
-    engine = sa.create_engine(sa.make_url(server.url).set(username=values["USER"], password=values["PASSWORD"]))
+    engine = sa.create_engine(
+        sa.make_url(server.url).set(username=values["USER"], password=values["PASSWORD"])
+    )
     ending.callback(engine.dispose)
-    flags = dict(flag.removeprefix("--").replace("-", "_").split("=") for flag in container.command if "=" in flag)
+    flags = dict(
+        flag.removeprefix("--").replace("-", "_").split("=")
+        for flag in container.command
+        if "=" in flag
+    )
     with engine.connect() as connection:
-        held = connection.execute(sa.text(f"SELECT {', '.join(f'@@{name}' for name in flags)}")).one()
+        held = connection.execute(
+            sa.text(f"SELECT {', '.join(f'@@{name}' for name in flags)}")
+        ).one()
     megabytes = flags["innodb_buffer_pool_size"].removesuffix("M")
     flags["innodb_buffer_pool_size"] = str(int(megabytes) * 1024 * 1024)
     assert [str(value) for value in held] == list(flags.values())
@@ -167,29 +209,46 @@ def test_the_database_takes_its_flags_and_answers_its_health_check(tmp_path: Pat
     assert not container.healthy()
 
 
-def test_milvus_takes_its_environment_and_answers_its_health_check(tmp_path: Path, ending: ExitStack) -> None:
+def test_milvus_takes_its_environment_and_answers_its_health_check(
+    tmp_path: Path, ending: ExitStack
+) -> None:
     """The tests' release in the pinned one's place: only ports and directories differ."""
     container = Container("milvus")
     server = milvus(tmp_path)
     configs, binary = tmp_path / "configs", server.command[0]
-    (configs / "milvus.yaml").write_text(re.sub(r"(timeTickInterval:) 20\b", r"\1 200", (configs / "milvus.yaml").read_text()))
+    (configs / "milvus.yaml").write_text(
+        re.sub(r"(timeTickInterval:) 20\b", r"\1 200", (configs / "milvus.yaml").read_text())
+    )
     theirs = (configs / "etcd.yaml").read_text()
-    listening = dict(re.findall(r"^((?:listen|advertise)-client-urls): (.+)$", theirs, flags=re.MULTILINE))
+    listening = dict(
+        re.findall(r"^((?:listen|advertise)-client-urls): (.+)$", theirs, flags=re.MULTILINE)
+    )
     config = compose()["configs"]["milvus-etcd"]["content"]
     for name, address in listening.items():
         config = re.sub(rf"^{name}: .+$", f"{name}: {address}", config, flags=re.MULTILINE)
-    peers = "\n".join(line for line in theirs.splitlines() if re.match("name|.*peer-urls|initial-cluster", line))
+    peers = "\n".join(
+        line for line in theirs.splitlines() if re.match("name|.*peer-urls|initial-cluster", line)
+    )
     (configs / "embedEtcd.yaml").write_text(f"{config}\n{peers}\n")
-    assert container.service["configs"] == [{"source": "milvus-etcd", "target": container.environment["ETCD_CONFIG_PATH"]}]
+    assert container.service["configs"] == [
+        {"source": "milvus-etcd", "target": container.environment["ETCD_CONFIG_PATH"]}
+    ]
     assert container.command == ["milvus", "run", "standalone"]
     server.command = [binary, *container.command[1:]]
-    moved = {"ETCD_CONFIG_PATH": str(configs / "embedEtcd.yaml"), "ETCD_DATA_DIR": str(tmp_path / "etcd")}
+    moved = {
+        "ETCD_CONFIG_PATH": str(configs / "embedEtcd.yaml"),
+        "ETCD_DATA_DIR": str(tmp_path / "etcd"),
+    }
     server.environment |= container.environment | moved
     ending.callback(server.kill)
     server.start()
     *curl, address = container.probe
     assert (curl[0], urlsplit(address).port) == ("curl", 9091)
-    probe = urlsplit(address)._replace(netloc=f"127.0.0.1:{server.environment['METRICS_PORT']}").geturl()
+    probe = (
+        urlsplit(address)
+        ._replace(netloc=f"127.0.0.1:{server.environment['METRICS_PORT']}")
+        .geturl()
+    )
     assert httpx.get(probe).status_code == 200
     log = (tmp_path / "milvus.log").read_text()
     assert '"quota-backend-bytes":4294967296' in log
@@ -198,7 +257,9 @@ def test_milvus_takes_its_environment_and_answers_its_health_check(tmp_path: Pat
     assert httpx.get(collections).status_code == 401
     known = {"Authorization": "Bearer root:Milvus"}  # 2.3.5 has no setting for its first password
     assert httpx.get(collections, headers=known).status_code == 200
-    assert any(time_ticks(probe) > 20 for _ in range(10))  # 50 a second from the environment's 20 ms, 9 from the file's 200
+    assert any(
+        time_ticks(probe) > 20 for _ in range(10)
+    )  # 50 a second from the environment's 20 ms, 9 from the file's 200
 
 
 def time_ticks(probe: str) -> float:
@@ -206,7 +267,13 @@ def time_ticks(probe: str) -> float:
 
     def count() -> float:
         metrics = httpx.get(probe.replace("/healthz", "/metrics")).text
-        return float(re.findall(r"^milvus_proxy_apply_timestamp_latency_count\S* (\S+)$", metrics, flags=re.MULTILINE)[0])
+        return float(
+            re.findall(
+                r"^milvus_proxy_apply_timestamp_latency_count\S* (\S+)$",
+                metrics,
+                flags=re.MULTILINE,
+            )[0]
+        )
 
     before, start = count(), time.monotonic()
     time.sleep(1)

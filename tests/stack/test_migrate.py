@@ -14,7 +14,7 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.database import Database
 from storage.metadata import SqlMetadataStore
-from storage.protocols import NewMaster
+from storage.records import NewMaster
 from tests.conftest import encoded, eventually, part_of, photograph, serving
 from tests.stack.conftest import Stack, result_of
 from tests.stack.test_replicas import put
@@ -29,7 +29,9 @@ def installation(settings: Settings, embedder: Embedder) -> Path:
     """A stopped one: two collections, one master changed, one deleted."""
     with serving(settings.model_copy(update={"worker": "off"}), embedder) as service:
         for number, image in enumerate(IMAGES):
-            service.put_master(image, f"räume {number}.jpg", attributes=f'{{"n": {number}, "half": {number / 2}}}')
+            service.put_master(
+                image, f"räume {number}.jpg", attributes=f'{{"n": {number}, "half": {number / 2}}}'
+            )
         service.put_master(CAT, "cat.jpg", collection="animals")
         gone = service.put_master(encoded(photograph("rocket")))
         service.client.delete(f"/masters/{gone['id']}")
@@ -44,24 +46,42 @@ def answers(client: httpx.Client) -> dict[str, Any]:
     for collection in ("default", "animals"):
         listed = client.get("/masters", params={"collection": collection}).json()
         seen[collection] = listed
-        seen[f"{collection} bytes"] = [client.get(master["links"]["content"]).content for master in listed["masters"]]
+        seen[f"{collection} bytes"] = [
+            client.get(master["links"]["content"]).content for master in listed["masters"]
+        ]
         for number, image in enumerate([CAT, *IMAGES]):
-            response = client.post("/search", files={"sample": ("a.jpg", image)}, data={"collection": collection, "k": "20"})
+            response = client.post(
+                "/search",
+                files={"sample": ("a.jpg", image)},
+                data={"collection": collection, "k": "20"},
+            )
             hits = response.json()["hits"]
-            seen[f"{collection} {number}"] = [(hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits]
+            seen[f"{collection} {number}"] = [
+                (hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits
+            ]
     return seen
 
 
 @pytest.fixture
 def migrate(stack: Stack, installation: Path) -> MigrateCommand:
     def run(**settings: str) -> subprocess.CompletedProcess[str]:
-        return stack.run("migrate", "--from", str(installation), LOOKALIKE_WEIGHTS="no-model-is-needed", **settings)
+        return stack.run(
+            "migrate",
+            "--from",
+            str(installation),
+            LOOKALIKE_WEIGHTS="no-model-is-needed",
+            **settings,
+        )
 
     return run
 
 
 def test_all_of_it_is_there_and_answers_the_same(
-    stack: Stack, installation: Path, migrate: MigrateCommand, settings: Settings, embedder: Embedder
+    stack: Stack,
+    installation: Path,
+    migrate: MigrateCommand,
+    settings: Settings,
+    embedder: Embedder,
 ) -> None:
     with serving(settings, embedder) as service:
         before = answers(service.client)
@@ -78,14 +98,18 @@ def test_all_of_it_is_there_and_answers_the_same(
     assert "The servers hold 1 more" in again.stderr
 
 
-def test_a_killed_run_goes_on_where_it_was(stack: Stack, installation: Path, migrate: MigrateCommand) -> None:
+def test_a_killed_run_goes_on_where_it_was(
+    stack: Stack, installation: Path, migrate: MigrateCommand
+) -> None:
     metadata = SqlMetadataStore(Database(stack.environment["LOOKALIKE_DATABASE_URL"]))
 
     def copied() -> int:
         return sum(count for _, count in metadata.list_collections())
 
     process = stack.start("migrate", "--from", str(installation))
-    assert eventually(lambda: copied() > 0 or process.poll() is not None, 30)  # the first collection is committed
+    assert eventually(
+        lambda: copied() > 0 or process.poll() is not None, 30
+    )  # the first collection is committed
     process.kill()
     process.wait()
     before = copied()
@@ -96,12 +120,16 @@ def test_a_killed_run_goes_on_where_it_was(stack: Stack, installation: Path, mig
     assert done.returncode == 0
 
 
-def test_unfinished_uploads_and_deletions_are_finished_first(installation: Path, migrate: MigrateCommand) -> None:
+def test_unfinished_uploads_and_deletions_are_finished_first(
+    installation: Path, migrate: MigrateCommand
+) -> None:
     database = Database(f"sqlite:///{installation}/lookalike.db")
     metadata = SqlMetadataStore(database)
     collection = metadata.find_collection("animals")
     assert collection is not None
-    metadata.reserve(collection.id, NewMaster(b"\x01" * 32, 1, "image/jpeg", "jpg", 1, 1, "a", {}), "killed", 2.0)
+    metadata.reserve(
+        collection.id, NewMaster(b"\x01" * 32, 1, "image/jpeg", "jpg", 1, 1, "a", {}), "killed", 2.0
+    )
     assert metadata.count_unfinished() == 2
     done = migrate()
     assert "13 masters copied" in done.stderr
@@ -110,7 +138,9 @@ def test_unfinished_uploads_and_deletions_are_finished_first(installation: Path,
     database.close()
 
 
-def test_a_damaged_original_is_named_and_the_others_are_copied(stack: Stack, installation: Path, migrate: MigrateCommand) -> None:
+def test_a_damaged_original_is_named_and_the_others_are_copied(
+    stack: Stack, installation: Path, migrate: MigrateCommand
+) -> None:
     damaged, missing, *_ = sorted((installation / "objects").rglob("*.jpg"))
     damaged.write_bytes(b"something else")
     missing.unlink()
@@ -125,7 +155,9 @@ def test_a_damaged_original_is_named_and_the_others_are_copied(stack: Stack, ins
         assert client.get(f"/masters/{damaged.stem}").status_code == 404
 
 
-def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_not(stack: Stack, migrate: MigrateCommand) -> None:
+def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_not(
+    stack: Stack, migrate: MigrateCommand
+) -> None:
     with stack.replica() as client:
         master = result_of(put(client, CAT))["master"]
         refused = migrate()
@@ -136,7 +168,12 @@ def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_n
 
 
 def test_a_running_installation_and_missing_servers_are_refused(
-    stack: Stack, installation: Path, migrate: MigrateCommand, settings: Settings, embedder: Embedder, tmp_path: Path
+    stack: Stack,
+    installation: Path,
+    migrate: MigrateCommand,
+    settings: Settings,
+    embedder: Embedder,
+    tmp_path: Path,
 ) -> None:
     with serving(settings, embedder):
         running = migrate()
@@ -147,11 +184,20 @@ def test_a_running_installation_and_missing_servers_are_refused(
     assert (embedded.returncode, "migrate copies to servers" in embedded.stderr) == (2, True)
     servers = tmp_path / "servers.env"
     servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
-    elsewhere = dict.fromkeys(stack.environment, "http://not-these-servers")  # the file goes before the environment
-    assert Stack(elsewhere, tmp_path).run("migrate", "--from", str(installation), "--to", str(servers)).returncode == 0
+    elsewhere = dict.fromkeys(
+        stack.environment, "http://not-these-servers"
+    )  # the file goes before the environment
+    assert (
+        Stack(elsewhere, tmp_path)
+        .run("migrate", "--from", str(installation), "--to", str(servers))
+        .returncode
+        == 0
+    )
 
 
-def test_a_master_that_is_marked_as_damaged_is_named_each_time(installation: Path, migrate: MigrateCommand) -> None:
+def test_a_master_that_is_marked_as_damaged_is_named_each_time(
+    installation: Path, migrate: MigrateCommand
+) -> None:
     metadata = SqlMetadataStore(Database(f"sqlite:///{installation}/lookalike.db"))
     damaged = metadata.walk_masters(None, 1)[0].master
     assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
@@ -161,5 +207,9 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(installation: Pat
         "0 masters copied and verified, 12 were there",
     ):
         done = migrate()
-        assert (done.returncode, said in done.stderr, str(damaged.id) in done.stderr) == (1, True, True), done.stderr
+        assert (done.returncode, said in done.stderr, str(damaged.id) in done.stderr) == (
+            1,
+            True,
+            True,
+        ), done.stderr
         assert "The servers hold" not in done.stderr

@@ -18,7 +18,11 @@ from tests.stack.test_replicas import put, search
 CAT = encoded(photograph("chelsea"))
 _TIMEOUT = 2.0  # seconds a call to a store may take
 _PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": str(_TIMEOUT)}
-SETTINGS = {"metadata": "LOOKALIKE_DATABASE_URL", "objects": "LOOKALIKE_OBJECTS_URL", "vectors": "LOOKALIKE_VECTORS_URL"}
+SETTINGS = {
+    "metadata": "LOOKALIKE_DATABASE_URL",
+    "objects": "LOOKALIKE_OBJECTS_URL",
+    "vectors": "LOOKALIKE_VECTORS_URL",
+}
 
 
 @pytest.fixture
@@ -54,7 +58,9 @@ def assert_says_so(response: httpx.Response, store: str) -> None:
 
 
 @pytest.mark.parametrize("failure", ["hold", "cut"])
-def test_each_store_may_fail_and_come_back(stack: Stack, proxies: dict[str, Proxy], failure: str) -> None:
+def test_each_store_may_fail_and_come_back(
+    stack: Stack, proxies: dict[str, Proxy], failure: str
+) -> None:
     stack.start("worker", **_PATIENCE)
     with stack.replica(**_PATIENCE) as client:
         assert put(client, CAT).status_code == 201
@@ -64,26 +70,36 @@ def test_each_store_may_fail_and_come_back(stack: Stack, proxies: dict[str, Prox
             getattr(proxy, failure)()
             response = timed(client, image)
             if store == "vectors":
-                assert (response.status_code, result_of(response)["indexed"]) == (202, False), response.text
+                assert (response.status_code, result_of(response)["indexed"]) == (202, False), (
+                    response.text
+                )
                 assert_says_so(timed(client, CAT, "/search"), "vector")
                 assert client.get(content).content == CAT
             else:
                 assert_says_so(response, {"metadata": "metadata", "objects": "object"}[store])
-                assert_says_so(client.get(content), {"metadata": "metadata", "objects": "object"}[store])
+                assert_says_so(
+                    client.get(content), {"metadata": "metadata", "objects": "object"}[store]
+                )
             ready = client.get("/readyz")
             assert ready.status_code == 503
             failing = {name for name, state in ready.json()["checks"].items() if state != "ok"}
-            assert failing == {store} | ({"model"} if store == "metadata" else set())  # which one is active stands there
+            assert failing == {store} | (
+                {"model"} if store == "metadata" else set()
+            )  # which one is active stands there
             assert client.get("/livez").status_code == 200
 
             proxy.heal()
             assert eventually(lambda: client.get("/readyz").status_code == 200, 30), stack.logs()
             again = eventually_put(client, image)
             assert again.status_code == (200 if store == "vectors" else 201), again.text
-            assert eventually(lambda count=number + 2: len(search(client, CAT, k="10")) == count, 40), stack.logs()  # type: ignore[misc]
+            assert eventually(
+                lambda count=number + 2: len(search(client, CAT, k="10")) == count, 40
+            ), stack.logs()  # type: ignore[misc]
         listed = client.get("/masters").json()
         assert listed["total"] == 4
-        assert [client.get(master["links"]["content"]).status_code for master in listed["masters"]] == [200] * 4
+        assert [
+            client.get(master["links"]["content"]).status_code for master in listed["masters"]
+        ] == [200] * 4
 
 
 def eventually_put(client: httpx.Client, image: bytes) -> httpx.Response:
@@ -94,15 +110,21 @@ def eventually_put(client: httpx.Client, image: bytes) -> httpx.Response:
     return response
 
 
-def test_another_worker_takes_over_from_one_that_was_killed(stack: Stack, proxies: dict[str, Proxy]) -> None:
+def test_another_worker_takes_over_from_one_that_was_killed(
+    stack: Stack, proxies: dict[str, Proxy]
+) -> None:
     direct = {"LOOKALIKE_VECTORS_URL": stack.environment["LOOKALIKE_VECTORS_URL"]}
     proxies["vectors"].hold()
     lease = {"LOOKALIKE_LEASE_SECONDS": "4"}
     nowhere = {"LOOKALIKE_VECTORS_URL": f"http://127.0.0.1:{free_ports(1)[0]}"}
     with stack.replica(**_PATIENCE, **nowhere) as client:
-        masters = [result_of(put(client, encoded(part_of("coffee", seed))))["master"] for seed in range(3)]
+        masters = [
+            result_of(put(client, encoded(part_of("coffee", seed))))["master"] for seed in range(3)
+        ]
         client.delete(f"/masters/{masters[0]['id']}")
-        stuck = stack.start("worker", LOOKALIKE_STORE_TIMEOUT="60", **lease)  # it leases, and waits for Milvus
+        stuck = stack.start(
+            "worker", LOOKALIKE_STORE_TIMEOUT="60", **lease
+        )  # it leases, and waits for Milvus
         assert eventually(lambda: "working" in stack.logs(), 30), stack.logs()
         time.sleep(1)
         stuck.kill()
@@ -111,7 +133,10 @@ def test_another_worker_takes_over_from_one_that_was_killed(stack: Stack, proxie
         stack.start("worker", **lease, **direct)
 
         def indexed() -> bool:
-            return all(result_of(put(client, encoded(part_of("coffee", seed))))["indexed"] for seed in (1, 2))
+            return all(
+                result_of(put(client, encoded(part_of("coffee", seed))))["indexed"]
+                for seed in (1, 2)
+            )
 
         assert eventually(indexed, 30), stack.logs()
 

@@ -42,7 +42,9 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
 
     def searching(client: httpx.Client, number: int) -> None:
         while not done.is_set():
-            required = switched["to"]  # before the question is asked: the answer must be by it or by a later one
+            required = switched[
+                "to"
+            ]  # before the question is asked: the answer must be by it or by a later one
             answer = search(client, samples[number])
             seen[answer["model_version"]] += 1
             first = answer["hits"][0]
@@ -56,27 +58,40 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
                 return
             result = result_of(put(near, encoded(part_of("astronaut", seed))))
             hit = search(far, encoded(part_of("astronaut", seed), quality=60))["hits"][0]
-            if result["indexed"] and (hit["master"]["id"] != result["master"]["id"] or hit["distance"] > 0.1):
+            if result["indexed"] and (
+                hit["master"]["id"] != result["master"]["id"] or hit["distance"] > 0.1
+            ):
                 wrong.append((result, hit))
 
     with stack.replica() as one, stack.replica() as two:
         stack.start("worker")
-        ids = [result_of(put(one, encoded(part_of("coffee", seed))))["master"]["id"] for seed in range(4)]
+        ids = [
+            result_of(put(one, encoded(part_of("coffee", seed))))["master"]["id"]
+            for seed in range(4)
+        ]
         (old,) = models(one)
         with ThreadPoolExecutor() as pool:
-            tasks = [pool.submit(searching, one, 0), pool.submit(searching, two, 1), pool.submit(uploading, two, one)]
+            tasks = [
+                pool.submit(searching, one, 0),
+                pool.submit(searching, two, 1),
+                pool.submit(uploading, two, one),
+            ]
             try:
                 with other_weights.open("rb") as file:
                     new = one.post("/admin/models", files={"weights": file}).json()["version"]
                 assert two.post(f"/admin/models/{new}/start").status_code == 202
                 assert eventually(lambda: models(two)[new]["loaded"] == 3, 30), models(two)
-                assert eventually(lambda: models(two)[new]["indexed"] >= models(two)[new]["masters"] - 1, 60), models(two)
+                assert eventually(
+                    lambda: models(two)[new]["indexed"] >= models(two)[new]["masters"] - 1, 60
+                ), models(two)
                 for client, version in ((one, new), (two, old), (one, new)):
                     switched["to"] = ""
                     activate(client, version)
                     switched["to"] = version
                     before = seen[version]
-                    assert eventually(lambda before=before, version=version: seen[version] > before + 4, 20)  # type: ignore[misc]
+                    assert eventually(
+                        lambda before=before, version=version: seen[version] > before + 4, 20
+                    )  # type: ignore[misc]
             finally:
                 done.set()
             for task in tasks:
@@ -89,7 +104,9 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
         assert json.loads(report)["report"]["clean"], report
 
 
-def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_one(stack: Stack, other_weights: Path) -> None:
+def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_one(
+    stack: Stack, other_weights: Path
+) -> None:
     content = encoded(part_of("coffee", 1))
     with stack.replica() as one:
         stack.start("worker")
@@ -111,7 +128,11 @@ def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_on
             until = time.monotonic() + 5
             while time.monotonic() < until:
                 response = two.post("/search", files={"sample": ("a.jpg", content)})
-                seen.add(response.json()["model_version"] if response.status_code == 200 else response.status_code)
+                seen.add(
+                    response.json()["model_version"]
+                    if response.status_code == 200
+                    else response.status_code
+                )
             assert new in seen
             assert seen <= {new, 503}
 

@@ -34,7 +34,9 @@ def replicas(stack: Stack) -> Iterator[tuple[httpx.Client, httpx.Client]]:
         yield first, second
 
 
-def test_what_goes_in_through_one_is_found_through_the_other(replicas: tuple[httpx.Client, httpx.Client]) -> None:
+def test_what_goes_in_through_one_is_found_through_the_other(
+    replicas: tuple[httpx.Client, httpx.Client],
+) -> None:
     first, second = replicas
     images = [encoded(part_of("coffee", seed)) for seed in range(8)]
     for number, image in enumerate(images):
@@ -47,7 +49,9 @@ def test_what_goes_in_through_one_is_found_through_the_other(replicas: tuple[htt
     assert first.get("/masters").json() == second.get("/masters").json()
 
 
-def test_the_same_image_through_both_at_once_is_one_master(replicas: tuple[httpx.Client, httpx.Client]) -> None:
+def test_the_same_image_through_both_at_once_is_one_master(
+    replicas: tuple[httpx.Client, httpx.Client],
+) -> None:
     with ThreadPoolExecutor(20) as pool:
         responses = list(pool.map(lambda number: put(replicas[number % 2], CAT), range(20)))
     assert sorted(response.status_code for response in responses) == [200] * 19 + [201]
@@ -70,11 +74,17 @@ def test_a_deletion_is_seen_by_both_and_carried_out_by_a_worker(
 
 
 def test_readiness_names_every_store(replicas: tuple[httpx.Client, httpx.Client]) -> None:
-    assert replicas[0].get("/readyz").json()["checks"] == dict.fromkeys(("metadata", "objects", "vectors", "model"), "ok")
+    assert replicas[0].get("/readyz").json()["checks"] == dict.fromkeys(
+        ("metadata", "objects", "vectors", "model"), "ok"
+    )
 
 
-def test_content_is_redirected_to_the_s3_where_clients_reach_it(stack: Stack, tmp_path: Path) -> None:
-    public = "http://" + stack.environment["LOOKALIKE_OBJECTS_URL"].partition("@")[2].partition("/")[0]
+def test_content_is_redirected_to_the_s3_where_clients_reach_it(
+    stack: Stack, tmp_path: Path
+) -> None:
+    public = (
+        "http://" + stack.environment["LOOKALIKE_OBJECTS_URL"].partition("@")[2].partition("/")[0]
+    )
     with stack.replica(LOOKALIKE_PUBLIC_OBJECTS_URL=public) as client:
         content = result_of(put(client, CAT))["master"]["links"]["content"]
         answer = client.get(content, headers={"Authorization": "Bearer x"})
@@ -82,6 +92,11 @@ def test_content_is_redirected_to_the_s3_where_clients_reach_it(stack: Stack, tm
         there = httpx.get(answer.headers["location"])
         assert (there.content, there.headers["content-type"]) == (CAT, "image/jpeg")
         assert "photograph.jpg" in there.headers["content-disposition"]
-        assert (client.head(content).status_code, client.head(content).headers["content-length"]) == (200, str(len(CAT)))
+        assert (
+            client.head(content).status_code,
+            client.head(content).headers["content-length"],
+        ) == (200, str(len(CAT)))
         exported = stack.run("export", str(tmp_path / "copy"), "--url", str(client.base_url))
-        assert (exported.returncode, len(list((tmp_path / "copy").glob("*.jpg")))) == (0, 1), exported.stderr
+        assert (exported.returncode, len(list((tmp_path / "copy").glob("*.jpg")))) == (0, 1), (
+            exported.stderr
+        )

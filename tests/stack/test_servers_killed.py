@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 import tests.servers
-from app.main import opened_stores, running_services, store_urls
-from app.services.models import GivenModel
+from app.bootstrap import connect_stores, run_services, store_urls
+from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.database import Database
@@ -45,20 +45,28 @@ def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
         yield started
 
 
-def test_a_server_killed_while_a_process_starts_is_waited_for(tmp_path: Path, embedder: Embedder) -> None:
+def test_a_server_killed_while_a_process_starts_is_waited_for(
+    tmp_path: Path, embedder: Embedder
+) -> None:
     """After its stores are open, before it works: it neither ends nor works without."""
     with ExitStack() as ending:
         server = tests.servers.mariadb(tmp_path / "mariadb")
         ending.callback(server.kill)
         server.start()
-        settings = Settings(data_dir=tmp_path, database_url=server.url, store_timeout=3, worker="off", _env_file=None)
+        settings = Settings(
+            data_dir=tmp_path,
+            database_url=server.url,
+            store_timeout=3,
+            worker="off",
+            _env_file=None,
+        )
         upgrade_schema(store_urls(settings))
-        stores = ending.enter_context(opened_stores(settings))
+        stores = ending.enter_context(connect_stores(settings))
         server.kill()
         started: list[str] = []
 
         def start() -> None:
-            with running_services(settings, stores, GivenModel(embedder)) as services:
+            with run_services(settings, stores, GivenModel(embedder)) as services:
                 started.append(services.models.active())
 
         starting = threading.Thread(target=start)
@@ -71,7 +79,9 @@ def test_a_server_killed_while_a_process_starts_is_waited_for(tmp_path: Path, em
         assert started == [embedder.model_version]
 
 
-def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: dict[str, Server], tmp_path: Path) -> None:
+def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(
+    servers: dict[str, Server], tmp_path: Path
+) -> None:
     stack = Stack(
         {
             "LOOKALIKE_DATABASE_URL": servers["mariadb"].url,
@@ -114,7 +124,9 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: d
             thread.start()
         for server in servers.values():
             before = len(acknowledged)
-            assert eventually(lambda before=before: len(acknowledged) > before + 8, 60), stack.logs()  # type: ignore[misc]
+            assert eventually(lambda before=before: len(acknowledged) > before + 8, 60), (
+                stack.logs()
+            )  # type: ignore[misc]
             server.kill()
             time.sleep(1.5)
             server.start(_RECOVERY)
@@ -129,7 +141,9 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: d
         assert 503 in statuses
         metadata = SqlMetadataStore(Database(servers["mariadb"].url))
         ending.callback(metadata.close)
-        drained = eventually(lambda: metadata.count_unfinished() + metadata.count_pending() == 0, _RECOVERY)
+        drained = eventually(
+            lambda: metadata.count_unfinished() + metadata.count_pending() == 0, _RECOVERY
+        )
         assert drained, stack.logs()
         scrub(client)  # a put that came after its row was given up may have left an object
         assert scrub(client)["clean"]
@@ -142,9 +156,9 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(servers: d
 
 
 def scrub(client: httpx.Client) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(client.post("/admin/scrub", json={"repair": True, "full": True}).text.splitlines()[-1])[
-        "report"
-    ]
+    report: dict[str, Any] = json.loads(
+        client.post("/admin/scrub", json={"repair": True, "full": True}).text.splitlines()[-1]
+    )["report"]
     return report
 
 

@@ -28,7 +28,14 @@ def nested(depth: int, innermost: object) -> dict[str, Any]:
     "attributes",
     [
         {},
-        {"colour": "red", "price": 12.5, "count": 3, "sold": False, "tags": ["a", 1, 1.5, True], "size": {"height": 2}},
+        {
+            "colour": "red",
+            "price": 12.5,
+            "count": 3,
+            "sold": False,
+            "tags": ["a", 1, 1.5, True],
+            "size": {"height": 2},
+        },
         {"empty": {"object": {}, "list": [], "string": ""}},
         {"größe": "groß", "色": "赤", "\U0001f600": "\U0001f600"},
         {"it's": 1, "a b": 2, "x/y": 3, "[0]": 4, "a$": 5, "\x7f": 6},
@@ -44,7 +51,10 @@ def test_json_of_the_usual_kind_is_kept_as_it_is(attributes: dict[str, Any]) -> 
 
 
 def test_members_that_are_null_are_left_out() -> None:
-    assert clean_attributes({"a": None, "b": {"c": None, "d": 0}, "e": {"f": None}}) == {"b": {"d": 0}, "e": {}}
+    assert clean_attributes({"a": None, "b": {"c": None, "d": 0}, "e": {"f": None}}) == {
+        "b": {"d": 0},
+        "e": {},
+    }
 
 
 def test_what_is_given_is_not_changed() -> None:
@@ -61,7 +71,11 @@ def test_attributes_are_an_object(value: object) -> None:
         clean_attributes(value)
 
 
-@pytest.mark.parametrize("key", ["", "$a", "$", "-a", "a.b", ".", 'a"b', "a\\b", "a\nb", "a\tb", "\x1f", "k" * 65], ids=repr)
+@pytest.mark.parametrize(
+    "key",
+    ["", "$a", "$", "-a", "a.b", ".", 'a"b', "a\\b", "a\nb", "a\tb", "\x1f", "k" * 65],
+    ids=repr,
+)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_key_that_a_filter_could_not_name_is_refused(key: str, depth: int) -> None:
     with pytest.raises(InvalidAttributes, match="the key") as caught:
@@ -82,7 +96,11 @@ def test_a_key_is_looked_at_even_where_its_value_is_null() -> None:
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "a\udfff"], ids=ascii)
 @pytest.mark.parametrize("place", ["value", "item", "key"])
 def test_text_that_no_store_keeps_is_refused(text: str, place: str) -> None:
-    attributes: dict[str, dict[str, Any]] = {"value": {"a": text}, "item": {"a": ["b", text]}, "key": {text: 1}}
+    attributes: dict[str, dict[str, Any]] = {
+        "value": {"a": text},
+        "item": {"a": ["b", text]},
+        "key": {text: 1},
+    }
     with pytest.raises(InvalidAttributes, match="NUL character or half of a surrogate pair"):
         clean_attributes(attributes[place])
 
@@ -95,7 +113,9 @@ def test_a_list_holds_scalars_only(item: object) -> None:
 
 @pytest.mark.parametrize("number", [LARGEST + 1, -LARGEST - 1, 10**4000])
 @pytest.mark.parametrize("in_a_list", [False, True])
-def test_an_integer_beyond_what_json_readers_agree_on_is_refused(number: int, in_a_list: bool) -> None:
+def test_an_integer_beyond_what_json_readers_agree_on_is_refused(
+    number: int, in_a_list: bool
+) -> None:
     with pytest.raises(InvalidAttributes, match=str(abs(number))[:16]):
         clean_attributes({"a": [number] if in_a_list else number})
 
@@ -116,7 +136,10 @@ def test_attributes_nest_eight_deep_and_no_deeper(innermost: object) -> None:
 
 
 def test_attributes_have_a_hundred_keys_and_no_more() -> None:
-    most: dict[str, Any] = {f"{number}": 1 for number in range(97)} | {"a": {"b": {"c": None}}, "d": ["e"]}
+    most: dict[str, Any] = {f"{number}": 1 for number in range(97)} | {
+        "a": {"b": {"c": None}},
+        "d": ["e"],
+    }
     assert clean_attributes(most).keys() == most.keys()
     with pytest.raises(InvalidAttributes, match="more than 100 keys"):
         clean_attributes(most | {"a": {"b": {"c": 1}}})
@@ -133,7 +156,9 @@ def test_attributes_have_16_kib_of_utf_8_and_no_more(letter: str) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 

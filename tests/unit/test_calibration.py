@@ -16,14 +16,23 @@ def test_probability_and_distance_are_each_others_inverse() -> None:
     calibration = Calibration(intercept=5.0, slope=12.0)
     assert calibration.probability(5 / 12) == pytest.approx(0.5)
     for probability in (0.01, 0.5, 0.99):
-        assert calibration.probability(calibration.distance(probability)) == pytest.approx(probability)
+        assert calibration.probability(calibration.distance(probability)) == pytest.approx(
+            probability
+        )
     assert (calibration.distance(0), calibration.distance(1)) == (math.inf, -math.inf)
     assert calibration.probability(1e6) == pytest.approx(0)
     assert Calibration.from_json(calibration.as_json()) == calibration
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[]", '{"intercept": 1, "slope": 0}', '{"intercept": NaN, "slope": 1}', '{"slope": "much"}']
+    "text",
+    [
+        "{}",
+        "[]",
+        '{"intercept": 1, "slope": 0}',
+        '{"intercept": NaN, "slope": 1}',
+        '{"slope": "much"}',
+    ],
 )
 def test_what_is_no_calibration(text: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
@@ -60,7 +69,9 @@ def test_hits_are_judged_with_the_class_there_and_without_it() -> None:
     assert (len(judged.distances), judged.distances.min()) == (600, 1)
     assert not judged.same[300:].any()
 
-    pairs = np.repeat(np.eye(3, 64, dtype=np.float32), 2, axis=0)  # twice the same thing, three times
+    pairs = np.repeat(
+        np.eye(3, 64, dtype=np.float32), 2, axis=0
+    )  # twice the same thing, three times
     judged = Judged.of(pairs, ["a", "a", "b", "b", "c", "c"])
     assert len(judged.distances) == 6 * 5 + 6 * 4
     assert np.array_equal(judged.same, judged.distances < 0.5)
@@ -70,6 +81,8 @@ def test_hits_are_judged_with_the_class_there_and_without_it() -> None:
 @pytest.mark.parametrize("text", ['{"intercept": ' + "9" * 401 + ', "slope": 1}', "[" * 100_000])
 def test_weights_with_a_calibration_that_cannot_be_are_refused(tmp_path: Path, text: str) -> None:
     projection = np.zeros((512, 2048), np.float16)
-    save_weights(tmp_path / "weights.safetensors", {"projection.weight": projection}, {"calibration": text})
+    save_weights(
+        tmp_path / "weights.safetensors", {"projection.weight": projection}, {"calibration": text}
+    )
     with pytest.raises(WeightsInvalid, match="says something about itself"):
         WeightsFile.load(tmp_path / "weights.safetensors")

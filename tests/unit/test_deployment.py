@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.settings import Settings
-from tests.deployment import OUR_IMAGE, ROOT, VARIABLE, compose, dockerfile, example_variables, interpolated
+from tests.deployment import (
+    OUR_IMAGE,
+    ROOT,
+    VARIABLE,
+    compose,
+    dockerfile,
+    example_variables,
+    interpolated,
+)
 
 Compose = dict[str, Any]
 SECRET = re.compile(r"PASSWORD|SECRET|KEY|TOKEN")
@@ -34,11 +42,18 @@ def variables(file: Compose) -> list[tuple[str, str, str]]:
 
 
 def of_services(file: Compose, check: Callable[[Compose], list[str]]) -> list[str]:
-    return [f"{name}: {fault}" for name, service in file["services"].items() for fault in check(service)]
+    return [
+        f"{name}: {fault}" for name, service in file["services"].items() for fault in check(service)
+    ]
 
 
 def dependencies_that_are_not_there(file: Compose) -> list[str]:
-    return of_services(file, lambda service: [name for name in service.get("depends_on", {}) if name not in file["services"]])
+    return of_services(
+        file,
+        lambda service: [
+            name for name in service.get("depends_on", {}) if name not in file["services"]
+        ],
+    )
 
 
 def dependencies_that_cannot_hold(file: Compose) -> list[str]:
@@ -58,20 +73,29 @@ def dependencies_that_cannot_hold(file: Compose) -> list[str]:
 
 
 def volumes_undeclared_or_unused(file: Compose) -> list[str]:
-    mounts = [mount for service in file["services"].values() for mount in service.get("volumes", [])]
+    mounts = [
+        mount for service in file["services"].values() for mount in service.get("volumes", [])
+    ]
     used = {mount.split(":")[0] for mount in mounts if isinstance(mount, str)}
     return sorted(used ^ set(file["volumes"]))
 
 
 def images_not_pinned(file: Compose) -> list[str]:
     return of_services(
-        file, lambda service: [i for i in [service.get("image", "")] if i != OUR_IMAGE and not PINNED.fullmatch(i)]
+        file,
+        lambda service: [
+            i for i in [service.get("image", "")] if i != OUR_IMAGE and not PINNED.fullmatch(i)
+        ],
     )
 
 
 def our_image_built_other_than_once(file: Compose) -> list[str]:
     builders = [name for name, service in file["services"].items() if "build" in service]
-    return [] if len(builders) == 1 and file["services"][builders[0]]["image"] == OUR_IMAGE else builders or ["nobody"]
+    return (
+        []
+        if len(builders) == 1 and file["services"][builders[0]]["image"] == OUR_IMAGE
+        else builders or ["nobody"]
+    )
 
 
 def secrets_not_from_outside(file: Compose) -> list[str]:
@@ -79,9 +103,17 @@ def secrets_not_from_outside(file: Compose) -> list[str]:
 
     def check(service: Compose) -> list[str]:
         values = service.get("environment", {}).items()
-        return [name for name, value in values if (SECRET.search(name) or "@" in value) and ":?" not in value]
+        return [
+            name
+            for name, value in values
+            if (SECRET.search(name) or "@" in value) and ":?" not in value
+        ]
 
-    defaults = [f"{name}={rest}" for name, operator, rest in variables(file) if SECRET.search(name) and operator != ":?" and rest]
+    defaults = [
+        f"{name}={rest}"
+        for name, operator, rest in variables(file)
+        if SECRET.search(name) and operator != ":?" and rest
+    ]
     return of_services(file, check) + defaults
 
 
@@ -91,7 +123,11 @@ def long_running_without_health_check(file: Compose) -> list[str]:
     def check(service: Compose) -> list[str]:
         from_image = service["image"] == OUR_IMAGE and "command" not in service
         ends = service.get("restart") == "no"
-        return [] if ends or from_image or "test" in service.get("healthcheck", {}) else ["no health check"]
+        return (
+            []
+            if ends or from_image or "test" in service.get("healthcheck", {})
+            else ["no health check"]
+        )
 
     return of_services(file, check)
 
@@ -100,10 +136,16 @@ def open_to_others(file: Compose) -> list[str]:
     """Ports of more than api and the console, on more than this machine; stores that reach out; a fixed name, so no replicas."""
 
     def check(service: Compose) -> list[str]:
-        faults = [port for port in service.get("ports", []) if not re.match(r"\$\{\w+:-127\.0\.0\.1:", port)]
+        faults = [
+            port
+            for port in service.get("ports", [])
+            if not re.match(r"\$\{\w+:-127\.0\.0\.1:", port)
+        ]
         if "ports" not in service and service["networks"] != ["stores"]:
             faults.append("on an outer network for nothing")
-        return faults + [key for key in ("container_name", "privileged", "network_mode") if key in service]
+        return faults + [
+            key for key in ("container_name", "privileged", "network_mode") if key in service
+        ]
 
     published = {name for name, service in file["services"].items() if "ports" in service}
     internal = [] if file["networks"]["stores"].get("internal") else ["stores is not internal"]
@@ -112,17 +154,28 @@ def open_to_others(file: Compose) -> list[str]:
 
 def settings_that_are_not_there(file: Compose) -> list[str]:
     known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields}
-    return of_services(file, lambda s: [n for n in s.get("environment", {}) if n.startswith("LOOKALIKE_") and n not in known])
+    return of_services(
+        file,
+        lambda s: [
+            n for n in s.get("environment", {}) if n.startswith("LOOKALIKE_") and n not in known
+        ],
+    )
 
 
 def hosts_out_of_reach(file: Compose) -> list[str]:
     """Of the URLs a service gets: no service of that name, or none on a network of its own."""
 
     def check(service: Compose) -> list[str]:
-        urls = [value for name, value in service.get("environment", {}).items() if name.endswith("_URL")]
+        urls = [
+            value for name, value in service.get("environment", {}).items() if name.endswith("_URL")
+        ]
         hosts = [urlsplit(VARIABLE.sub("x", url)).hostname for url in urls]
         networks = set(service["networks"])
-        return [str(host) for host in hosts if not networks & set(file["services"].get(host, {}).get("networks", []))]
+        return [
+            str(host)
+            for host in hosts
+            if not networks & set(file["services"].get(host, {}).get("networks", []))
+        ]
 
     return of_services(file, check)
 
@@ -138,27 +191,52 @@ BREAKING: list[tuple[Callable[[Compose], list[str]], Callable[[Compose], object]
     (volumes_undeclared_or_unused, lambda c: c["volumes"].pop("mysql-data")),
     (volumes_undeclared_or_unused, lambda c: c["volumes"].update(mysql={})),
     (images_not_pinned, lambda c: c["services"]["mysql"].update(image="mysql:8.4.11")),
-    (images_not_pinned, lambda c: c["services"]["mysql"].update(image=c["services"]["mysql"]["image"].replace(":8.4.11", ""))),
+    (
+        images_not_pinned,
+        lambda c: c["services"]["mysql"].update(
+            image=c["services"]["mysql"]["image"].replace(":8.4.11", "")
+        ),
+    ),
     (our_image_built_other_than_once, lambda c: c["services"]["api"].update(build=".")),
     (
         secrets_not_from_outside,
-        lambda c: c["services"]["mysql"]["environment"].update({"MYSQL_PASSWORD": "${MYSQL_PASSWORD:-x}"}),
+        lambda c: c["services"]["mysql"]["environment"].update(
+            {"MYSQL_PASSWORD": "${MYSQL_PASSWORD:-x}"}
+        ),
     ),
-    (secrets_not_from_outside, lambda c: c["services"]["minio"]["environment"].update({"MINIO_ROOT_PASSWORD": "minioadmin"})),
     (
         secrets_not_from_outside,
-        lambda c: c["services"]["api"]["environment"].update(LOOKALIKE_DATABASE_URL="mysql://u:p@mysql/l"),
+        lambda c: c["services"]["minio"]["environment"].update(
+            {"MINIO_ROOT_PASSWORD": "minioadmin"}
+        ),
+    ),
+    (
+        secrets_not_from_outside,
+        lambda c: c["services"]["api"]["environment"].update(
+            LOOKALIKE_DATABASE_URL="mysql://u:p@mysql/l"
+        ),
     ),
     (secrets_not_from_outside, lambda c: c["services"]["api"].update(command=["${API_KEY:-x}"])),
     (long_running_without_health_check, lambda c: c["services"]["worker"].pop("healthcheck")),
-    (long_running_without_health_check, lambda c: c["services"]["milvus"].update(healthcheck={"disable": True})),
+    (
+        long_running_without_health_check,
+        lambda c: c["services"]["milvus"].update(healthcheck={"disable": True}),
+    ),
     (open_to_others, lambda c: c["services"]["api"].update(ports=["8000:8000"])),
     (open_to_others, lambda c: c["services"]["mysql"].update(ports=["${A:-127.0.0.1:3306}:3306"])),
     (open_to_others, lambda c: c["services"]["mysql"].update(networks=["default", "stores"])),
     (open_to_others, lambda c: c["services"]["worker"].update(container_name="worker")),
     (open_to_others, lambda c: c["networks"].update(stores={})),
-    (settings_that_are_not_there, lambda c: c["services"]["api"]["environment"].update(LOOKALIKE_HOTS="")),
-    (hosts_out_of_reach, lambda c: c["services"]["worker"]["environment"].update(LOOKALIKE_VECTORS_URL="http://milvos:19530")),
+    (
+        settings_that_are_not_there,
+        lambda c: c["services"]["api"]["environment"].update(LOOKALIKE_HOTS=""),
+    ),
+    (
+        hosts_out_of_reach,
+        lambda c: c["services"]["worker"]["environment"].update(
+            LOOKALIKE_VECTORS_URL="http://milvos:19530"
+        ),
+    ),
     (hosts_out_of_reach, lambda c: c["services"]["milvus"].update(networks=["default"])),
     (variables_not_in_the_example, lambda c: c["services"]["api"].update(user="${USER_ID:-1}")),
 ]
@@ -170,20 +248,26 @@ def test_the_compose_file_is_sound(check: Callable[[Compose], list[str]]) -> Non
 
 
 @pytest.mark.parametrize(("check", "breaking"), BREAKING)
-def test_what_is_broken_is_found(check: Callable[[Compose], list[str]], breaking: Callable[[Compose], object]) -> None:
+def test_what_is_broken_is_found(
+    check: Callable[[Compose], list[str]], breaking: Callable[[Compose], object]
+) -> None:
     file = compose()
     breaking(file)
     assert check(file)
 
 
-def test_make_env_writes_a_complete_file_that_only_its_owner_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_env_writes_a_complete_file_that_only_its_owner_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("Makefile", ".env.example"):
         copy_file(ROOT / name, tmp_path)
     subprocess.run(["make", "env"], cwd=tmp_path, check=True, capture_output=True)
     written = tmp_path / ".env"
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     values = example_variables(written.read_text())
-    secrets = [value for name, value in values.items() if re.fullmatch(r"API_KEY|\w+_PASSWORD", name)]
+    secrets = [
+        value for name, value in values.items() if re.fullmatch(r"API_KEY|\w+_PASSWORD", name)
+    ]
     assert len(secrets) == len(set(secrets)) == 5
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
     interpolated(compose(), values)  # nothing that is required is missing
@@ -218,13 +302,19 @@ def test_the_default_image_is_the_last_stage_small_and_not_roots() -> None:
 
 
 def test_a_stage_takes_over_what_it_is_built_on() -> None:
-    first, last = dockerfile("FROM a AS one\nUSER 1\nENV A=1 \\\n    B=2\n# no\nFROM one AS two\nUSER root\n")
+    first, last = dockerfile(
+        "FROM a AS one\nUSER 1\nENV A=1 \\\n    B=2\n# no\nFROM one AS two\nUSER root\n"
+    )
     assert (first.last("USER"), last.last("USER")) == ("1", "root")
     assert last.environment == {"A": "1", "B": "2"}
 
 
 def test_the_build_context_is_what_the_dockerfile_copies() -> None:
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sent = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     copied = {
         word
         for stage in dockerfile()

@@ -28,25 +28,33 @@ def pixels() -> NDArray[np.uint8]:
     return np.stack([to_input(photograph(name)) for name in PHOTOGRAPHS])
 
 
-def test_embeddings_are_512_floats_of_length_1(embedder: Embedder, pixels: NDArray[np.uint8]) -> None:
+def test_embeddings_are_512_floats_of_length_1(
+    embedder: Embedder, pixels: NDArray[np.uint8]
+) -> None:
     embeddings = embedder.embed(pixels)
     assert (embeddings.shape, embeddings.dtype) == ((len(PHOTOGRAPHS), 512), np.float32)
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["average", "gem"])
-def test_pytorch_and_openvino_agree(weights: WeightsFile, pixels: NDArray[np.uint8], pooling: str) -> None:
+def test_pytorch_and_openvino_agree(
+    weights: WeightsFile, pixels: NDArray[np.uint8], pooling: str
+) -> None:
     pytest.importorskip("torch")
     from models.engines import TorchEmbedder
 
     same = replace(weights, pooling=pooling)
     reference = TorchEmbedder(same, device="cpu").embed(pixels)
     for precision in ("f32", "auto"):
-        cosines = (OpenVinoEmbedder(same, slots=1, precision=precision).embed(pixels) * reference).sum(axis=1)
+        cosines = (
+            OpenVinoEmbedder(same, slots=1, precision=precision).embed(pixels) * reference
+        ).sum(axis=1)
         assert cosines.min() > (0.99999 if precision == "f32" else 0.999)
 
 
-def test_batches_and_single_images_give_the_same_vectors(embedder: Embedder, pixels: NDArray[np.uint8]) -> None:
+def test_batches_and_single_images_give_the_same_vectors(
+    embedder: Embedder, pixels: NDArray[np.uint8]
+) -> None:
     one_by_one = np.concatenate([embedder.embed(image[None]) for image in pixels])
     assert np.array_equal(embedder.embed(pixels), one_by_one)
 
@@ -54,7 +62,9 @@ def test_batches_and_single_images_give_the_same_vectors(embedder: Embedder, pix
 def test_a_downscaled_decode_hardly_moves_the_vector(embedder: Embedder) -> None:
     for name in PHOTOGRAPHS:
         large = photograph(name).resize((1800, 1200))
-        drafted = to_input(decode(io.BytesIO(encoded(large, quality=95)), min_side=INPUT_SIDE).image)
+        drafted = to_input(
+            decode(io.BytesIO(encoded(large, quality=95)), min_side=INPUT_SIDE).image
+        )
         full = to_input(large)
         a, b = embedder.embed(np.stack([drafted, full]))
         assert float(a @ b) > 0.97
@@ -64,7 +74,9 @@ def test_a_mirrored_input_is_the_input_of_the_mirrored_image() -> None:
     image = photograph("coffee").crop((0, 0, 301, 200))
     from PIL import ImageOps
 
-    difference = to_input(ImageOps.mirror(image)).astype(int) - mirrored(to_input(image)).astype(int)
+    difference = to_input(ImageOps.mirror(image)).astype(int) - mirrored(to_input(image)).astype(
+        int
+    )
     assert np.abs(difference).max() <= 1
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.contact_sheets import write_sheets
 from models.embedder import Embedder
 from models.evaluate import COPIES, rank, robustness
-from models.labelled import LabelledImages, UnusableData, check_disjoint
-from models.sheets import write_sheets
+from models.labelled_images import LabelledImages, UnusableData, check_disjoint
 from models.transforms import to_input
 from tests.conftest import encoded, part_of
 
@@ -25,14 +25,22 @@ def at(*degrees: float) -> np.ndarray:
 
 def test_scores_are_those_worked_out_by_hand() -> None:
     # The query's ranks 1 to 6: a b a b b a. R = 3; right among the first 3: ranks 1 and 3.
-    ranked = rank(at(0), ["a"], at(1, 2, 3, 4, 5, 6), ["a", "b", "a", "b", "b", "a"], leave_out=False)
+    ranked = rank(
+        at(0), ["a"], at(1, 2, 3, 4, 5, 6), ["a", "b", "a", "b", "b", "a"], leave_out=False
+    )
     assert ranked.first.tolist() == [[0, 1, 2, 3, 4, 5]]
     means = ranked.means()
     assert means["map"] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
     assert means["map_at_r"] == pytest.approx((1 / 1 + 2 / 3) / 3)
     assert (means["r1"], means["r5"], means["r10"]) == (1, 1, 1)
     late = rank(at(0), ["a"], at(1, 2, 3, 4, 5, 6), list("bbbbba"), leave_out=False).means()
-    assert (late["r1"], late["r5"], late["r10"], late["map"], late["map_at_r"]) == (0, 0, 1, pytest.approx(1 / 6), 0)
+    assert (late["r1"], late["r5"], late["r10"], late["map"], late["map_at_r"]) == (
+        0,
+        0,
+        1,
+        pytest.approx(1 / 6),
+        0,
+    )
 
 
 def test_no_image_is_its_own_hit_and_the_only_one_of_its_class_is_no_query() -> None:
@@ -61,7 +69,11 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_queries() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "photographs"
-    for name, photograph in (("cups/white", "coffee"), ("people", "astronaut"), ("rockets", "rocket")):
+    for name, photograph in (
+        ("cups/white", "coffee"),
+        ("people", "astronaut"),
+        ("rockets", "rocket"),
+    ):
         (root / name).mkdir(parents=True)
         for seed in range(3):
             (root / name / f"{seed}.jpg").write_bytes(encoded(part_of(photograph, seed)))
@@ -81,7 +93,9 @@ def test_a_folder_is_a_class_and_broken_images_are_skipped(folder: Path) -> None
 
 def test_an_attribute_of_an_exported_collection_is_a_class(folder: Path) -> None:
     rows = [
-        {"file": f"people/{seed}.jpg", "attributes": {"who": "her"}} if seed else {"file": "people/0.jpg", "attributes": {}}
+        {"file": f"people/{seed}.jpg", "attributes": {"who": "her"}}
+        if seed
+        else {"file": "people/0.jpg", "attributes": {}}
         for seed in range(3)
     ] + [{"file": f"rockets/{seed}.jpg", "attributes": {"who": "nobody"}} for seed in range(3)]
     (folder / "masters.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -108,12 +122,19 @@ def test_a_class_in_both_splits_is_refused(folder: Path) -> None:
         check_disjoint(images, images.chosen([3, 4, 5]))
 
 
-def test_altered_copies_are_altered_and_find_their_original(folder: Path, embedder: Embedder) -> None:
+def test_altered_copies_are_altered_and_find_their_original(
+    folder: Path, embedder: Embedder
+) -> None:
     images = LabelledImages.read(folder)
     original = Image.open(images.paths[0]).convert("RGB")
     for name, alter in COPIES.items():
-        assert np.abs(to_input(alter(original)).astype(int) - to_input(original).astype(int)).mean() > 0.5, name
-    gallery = np.concatenate([embedder.embed(to_input(Image.open(path).convert("RGB"))[None]) for path in images.paths])
+        assert (
+            np.abs(to_input(alter(original)).astype(int) - to_input(original).astype(int)).mean()
+            > 0.5
+        ), name
+    gallery = np.concatenate(
+        [embedder.embed(to_input(Image.open(path).convert("RGB"))[None]) for path in images.paths]
+    )
     found = robustness(embedder, images, gallery, slots=2)
     assert set(found) == set(COPIES)
     assert (found["JPEG 30"], found["mirrored"]) == (1, 1)
@@ -127,12 +148,16 @@ def test_contact_sheets_frame_right_and_wrong(folder: Path, tmp_path: Path) -> N
     ranked = rank(vectors, images.labels, vectors, images.labels, leave_out=True)
     written = write_sheets(tmp_path / "sheets", ranked, images, images, vectors, vectors)
     assert [path.name for path in written] == ["sample.png", "worst.png", "index.html"]
-    colours = {colour for _, colour in Image.open(tmp_path / "sheets" / "sample.png").getcolors(1 << 24)}
+    colours = {
+        colour for _, colour in Image.open(tmp_path / "sheets" / "sample.png").getcolors(1 << 24)
+    }
     assert {(0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)} <= colours
     page = (tmp_path / "sheets" / "index.html").read_text()
     assert 'class="right"' in page
     assert 'class="wrong"' in page
-    assert all((tmp_path / "sheets" / "pictures" / name).exists() for name in ("query-0.jpg", "hit-1.jpg"))
+    assert all(
+        (tmp_path / "sheets" / "pictures" / name).exists() for name in ("query-0.jpg", "hit-1.jpg")
+    )
     before = (tmp_path / "sheets" / "pictures" / "query-0.jpg").read_bytes()
     others = images.chosen([*range(3, 9), *range(3)])
     write_sheets(tmp_path / "sheets", ranked, others, others, vectors, vectors)

@@ -14,7 +14,7 @@ from app.settings import Settings
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
 from models.export import export, quantise
-from models.labelled import UnusableData
+from models.labelled_images import UnusableData
 from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.conftest import PHOTOGRAPHS, encoded, part_of, photograph, serving
@@ -50,7 +50,9 @@ def run_by_openvino(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
-def test_what_is_exported_embeds_alike(weights: WeightsFile, pixels: NDArray[np.uint8], tmp_path: Path, kind: str) -> None:
+def test_what_is_exported_embeds_alike(
+    weights: WeightsFile, pixels: NDArray[np.uint8], tmp_path: Path, kind: str
+) -> None:
     path = export(weights, tmp_path, kind)[0]  # type: ignore[arg-type]
     expected = TorchEmbedder(weights, device="cpu").embed(pixels)
     assert path.stem == weights.version
@@ -58,7 +60,9 @@ def test_what_is_exported_embeds_alike(weights: WeightsFile, pixels: NDArray[np.
         assert (run_by_openvino(path, some) * expected[: len(some)]).sum(axis=1).min() > 0.999
 
 
-def test_int8_is_another_version_that_embeds_nearly_alike(int8: Path, weights: WeightsFile, pixels: NDArray[np.uint8]) -> None:
+def test_int8_is_another_version_that_embeds_nearly_alike(
+    int8: Path, weights: WeightsFile, pixels: NDArray[np.uint8]
+) -> None:
     quantised = WeightsFile.load(int8)
     assert quantised.quantised
     assert quantised.version != weights.version
@@ -77,11 +81,20 @@ def test_int8_is_served(int8: Path, settings: Settings) -> None:
         for name in PHOTOGRAPHS:
             service.put_master(encoded(photograph(name)), f"{name}.jpg")
         for name in PHOTOGRAPHS:
-            assert service.search(encoded(photograph(name), quality=40))[0]["master"]["name"] == f"{name}.jpg"
+            assert (
+                service.search(encoded(photograph(name), quality=40))[0]["master"]["name"]
+                == f"{name}.jpg"
+            )
 
 
-@pytest.mark.parametrize("spoil", [lambda xml: xml[:200], lambda xml: xml.replace(b"224", b"112")], ids=["cut", "other size"])
-def test_a_graph_that_is_not_ours_is_refused(int8: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda xml: xml[:200], lambda xml: xml.replace(b"224", b"112")],
+    ids=["cut", "other size"],
+)
+def test_a_graph_that_is_not_ours_is_refused(
+    int8: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
     tensors = dict(WeightsFile.load(int8).tensors)
     tensors["openvino.xml"] = np.frombuffer(spoil(tensors["openvino.xml"].tobytes()), np.uint8)
     save_weights(tmp_path / "spoilt.safetensors", tensors, {"precision": "int8"})

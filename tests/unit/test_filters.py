@@ -21,7 +21,7 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
 from storage.metadata import SqlMetadataStore
-from storage.protocols import NewMaster, VectorRecord
+from storage.records import NewMaster, VectorRecord
 from storage.vectors_exact import DIMENSION, ExactVectorStore
 
 Attributes = dict[str, Any]
@@ -40,7 +40,9 @@ class Picks:
 
     @property
     def agree(self) -> bool:
-        return self.by_meaning == self.by_database == self.by_search and self.counted == len(self.by_meaning)
+        return self.by_meaning == self.by_database == self.by_search and self.counted == len(
+            self.by_meaning
+        )
 
 
 class Gallery:
@@ -73,19 +75,33 @@ class Gallery:
         del self.masters[master_id]
 
     def _index(self, master_id: UUID, attributes: Attributes) -> None:
-        self.vectors.upsert(self.version, [VectorRecord(master_id, self.collection, SOMEWHERE, attributes, 1)])
+        self.vectors.upsert(
+            self.version, [VectorRecord(master_id, self.collection, SOMEWHERE, attributes, 1)]
+        )
         self.masters[master_id] = attributes
 
     def pick(self, filter: Filter) -> Picks:
         return Picks(
-            by_meaning={master_id for master_id, attributes in self.masters.items() if matches(filter, attributes)},
-            by_database={master.id for master in self.metadata.list_masters(self.collection, filter, 1000, None).masters},
+            by_meaning={
+                master_id
+                for master_id, attributes in self.masters.items()
+                if matches(filter, attributes)
+            },
+            by_database={
+                master.id
+                for master in self.metadata.list_masters(
+                    self.collection, filter, 1000, None
+                ).masters
+            },
             by_search=self.search(self.vectors, filter),
             counted=self.metadata.count_masters(self.collection, filter),
         )
 
     def search(self, vectors: ExactVectorStore, filter: Filter) -> set[UUID]:
-        return {hit.master_id for hit in vectors.search(self.version, self.collection, SOMEWHERE, 1000, filter)}
+        return {
+            hit.master_id
+            for hit in vectors.search(self.version, self.collection, SOMEWHERE, 1000, filter)
+        }
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +128,29 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
 
 KEYS = st.sampled_from(["a", "b", "a", "b", "0", "größe", "a b", "x/y", "[0]", "it's", "%_*?#@"])
 SCALARS = st.one_of(
-    st.sampled_from([True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]),
-    st.sampled_from(["", "0", "1", "true", "a", "A", "ab", "é", "e\u0301", "\uffff", "\U00010000", "'", '"', "\\", "\n", "null"]),
+    st.sampled_from(
+        [True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]
+    ),
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "1",
+            "true",
+            "a",
+            "A",
+            "ab",
+            "é",
+            "e\u0301",
+            "\uffff",
+            "\U00010000",
+            "'",
+            '"',
+            "\\",
+            "\n",
+            "null",
+        ]
+    ),
     st.booleans(),
     st.integers(1 - 2**53, 2**53 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
@@ -121,19 +158,27 @@ SCALARS = st.one_of(
 )
 ATTRIBUTES: st.SearchStrategy[Attributes] = st.dictionaries(
     KEYS,
-    st.recursive(SCALARS | st.lists(SCALARS, max_size=4), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=5),
+    st.recursive(
+        SCALARS | st.lists(SCALARS, max_size=4),
+        lambda inner: st.dictionaries(KEYS, inner, max_size=3),
+        max_leaves=5,
+    ),
     max_size=4,
 )
 PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join)
 BOUNDS = SCALARS.filter(lambda value: not isinstance(value, bool))
 
 
-def member(keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def member(
+    keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(keys, values, min_size=1, max_size=1)
 
 
 def combined(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    return member(st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3)) | member(st.just("$not"), parts)
+    return member(
+        st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3)
+    ) | member(st.just("$not"), parts)
 
 
 COMPARISONS = st.one_of(
@@ -147,17 +192,29 @@ INSIDE_A_KEY = st.recursive(
     lambda part: st.one_of(
         combined(part),
         st.dictionaries(PATHS, part, min_size=1, max_size=2),
-        st.tuples(part, part).map(lambda two: two[0] | two[1]).filter(lambda form: len({key[0] == "$" for key in form}) == 1),
+        st.tuples(part, part)
+        .map(lambda two: two[0] | two[1])
+        .filter(lambda form: len({key[0] == "$" for key in form}) == 1),
     ),
     max_leaves=3,
 )
-FILTERS = st.recursive(st.dictionaries(PATHS, SCALARS | INSIDE_A_KEY, min_size=1, max_size=2), combined, max_leaves=3)
+FILTERS = st.recursive(
+    st.dictionaries(PATHS, SCALARS | INSIDE_A_KEY, min_size=1, max_size=2), combined, max_leaves=3
+)
 
 
 @settings(deadline=None, max_examples=60)
-@given(masters=st.lists(ATTRIBUTES, min_size=1, max_size=6), forms=st.lists(FILTERS, min_size=4, max_size=8), data=st.data())
+@given(
+    masters=st.lists(ATTRIBUTES, min_size=1, max_size=6),
+    forms=st.lists(FILTERS, min_size=4, max_size=8),
+    data=st.data(),
+)
 def test_every_backend_picks_the_same_masters(
-    database: Database, vectors: ExactVectorStore, masters: list[Attributes], forms: list[dict[str, Any]], data: st.DataObject
+    database: Database,
+    vectors: ExactVectorStore,
+    masters: list[Attributes],
+    forms: list[dict[str, Any]],
+    data: st.DataObject,
 ) -> None:
     gallery = Gallery(SqlMetadataStore(database), vectors)
     for attributes in masters:
@@ -165,7 +222,10 @@ def test_every_backend_picks_the_same_masters(
         gallery.add(attributes)
     forms_about_them = [form for attributes in masters for form in about(attributes)]
     if forms_about_them:
-        forms += data.draw(st.lists(st.sampled_from(forms_about_them), min_size=4, max_size=8), label="forms about them")
+        forms += data.draw(
+            st.lists(st.sampled_from(forms_about_them), min_size=4, max_size=8),
+            label="forms about them",
+        )
     for form in forms:
         assert gallery.pick(parse_filter(form)).agree, form
 
@@ -186,14 +246,21 @@ def about(attributes: Attributes) -> list[dict[str, Any]]:
         if isinstance(value, list):
             forms += [{path: {"$contains": item}} for item in value]
             continue
-        forms += [{path: form} for form in (value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]})]
+        forms += [
+            {path: form}
+            for form in (value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]})
+        ]
         if not isinstance(value, bool):
             forms += [{path: {operator: value}} for operator in ("$gt", "$gte", "$lt", "$lte")]
     return forms
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["add", "add", "change", "change", "remove"]), st.integers(0, 100), ATTRIBUTES),
+    st.tuples(
+        st.sampled_from(["add", "add", "change", "change", "remove"]),
+        st.integers(0, 100),
+        ATTRIBUTES,
+    ),
     min_size=1,
     max_size=20,
 )
@@ -201,12 +268,20 @@ CHANGES = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(changes=CHANGES, forms=st.lists(FILTERS, min_size=3, max_size=6))
-@example(changes=[("add", 0, {"a": 1}), ("change", 0, {}), ("add", 0, {"b": 1}), ("add", 0, {})], forms=[{"a": 1}, {"b": 1}])
+@example(
+    changes=[("add", 0, {"a": 1}), ("change", 0, {}), ("add", 0, {"b": 1}), ("add", 0, {})],
+    forms=[{"a": 1}, {"b": 1}],
+)
 def test_every_backend_picks_the_same_masters_after_changes(
-    database: Database, vectors: ExactVectorStore, changes: list[tuple[str, int, Attributes]], forms: list[dict[str, Any]]
+    database: Database,
+    vectors: ExactVectorStore,
+    changes: list[tuple[str, int, Attributes]],
+    forms: list[dict[str, Any]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
-        patch.setattr(vectors_exact, "_LEAST_CAPACITY", 3)  # so that the matrix is compacted every few writes
+        patch.setattr(
+            vectors_exact, "_LEAST_CAPACITY", 3
+        )  # so that the matrix is compacted every few writes
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:
             ids = list(gallery.masters)
@@ -220,15 +295,22 @@ def test_every_backend_picks_the_same_masters_after_changes(
             picks = gallery.pick(parse_filter(form))
             assert picks.agree, form
             assert gallery.search(restarted, parse_filter(form)) == picks.by_meaning, form
-        for form in itertools.chain.from_iterable(about(attributes) for attributes in gallery.masters.values()):
+        for form in itertools.chain.from_iterable(
+            about(attributes) for attributes in gallery.masters.values()
+        ):
             wanted = parse_filter(form)
-            expected = {master_id for master_id, kept in gallery.masters.items() if matches(wanted, kept)}
+            expected = {
+                master_id for master_id, kept in gallery.masters.items() if matches(wanted, kept)
+            }
             assert gallery.search(vectors, wanted) == expected, form
 
 
 def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gallery) -> None:
     def upsert(masters: dict[UUID, Attributes]) -> None:
-        records = [VectorRecord(id_, gallery.collection, SOMEWHERE, kept, 1) for id_, kept in masters.items()]
+        records = [
+            VectorRecord(id_, gallery.collection, SOMEWHERE, kept, 1)
+            for id_, kept in masters.items()
+        ]
         gallery.vectors.upsert(gallery.version, records)
 
     ids = [UUID(int=number) for number in range(700)]
@@ -238,11 +320,18 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
         for number, master_id in enumerate(ids):
             if number % 4 != turn:
                 tags = [turn + number % 7, str(number % 5)]
-                written[master_id] = {"turn": {"number": turn}, "word": f"{turn} {number}", f"only {turn}": True, "tags": tags}
+                written[master_id] = {
+                    "turn": {"number": turn},
+                    "word": f"{turn} {number}",
+                    f"only {turn}": True,
+                    "tags": tags,
+                }
         upsert(written)
         gone = ids[turn * 20 : turn * 20 + 20]
         gallery.vectors.delete(gallery.version, gone)
-        now = {master_id: kept for master_id, kept in (now | written).items() if master_id not in gone}
+        now = {
+            master_id: kept for master_id, kept in (now | written).items() if master_id not in gone
+        }
     others: dict[UUID, Attributes] = {UUID(int=number): {} for number in range(1000, 1700)}
     upsert(others)
     now |= others
@@ -259,10 +348,14 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
         {"tags": {"$contains": 1}},
     ):
         wanted = parse_filter(form)
-        assert gallery.search(gallery.vectors, wanted) == {id_ for id_, kept in now.items() if matches(wanted, kept)}, form
+        assert gallery.search(gallery.vectors, wanted) == {
+            id_ for id_, kept in now.items() if matches(wanted, kept)
+        }, form
 
 
-def test_a_filter_picks_from_its_own_collection_only(database: Database, vectors: ExactVectorStore) -> None:
+def test_a_filter_picks_from_its_own_collection_only(
+    database: Database, vectors: ExactVectorStore
+) -> None:
     one, other = (Gallery(SqlMetadataStore(database), vectors) for _ in range(2))
     other.version = one.version
     mine, _ = one.add({"a": 1}), other.add({"a": 1})
@@ -274,15 +367,43 @@ def test_a_filter_picks_from_its_own_collection_only(database: Database, vectors
 # what each form means: the filter, attributes that pass, attributes that do not
 
 MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = {
-    "equal strings": ({"a": "red"}, [{"a": "red"}, {"a": "red", "b": 1}], [{"a": "Red"}, {"a": "red "}, {"b": "red"}, {}]),
-    "a letter and its accent apart are not that letter": ({"a": "é"}, [{"a": "é"}], [{"a": "e\u0301"}, {"a": "e"}]),
+    "equal strings": (
+        {"a": "red"},
+        [{"a": "red"}, {"a": "red", "b": 1}],
+        [{"a": "Red"}, {"a": "red "}, {"b": "red"}, {}],
+    ),
+    "a letter and its accent apart are not that letter": (
+        {"a": "é"},
+        [{"a": "é"}],
+        [{"a": "e\u0301"}, {"a": "e"}],
+    ),
     "an empty string": ({"a": ""}, [{"a": ""}], [{}, {"a": []}, {"a": {}}, {"a": False}, {"a": 0}]),
-    "1 is 1.0": ({"a": 1}, [{"a": 1}, {"a": 1.0}], [{"a": True}, {"a": "1"}, {"a": [1]}, {"a": 1.5}]),
-    "1.0 is 1": ({"a": 1.0}, [{"a": 1}, {"a": 1.0}], [{"a": True}, {"a": "1.0"}, {"a": 1.0000000000000002}]),
+    "1 is 1.0": (
+        {"a": 1},
+        [{"a": 1}, {"a": 1.0}],
+        [{"a": True}, {"a": "1"}, {"a": [1]}, {"a": 1.5}],
+    ),
+    "1.0 is 1": (
+        {"a": 1.0},
+        [{"a": 1}, {"a": 1.0}],
+        [{"a": True}, {"a": "1.0"}, {"a": 1.0000000000000002}],
+    ),
     "0 is -0.0": ({"a": 0}, [{"a": 0}, {"a": -0.0}], [{"a": False}, {"a": ""}, {"a": 5e-324}]),
-    "large integers to the last digit": ({"a": 2**53 - 1}, [{"a": 2**53 - 1}], [{"a": 2**53 - 2}, {"a": 2.0**53}]),
-    "true is only true": ({"a": True}, [{"a": True}], [{"a": 1}, {"a": 1.0}, {"a": "true"}, {"a": False}, {}]),
-    "false is only false": ({"a": False}, [{"a": False}], [{"a": 0}, {"a": ""}, {"a": []}, {"a": True}, {}]),
+    "large integers to the last digit": (
+        {"a": 2**53 - 1},
+        [{"a": 2**53 - 1}],
+        [{"a": 2**53 - 2}, {"a": 2.0**53}],
+    ),
+    "true is only true": (
+        {"a": True},
+        [{"a": True}],
+        [{"a": 1}, {"a": 1.0}, {"a": "true"}, {"a": False}, {}],
+    ),
+    "false is only false": (
+        {"a": False},
+        [{"a": False}],
+        [{"a": 0}, {"a": ""}, {"a": []}, {"a": True}, {}],
+    ),
     "a list equals nothing": ({"a": "x"}, [{"a": "x"}], [{"a": ["x"]}, {"a": {"x": "x"}}]),
     "$eq is equality": ({"a": {"$eq": 1}}, [{"a": 1.0}], [{"a": True}, {}]),
     "$ne takes what has no such key": (
@@ -295,7 +416,11 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
         [{"a": "x"}, {"a": 1}, {"a": 1.0}, {"a": True}],
         [{"a": "1"}, {"a": False}, {"a": ["x"]}, {}],
     ),
-    "$in keeps 1 and true apart": ({"a": {"$in": [1, "true"]}}, [{"a": 1}, {"a": "true"}], [{"a": True}]),
+    "$in keeps 1 and true apart": (
+        {"a": {"$in": [1, "true"]}},
+        [{"a": 1}, {"a": "true"}],
+        [{"a": True}],
+    ),
     "$in of nothing": ({"a": {"$in": []}}, [], [{"a": 1}, {"a": ""}, {"a": []}, {}]),
     "$nin takes what has no such key": (
         {"a": {"$nin": ["x", 1]}},
@@ -303,9 +428,21 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
         [{"a": "x"}, {"a": 1.0}],
     ),
     "$nin of nothing": ({"a": {"$nin": []}}, [{}, {"a": 1}, {"a": []}], []),
-    "$gt": ({"a": {"$gt": 1}}, [{"a": 1.5}, {"a": 2}], [{"a": 1}, {"a": 1.0}, {"a": "2"}, {"a": True}, {"a": [2]}, {}]),
-    "$gte": ({"a": {"$gte": 1}}, [{"a": 1}, {"a": 1.0}, {"a": 2}], [{"a": 0.9}, {"a": True}, {"a": "1"}]),
-    "$lt": ({"a": {"$lt": 1.5}}, [{"a": 1}, {"a": -1e300}], [{"a": 1.5}, {"a": 2}, {"a": False}, {"a": ""}, {}]),
+    "$gt": (
+        {"a": {"$gt": 1}},
+        [{"a": 1.5}, {"a": 2}],
+        [{"a": 1}, {"a": 1.0}, {"a": "2"}, {"a": True}, {"a": [2]}, {}],
+    ),
+    "$gte": (
+        {"a": {"$gte": 1}},
+        [{"a": 1}, {"a": 1.0}, {"a": 2}],
+        [{"a": 0.9}, {"a": True}, {"a": "1"}],
+    ),
+    "$lt": (
+        {"a": {"$lt": 1.5}},
+        [{"a": 1}, {"a": -1e300}],
+        [{"a": 1.5}, {"a": 2}, {"a": False}, {"a": ""}, {}],
+    ),
     "$lte": ({"a": {"$lte": 1.5}}, [{"a": 1}, {"a": 1.5}], [{"a": 1.6}, {"a": False}]),
     "both ends": ({"a": {"$gte": 1, "$lt": 2}}, [{"a": 1}, {"a": 1.9}], [{"a": 2}, {"a": 0}, {}]),
     "strings by code point": (
@@ -318,21 +455,41 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
         [{"a": "\uffff"}, {"a": "\ue000"}, {"a": "z"}],
         [{"a": "\U00010000"}, {"a": "\U0001f600"}],
     ),
-    "digits in strings are no numbers": ({"a": {"$lt": "9"}}, [{"a": "10"}, {"a": ""}], [{"a": "9"}, {"a": 1}]),
-    "$contains": ({"a": {"$contains": "x"}}, [{"a": ["x"]}, {"a": [1, "x", True]}], [{"a": "x"}, {"a": ["xy"]}, {"a": []}, {}]),
+    "digits in strings are no numbers": (
+        {"a": {"$lt": "9"}},
+        [{"a": "10"}, {"a": ""}],
+        [{"a": "9"}, {"a": 1}],
+    ),
+    "$contains": (
+        {"a": {"$contains": "x"}},
+        [{"a": ["x"]}, {"a": [1, "x", True]}],
+        [{"a": "x"}, {"a": ["xy"]}, {"a": []}, {}],
+    ),
     "$contains keeps types apart": (
         {"a": {"$contains": 1}},
         [{"a": [1]}, {"a": [1.0, "x"]}],
         [{"a": [True]}, {"a": ["1"]}, {"a": 1}, {"a": {"1": 1}}],
     ),
-    "$contains true": ({"a": {"$contains": True}}, [{"a": [0, True]}], [{"a": [1, "true"]}, {"a": True}]),
-    "$contains does not look into objects": ({"a": {"$contains": 1}}, [{"a": [1]}], [{"a": {"b": 1}}, {"a": {"b": [1]}}]),
+    "$contains true": (
+        {"a": {"$contains": True}},
+        [{"a": [0, True]}],
+        [{"a": [1, "true"]}, {"a": True}],
+    ),
+    "$contains does not look into objects": (
+        {"a": {"$contains": 1}},
+        [{"a": [1]}],
+        [{"a": {"b": 1}}, {"a": {"b": [1]}}],
+    ),
     "$exists": (
         {"a": {"$exists": True}},
         [{"a": 1}, {"a": ""}, {"a": False}, {"a": []}, {"a": {}}, {"a": {"b": 1}}],
         [{}, {"b": {"a": 1}}],
     ),
-    "$exists false": ({"a": {"$exists": False}}, [{}, {"b": 1}, {"b": {"a": 1}}], [{"a": 0}, {"a": {}}, {"a": []}]),
+    "$exists false": (
+        {"a": {"$exists": False}},
+        [{}, {"b": 1}, {"b": {"a": 1}}],
+        [{"a": 0}, {"a": {}}, {"a": []}],
+    ),
     "$exists inside an object": (
         {"a.b": {"$exists": True}},
         [{"a": {"b": False}}],
@@ -344,25 +501,45 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
         [{"a": {"b": 1}}],
     ),
     "a key left null is missing": ({"a": {"$exists": False}}, [{"a": None}], [{"a": 0}]),
-    "a dotted key": ({"a.b": 1}, [{"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}], [{"a": 1}, {"b": 1}, {"a": {"b": {"b": 1}}}]),
+    "a dotted key": (
+        {"a.b": 1},
+        [{"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}],
+        [{"a": 1}, {"b": 1}, {"a": {"b": {"b": 1}}}],
+    ),
     "an object within the filter": (
         {"a": {"b": 1, "c": {"$gt": 2}}},
         [{"a": {"b": 1, "c": 3}}],
         [{"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"b": 1, "c": 3}],
     ),
     "a number as a key is no place in a list": ({"a.0": "x"}, [{"a": {"0": "x"}}], [{"a": ["x"]}]),
-    "all keys must hold": ({"a": 1, "b": 2}, [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}, {"a": 1, "b": 3}]),
+    "all keys must hold": (
+        {"a": 1, "b": 2},
+        [{"a": 1, "b": 2}],
+        [{"a": 1}, {"b": 2}, {"a": 1, "b": 3}],
+    ),
     "$and": ({"$and": [{"a": 1}, {"b": 2}]}, [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}]),
-    "$or": ({"$or": [{"a": 1}, {"b": 2}]}, [{"a": 1}, {"b": 2}, {"a": 1, "b": 2}], [{"a": 2, "b": 1}, {}]),
+    "$or": (
+        {"$or": [{"a": 1}, {"b": 2}]},
+        [{"a": 1}, {"b": 2}, {"a": 1, "b": 2}],
+        [{"a": 2, "b": 1}, {}],
+    ),
     "$not takes what has no such key": ({"$not": {"a": 1}}, [{}, {"a": 2}, {"b": 1}], [{"a": 1}]),
     "$not of a range takes other types": (
         {"a": {"$not": {"$gt": 1}}},
         [{}, {"a": 1}, {"a": "x"}, {"a": True}, {"a": [2]}],
         [{"a": 2}],
     ),
-    "$not of all is not all": ({"$not": {"a": 1, "b": 2}}, [{"a": 1}, {"b": 2}, {}], [{"a": 1, "b": 2}]),
+    "$not of all is not all": (
+        {"$not": {"a": 1, "b": 2}},
+        [{"a": 1}, {"b": 2}, {}],
+        [{"a": 1, "b": 2}],
+    ),
     "$not twice": ({"$not": {"$not": {"a": 1}}}, [{"a": 1}], [{}, {"a": 2}]),
-    "$or inside a key": ({"a": {"$or": [{"$lt": 1}, {"b": 2}]}}, [{"a": 0}, {"a": {"b": 2}}], [{"a": 1}, {"b": 2}]),
+    "$or inside a key": (
+        {"a": {"$or": [{"$lt": 1}, {"b": 2}]}},
+        [{"a": 0}, {"a": {"b": 2}}],
+        [{"a": 1}, {"b": 2}],
+    ),
     "keys with odd characters": ({"it's [0]": 1}, [{"it's [0]": 1}], [{"it's ": [1]}, {}]),
 }
 
@@ -383,7 +560,9 @@ def test_a_key_may_be_in_any_language(key: str, gallery: Gallery) -> None:
     sized = gallery.add({key: 3})
     nested = gallery.add({"a": {key: [3]}})
     assert gallery.pick(parse_filter({key: 3})) == Picks({sized}, {sized}, {sized}, 1)
-    assert gallery.pick(parse_filter({f"a.{key}": {"$contains": 3}})) == Picks({nested}, {nested}, {nested}, 1)
+    assert gallery.pick(parse_filter({f"a.{key}": {"$contains": 3}})) == Picks(
+        {nested}, {nested}, {nested}, 1
+    )
 
 
 @pytest.mark.parametrize("key", ["a\\b", "a\\", "a\nb", "k" * 65, 'a"b', "a\0b", "\ud800"])
@@ -395,8 +574,12 @@ def test_a_key_that_attributes_may_not_have_is_refused(key: str) -> None:
 def test_as_many_values_as_are_taken_pick_alike(gallery: Gallery) -> None:
     inside, outside = gallery.add({"a": 999}), gallery.add({"a": 1000})
     among = list(range(1000))
-    assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks({inside}, {inside}, {inside}, 1)
-    assert gallery.pick(parse_filter({"a": {"$nin": among}})) == Picks({outside}, {outside}, {outside}, 1)
+    assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks(
+        {inside}, {inside}, {inside}, 1
+    )
+    assert gallery.pick(parse_filter({"a": {"$nin": among}})) == Picks(
+        {outside}, {outside}, {outside}, 1
+    )
 
 
 def test_as_many_conditions_as_are_taken_pick_alike(gallery: Gallery) -> None:
@@ -409,11 +592,17 @@ def test_as_many_conditions_as_are_taken_pick_alike(gallery: Gallery) -> None:
 
 
 def test_a_dotted_key_is_an_object_within_an_object() -> None:
-    assert parse_filter({"a.b": {"c": 1}}) == parse_filter({"a": {"b": {"c": 1}}}) == Equals(("a", "b", "c"), 1)
+    assert (
+        parse_filter({"a.b": {"c": 1}})
+        == parse_filter({"a": {"b": {"c": 1}}})
+        == Equals(("a", "b", "c"), 1)
+    )
 
 
 def test_several_members_are_all_to_hold() -> None:
-    assert parse_filter({"a": 1, "b": {"$ne": "x"}}) == And((Equals(("a",), 1), Not(Equals(("b",), "x"))))
+    assert parse_filter({"a": 1, "b": {"$ne": "x"}}) == And(
+        (Equals(("a",), 1), Not(Equals(("b",), "x")))
+    )
 
 
 @pytest.mark.parametrize(
@@ -483,7 +672,9 @@ def test_what_is_not_of_the_form_is_refused_by_its_place(form: object, place: st
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\udfff!"], ids=ascii)
 @pytest.mark.parametrize("operator", ["$eq", "$in", "$gt", "$contains"])
 def test_text_that_cannot_be_kept_is_refused(text: str, operator: str) -> None:
-    with pytest.raises(InvalidFilter, match="colour: text with a NUL character or half of a surrogate pair"):
+    with pytest.raises(
+        InvalidFilter, match="colour: text with a NUL character or half of a surrogate pair"
+    ):
         parse_filter({"colour": {operator: [text] if operator == "$in" else text}})
 
 
@@ -494,7 +685,9 @@ def test_what_is_said_of_half_a_surrogate_pair_can_be_sent(form: dict[str, Any])
     assert str(caught.value).encode()
 
 
-@pytest.mark.parametrize("wrap", [lambda form: {"$not": form}, lambda form: {"$and": [form]}, lambda form: {"a": form}])
+@pytest.mark.parametrize(
+    "wrap", [lambda form: {"$not": form}, lambda form: {"$and": [form]}, lambda form: {"a": form}]
+)
 def test_a_filter_nests_ten_deep_and_no_deeper(wrap: Any) -> None:
     form: dict[str, Any] = {"a": 1}
     for _ in range(10):

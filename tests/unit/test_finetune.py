@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from typer.main import get_command
 
-from app.cli import app
+from app.cli.main import app
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
 from models.evaluate import embed
-from models.labelled import LabelledImages, UnusableData, load
+from models.labelled_images import LabelledImages, UnusableData, load
 from models.resnet import EmbeddingNetwork
 from models.training.augment import augmented
 from models.training.card import write_card
@@ -28,7 +28,9 @@ from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.conftest import encoded, part_of, photograph
 
-TINY = Recipe(tune="projection", steps=6, classes=3, images=2, views=2, check_every=2, held_out=0.3, rate=1e-3)
+TINY = Recipe(
+    tune="projection", steps=6, classes=3, images=2, views=2, check_every=2, held_out=0.3, rate=1e-3
+)
 KINDS = ("coffee", "astronaut", "rocket", "chelsea", "colorwheel", "immunohistochemistry")
 
 
@@ -80,7 +82,12 @@ def test_what_the_base_knew_is_measured() -> None:
     taught = torch.nn.functional.normalize(torch.randn(6, 512))
     numbers = torch.arange(6)
     assert kept_similarities(taught, taught, numbers).item() == pytest.approx(0, abs=1e-6)
-    assert kept_similarities(taught @ torch.linalg.qr(torch.randn(512, 512))[0], taught, numbers).item() < 1e-6
+    assert (
+        kept_similarities(
+            taught @ torch.linalg.qr(torch.randn(512, 512))[0], taught, numbers
+        ).item()
+        < 1e-6
+    )
     moved = taught.clone()
     moved[0] = taught[1]
     expected = ((moved @ moved.T - taught @ taught.T) ** 2).mean().item() * 100
@@ -136,7 +143,9 @@ def test_classes_are_held_out_whole_and_sisters_together() -> None:
         split_classes(data.chosen(list(range(9))), 0.5, 0)
 
 
-@pytest.mark.parametrize("recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)])
+@pytest.mark.parametrize(
+    "recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)]
+)
 def test_an_interrupted_run_ends_as_one_that_was_not(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -161,15 +170,28 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 def test_the_projection_is_fitted_to_what_the_network_became(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, projected: bool
 ) -> None:
-    backbone = {name: tensor for name, tensor in base.tensors.items() if not name.startswith("projection.")}
-    given = base if projected else replace(base, tensors=backbone, pooling="average", calibration=None)
-    recipe = replace(TINY, tune="layer4", gem_p=base.gem_p, views=1, rate=3e-4, norms="tuned", patience=9)
+    backbone = {
+        name: tensor for name, tensor in base.tensors.items() if not name.startswith("projection.")
+    }
+    given = (
+        base if projected else replace(base, tensors=backbone, pooling="average", calibration=None)
+    )
+    recipe = replace(
+        TINY, tune="layer4", gem_p=base.gem_p, views=1, rate=3e-4, norms="tuned", patience=9
+    )
     outcome = Finetuning(images, given, tmp_path, recipe).run()
     weights = WeightsFile.load(outcome.weights)
-    assert np.abs(weights.tensors["layer4.2.conv3.weight"] - backbone["layer4.2.conv3.weight"]).max() > 1e-5
+    assert (
+        np.abs(weights.tensors["layer4.2.conv3.weight"] - backbone["layer4.2.conv3.weight"]).max()
+        > 1e-5
+    )
     assert weights.gem_p == pytest.approx(base.gem_p, abs=0.1)
     network = EmbeddingNetwork.from_weights(weights).eval()
-    learned = [path for path, label in zip(images.paths, images.labels, strict=True) if label not in set(outcome.labels)]
+    learned = [
+        path
+        for path, label in zip(images.paths, images.labels, strict=True)
+        if label not in set(outcome.labels)
+    ]
     with torch.inference_mode():
         pixels = torch.from_numpy(np.stack([to_input(load(path)) for path in learned]))
         projected = network.projection(network.features(pixels))
@@ -177,8 +199,12 @@ def test_the_projection_is_fitted_to_what_the_network_became(
 
 
 @pytest.fixture(scope="module")
-def outcome(images: LabelledImages, base: WeightsFile, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return Finetuning(images, base, tmp_path_factory.mktemp("out"), replace(TINY, patience=9, steps=8)).run()
+def outcome(
+    images: LabelledImages, base: WeightsFile, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    return Finetuning(
+        images, base, tmp_path_factory.mktemp("out"), replace(TINY, patience=9, steps=8)
+    ).run()
 
 
 def test_what_comes_out_is_another_model_that_every_engine_reads(
@@ -187,14 +213,22 @@ def test_what_comes_out_is_another_model_that_every_engine_reads(
     weights = WeightsFile.load(outcome.weights)
     assert weights.version == outcome.version != base.version
     assert weights.calibration == outcome.calibration
-    held = [path for path, label in zip(images.paths, images.labels, strict=True) if label in set(outcome.labels)]
+    held = [
+        path
+        for path, label in zip(images.paths, images.labels, strict=True)
+        if label in set(outcome.labels)
+    ]
     by_openvino = embed(load_embedder(weights, slots=2, precision="f32"), held, slots=2)
     by_torch = embed(TorchEmbedder(weights, device="cpu"), held, slots=1)
     assert np.abs((by_openvino * by_torch).sum(axis=1) - 1).max() < 1e-3
-    assert (by_torch * outcome.vectors).sum(axis=1).min() > 0.99  # trained in bfloat16, saved in float16
+    assert (by_torch * outcome.vectors).sum(
+        axis=1
+    ).min() > 0.99  # trained in bfloat16, saved in float16
 
 
-def test_the_card_shows_scores_and_plots(outcome: Outcome, images: LabelledImages, tmp_path: Path) -> None:
+def test_the_card_shows_scores_and_plots(
+    outcome: Outcome, images: LabelledImages, tmp_path: Path
+) -> None:
     card = write_card(tmp_path, outcome, images, TINY, "base.safetensors").read_text()
     assert outcome.version in card
     assert f"| mAP | {outcome.before['map']:.4f} | {outcome.after['map']:.4f} |" in card
@@ -209,14 +243,18 @@ def copied(images: LabelledImages, root: Path) -> LabelledImages:
     return LabelledImages.read(root)
 
 
-def test_an_out_that_was_used_before_changes_nothing(images: LabelledImages, base: WeightsFile, tmp_path: Path) -> None:
+def test_an_out_that_was_used_before_changes_nothing(
+    images: LabelledImages, base: WeightsFile, tmp_path: Path
+) -> None:
     data = copied(images, tmp_path / "data")
 
     def tuned(images: LabelledImages, out: str) -> str:
         return Finetuning(images, base, tmp_path / out, TINY).run().version
 
     first = tuned(data, "used")
-    Finetuning(data, base, tmp_path / "used", replace(TINY, seed=1))  # stopped before its first batch
+    Finetuning(
+        data, base, tmp_path / "used", replace(TINY, seed=1)
+    )  # stopped before its first batch
     assert tuned(data, "used") == first
 
     fewer = data.chosen([i for i, label in enumerate(data.labels) if label != "rocket"])
@@ -232,17 +270,26 @@ def test_an_out_that_was_used_before_changes_nothing(images: LabelledImages, bas
     assert tuned(fewer, "used") == tuned(fewer, "other")
 
 
-def test_what_cannot_be_learned_from_or_into(images: LabelledImages, base: WeightsFile, tmp_path: Path) -> None:
+def test_what_cannot_be_learned_from_or_into(
+    images: LabelledImages, base: WeightsFile, tmp_path: Path
+) -> None:
     labels = ["a", "b", "c", "d", "e", "e"]
     lone = LabelledImages(Path(), [Path(str(number)) for number in range(6)], labels)
     with pytest.raises(UnusableData, match="two images or more"):
         split_classes(lone, 0.2, 0)
-    pairs = LabelledImages(Path(), [Path(str(number)) for number in range(8)], ["a", "b", "c", "d", "e", "e", "f", "f"])
-    assert {pairs.labels[i] for i in split_classes(pairs, 0.2, 0)[1]} == {"e", "f"}  # the others have nothing to find
+    pairs = LabelledImages(
+        Path(), [Path(str(number)) for number in range(8)], ["a", "b", "c", "d", "e", "e", "f", "f"]
+    )
+    assert {pairs.labels[i] for i in split_classes(pairs, 0.2, 0)[1]} == {
+        "e",
+        "f",
+    }  # the others have nothing to find
     with pytest.raises(UnusableData, match="lies in"):
         Finetuning(images, base, images.root / "finetuned", TINY)
     with pytest.raises(UnusableData, match="int8"):
-        Finetuning(images, replace(base, tensors={"openvino.xml": np.zeros(1, np.uint8)}), tmp_path, TINY)
+        Finetuning(
+            images, replace(base, tensors={"openvino.xml": np.zeros(1, np.uint8)}), tmp_path, TINY
+        )
     assert not (images.root / "finetuned").exists()
     spoiled = dict(base.tensors)
     spoiled["projection.weight"] = np.full_like(spoiled["projection.weight"], np.nan)
@@ -253,7 +300,11 @@ def test_what_cannot_be_learned_from_or_into(images: LabelledImages, base: Weigh
 
 def test_the_help_tells_the_defaults_as_they_are() -> None:
     options = {option.name: option for option in get_command(app).commands["finetune"].params}  # type: ignore[attr-defined]
-    told = {name: match[1] for name, option in options.items() if (match := re.search(r"Default: (\S+)\.$", option.help or ""))}
+    told = {
+        name: match[1]
+        for name, option in options.items()
+        if (match := re.search(r"Default: (\S+)\.$", option.help or ""))
+    }
     assert told.pop("base", None) is None
     assert len(told) == 12
     assert told == {name: str(getattr(Recipe(), name)) for name in told}

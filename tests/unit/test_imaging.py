@@ -49,11 +49,25 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(
-    width: int, height: int, packed: bytes, *, depth: int = 8, colour: int = 0, ahead: bytes = b"", behind: bytes = b""
+    width: int,
+    height: int,
+    packed: bytes,
+    *,
+    depth: int = 8,
+    colour: int = 0,
+    ahead: bytes = b"",
+    behind: bytes = b"",
 ) -> bytes:
     """A PNG whose deflated rows are ``packed``, with further chunks ahead of them and behind."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + ahead + chunk(b"IDAT", packed) + behind + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + ahead
+        + chunk(b"IDAT", packed)
+        + behind
+        + chunk(b"IEND", b"")
+    )
 
 
 def packed_rows(rows: NDArray[np.generic]) -> bytes:
@@ -244,7 +258,9 @@ def test_the_pixel_limit_is_inclusive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [(65535, 1), (1, 65535), (101, 1), (1, 101), (809, 8)])
-def test_more_than_a_hundred_times_longer_than_wide_is_a_bad_aspect_ratio(size: tuple[int, int]) -> None:
+def test_more_than_a_hundred_times_longer_than_wide_is_a_bad_aspect_ratio(
+    size: tuple[int, int],
+) -> None:
     assert rejection(encoded(Image.new("L", size), "PNG")).code == "bad-aspect-ratio"
 
 
@@ -283,7 +299,9 @@ def test_the_type_is_that_of_the_bytes(format: str, mime: str, extension: str) -
 
 
 FOREIGN: dict[str, Callable[[], bytes]] = {
-    "svg": lambda: b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "svg": lambda: (
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    ),
     "html": lambda: b"<!DOCTYPE html><html><script>alert(1)</script></html>",
     "text": lambda: b"This is not a picture.\n" * 20,
     "one letter": lambda: b"x",
@@ -310,7 +328,9 @@ def test_any_other_type_is_unsupported(name: str) -> None:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF"])
 def test_a_polyglot_that_decodes_is_its_picture(format: str) -> None:
     content = encoded(COFFEE, format)
-    assert np.array_equal(pixels(content + b"<html><script>alert(1)</script></html>"), pixels(content))
+    assert np.array_equal(
+        pixels(content + b"<html><script>alert(1)</script></html>"), pixels(content)
+    )
 
 
 def test_a_jpeg_with_a_film_behind_it_is_its_picture() -> None:
@@ -319,7 +339,9 @@ def test_a_jpeg_with_a_film_behind_it_is_its_picture() -> None:
 
 
 def test_mpo_is_a_jpeg_of_its_first_picture() -> None:
-    content = encoded(COFFEE, "MPO", save_all=True, append_images=[photograph("rocket").resize((300, 200))])
+    content = encoded(
+        COFFEE, "MPO", save_all=True, append_images=[photograph("rocket").resize((300, 200))]
+    )
     image = decoded(content)
     assert Image.open(io.BytesIO(content)).format == "MPO"
     assert (image.mime, image.extension) == ("image/jpeg", "jpg")
@@ -364,11 +386,15 @@ def mode_or_code(content: bytes) -> str:
 @settings(deadline=None, max_examples=60)
 @given(
     format=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "MPO"]),
-    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
+    changes=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8
+    ),
     cut=st.floats(0.5, 1.5),
 )
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_damaged_bytes_are_an_rgb_image_or_rejected(format: str, changes: list[tuple[float, int]], cut: float) -> None:
+def test_damaged_bytes_are_an_rgb_image_or_rejected(
+    format: str, changes: list[tuple[float, int]], cut: float
+) -> None:
     content = bytearray(encoded(COFFEE.resize((30, 20)), format))
     for place, value in changes:
         content[int(place * len(content))] = value
@@ -395,7 +421,9 @@ def test_fewer_colours_become_rgb(mode: str) -> None:
 def test_what_is_transparent_lies_on_white(format: str) -> None:
     image = Image.new("RGBA", (40, 20), (10, 20, 30, 255))
     image.paste((10, 20, 30, 0), (20, 0, 40, 20))
-    on_white = pixels(encoded(image, format, lossless=True) if format == "WEBP" else encoded(image, format))
+    on_white = pixels(
+        encoded(image, format, lossless=True) if format == "WEBP" else encoded(image, format)
+    )
     assert on_white[10, 10].tolist() == [10, 20, 30]
     assert on_white[10, 30].tolist() == [255, 255, 255]
 
@@ -409,7 +437,9 @@ def test_what_is_half_transparent_is_mixed_with_white() -> None:
 
 
 def test_a_grey_image_with_alpha_lies_on_white() -> None:
-    assert pixels(encoded(Image.new("LA", (4, 4), (0, 64)), "PNG"))[0, 0].tolist() == pytest.approx([191] * 3, abs=1)
+    assert pixels(encoded(Image.new("LA", (4, 4), (0, 64)), "PNG"))[0, 0].tolist() == pytest.approx(
+        [191] * 3, abs=1
+    )
 
 
 def test_each_palette_entry_has_its_own_transparency() -> None:
@@ -438,7 +468,9 @@ def test_each_palette_entry_has_its_own_transparency() -> None:
         ),
     ],
 )
-def test_the_transparent_colour_of_a_png_is_white(colour: int, depth: int, key: list[int], pixel: list[int]) -> None:
+def test_the_transparent_colour_of_a_png_is_white(
+    colour: int, depth: int, key: list[int], pixel: list[int]
+) -> None:
     rows = np.full((2, 2, len(pixel)), pixel, ">u2" if depth == 16 else "u1")
     transparent = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
     content = png(2, 2, packed_rows(rows), depth=depth, colour=colour, ahead=transparent)
@@ -514,12 +546,19 @@ HOSTILE_EXIF = {
     "cut in the header": TIFF[:10],
     "a directory far away": TIFF[:-4] + b"\xff\xff\xff\xf0",
     "more entries than bytes": TIFF + b"\xff\xff" + entry(0x0112, 3, 1, b"\0\6")[:8],
-    "a directory that follows itself": TIFF + b"\0\1" + entry(0x8769, 4, 1, b"\0\0\0\x08") + b"\0\0\0\x08",
+    "a directory that follows itself": TIFF
+    + b"\0\1"
+    + entry(0x8769, 4, 1, b"\0\0\0\x08")
+    + b"\0\0\0\x08",
     "orientation 0": TIFF + b"\0\1" + entry(0x0112, 3, 1, b"\0\0") + bytes(4),
     "orientation 9": TIFF + b"\0\1" + entry(0x0112, 3, 1, b"\0\x09") + bytes(4),
     "orientation in letters": TIFF + b"\0\1" + entry(0x0112, 2, 4, b"six\0") + bytes(4),
     "a billion orientations": TIFF + b"\0\1" + entry(0x0112, 3, 1 << 30, b"\0\0\0\x08") + bytes(4),
-    "orientation over nothing": TIFF + b"\0\1" + entry(0x0112, 5, 1, b"\0\0\0\x1a") + bytes(4) + bytes(8),
+    "orientation over nothing": TIFF
+    + b"\0\1"
+    + entry(0x0112, 5, 1, b"\0\0\0\x1a")
+    + bytes(4)
+    + bytes(8),
 }
 
 
@@ -549,7 +588,9 @@ def test_a_broken_exif_block_does_not_spoil_the_picture(name: str, format: str) 
         (5000, (600, 400)),
     ],
 )
-def test_a_jpeg_is_scaled_as_far_as_the_least_side_allows(min_side: int, size: tuple[int, int]) -> None:
+def test_a_jpeg_is_scaled_as_far_as_the_least_side_allows(
+    min_side: int, size: tuple[int, int]
+) -> None:
     image = decoded(encoded(photograph("coffee"), "JPEG"), min_side=min_side)
     assert image.image.size == size
     assert (image.width, image.height) == (600, 400)
@@ -564,7 +605,9 @@ def test_a_scaled_jpeg_looks_like_the_whole_one(factor: int) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(width=st.integers(1, 300), height=st.integers(1, 300), min_side=st.integers(1, 300))
-def test_the_shorter_side_is_at_least_that_asked_for(width: int, height: int, min_side: int) -> None:
+def test_the_shorter_side_is_at_least_that_asked_for(
+    width: int, height: int, min_side: int
+) -> None:
     assume(max(width, height) <= 100 * min(width, height))
     image = decoded(encoded(Image.new("L", (width, height)), "JPEG"), min_side=min_side)
     assert min(image.image.size) >= min(min_side, width, height)
@@ -591,7 +634,9 @@ def test_a_box_is_in_pixels_of_the_upright_image(box: Box, orientation: int) -> 
     assert (image.width, image.height) == COFFEE.size
 
 
-@pytest.mark.parametrize("box", [Box(0, 0, 600, 400), Box(40, 24, 320, 240), Box(280, 160, 320, 240)], ids=str)
+@pytest.mark.parametrize(
+    "box", [Box(0, 0, 600, 400), Box(40, 24, 320, 240), Box(280, 160, 320, 240)], ids=str
+)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_a_box_of_a_scaled_jpeg_is_the_same_part(box: Box, orientation: int, factor: int) -> None:

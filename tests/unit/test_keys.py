@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from app.errors import Forbidden, Unauthorized
-from app.security import Access, InsecureSettings, KeyRing, check_listening, is_loopback
+from app.http.security import Access, InsecureSettings, KeyRing, check_listening, is_loopback
 from app.settings import Settings
 
 KEYS = {Access.READ: "read-key-1", Access.WRITE: "write-key-2", Access.ADMIN: "admin-key-3"}
@@ -34,7 +34,9 @@ def test_no_keys_are_an_empty_ring(text: str) -> None:
     assert not KeyRing(text)
 
 
-@pytest.mark.parametrize("text", ["read:12345678", " write:12345678 ,", "ADMIN:12345678", "read:a:b:c:d:"])
+@pytest.mark.parametrize(
+    "text", ["read:12345678", " write:12345678 ,", "ADMIN:12345678", "read:a:b:c:d:"]
+)
 def test_a_scope_and_a_key_are_a_ring(text: str) -> None:
     assert KeyRing(text)
 
@@ -75,12 +77,16 @@ def test_a_key_may_hold_colons() -> None:
 
 
 @pytest.mark.parametrize("needed", list(Access))
-@pytest.mark.parametrize("headers", [Headers(raw=[]), bearer("anything at all")], ids=["no key", "some key"])
+@pytest.mark.parametrize(
+    "headers", [Headers(raw=[]), bearer("anything at all")], ids=["no key", "some key"]
+)
 def test_an_empty_ring_lets_everybody_do_all(headers: Headers, needed: Access) -> None:
     KeyRing("").check(headers, needed)
 
 
-@pytest.mark.parametrize("headers", [Headers(raw=[]), bearer("wrong-key-0"), with_authorization("Basic eDp5")])
+@pytest.mark.parametrize(
+    "headers", [Headers(raw=[]), bearer("wrong-key-0"), with_authorization("Basic eDp5")]
+)
 def test_what_is_public_asks_for_no_key(headers: Headers) -> None:
     RING.check(headers, Access.PUBLIC)
 
@@ -131,7 +137,10 @@ def test_no_header_is_unauthorized() -> None:
         RING.check(Headers(raw=[]), Access.READ)
 
 
-@pytest.mark.parametrize("value", ["bearer admin-key-3", "BEARER admin-key-3", "Bearer   admin-key-3", "Bearer admin-key-3  "])
+@pytest.mark.parametrize(
+    "value",
+    ["bearer admin-key-3", "BEARER admin-key-3", "Bearer   admin-key-3", "Bearer admin-key-3  "],
+)
 def test_the_scheme_has_no_case_and_spaces_do_not_matter(value: str) -> None:
     RING.check(with_authorization(value), Access.ADMIN)
 
@@ -151,15 +160,22 @@ def outcome(headers: Headers, needed: Access) -> str:
 
 @settings(deadline=None, max_examples=200)
 @given(
-    value=st.binary(max_size=40) | st.builds(bytes.__add__, st.just(b"Bearer "), st.binary(max_size=20)),
+    value=st.binary(max_size=40)
+    | st.builds(bytes.__add__, st.just(b"Bearer "), st.binary(max_size=20)),
     needed=st.sampled_from(SCOPES),
 )
-def test_no_header_of_whatever_bytes_is_anything_but_unauthorized(value: bytes, needed: Access) -> None:
+def test_no_header_of_whatever_bytes_is_anything_but_unauthorized(
+    value: bytes, needed: Access
+) -> None:
     assert outcome(with_authorization(value), needed) == "unauthorized"
 
 
 @settings(deadline=None, max_examples=100)
-@given(cut=st.integers(0, 11), tail=st.text(st.characters(codec="latin-1"), max_size=3), needed=st.sampled_from(SCOPES))
+@given(
+    cut=st.integers(0, 11),
+    tail=st.text(st.characters(codec="latin-1"), max_size=3),
+    needed=st.sampled_from(SCOPES),
+)
 def test_nothing_near_a_key_passes_for_it(cut: int, tail: str, needed: Access) -> None:
     near = KEYS[Access.ADMIN][:cut] + tail
     expected = "granted" if near.strip() == KEYS[Access.ADMIN] else "unauthorized"
@@ -167,7 +183,9 @@ def test_nothing_near_a_key_passes_for_it(cut: int, tail: str, needed: Access) -
 
 
 @pytest.mark.parametrize("key", [*KEYS.values(), "wrong-key-0", ""])
-def test_every_key_is_compared_in_constant_time_whichever_fits(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_compared_in_constant_time_whichever_fits(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compared: list[bytes] = []
     compare = hmac.compare_digest
 
@@ -223,7 +241,9 @@ def test_an_open_address_may_be_listened_on_with_a_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
 @pytest.mark.parametrize("api_keys", ["", " , "])
-def test_an_open_address_without_a_key_is_refused_and_the_message_says_what_to_set(host: str, api_keys: str) -> None:
+def test_an_open_address_without_a_key_is_refused_and_the_message_says_what_to_set(
+    host: str, api_keys: str
+) -> None:
     with pytest.raises(InsecureSettings, match="Set LOOKALIKE_API_KEYS") as caught:
         check_listening(settings_of(host, api_keys))
     assert f"listen on {host} " in str(caught.value)

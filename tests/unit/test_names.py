@@ -47,7 +47,24 @@ def test_a_path_is_cut_to_its_last_part(name: str, last: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/", "a/", "a\\", ".", "..", "...", "../..", "a/..", " ", " .. ", "\0", "\r\n", ".\0.", "\u202e"]
+    "name",
+    [
+        "",
+        "/",
+        "a/",
+        "a\\",
+        ".",
+        "..",
+        "...",
+        "../..",
+        "a/..",
+        " ",
+        " .. ",
+        "\0",
+        "\r\n",
+        ".\0.",
+        "\u202e",
+    ],
 )
 def test_a_name_of_nothing_is_empty(name: str) -> None:
     assert clean_name(name) == ""
@@ -97,6 +114,8 @@ def test_no_name_is_a_path_or_hides_anything_or_is_long(name: str) -> None:
     cleaned = clean_name(name)
     assert not set(cleaned) & set("/\\")
     assert cleaned not in {".", ".."}
-    assert {unicodedata.category(character) for character in cleaned}.isdisjoint({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+    assert {unicodedata.category(character) for character in cleaned}.isdisjoint(
+        {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    )
     assert len(cleaned) <= 255
     cleaned.encode()

@@ -10,7 +10,9 @@ import pytest
 from storage.objects_local import LocalObjectStore
 
 
-def test_a_directory_that_vanishes_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_vanishes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     objects = LocalObjectStore(tmp_path)
     mkdir, raced = os.mkdir, []
 

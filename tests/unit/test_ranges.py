@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.routes.ranges import UnsatisfiableRange, parse_range
+from app.http.ranges import UnsatisfiableRange, parse_range
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_more_last_bytes_than_there_are_are_all() -> None:
     assert parse_range("bytes=-999999999999999999", 10) == (0, 10)
 
 
-@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-10", "bytes=11-20", "bytes=999999999999999999-", "bytes=-0"])
+@pytest.mark.parametrize(
+    "header", ["bytes=10-", "bytes=10-10", "bytes=11-20", "bytes=999999999999999999-", "bytes=-0"]
+)
 def test_a_range_of_no_byte_that_there_is_cannot_be_met(header: str) -> None:
     with pytest.raises(UnsatisfiableRange):
         parse_range(header, 10)

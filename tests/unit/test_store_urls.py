@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from storage.factory import ConfigurationError, StoreUrls, open_stores
+from storage.errors import ConfigurationError
+from storage.factory import StoreUrls, open_stores
 
 NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture
 def urls(tmp_path: Path) -> StoreUrls:
-    return StoreUrls(f"sqlite:///{tmp_path}/a.db", f"file://{tmp_path}/objects", "embedded:", timeout=0.5)
+    return StoreUrls(
+        f"sqlite:///{tmp_path}/a.db", f"file://{tmp_path}/objects", "embedded:", timeout=0.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,9 @@ def test_objects(urls: StoreUrls, url: str) -> None:
         open_stores(replace(urls, objects=url))
 
 
-@pytest.mark.parametrize("url", ["milvus:19530", "http://", "http://milvus:port", "http://milvus:", ""])
+@pytest.mark.parametrize(
+    "url", ["milvus:19530", "http://", "http://milvus:port", "http://milvus:", ""]
+)
 def test_vectors(urls: StoreUrls, url: str) -> None:
     with pytest.raises(ConfigurationError, match="LOOKALIKE_VECTORS_URL"):
         open_stores(replace(urls, vectors=url))
@@ -61,4 +66,6 @@ def test_vectors(urls: StoreUrls, url: str) -> None:
 
 def test_a_certificate_that_is_not_there(urls: StoreUrls) -> None:
     with pytest.raises(ConfigurationError, match="CA_CERTIFICATE"):
-        open_stores(replace(urls, vectors=f"https://{NOWHERE}", milvus={"ca_certificate": "/not/there.pem"}))
+        open_stores(
+            replace(urls, vectors=f"https://{NOWHERE}", milvus={"ca_certificate": "/not/there.pem"})
+        )

@@ -8,8 +8,14 @@ import zlib
 
 import pytest
 
+from models.file_structure import (
+    MAX_CHUNKS,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    TooManyPieces,
+    check_structure,
+)
 from models.imaging import ImageRejected, decode
-from models.structure import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS, TooManyPieces, check_structure
 from tests.conftest import PHOTOGRAPHS, encoded, photograph
 
 JPEG = encoded(photograph("coffee"), progressive=True)
@@ -17,7 +23,12 @@ PNG = encoded(photograph("coffee"), "PNG")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def bomb(kind: str) -> bytes:
@@ -39,9 +50,15 @@ def test_too_many_pieces_are_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
-@pytest.mark.parametrize(("format", "progressive"), [("JPEG", False), ("JPEG", True), ("PNG", False), ("WEBP", False)])
-def test_real_files_pass_and_are_left_at_their_start(name: str, format: str, progressive: bool) -> None:
-    file = io.BytesIO(encoded(photograph(name), format, **({"progressive": True} if progressive else {})))
+@pytest.mark.parametrize(
+    ("format", "progressive"), [("JPEG", False), ("JPEG", True), ("PNG", False), ("WEBP", False)]
+)
+def test_real_files_pass_and_are_left_at_their_start(
+    name: str, format: str, progressive: bool
+) -> None:
+    file = io.BytesIO(
+        encoded(photograph(name), format, **({"progressive": True} if progressive else {}))
+    )
     check_structure(file)
     assert file.tell() == 0
     assert decode(file, min_side=224).width == photograph(name).width
@@ -51,7 +68,14 @@ def test_a_palette_longer_than_itself_is_invalid() -> None:
     """Pillow finds out only when it converts the colours."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9 * 8))
-    content = PNG[:8] + head + chunk(b"PLTE", b"\1\2\3" * 4) + chunk(b"tRNS", b"\x80" * 300) + pixels + chunk(b"IEND", b"")
+    content = (
+        PNG[:8]
+        + head
+        + chunk(b"PLTE", b"\1\2\3" * 4)
+        + chunk(b"tRNS", b"\x80" * 300)
+        + pixels
+        + chunk(b"IEND", b"")
+    )
     with pytest.raises(ImageRejected) as caught:
         decode(io.BytesIO(content), min_side=224)
     assert caught.value.code == "invalid-image"

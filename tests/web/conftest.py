@@ -10,7 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.conftest import Service, encoded, part_of
 from tests.servers import install
@@ -26,9 +34,13 @@ def browser() -> Iterator[Browser]:
         install("chromium")
         path = shutil.which("chromium")
     if path is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("chromium is not installed: apt-get install chromium")
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            "chromium is not installed: apt-get install chromium"
+        )
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else [])
+        running = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else []
+        )
         yield running
         running.close()
 
@@ -47,8 +59,14 @@ class Watched:
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        of_the_browser = message.location.get("url", "").startswith("blob:")  # how it shows an image in a tab of its own
-        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED) and not of_the_browser:
+        of_the_browser = message.location.get("url", "").startswith(
+            "blob:"
+        )  # how it shows an image in a tab of its own
+        if (
+            message.type in ("error", "warning")
+            and not message.text.startswith(EXPECTED)
+            and not of_the_browser
+        ):
             self.errors.append(message.text)
 
     def _request(self, request: Request) -> None:
@@ -88,7 +106,9 @@ def shelf(service: Service) -> Service:
     for name in ("coffee", "chelsea", "rocket"):
         for number in range(4):
             attributes = f'{{"subject": "{name}", "number": {number}}}'
-            service.put_master(encoded(part_of(name, number)), f"{name} {number}.jpg", attributes=attributes)
+            service.put_master(
+                encoded(part_of(name, number)), f"{name} {number}.jpg", attributes=attributes
+            )
     return service
 
 

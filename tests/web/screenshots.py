@@ -17,15 +17,21 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rich.progress import track
 
-from app.observability import configure_logging
+from app.logs import configure_logging
 from app.settings import Settings
 from models.embedder import load_embedder
-from storage.protocols import StoreUnavailable
+from storage.errors import StoreUnavailable
 from tests.conftest import PHOTOGRAPHS, Service, encoded, part_of, photograph, serving
 
 LOADED = "() => [...document.images].every((image) => !image.checkVisibility() || image.dataset.state !== 'loading')"
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
-NAMES = {"astronaut": "Eileen Collins", "chelsea": "Chelsea", "coffee": "Coffee", "rocket": "Falcon 9", "retina": "Retina"}
+NAMES = {
+    "astronaut": "Eileen Collins",
+    "chelsea": "Chelsea",
+    "coffee": "Coffee",
+    "rocket": "Falcon 9",
+    "retina": "Retina",
+}
 
 
 def fill(service: Service) -> None:
@@ -34,7 +40,11 @@ def fill(service: Service) -> None:
             image = photograph(name) if number == 8 else part_of(name, number)
             view = "whole" if number == 8 else "detail"
             attributes = {"subject": name, "view": view, "year": 2010 + number}
-            service.put_master(encoded(image, quality=90), f"{NAMES[name]} {number + 1}.jpg", attributes=json.dumps(attributes))
+            service.put_master(
+                encoded(image, quality=90),
+                f"{NAMES[name]} {number + 1}.jpg",
+                attributes=json.dumps(attributes),
+            )
 
 
 def counted(page: Page, text: str) -> None:
@@ -105,7 +115,9 @@ def tending(page: Page, folder: Path) -> Iterator[str]:
     page.keyboard.press("Delete")
     yield "undo"
     page.get_by_role("button", name="Undo").click()
-    carried = page.evaluate_handle("() => { const t = new DataTransfer(); t.items.add(new File(['x'], 'x.jpg')); return t; }")
+    carried = page.evaluate_handle(
+        "() => { const t = new DataTransfer(); t.items.add(new File(['x'], 'x.jpg')); return t; }"
+    )
     page.dispatch_event("body", "dragenter", {"dataTransfer": carried})
     yield "drop"
     page.dispatch_event("body", "dragleave", {"dataTransfer": carried})
@@ -132,7 +144,10 @@ def failing(service: Service, page: Page) -> Iterator[str]:
     yield "loading"
     page.unroute(re.compile(r"/masters\?"))
     problem = json.dumps({"code": "unauthorized", "detail": "Send a valid API key."})
-    page.route(re.compile(r"/masters\?|/collections$"), lambda route: route.fulfill(status=401, body=problem))
+    page.route(
+        re.compile(r"/masters\?|/collections$"),
+        lambda route: route.fulfill(status=401, body=problem),
+    )
     page.goto("/")
     expect(page.locator("#key")).to_be_visible()
     yield "key"
@@ -142,9 +157,13 @@ def empty(page: Page) -> None:
     expect(page.locator("#nothing")).to_contain_text("No pictures here yet")
 
 
-def taken(browser: Browser, base: str, width: int, scheme: str, work: Callable[[Page], None]) -> None:
+def taken(
+    browser: Browser, base: str, width: int, scheme: str, work: Callable[[Page], None]
+) -> None:
     size = {"width": width, "height": WIDTHS[width]}
-    context = browser.new_context(base_url=base, viewport=size, color_scheme=scheme, has_touch=width < 1000)  # type: ignore[arg-type]
+    context = browser.new_context(
+        base_url=base, viewport=size, color_scheme=scheme, has_touch=width < 1000
+    )  # type: ignore[arg-type]
     page = context.new_page()
     page.goto("/")
     work(page)
@@ -160,7 +179,9 @@ def main() -> None:
         folder = Path(name)
         settings = Settings(data_dir=folder / "data", worker_interval=0.05, _env_file=None)
         with serving(settings, load_embedder(slots=2)) as service:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
             base = str(service.client.base_url)
             for width, scheme in looks:
 

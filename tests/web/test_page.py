@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 
 from app.settings import Settings
 from models.embedder import Embedder
-from storage.protocols import StoreUnavailable
+from storage.errors import StoreUnavailable
 from tests import fleet
 from tests.conftest import PHOTOGRAPHS, Service, encoded, eventually, part_of, serving
 
@@ -61,21 +61,34 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text)
     sources = set(re.findall(r'(?:src|href)="(/web/[^"]+)"', answer.text))
-    files = {path.name for path in (Path(__file__).parents[2] / "app" / "web").iterdir()} - {"index.html"}
-    assert {source.rpartition("/")[2] for source in sources} == files  # all of them, and all at once
+    files = {path.name for path in (Path(__file__).parents[2] / "app" / "web").iterdir()} - {
+        "index.html"
+    }
+    assert {
+        source.rpartition("/")[2] for source in sources
+    } == files  # all of them, and all at once
     size = len(answer.content)
     for source in sources:
         asset = service.client.get(source)
         assert (asset.status_code, asset.headers["x-content-type-options"]) == (200, "nosniff")
-        assert "immutable" in asset.headers["cache-control"]  # fetched once: another version has another address
+        assert (
+            "immutable" in asset.headers["cache-control"]
+        )  # fetched once: another version has another address
         again = service.client.get(source, headers={"If-None-Match": asset.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         size += len(asset.content)
     assert size < 120_000
     assert answer.headers["cache-control"] == "no-cache"
-    other = service.client.get("/web/before/main.js")  # a page of the version before, in the middle of an upgrade
+    other = service.client.get(
+        "/web/before/main.js"
+    )  # a page of the version before, in the middle of an upgrade
     assert (other.status_code, other.headers["cache-control"]) == (200, "no-cache")
-    for path in ("/web/before/index.html", "/web/before/none.js", "/web/main.js", "/web/../main.py"):
+    for path in (
+        "/web/before/index.html",
+        "/web/before/none.js",
+        "/web/main.js",
+        "/web/../main.py",
+    ):
         assert service.client.get(path).status_code == 404, path
 
 
@@ -92,7 +105,9 @@ def test_originals_come_from_where_clients_reach_the_objects(
         api_keys=f"admin:{key}" if key else "",
         _env_file=None,
     )
-    with serving(settings, embedder, {"Authorization": f"Bearer {key}"} if key else None) as service:
+    with serving(
+        settings, embedder, {"Authorization": f"Bearer {key}"} if key else None
+    ) as service:
         service.put_master(encoded(part_of("coffee", 1)), "cup.jpg")
         page = opened(str(service.client.base_url))
         if key:
@@ -182,7 +197,9 @@ def test_a_box_searches_by_a_part(shelf: Service, page: Page, sample: Path) -> N
     expect(page.locator("#box")).to_be_focused()
 
 
-def test_a_box_on_a_wide_sample_is_where_it_is_seen(shelf: Service, page: Page, tmp_path: Path) -> None:
+def test_a_box_on_a_wide_sample_is_where_it_is_seen(
+    shelf: Service, page: Page, tmp_path: Path
+) -> None:
     part_of("coffee", 0).resize((1200, 100)).save(tmp_path / "wide.png")
     page.set_input_files("#choose", tmp_path / "wide.png")
     shows(page, "12 hits")
@@ -191,7 +208,9 @@ def test_a_box_on_a_wide_sample_is_where_it_is_seen(shelf: Service, page: Page, 
     assert picture
     page.mouse.move(picture["x"] + 12, picture["y"] + 1)  # beside the round corner
     page.mouse.down()
-    page.mouse.move(picture["x"] + picture["width"] / 2, picture["y"] + picture["height"] - 1, steps=4)
+    page.mouse.move(
+        picture["x"] + picture["width"] / 2, picture["y"] + picture["height"] - 1, steps=4
+    )
     page.mouse.up()
     expect(page).to_have_url(re.compile("box="))
     x, y, width, height = (int(part) for part in asked(page)["box"].split(","))
@@ -213,7 +232,9 @@ def test_a_finger_draws_a_box(shelf: Service, opened: Callable[..., Page], sampl
     expect(page).to_have_url(re.compile("box="))
 
 
-def test_mirrored_samples_are_found_with_the_switch(shelf: Service, page: Page, tmp_path: Path) -> None:
+def test_mirrored_samples_are_found_with_the_switch(
+    shelf: Service, page: Page, tmp_path: Path
+) -> None:
     mirrored = tmp_path / "mirrored.png"
     ImageOps.mirror(part_of("rocket", 1)).save(mirrored)
     page.set_input_files("#choose", mirrored)
@@ -232,7 +253,8 @@ def test_a_pasted_or_dropped_picture_is_a_sample(shelf: Service, page: Page, sam
         return transfer; }"""
     pasted = page.evaluate_handle(transfer, list(sample.read_bytes()))
     page.evaluate(
-        "(data) => document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))", pasted
+        "(data) => document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))",
+        pasted,
     )
     shows(page, "12 hits")
     page.get_by_role("button", name="End search").click()
@@ -249,7 +271,9 @@ def test_a_pasted_or_dropped_picture_is_a_sample(shelf: Service, page: Page, sam
     expect(page.locator("#put-in-said")).to_contain_text("1 picture put in")
 
 
-def test_more_like_this_and_compare(shelf: Service, page: Page, opened: Callable[..., Page]) -> None:
+def test_more_like_this_and_compare(
+    shelf: Service, page: Page, opened: Callable[..., Page]
+) -> None:
     page.locator("#masters .card").nth(2).hover()
     page.get_by_role("button", name="More like rocket 1.jpg").click()
     shows(page, "12 hits")
@@ -264,7 +288,9 @@ def test_more_like_this_and_compare(shelf: Service, page: Page, opened: Callable
     expect(page.locator("#compare-title")).to_have_text("Sample and hit 3 of 12")
     assert float(page.locator("#compare-facts dd").first.inner_text()) >= distance
     page.keyboard.press("Escape")
-    other = opened(page.url.removeprefix(str(shelf.client.base_url)))  # the link shows the same elsewhere
+    other = opened(
+        page.url.removeprefix(str(shelf.client.base_url))
+    )  # the link shows the same elsewhere
     shows(other, "12 hits")
     assert names(other, "#hits") == names(page, "#hits")
 
@@ -300,7 +326,9 @@ def test_collections_are_made_switched_and_deleted(shelf: Service, page: Page) -
     page.get_by_label("Type shop to delete it").fill("shop")
     really.click()
     shows(page, "12 pictures")
-    assert [found["name"] for found in shelf.client.get("/collections").json()["collections"]] == ["default"]
+    assert [found["name"] for found in shelf.client.get("/collections").json()["collections"]] == [
+        "default"
+    ]
     page.get_by_role("button", name="Collection").click()
     page.get_by_role("button", name="Delete the collection default").click()
     page.get_by_label("Type default to delete it").fill("default")
@@ -309,7 +337,9 @@ def test_collections_are_made_switched_and_deleted(shelf: Service, page: Page) -
     expect(page.locator("#masters .cell")).to_have_count(0)
 
 
-def test_the_filter_form_is_made_of_what_is_there(shelf: Service, page: Page, sample: Path, opened: Callable[..., Page]) -> None:
+def test_the_filter_form_is_made_of_what_is_there(
+    shelf: Service, page: Page, sample: Path, opened: Callable[..., Page]
+) -> None:
     for number in range(20):
         shelf.put_master(
             encoded(part_of("retina", number)),
@@ -347,7 +377,11 @@ def test_the_filter_form_is_made_of_what_is_there(shelf: Service, page: Page, sa
 def test_values_alone_and_in_lists_are_found(shelf: Service, page: Page) -> None:
     for number in range(30):
         tags = f"tag{number}" if number % 3 == 0 else [f"tag{number}", "common"]
-        shelf.put_master(encoded(part_of("retina", number)), f"retina {number}.jpg", attributes=json.dumps({"tags": tags}))
+        shelf.put_master(
+            encoded(part_of("retina", number)),
+            f"retina {number}.jpg",
+            attributes=json.dumps({"tags": tags}),
+        )
     page.goto("/")
     page.get_by_role("button", name="Filter", exact=True).click()
     for value, found in (("tag27", "1 picture"), ("tag28", "2 pictures")):
@@ -358,7 +392,9 @@ def test_values_alone_and_in_lists_are_found(shelf: Service, page: Page) -> None
     shows(page, "42 pictures")
 
 
-def test_a_filter_that_the_form_cannot_show_is_used_all_the_same(shelf: Service, opened: Callable[..., Page]) -> None:
+def test_a_filter_that_the_form_cannot_show_is_used_all_the_same(
+    shelf: Service, opened: Callable[..., Page]
+) -> None:
     page = opened("/?filter=" + quote('{"$not": {"subject": "coffee"}}'))
     shows(page, "8 pictures")
     page.get_by_role("button", name=re.compile("Remove the filter")).click()
@@ -368,7 +404,9 @@ def test_a_filter_that_the_form_cannot_show_is_used_all_the_same(shelf: Service,
 # put in
 
 
-def test_files_are_put_in_and_each_is_accounted_for(shelf: Service, page: Page, tmp_path: Path) -> None:
+def test_files_are_put_in_and_each_is_accounted_for(
+    shelf: Service, page: Page, tmp_path: Path
+) -> None:
     files = []
     for number in range(6):
         files.append(tmp_path / f"new {number}.jpg")
@@ -381,11 +419,15 @@ def test_files_are_put_in_and_each_is_accounted_for(shelf: Service, page: Page, 
     page.get_by_role("button", name="Add an attribute").click()
     page.get_by_label("Key", exact=True).fill("crew")
     page.get_by_label("Value of the new attribute").fill("7")
-    page.set_input_files("#files", [*files, tmp_path / "twin.jpg", tmp_path / "broken.jpg", tmp_path / "letter.txt"])
+    page.set_input_files(
+        "#files", [*files, tmp_path / "twin.jpg", tmp_path / "broken.jpg", tmp_path / "letter.txt"]
+    )
     expect(page.locator("#put-in-said")).to_have_text(
         "6 pictures put in, 1 there already, 1 refused or failed, 1 file passed over that is no picture."
     )
-    expect(page.locator("#put-in-failed li")).to_have_text(re.compile("broken.jpgThe bytes are none of the image types"))
+    expect(page.locator("#put-in-failed li")).to_have_text(
+        re.compile("broken.jpgThe bytes are none of the image types")
+    )
     page.locator("#put-in-there summary").click()
     page.get_by_role("link", name="as coffee 0.jpg").click()
     expect(page.locator("#detail-title")).to_have_text("coffee 0.jpg")
@@ -399,17 +441,26 @@ def test_a_folder_gives_its_name(service: Service, page: Page, tmp_path: Path) -
     for folder in ("cats", "deep/dogs"):
         (tmp_path / "all" / folder).mkdir(parents=True)
         for number in range(2):
-            (tmp_path / "all" / folder / f"{number}.jpg").write_bytes(encoded(part_of("chelsea", number + 10 * len(folder))))
+            (tmp_path / "all" / folder / f"{number}.jpg").write_bytes(
+                encoded(part_of("chelsea", number + 10 * len(folder)))
+            )
     page.get_by_role("button", name="Put pictures in").click()
     page.get_by_text("Attributes for all of them").click()
     page.get_by_label(re.compile("The name of its folder")).check()
     page.set_input_files("#folder", tmp_path / "all")
     expect(page.locator("#put-in-said")).to_have_text("4 pictures put in.")
     masters = service.client.get("/masters").json()["masters"]
-    assert sorted(master["attributes"]["folder"] for master in masters) == ["cats", "cats", "dogs", "dogs"]
+    assert sorted(master["attributes"]["folder"] for master in masters) == [
+        "cats",
+        "cats",
+        "dogs",
+        "dogs",
+    ]
 
 
-def test_putting_in_is_cancelled_and_tried_again(service: Service, page: Page, tmp_path: Path) -> None:
+def test_putting_in_is_cancelled_and_tried_again(
+    service: Service, page: Page, tmp_path: Path
+) -> None:
     gate = threading.Event()
     put = service.stores.objects.put
 
@@ -428,7 +479,9 @@ def test_putting_in_is_cancelled_and_tried_again(service: Service, page: Page, t
     expect(page.locator("#put-in-said")).to_contain_text("8 cancelled")
     gate.set()
     page.get_by_role("button", name="Try the failed ones again").click()
-    expect(page.locator("#put-in-said")).to_contain_text(re.compile(r"\d pictures? put in"), timeout=20_000)
+    expect(page.locator("#put-in-said")).to_contain_text(
+        re.compile(r"\d pictures? put in"), timeout=20_000
+    )
     expect(page.locator("#put-in-failed")).to_be_hidden()
     assert eventually(lambda: service.client.get("/masters").json()["total"] == 8)
 
@@ -439,7 +492,11 @@ def test_a_busy_service_is_asked_again(service: Service, page: Page, sample: Pat
     def sometimes(route: Route) -> None:
         if route.request.method == "POST" and (status := next(answers, None)):
             problem = json.dumps({"code": "busy", "detail": "Too much to do."})
-            route.fulfill(status=status, body=problem, headers={"Retry-After": "1", "Content-Type": "application/problem+json"})
+            route.fulfill(
+                status=status,
+                body=problem,
+                headers={"Retry-After": "1", "Content-Type": "application/problem+json"},
+            )
         else:
             route.continue_()
 
@@ -455,7 +512,14 @@ def test_a_busy_service_is_asked_again(service: Service, page: Page, sample: Pat
 
 def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -> None:
     assert eventually(
-        lambda: names(page) == [f"{name} {number}.jpg" for name in ("rocket", "chelsea", "coffee") for number in (3, 2, 1, 0)]
+        lambda: (
+            names(page)
+            == [
+                f"{name} {number}.jpg"
+                for name in ("rocket", "chelsea", "coffee")
+                for number in (3, 2, 1, 0)
+            ]
+        )
     )
     page.get_by_role("link", name="chelsea 2.jpg").click()
     expect(page.locator("#detail-image")).to_have_attribute("data-state", "shown")
@@ -468,7 +532,10 @@ def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status").filter(has_text="Saved.")).to_be_visible()
     master = shelf.client.get(f"/masters/{asked(page)['master']}").json()
-    assert (master["name"], master["attributes"]) == ("a cat", {"subject": "chelsea", "number": "2", "tame": True})
+    assert (master["name"], master["attributes"]) == (
+        "a cat",
+        {"subject": "chelsea", "number": "2", "tame": True},
+    )
     expect(page.get_by_label("Value of number")).to_have_value('"2"')  # a text still
     page.get_by_label("Name", exact=True).fill("half 1/2")
     page.get_by_role("button", name="Save").click()
@@ -489,7 +556,9 @@ def test_a_master_is_looked_at_changed_and_deleted(shelf: Service, page: Page) -
 
 def test_what_nobody_edited_stays(shelf: Service, page: Page) -> None:
     given = {"note": "two\nlines", " key ": 1, "n": "12"}
-    master = shelf.put_master(encoded(part_of("retina", 1)), "kept.jpg", attributes=json.dumps(given))
+    master = shelf.put_master(
+        encoded(part_of("retina", 1)), "kept.jpg", attributes=json.dumps(given)
+    )
     page.goto(f"/?master={master['id']}")
     page.get_by_label("Value of n", exact=True).fill("13")
     page.get_by_role("button", name="Save").click()
@@ -502,7 +571,9 @@ def test_what_nobody_edited_stays(shelf: Service, page: Page) -> None:
 
 
 def test_the_focus_stays_where_something_went(shelf: Service, page: Page, sample: Path) -> None:
-    focused = "() => document.activeElement.closest('.cell')?.textContent ?? document.activeElement.id"
+    focused = (
+        "() => document.activeElement.closest('.cell')?.textContent ?? document.activeElement.id"
+    )
     page.get_by_role("link", name="coffee 1.jpg").focus()
     page.keyboard.press("Delete")
     expect(page.locator(".leaving")).to_have_count(1)
@@ -531,10 +602,14 @@ def test_pictures_that_others_delete_go(shelf: Service, page: Page) -> None:
     shows(page, "12 pictures")
     for master in some:
         shelf.client.delete(f"/masters/{master}")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # a look, which else comes in some seconds
+    page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )  # a look, which else comes in some seconds
     shows(page, "10 pictures")
     page.go_forward()
-    expect(page.locator("#nothing")).to_contain_text("The picture to search by is not there any more")
+    expect(page.locator("#nothing")).to_contain_text(
+        "The picture to search by is not there any more"
+    )
     expect(page.locator("#sample")).to_be_hidden()
 
 
@@ -552,10 +627,15 @@ def test_few_elements_stand_for_many_masters(service: Service, page: Page) -> No
     master = service.put_master(encoded(part_of("coffee", 0)), "one.jpg")
 
     def many(route: Route) -> None:
-        query = {name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()}
+        query = {
+            name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()
+        }
         offset, limit = int(query["offset"]), int(query["limit"])
         offsets.add(offset)
-        masters = [master | {"name": f"number {number}"} for number in range(offset, min(total, offset + limit))]
+        masters = [
+            master | {"name": f"number {number}"}
+            for number in range(offset, min(total, offset + limit))
+        ]
         route.fulfill(json={"masters": masters, "next_cursor": None, "total": total})
 
     page.route(re.compile(r"/masters\?"), many)
@@ -564,7 +644,12 @@ def test_few_elements_stand_for_many_masters(service: Service, page: Page) -> No
     most = 0
     for part in (0, 0.1, 0.5, 0.500_1, 1):
         page.evaluate("(part) => scrollTo(0, part * document.documentElement.scrollHeight)", part)
-        assert eventually(lambda: page.locator("#masters .cell").count() > 0 and page.locator("#masters .waiting").count() == 0)
+        assert eventually(
+            lambda: (
+                page.locator("#masters .cell").count() > 0
+                and page.locator("#masters .waiting").count() == 0
+            )
+        )
         most = max(most, page.locator("#masters .cell").count())
     assert eventually(lambda: "number 49999" in names(page))
     assert most < 200
@@ -599,7 +684,9 @@ def test_a_store_that_is_down_is_named_with_what_to_do(shelf: Service, page: Pag
     expect(banner).to_be_hidden()
 
 
-def test_a_service_that_goes_away_and_comes_back(tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]) -> None:
+def test_a_service_that_goes_away_and_comes_back(
+    tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]
+) -> None:
     settings = Settings(data_dir=tmp_path / "own", _env_file=None)
     with serving(settings, embedder) as service:
         for number in range(3):
@@ -638,8 +725,14 @@ def test_a_slow_service_shows_that_it_works(shelf: Service, page: Page, sample: 
     expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
 
 
-def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]) -> None:
-    settings = Settings(data_dir=tmp_path / "locked", api_keys="admin:the-admin-key,read:the-read-key", _env_file=None)
+def test_the_key_is_asked_for_and_kept_for_the_tab(
+    tmp_path: Path, embedder: Embedder, opened: Callable[..., Page]
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path / "locked",
+        api_keys="admin:the-admin-key,read:the-read-key",
+        _env_file=None,
+    )
     with serving(settings, embedder, {"Authorization": "Bearer the-admin-key"}) as locked:
         locked.put_master(encoded(part_of("coffee", 0)), "behind.jpg")
         page = opened(str(locked.client.base_url))
@@ -655,7 +748,9 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Emb
         shows(page, "1 picture")
         page.get_by_role("link", name="behind.jpg").focus()
         page.keyboard.press("Delete")  # which that key may not
-        expect(page.get_by_role("dialog")).to_contain_text("needs a key with the scope write; yours has read.")
+        expect(page.get_by_role("dialog")).to_contain_text(
+            "needs a key with the scope write; yours has read."
+        )
         page.get_by_role("button", name="Not now").click()
         expect(page.locator(".leaving")).to_have_count(0)
         other = opened(str(locked.client.base_url))
@@ -665,7 +760,9 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, embedder: Emb
         other.close()
 
 
-def test_the_first_hour_of_somebody_new(service: Service, page: Page, tmp_path: Path, opened: Callable[..., Page]) -> None:
+def test_the_first_hour_of_somebody_new(
+    service: Service, page: Page, tmp_path: Path, opened: Callable[..., Page]
+) -> None:
     """With nothing but the page: 200 photographs in, one found by a phone's picture of it, a wrong one deleted, a link sent."""
     folder = tmp_path / "holiday"
     folder.mkdir()
@@ -678,7 +775,11 @@ def test_the_first_hour_of_somebody_new(service: Service, page: Page, tmp_path: 
     expect(page.locator("#put-in-said")).to_have_text("200 pictures put in.", timeout=120_000)
     page.keyboard.press("Escape")
     shows(page, "200 pictures")
-    phone = part_of("chelsea", 126).crop((30, 20, 300, 220)).rotate(3, expand=False, fillcolor=(90, 80, 70))
+    phone = (
+        part_of("chelsea", 126)
+        .crop((30, 20, 300, 220))
+        .rotate(3, expand=False, fillcolor=(90, 80, 70))
+    )
     phone = phone.resize((2700, 2000)).filter(ImageFilter.GaussianBlur(4))
     (tmp_path / "phone.jpg").write_bytes(encoded(phone, quality=70))
     page.set_input_files("#choose", tmp_path / "phone.jpg")
@@ -703,7 +804,9 @@ def test_the_first_hour_of_somebody_new(service: Service, page: Page, tmp_path: 
 def test_names_and_attributes_are_only_ever_text(service: Service, page: Page) -> None:
     for number, hostile in enumerate(HOSTILE):
         attributes = {"<b>key</b>": hostile[:200], "list": ["<i>item</i>"]}
-        service.put_master(encoded(part_of("coffee", number)), hostile, attributes=json.dumps(attributes))
+        service.put_master(
+            encoded(part_of("coffee", number)), hostile, attributes=json.dumps(attributes)
+        )
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     page.reload()
     shows(page, "4 pictures")
@@ -720,7 +823,9 @@ def test_names_and_attributes_are_only_ever_text(service: Service, page: Page) -
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_from_nothing_to_found_by_the_keyboard_alone(service: Service, page: Page, tmp_path: Path, sample: Path) -> None:
+def test_from_nothing_to_found_by_the_keyboard_alone(
+    service: Service, page: Page, tmp_path: Path, sample: Path
+) -> None:
     (tmp_path / "coffee.jpg").write_bytes(encoded(part_of("coffee", 1)))
 
     def tab_to(name: str) -> None:
@@ -761,14 +866,22 @@ def test_from_nothing_to_found_by_the_keyboard_alone(service: Service, page: Pag
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_barrier_is_found(shelf: Service, opened: Callable[..., Page], sample: Path, scheme: str) -> None:
+def test_no_barrier_is_found(
+    shelf: Service, opened: Callable[..., Page], sample: Path, scheme: str
+) -> None:
     page = opened(color_scheme=scheme, reduced_motion="reduce")
 
     def scan(what: str) -> None:
         found = (
-            Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).response["violations"]
+            Axe()
+            .run(
+                page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+            )
+            .response["violations"]
         )
-        told = [(what, rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found]
+        told = [
+            (what, rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found
+        ]
         assert told == []
 
     shows(page, "12 pictures")
@@ -803,7 +916,9 @@ def test_no_barrier_is_found(shelf: Service, opened: Callable[..., Page], sample
 
 
 @pytest.mark.parametrize("width", [320, 360, 1280, 3840])
-def test_it_fits_from_phone_to_wall(shelf: Service, opened: Callable[..., Page], sample: Path, width: int) -> None:
+def test_it_fits_from_phone_to_wall(
+    shelf: Service, opened: Callable[..., Page], sample: Path, width: int
+) -> None:
     page = opened(viewport={"width": width, "height": max(640, width * 9 // 16)})
     shows(page, "12 pictures")
     fits = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
@@ -813,4 +928,6 @@ def test_it_fits_from_phone_to_wall(shelf: Service, opened: Callable[..., Page],
     assert page.evaluate(fits)
     page.locator("#hits .opens").first.click()
     expect(page.locator("#detail")).to_be_visible()
-    assert page.evaluate("() => { const d = document.querySelector('#detail'); return d.scrollWidth <= d.clientWidth; }")
+    assert page.evaluate(
+        "() => { const d = document.querySelector('#detail'); return d.scrollWidth <= d.clientWidth; }"
+    )

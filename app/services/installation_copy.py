@@ -16,20 +16,11 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from app.services.deletion import Deletion
-from app.services.models import weights_key
+from app.services.loaded_models import weights_key
 from models.weights_file import version_of
-from storage.protocols import (
-    Collection,
-    CollectionExists,
-    Master,
-    MasterExists,
-    MasterRecord,
-    MasterState,
-    ObjectMissing,
-    Stores,
-    StoreUnavailable,
-    VectorRecord,
-)
+from storage.errors import CollectionExists, MasterExists, ObjectMissing, StoreUnavailable
+from storage.protocols import Stores
+from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
 
 _BATCH = 100
 _SPOOL = 8 * 1024 * 1024  # bytes of an original held in memory
@@ -119,7 +110,9 @@ class Copying:
                     after = batch[-1].master.id
                     advance(len(batch))
             if not self._mirror:
-                self._tally.only_there += self._target.metadata.count_masters(collection.id, None) - known
+                self._tally.only_there += (
+                    self._target.metadata.count_masters(collection.id, None) - known
+                )
         if self._mirror:
             self._drop_masters()
         return self._tally
@@ -127,7 +120,9 @@ class Copying:
     def _check_kinship(self) -> None:
         """A mirror of another installation would lose all that it holds."""
         there = {collection.id for collection, _ in self._target.metadata.list_collections()}
-        if there and there.isdisjoint(collection.id for collection, _ in self._source.metadata.list_collections()):
+        if there and there.isdisjoint(
+            collection.id for collection, _ in self._source.metadata.list_collections()
+        ):
             raise CopyingRefused(
                 "it is the backup of another installation: none of its collections is in this one. Name another directory,"
                 " or see why the installation is empty"
@@ -154,13 +149,20 @@ class Copying:
             content = b"".join(self._source.objects.read(key))
             if version_of(content) != version:
                 self._failed(
-                    f"the weights of {version}", "they are damaged: `lookalike reembed start` with the right file mends them"
+                    f"the weights of {version}",
+                    "they are damaged: `lookalike reembed start` with the right file mends them",
                 )
                 return
             with suppress(ObjectMissing):
                 if b"".join(self._target.objects.read(key)) == content:
                     return
-            self._target.objects.put(key, io.BytesIO(content), len(content), "application/octet-stream", "weights.safetensors")
+            self._target.objects.put(
+                key,
+                io.BytesIO(content),
+                len(content),
+                "application/octet-stream",
+                "weights.safetensors",
+            )
 
     def _take_over(self, collection: Collection) -> None:
         target = self._target.metadata
@@ -189,17 +191,26 @@ class Copying:
         for record in map(self._wanted, batch):
             known = there.get(record.master.id)
             if record.master.state is MasterState.DAMAGED:
-                self._failed(_named(record.master), "it is damaged: put its bytes in again, or delete it")
+                self._failed(
+                    _named(record.master), "it is damaged: put its bytes in again, or delete it"
+                )
             elif known is None or (self._mirror and not self._is_whole(known.master)):
                 missing.append(record)
-            elif known.master == record.master and (not self._mirror or self._has_vectors_of(known, record)):
+            elif known.master == record.master and (
+                not self._mirror or self._has_vectors_of(known, record)
+            ):
                 self._tally.there_already += 1
             elif self._mirror:
                 changed.append(record)
             else:
-                self._failed(_named(record.master), "it was changed or deleted, here or there, since it was copied")
+                self._failed(
+                    _named(record.master),
+                    "it was changed or deleted, here or there, since it was copied",
+                )
         problems = list(pool.map(self._copy_object, [record.master for record in missing]))
-        sound = [record for record, problem in zip(missing, problems, strict=True) if problem is None]
+        sound = [
+            record for record, problem in zip(missing, problems, strict=True) if problem is None
+        ]
         for record, problem in zip(missing, problems, strict=True):
             if problem:
                 self._failed(_named(record.master), problem)
@@ -238,10 +249,14 @@ class Copying:
         version = self._version
         if version is None:
             return replace(record, indexed={})
-        return replace(record, indexed={version: record.indexed.get(version) if self._vectors else None})
+        return replace(
+            record, indexed={version: record.indexed.get(version) if self._vectors else None}
+        )
 
     def _has_vectors_of(self, known: MasterRecord, record: MasterRecord) -> bool:
-        return set(known.indexed) == set(record.indexed) and (not self._vectors or known.indexed == record.indexed)
+        return set(known.indexed) == set(record.indexed) and (
+            not self._vectors or known.indexed == record.indexed
+        )
 
     def _failed(self, what: str, reason: str) -> None:
         self._tally.failed += 1
@@ -256,7 +271,9 @@ class Copying:
                     digest.update(chunk)
                     file.write(chunk)
             except ObjectMissing:
-                return "its bytes are missing" if self._source.metadata.find_master(master.id) else ""
+                return (
+                    "its bytes are missing" if self._source.metadata.find_master(master.id) else ""
+                )
             except StoreUnavailable as error:  # this one, or the whole store
                 self._unreadable += 1
                 if self._unreadable == _UNREADABLE:
@@ -266,7 +283,9 @@ class Copying:
             if digest.digest() != master.sha256:
                 return "its bytes are not those that were put in"
             file.seek(0)
-            self._target.objects.put(master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name)
+            self._target.objects.put(
+                master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name
+            )
         same = self._digest(self._target, master) == master.sha256
         return None if same else "other bytes came back from the object store"
 
@@ -285,7 +304,9 @@ class Copying:
         vectors = self._source.vectors.get(self._version, list(whole))
         for id_, record in whole.items():
             vector = vectors.get(id_)
-            if vector is None or vector.revision != record.master.revision:  # it changes in this moment
+            if (
+                vector is None or vector.revision != record.master.revision
+            ):  # it changes in this moment
                 vectors.pop(id_, None)
                 whole[id_] = replace(record, indexed={self._version: None})
         sent = list(vectors.values())
@@ -293,7 +314,10 @@ class Copying:
         came = self._target.vectors.get(self._version, list(vectors))
         for vector in sent:
             if not _same(vector, came.get(vector.master_id)):
-                self._failed(_named(whole.pop(vector.master_id).master), "another vector came back from the vector store")
+                self._failed(
+                    _named(whole.pop(vector.master_id).master),
+                    "another vector came back from the vector store",
+                )
         return list(whole.values())
 
     # a mirror forgets what its original forgot
@@ -329,5 +353,6 @@ def _same(sent: VectorRecord, came: VectorRecord | None) -> bool:
     return (
         came is not None
         and np.allclose(sent.vector, came.vector, atol=1e-6)
-        and (sent.collection_id, sent.attributes, sent.revision) == (came.collection_id, came.attributes, came.revision)
+        and (sent.collection_id, sent.attributes, sent.revision)
+        == (came.collection_id, came.attributes, came.revision)
     )

@@ -9,7 +9,9 @@ from typing import BinaryIO
 MAX_SCANS = 100  # of a JPEG; progressive ones have about 10, and each goes over all pixels
 MAX_SEGMENTS = 2000  # of a JPEG; profiles and metadata are cut into pieces of 64 kB
 MAX_CHUNKS = 20_000  # of a PNG; encoders cut the pixels into pieces of 8 kB
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not an escaped byte of pixels, a restart or a fill byte
+_MARKER = re.compile(
+    rb"\xff[^\x00\xd0-\xd7\xff]"
+)  # not an escaped byte of pixels, a restart or a fill byte
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from models.evaluate import Ranked
-from models.labelled import LabelledImages, load
+from models.labelled_images import LabelledImages, load
 
 HITS = 8
 _SIDE, _GAP, _FRAME, _TEXT = 128, 10, 5, 20  # pixels
@@ -36,7 +36,10 @@ def chosen_queries(ranked: Ranked, count: int) -> dict[str, NDArray[np.intp]]:
     """Places in ``ranked.counted``: spread evenly over all, and those with the lowest average precision."""
     total = len(ranked.counted)
     spread = np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.intp))
-    return {"sample": spread, "worst": np.argsort(ranked.measures["map"], kind="stable")[:count].astype(np.intp)}
+    return {
+        "sample": spread,
+        "worst": np.argsort(ranked.measures["map"], kind="stable")[:count].astype(np.intp),
+    }
 
 
 def write_sheets(
@@ -59,7 +62,14 @@ def write_sheets(
             row = [_Shown(query, f"AP {precision:.2f} {queries.labels[query]}", None, 0.0)]
             for hit in ranked.first[query][:HITS]:
                 distance = 1.0 - float(vectors[query] @ theirs[hit])
-                row.append(_Shown(int(hit), gallery.labels[hit], gallery.labels[hit] == queries.labels[query], distance))
+                row.append(
+                    _Shown(
+                        int(hit),
+                        gallery.labels[hit],
+                        gallery.labels[hit] == queries.labels[query],
+                        distance,
+                    )
+                )
             rows.append(row)
         path = out / f"{name}.png"
         _sheet(rows, queries, gallery).save(path)
@@ -80,7 +90,9 @@ def _thumbnail(images: LabelledImages, number: int) -> Image.Image:
     return ImageOps.fit(load(images.paths[number]), (_SIDE, _SIDE))
 
 
-def _sheet(rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledImages) -> Image.Image:
+def _sheet(
+    rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledImages
+) -> Image.Image:
     step, line = _SIDE + 2 * _FRAME + _GAP, _SIDE + 2 * _FRAME + _TEXT + _GAP
     sheet = Image.new("RGB", (step * (HITS + 1) + 3 * _GAP, line * len(rows) + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
@@ -90,7 +102,10 @@ def _sheet(rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledI
             if shown.right is not None:
                 frame = (left, top, left + _SIDE + 2 * _FRAME - 1, top + _SIDE + 2 * _FRAME - 1)
                 draw.rectangle(frame, outline=_RIGHT if shown.right else _WRONG, width=_FRAME)
-            sheet.paste(_thumbnail(queries if shown.right is None else gallery, shown.number), (left + _FRAME, top + _FRAME))
+            sheet.paste(
+                _thumbnail(queries if shown.right is None else gallery, shown.number),
+                (left + _FRAME, top + _FRAME),
+            )
             text = shown.label if shown.right is None else f"{shown.distance:.2f} {shown.label}"
             while text and draw.textlength(text, font) > _SIDE + 2 * _FRAME:
                 text = text[:-2] + "…"
@@ -98,7 +113,9 @@ def _sheet(rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledI
     return sheet
 
 
-def _table(out: Path, rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledImages) -> str:
+def _table(
+    out: Path, rows: list[list[_Shown]], queries: LabelledImages, gallery: LabelledImages
+) -> str:
     cells = []
     for row in rows:
         cells.append("<tr>")
@@ -108,6 +125,8 @@ def _table(out: Path, rows: list[list[_Shown]], queries: LabelledImages, gallery
             _thumbnail(images, shown.number).save(path, quality=85)
             name = kind if shown.right is None else ("right" if shown.right else "wrong")
             text = shown.label if shown.right is None else f"{shown.distance:.3f} {shown.label}"
-            cells.append(f'<td class="{name}"><img src="pictures/{path.name}" alt="{name}">{escape(text)}</td>')
+            cells.append(
+                f'<td class="{name}"><img src="pictures/{path.name}" alt="{name}">{escape(text)}</td>'
+            )
         cells.append("</tr>")
     return f"<table>{''.join(cells)}</table>"

@@ -18,11 +18,20 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from app.client import Client, HopelessError, ServiceError
+from app.cli.client import Client, HopelessError, ServiceError
 
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"})
+_IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"}
+)
 _SPOOL = 8 * 1024 * 1024  # bytes of a zip's member held in memory
 _LARGEST_MEMBER = 256 * 1024 * 1024  # bytes; the service's own limit for a request
 _Item = TypeVar("_Item")
@@ -64,10 +73,18 @@ class Outcome:
     def summary(self) -> str:
         done = sum(self.counts.values())
         if not done and not self.failed and not self.hopeless and not self.interrupted:
-            return f"No images found ({self.passed_over} other files passed over)." if self.passed_over else "No images found."
+            return (
+                f"No images found ({self.passed_over} other files passed over)."
+                if self.passed_over
+                else "No images found."
+            )
         parts = [f"{count} {what}" for what, count in self.counts.items()]
         parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{self.passed_over} files passed over, which do not look like images"] if self.passed_over else []
+        parts += (
+            [f"{self.passed_over} files passed over, which do not look like images"]
+            if self.passed_over
+            else []
+        )
         rate = done / self.seconds if self.seconds else 0.0
         lines = [
             f"{self.verb} {done} image{'s' * (done != 1)} in {self.seconds:.1f} s ({rate:.0f}/s): {', '.join(parts) or 'none'}."
@@ -79,7 +96,9 @@ class Outcome:
         return "\n".join(lines)
 
 
-def find_images(paths: Iterable[Path], glob: str, pass_over: Callable[[str], None] = lambda where: None) -> Iterator[Source]:
+def find_images(
+    paths: Iterable[Path], glob: str, pass_over: Callable[[str], None] = lambda where: None
+) -> Iterator[Source]:
     """Images below directories and inside zip files, there too, in a stable order. Raises UnreadableInput.
 
     ``pass_over`` hears of every file that does not look like one.
@@ -91,7 +110,9 @@ def find_images(paths: Iterable[Path], glob: str, pass_over: Callable[[str], Non
                     yield from _members(found, glob, pass_over)
                 elif found.is_file():
                     yield from _chosen(_file(found), glob, pass_over)
-        elif path.suffix.lower() == ".zip" or (path.suffix.lower() not in _IMAGE_SUFFIXES and zipfile.is_zipfile(path)):
+        elif path.suffix.lower() == ".zip" or (
+            path.suffix.lower() not in _IMAGE_SUFFIXES and zipfile.is_zipfile(path)
+        ):
             yield from _members(path, glob, pass_over)
         elif path.is_file():
             yield _file(path)
@@ -102,14 +123,23 @@ def find_images(paths: Iterable[Path], glob: str, pass_over: Callable[[str], Non
 def _chosen(source: Source, glob: str, pass_over: Callable[[str], None]) -> Iterator[Source]:
     if source.name.startswith("."):  # what the Finder and others leave behind
         return
-    if fnmatch.fnmatch(source.name, glob) if glob else PurePosixPath(source.name).suffix.lower() in _IMAGE_SUFFIXES:
+    if (
+        fnmatch.fnmatch(source.name, glob)
+        if glob
+        else PurePosixPath(source.name).suffix.lower() in _IMAGE_SUFFIXES
+    ):
         yield source
     else:
         pass_over(source.where)
 
 
 def _file(path: Path) -> Source:
-    return Source(_shown(path), _shown(path.name), _shown(path.absolute().parent.name), lambda: path.open("rb"))
+    return Source(
+        _shown(path),
+        _shown(path.name),
+        _shown(path.absolute().parent.name),
+        lambda: path.open("rb"),
+    )
 
 
 def _shown(name: object) -> str:
@@ -127,7 +157,11 @@ def _members(path: Path, glob: str, pass_over: Callable[[str], None]) -> Iterato
         if "__MACOSX" not in inside.parts:
             where = _shown(f"{path}!{member.filename}")
             folder = _shown(inside.parent.name or path.stem)
-            yield from _chosen(Source(where, _shown(inside.name), folder, partial(_extract, path, member)), glob, pass_over)
+            yield from _chosen(
+                Source(where, _shown(inside.name), folder, partial(_extract, path, member)),
+                glob,
+                pass_over,
+            )
 
 
 @lru_cache(maxsize=16)
@@ -164,7 +198,12 @@ def progress_bar() -> Progress:
 
 
 def _in_parallel(
-    items: Iterable[_Item], total: int, work: Callable[[_Item], None], jobs: int, outcome: Outcome, client: Client
+    items: Iterable[_Item],
+    total: int,
+    work: Callable[[_Item], None],
+    jobs: int,
+    outcome: Outcome,
+    client: Client,
 ) -> None:
     """Run ``work`` on each item with a progress bar. Ctrl-C and a HopelessError let those under way end, and stop."""
     start = time.monotonic()
@@ -178,7 +217,9 @@ def _in_parallel(
                 under_way.difference_update(finished)
                 for future in finished:
                     future.result()
-                rate = (progress.tasks[0].completed + len(finished)) / max(1e-3, time.monotonic() - start)
+                rate = (progress.tasks[0].completed + len(finished)) / max(
+                    1e-3, time.monotonic() - start
+                )
                 progress.update(task, advance=len(finished), rate=f"{rate:.0f}/s")
 
         try:
@@ -197,7 +238,9 @@ def _in_parallel(
 
 
 class Importer:
-    def __init__(self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path) -> None:
+    def __init__(
+        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path
+    ) -> None:
         self._client = client
         self._collection = collection
         self._attributes_from_folder = attributes_from_folder
@@ -212,7 +255,14 @@ class Importer:
         sources = list(find_images(paths, glob, passed_over.append))
         outcome.passed_over = 0 if glob else len(passed_over)
         self._start_report()
-        _in_parallel(sources, len(sources), lambda source: self._one(source, outcome), self._jobs, outcome, self._client)
+        _in_parallel(
+            sources,
+            len(sources),
+            lambda source: self._one(source, outcome),
+            self._jobs,
+            outcome,
+            self._client,
+        )
         return outcome
 
     def _start_report(self) -> None:
@@ -220,7 +270,9 @@ class Importer:
             self._report.open("w").close()
             self._report.unlink()
         except OSError as error:
-            raise UnreadableInput(f"the report cannot be written: {error}; name another file with --report") from None
+            raise UnreadableInput(
+                f"the report cannot be written: {error}; name another file with --report"
+            ) from None
 
     def _one(self, source: Source, outcome: Outcome) -> None:
         fields = {"collection": self._collection}
@@ -240,7 +292,11 @@ class Importer:
     def _fail(self, source: Source, error: Exception, outcome: Outcome) -> None:
         if self._client.stopping.is_set():
             return
-        entry = {"file": source.where, "code": getattr(error, "code", "unreadable"), "detail": str(error)}
+        entry = {
+            "file": source.where,
+            "code": getattr(error, "code", "unreadable"),
+            "detail": str(error),
+        }
         with self._lock:
             outcome.failed += 1
             with self._report.open("a") as report:
@@ -261,9 +317,16 @@ class Exporter:
         masters = [master for master, _ in self._client.masters(self._collection)]
         with (directory / "masters.jsonl").open("w") as manifest:
             for master in masters:
-                manifest.write(json.dumps(master | {"file": _file_name(master)}, ensure_ascii=False) + "\n")
+                manifest.write(
+                    json.dumps(master | {"file": _file_name(master)}, ensure_ascii=False) + "\n"
+                )
         _in_parallel(
-            masters, len(masters), lambda master: self._one(master, directory, outcome), self._jobs, outcome, self._client
+            masters,
+            len(masters),
+            lambda master: self._one(master, directory, outcome),
+            self._jobs,
+            outcome,
+            self._client,
         )
         return outcome
 
@@ -278,14 +341,18 @@ class Exporter:
             with unfinished.open("wb") as output:
                 self._client.content(master, output)
             if _sha256(unfinished) != master["sha256"]:
-                raise ServiceError("the bytes that came are not those that were put in", "wrong-bytes")
+                raise ServiceError(
+                    "the bytes that came are not those that were put in", "wrong-bytes"
+                )
             unfinished.replace(target)
         except HopelessError:
             unfinished.unlink(missing_ok=True)
             raise
         except ServiceError as error:
             unfinished.unlink(missing_ok=True)
-            Console(stderr=True).print(f"{master['id']}: {error}", style="red", markup=False, highlight=False)
+            Console(stderr=True).print(
+                f"{master['id']}: {error}", style="red", markup=False, highlight=False
+            )
             with self._lock:
                 outcome.failed += 1
             return

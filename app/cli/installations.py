@@ -11,15 +11,16 @@ from uuid import uuid4
 from dotenv import dotenv_values
 from rich.console import Console
 
-from app.backup_mark import read_mark, write_mark
-from app.main import opened_stores, store_urls, waited_for
+from app.bootstrap import connect_stores, store_urls, wait_for_stores
+from app.cli.transfer import progress_bar
 from app.server import with_settings
-from app.services.copying import Copying, CopyingRefused, Tally
+from app.services.backup_manifest import read_mark, write_mark
 from app.services.deletion import BACKUP_LEASE
+from app.services.installation_copy import Copying, CopyingRefused, Tally
 from app.settings import Settings
-from app.transfer import progress_bar
-from storage.factory import ConfigurationError, upgrade_schema
-from storage.protocols import Stores, StoreUnavailable
+from storage.errors import ConfigurationError, StoreUnavailable
+from storage.factory import upgrade_schema
+from storage.protocols import Stores
 
 _LEASE = 300.0  # seconds a backup may take for a batch; so long are removals held back after one that was killed
 _console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -31,18 +32,26 @@ def migrate(directory: Path, target: Path | None, jobs: int) -> int:
     if target is not None:  # the file goes before the environment
         prefix = "lookalike_"
         values = {name.lower(): value for name, value in dotenv_values(target).items()}
-        given = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        given = {
+            name.removeprefix(prefix): value
+            for name, value in values.items()
+            if name.startswith(prefix)
+        }
     return with_settings(lambda settings: _migrate(directory, settings, jobs), given)
 
 
 def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> int:
     """Make ``directory`` a copy of the installation of the settings, which may be in use; the exit code."""
-    return with_settings(lambda settings: _backup(settings, directory, jobs, vectors=vectors, verify=verify), {})
+    return with_settings(
+        lambda settings: _backup(settings, directory, jobs, vectors=vectors, verify=verify), {}
+    )
 
 
 def restore(directory: Path, jobs: int, *, incomplete: bool) -> int:
     """Copy a backup into the empty stores of the settings; the exit code."""
-    return with_settings(lambda settings: _restore(directory, settings, jobs, incomplete=incomplete), {})
+    return with_settings(
+        lambda settings: _restore(directory, settings, jobs, incomplete=incomplete), {}
+    )
 
 
 def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
@@ -54,9 +63,13 @@ def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
         )
     tally = _copied(directory, settings, jobs)
     if tally.only_there:
-        _console.print(f"The servers hold {tally.only_there} more, put in there or deleted here since.")
+        _console.print(
+            f"The servers hold {tally.only_there} more, put in there or deleted here since."
+        )
     if not tally.failed:
-        _console.print("Next: start `lookalike serve` and `lookalike worker` with the servers' settings.")
+        _console.print(
+            "Next: start `lookalike serve` and `lookalike worker` with the servers' settings."
+        )
     return 1 if tally.failed else 0
 
 
@@ -64,10 +77,14 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
     if store_urls(settings).embedded:
         _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
     if directory.resolve().is_relative_to(settings.data_dir.resolve()):
-        raise ConfigurationError("a backup cannot lie in the installation itself: name another directory")
+        raise ConfigurationError(
+            "a backup cannot lie in the installation itself: name another directory"
+        )
     mark = read_mark(directory)
     if mark is None and directory.exists() and any(directory.iterdir()):
-        raise ConfigurationError(f"{directory} is not empty, and not a backup: name a new directory, or that of a backup")
+        raise ConfigurationError(
+            f"{directory} is not empty, and not a backup: name a new directory, or that of a backup"
+        )
     if mark and mark.get("served"):
         raise ConfigurationError(
             f"the backup in {directory} has been served: what was put into it would be removed. Name another directory"
@@ -75,11 +92,16 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
     directory.mkdir(parents=True, exist_ok=True)
     write_mark(directory, complete=False, vectors=vectors)
     owner = f"backup-{uuid4().hex}"
-    with opened_stores(settings, searched=False, shared=True) as source:
+    with connect_stores(settings, load_vectors=False, read_only=True) as source:
         if not source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE):
-            raise ConfigurationError("another backup is running, or was killed within the last five minutes: try again later")
+            raise ConfigurationError(
+                "another backup is running, or was killed within the last five minutes: try again later"
+            )
         try:
-            with opened_stores(_embedded_in(directory, settings), searched=False) as target, _reported() as fail:
+            with (
+                connect_stores(_embedded_in(directory, settings), load_vectors=False) as target,
+                _reported() as fail,
+            ):
                 copying = Copying(
                     source,
                     target,
@@ -90,13 +112,21 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
                     mirror=True,
                     verify=verify,
                 )
-                tally = _watched(copying, drain=target, held=lambda: source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE))
-                copying.drain(target, lambda left: None)  # what the installation has deleted since the last backup
+                tally = _watched(
+                    copying,
+                    drain=target,
+                    held=lambda: source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE),
+                )
+                copying.drain(
+                    target, lambda left: None
+                )  # what the installation has deleted since the last backup
                 write_mark(directory, complete=True, vectors=vectors, failed=tally.failed)
         finally:
             source.metadata.release_lease(BACKUP_LEASE, owner)
     _console.print(_summary(tally) + f" {tally.changed} changed, {tally.only_there} removed.")
-    _console.print(f"The backup is in {directory}. It can be served as it is: LOOKALIKE_DATA_DIR={directory} lookalike serve")
+    _console.print(
+        f"The backup is in {directory}. It can be served as it is: LOOKALIKE_DATA_DIR={directory} lookalike serve"
+    )
     return 1 if tally.failed else 0
 
 
@@ -115,7 +145,9 @@ def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool
     _check_installation(directory, "the backup has lost its database")
     tally = _copied(directory, settings, jobs)
     if tally.only_there:
-        _console.print(f"There are {tally.only_there} more, put in since, or deleted from the backup.")
+        _console.print(
+            f"There are {tally.only_there} more, put in since, or deleted from the backup."
+        )
     if tally.to_embed:
         _console.print(
             f"Of those copied now, {tally.to_embed} have no vector in the backup: the worker makes them, then they are found."
@@ -127,10 +159,10 @@ def _copied(directory: Path, settings: Settings, jobs: int) -> Tally:
     """From the embedded installation in a directory, which nobody uses, into the stores of the settings."""
     urls = store_urls(settings)
     if not urls.embedded:
-        waited_for(urls, upgrade_schema)
+        wait_for_stores(urls, upgrade_schema)
     with (
-        opened_stores(_embedded_in(directory, settings), searched=False) as source,
-        opened_stores(settings, searched=False) as target,
+        connect_stores(_embedded_in(directory, settings), load_vectors=False) as source,
+        connect_stores(settings, load_vectors=False) as target,
         _reported() as fail,
     ):
         copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
@@ -146,7 +178,12 @@ def _check_installation(directory: Path, hint: str) -> None:
 
 
 def _embedded_in(directory: Path, settings: Settings) -> Settings:
-    embedded = {"data_dir": directory.absolute(), "database_url": "", "objects_url": "", "vectors_url": "embedded:"}
+    embedded = {
+        "data_dir": directory.absolute(),
+        "database_url": "",
+        "objects_url": "",
+        "vectors_url": "embedded:",
+    }
     return settings.model_copy(update=embedded)
 
 

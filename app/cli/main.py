@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.client import Client, ServiceError
-from app.transfer import Exporter, Importer, UnreadableInput
+from app.cli.client import Client, ServiceError
+from app.cli.transfer import Exporter, Importer, UnreadableInput
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,13 +30,25 @@ reembed = typer.Typer(
     help="Change the model without downtime. Start a new one, watch it being built, activate it; roll back, or retire the old.",
 )
 app.add_typer(reembed, name="reembed")
-models = typer.Typer(no_args_is_help=True, help="Model versions: what the service has, and weights for it or for others.")
+models = typer.Typer(
+    no_args_is_help=True,
+    help="Model versions: what the service has, and weights for it or for others.",
+)
 app.add_typer(models, name="models")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")]
-KeyOption = Annotated[str, typer.Option("--api-key", envvar="LOOKALIKE_API_KEY", help="API key, if the service asks for one.")]
-CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
+UrlOption = Annotated[
+    str, typer.Option("--url", envvar="LOOKALIKE_URL", help="Address of the service.")
+]
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        "--api-key", envvar="LOOKALIKE_API_KEY", help="API key, if the service asks for one."
+    ),
+]
+CollectionOption = Annotated[
+    str, typer.Option("--collection", "-c", help="Name of the collection.")
+]
 
 console = Console()
 errors = Console(stderr=True)
@@ -74,7 +86,12 @@ def upgrade() -> None:
 def migrate(
     source: Annotated[
         Path,
-        typer.Option("--from", metavar="DIRECTORY", help="Data directory of a stopped embedded installation.", file_okay=False),
+        typer.Option(
+            "--from",
+            metavar="DIRECTORY",
+            help="Data directory of a stopped embedded installation.",
+            file_okay=False,
+        ),
     ] = Path("lookalike-data"),
     target: Annotated[
         Path | None,
@@ -86,7 +103,12 @@ def migrate(
             dir_okay=False,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time."
+        ),
+    ] = 8,
 ) -> None:
     """Copy an embedded installation to servers. Masters keep ids, bytes and vectors; nothing is embedded again.
 
@@ -95,21 +117,36 @@ def migrate(
 
     Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
     """
-    from app.copies import migrate as run
+    from app.cli.installations import migrate as run
 
     raise typer.Exit(run(source, target, jobs))
 
 
 @app.command()
 def backup(
-    directory: Annotated[Path, typer.Argument(help="Where the backup is, or goes.", file_okay=False)],
+    directory: Annotated[
+        Path, typer.Argument(help="Where the backup is, or goes.", file_okay=False)
+    ],
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Back the vectors up, too; else a restored service embeds all images again.")
+        bool,
+        typer.Option(
+            "--vectors",
+            help="Back the vectors up, too; else a restored service embeds all images again.",
+        ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read and hash what the backup has already, too, and copy anew what is wrong.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read and hash what the backup has already, too, and copy anew what is wrong.",
+        ),
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time."
+        ),
+    ] = 8,
 ) -> None:
     """Copy an installation, which may be in use, to a directory. It is the one that the settings name.
 
@@ -118,7 +155,7 @@ def backup(
 
     Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
     """
-    from app.copies import backup as run
+    from app.cli.installations import backup as run
 
     raise typer.Exit(run(directory, jobs, vectors=vectors, verify=verify))
 
@@ -126,8 +163,15 @@ def backup(
 @app.command()
 def restore(
     directory: Annotated[Path, typer.Argument(help="The backup.", exists=True, file_okay=False)],
-    incomplete: Annotated[bool, typer.Option("--incomplete", help="Take a backup that was interrupted.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time.")] = 8,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Take a backup that was interrupted.")
+    ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Originals copied at a time."
+        ),
+    ] = 8,
 ) -> None:
     """Copy a backup into empty stores. They are those of the settings: a stopped embedded installation, or servers.
 
@@ -135,7 +179,7 @@ def restore(
 
     Exit code 0: all are there; 1: some are not; 2: could not go on; 130: interrupted.
     """
-    from app.copies import restore as run
+    from app.cli.installations import restore as run
 
     raise typer.Exit(run(directory, jobs, incomplete=incomplete))
 
@@ -144,8 +188,13 @@ def restore(
 def scrub(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be; else only report.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Read every original; else a thirtieth, another one each day.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what can be; else only report.")
+    ] = False,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Read every original; else a thirtieth, another one each day."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check the stores against each other. Every master has its bytes and its vector, and nothing is left over.
@@ -154,7 +203,7 @@ def scrub(
 
     Exit code 0: nothing found; 1: something was found (and repaired, with --repair); 2: could not go on; 130: interrupted.
     """
-    from app.operations import scrub as run
+    from app.cli.operations import scrub as run
 
     raise typer.Exit(run(url, api_key, {"repair": repair, "full": full}, as_json=as_json))
 
@@ -175,7 +224,10 @@ def dead_letters(
         master = letter["master"]
         said = f"{master['id']} {master['collection']}/{master['name']}: {letter['attempts']} attempts, {letter['failure']}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{answer['total']} dead letters." if answer["total"] else "No dead letters.", highlight=False)
+    console.print(
+        f"{answer['total']} dead letters." if answer["total"] else "No dead letters.",
+        highlight=False,
+    )
     raise typer.Exit(1 if answer["total"] else 0)
 
 
@@ -195,12 +247,15 @@ def _service(url: str, api_key: str) -> Iterator[Client]:
 
 @reembed.command("start")
 def reembed_start(
-    model: Annotated[str, typer.Argument(help="A weights file (safetensors), or a model version the service knows.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A weights file (safetensors), or a model version the service knows."),
+    ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
     """Build a new model version beside the active one. Searches stay as they are; uploads are embedded by both."""
-    from app.operations import start_model
+    from app.cli.operations import start_model
 
     with _service(url, api_key) as client:
         start_model(client, model)
@@ -210,11 +265,13 @@ def reembed_start(
 def reembed_status(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
-    watch: Annotated[bool, typer.Option("--watch", help="Show progress until what is being built is complete.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show progress until what is being built is complete.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show the model versions and how far they are. Also how many running processes have loaded them."""
-    from app.operations import watch_models
+    from app.cli.operations import watch_models
 
     with _service(url, api_key) as client:
         watch_models(client, watch=watch, as_json=as_json)
@@ -222,12 +279,14 @@ def reembed_status(
 
 @reembed.command("activate")
 def reembed_activate(
-    model: Annotated[str | None, typer.Argument(help="Model version. Default: the one that is being built.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model version. Default: the one that is being built.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
     """Switch every search to the new model version. It is checked to be complete and right first; it is one step."""
-    from app.operations import activate_model
+    from app.cli.operations import activate_model
 
     with _service(url, api_key) as client:
         activate_model(client, "building", model)
@@ -236,7 +295,7 @@ def reembed_activate(
 @reembed.command("rollback")
 def reembed_rollback(url: UrlOption = DEFAULT_URL, api_key: KeyOption = "") -> None:
     """Switch back to the previous model version. The same checks hold."""
-    from app.operations import activate_model
+    from app.cli.operations import activate_model
 
     with _service(url, api_key) as client:
         activate_model(client, "previous", None)
@@ -244,7 +303,9 @@ def reembed_rollback(url: UrlOption = DEFAULT_URL, api_key: KeyOption = "") -> N
 
 @reembed.command("retire")
 def reembed_retire(
-    model: Annotated[str, typer.Argument(help="Model version that is being built, or the previous one.")],
+    model: Annotated[
+        str, typer.Argument(help="Model version that is being built, or the previous one.")
+    ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
@@ -261,7 +322,7 @@ def models_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show the model versions of the service and how far they are."""
-    from app.operations import watch_models
+    from app.cli.operations import watch_models
 
     with _service(url, api_key) as client:
         watch_models(client, watch=False, as_json=as_json)
@@ -276,12 +337,17 @@ def models_import(
     """Put weights where every process of the service finds them. They are tried first, and not used until they are started."""
     with _service(url, api_key) as client:
         version = client.add_weights(weights)
-        console.print(f"{version} is there. Build its embeddings with: lookalike reembed start {version}", highlight=False)
+        console.print(
+            f"{version} is there. Build its embeddings with: lookalike reembed start {version}",
+            highlight=False,
+        )
 
 
 @models.command("activate")
 def models_activate(
-    model: Annotated[str | None, typer.Argument(help="Model version. Default: the one that is being built.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model version. Default: the one that is being built.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
@@ -296,7 +362,7 @@ def models_export(
     format: Annotated[Literal["openvino", "onnx"], typer.Option("--format")] = "openvino",
 ) -> None:
     """Write the network for other programs: images (n, 224, 224, 3) uint8 to embeddings (n, 512)."""
-    from app.tuning import export as run
+    from app.cli.training import export as run
 
     raise typer.Exit(run(model, out, format))
 
@@ -305,12 +371,17 @@ def models_export(
 def models_int8(
     model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
     images: Annotated[
-        Path, typer.Argument(help="Images like those to be searched, to fit ranges on.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(
+            help="Images like those to be searched, to fit ranges on.", exists=True, file_okay=False
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="File.", dir_okay=False)] = Path("int8.safetensors"),
+    out: Annotated[Path, typer.Option("--out", help="File.", dir_okay=False)] = Path(
+        "int8.safetensors"
+    ),
 ) -> None:
     """Quantise weights: faster on CPUs with VNNI, a little less exact, and a model version of its own."""
-    from app.tuning import quantise as run
+    from app.cli.training import quantise as run
 
     raise typer.Exit(run(model, images, out))
 
@@ -319,47 +390,91 @@ def models_int8(
 def finetune(
     data: Annotated[
         Path | None,
-        typer.Argument(help="A folder for each class, at any depth. Or name a --collection.", exists=True, file_okay=False),
+        typer.Argument(
+            help="A folder for each class, at any depth. Or name a --collection.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Where weights and model card go, and what lets it go on.", file_okay=False)
+        Path,
+        typer.Option(
+            "--out",
+            help="Where weights and model card go, and what lets it go on.",
+            file_okay=False,
+        ),
     ] = Path("finetuned"),
     base: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to begin with. Default: the shipped ones. A ResNet-50 v1 will do.", exists=True, dir_okay=False
+            help="Weights to begin with. Default: the shipped ones. A ResNet-50 v1 will do.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help="Other classes, to score the base and what came out on.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Other classes, to score the base and what came out on.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Learn from the masters of a collection.")] = "",
-    by: Annotated[str, typer.Option(help="Attribute that names their class; also for an exported collection as DATA.")] = "",
+    collection: Annotated[
+        str, typer.Option("--collection", "-c", help="Learn from the masters of a collection.")
+    ] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Attribute that names their class; also for an exported collection as DATA."
+        ),
+    ] = "",
     loss: Annotated[
         Literal["multi-similarity", "proxy-anchor", "arcface", "supcon"] | None,
         typer.Option(help="Of the classes. Default: supcon."),
     ] = None,
     tune: Annotated[
         Literal["projection", "layer4", "layer3", "all"] | None,
-        typer.Option(help="From where on the network is tuned; the projection alone takes minutes. Default: layer4."),
+        typer.Option(
+            help="From where on the network is tuned; the projection alone takes minutes. Default: layer4."
+        ),
     ] = None,
     pooling: Annotated[
-        Literal["average", "gem"] | None, typer.Option(help="gem: the generalised mean, its exponent learned. Default: gem.")
+        Literal["average", "gem"] | None,
+        typer.Option(help="gem: the generalised mean, its exponent learned. Default: gem."),
     ] = None,
-    norms: Annotated[Literal["frozen", "tuned"] | None, typer.Option(help="The batch norms. Default: frozen.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of training, at most. Default: 300.")] = None,
+    norms: Annotated[
+        Literal["frozen", "tuned"] | None, typer.Option(help="The batch norms. Default: frozen.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of training, at most. Default: 300.")
+    ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="In a batch. Default: 16.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Of each class in a batch. Default: 3.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Of each class in a batch. Default: 3.")
+    ] = None,
     views: Annotated[
-        int | None, typer.Option(min=1, help="Kept of each image: 1 as it is, the others altered. Default: 6.")
+        int | None,
+        typer.Option(min=1, help="Kept of each image: 1 as it is, the others altered. Default: 6."),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Learning rate of the backbone; the projection's is ten times that. Default: 1e-05."),
+        typer.Option(
+            min=0,
+            help="Learning rate of the backbone; the projection's is ten times that. Default: 1e-05.",
+        ),
     ] = None,
-    blend: Annotated[float | None, typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights. Default: 1.0.")] = None,
+    blend: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="0: the base; 1: the tuned weights. Default: 1.0."),
+    ] = None,
     held_out: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Share of the classes not to learn from, but two at least. Default: 0.2.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Share of the classes not to learn from, but two at least. Default: 0.2.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all chance. Default: 0.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
@@ -376,8 +491,8 @@ def finetune(
     if (data is None) == (not collection) or (collection and not by):
         errors.print("Give a folder of classes, or --collection and --by.", style="red")
         raise typer.Exit(2)
-    from app.tuning import Source
-    from app.tuning import finetune as run
+    from app.cli.training import Source
+    from app.cli.training import finetune as run
 
     recipe = {
         "loss": loss, "tune": tune, "pooling": pooling, "norms": norms, "steps": steps, "classes": classes, "images": images,
@@ -391,40 +506,65 @@ def finetune(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A weights file, or `default`: the shipped one.")],
-    data: Annotated[Path, typer.Argument(help="A folder for each class, at any depth.", exists=True, file_okay=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(help="A folder for each class, at any depth.", exists=True, file_okay=False),
+    ],
     gallery: Annotated[
-        Path | None, typer.Option(help="Look in these images, not among the others of DATA.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Look in these images, not among the others of DATA.", exists=True, file_okay=False
+        ),
     ] = None,
     by: Annotated[
-        str, typer.Option(help="DATA and the gallery are exported collections; the attribute that names the class.")
+        str,
+        typer.Option(
+            help="DATA and the gallery are exported collections; the attribute that names the class."
+        ),
     ] = "",
     sheets: Annotated[
-        Path | None, typer.Option(help="Write contact sheets there, as PNG and as a page.", file_okay=False)
+        Path | None,
+        typer.Option(help="Write contact sheets there, as PNG and as a page.", file_okay=False),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Without the altered copies.")] = False,
     engine: Annotated[Literal["openvino", "torch"], typer.Option()] = "openvino",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure how well a model retrieves: R@1, R@5, R@10, mAP, mAP@R with 95 % intervals, altered copies, speed."""
-    from app.tuning import evaluate as run
+    from app.cli.training import evaluate as run
 
-    raise typer.Exit(run(model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick))
+    raise typer.Exit(
+        run(model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick)
+    )
 
 
 @app.command("import")
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)
+    ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
-    glob: Annotated[str, typer.Option(help="Only names that fit, such as '*.jpg'. Default: all that look like images.")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Uploads at a time.")] = 4,
+    glob: Annotated[
+        str,
+        typer.Option(
+            help="Only names that fit, such as '*.jpg'. Default: all that look like images."
+        ),
+    ] = "",
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Uploads at a time.")
+    ] = 4,
     attributes_from_folder: Annotated[
-        bool, typer.Option("--attributes-from-folder", help='Give each image the attribute "folder": the name of its folder.')
+        bool,
+        typer.Option(
+            "--attributes-from-folder",
+            help='Give each image the attribute "folder": the name of its folder.',
+        ),
     ] = False,
-    report: Annotated[Path, typer.Option(help="Where to write what failed, one JSON object a line.")] = Path(
-        "lookalike-import-errors.jsonl"
-    ),
+    report: Annotated[
+        Path, typer.Option(help="Where to write what failed, one JSON object a line.")
+    ] = Path("lookalike-import-errors.jsonl"),
 ) -> None:
     """Upload images. Safe to interrupt and to run again: what is there already is not put in twice.
 
@@ -432,7 +572,9 @@ def import_(
     """
     try:
         with Client(url, api_key) as client:
-            outcome = Importer(client, collection, attributes_from_folder, jobs, report).run(paths, glob)
+            outcome = Importer(client, collection, attributes_from_folder, jobs, report).run(
+                paths, glob
+            )
     except (ServiceError, UnreadableInput) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
@@ -448,20 +590,46 @@ def search(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
-    k: Annotated[int, typer.Option("--k", "-k", metavar="N", min=1, max=1000, help="Number of hits.")] = 10,
-    filter: Annotated[str, typer.Option(help='On attributes, as JSON: \'{"colour": "red"}\'.')] = "",
+    k: Annotated[
+        int, typer.Option("--k", "-k", metavar="N", min=1, max=1000, help="Number of hits.")
+    ] = 10,
+    filter: Annotated[
+        str, typer.Option(help='On attributes, as JSON: \'{"colour": "red"}\'.')
+    ] = "",
     offset: Annotated[int, typer.Option(metavar="N", min=0, help="Hits to skip.")] = 0,
-    max_distance: Annotated[float | None, typer.Option(metavar="D", min=0, max=2, help="Nothing farther than this.")] = None,
-    min_probability: Annotated[
-        float | None, typer.Option(metavar="P", min=0, max=1, help="Only what shows the same thing with that probability.")
+    max_distance: Annotated[
+        float | None, typer.Option(metavar="D", min=0, max=2, help="Nothing farther than this.")
     ] = None,
-    box: Annotated[str, typer.Option(metavar="X,Y,W,H", help="Search by that part of the image, in upright pixels.")] = "",
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", min=0, max=1, help="Only what shows the same thing with that probability."
+        ),
+    ] = None,
+    box: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y,W,H", help="Search by that part of the image, in upright pixels."
+        ),
+    ] = "",
     mirror: Annotated[bool, typer.Option("--mirror", help="Try the mirrored sample too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the service's answer as JSON.")
+    ] = False,
 ) -> None:
     """Find the masters that look most like an image."""
-    fields = {"k": str(k), "offset": str(offset), "collection": collection, "mirror": str(mirror).lower()}
-    given = {"filter": filter, "box": box, "max_distance": max_distance, "min_probability": min_probability}
+    fields = {
+        "k": str(k),
+        "offset": str(offset),
+        "collection": collection,
+        "mirror": str(mirror).lower(),
+    }
+    given = {
+        "filter": filter,
+        "box": box,
+        "max_distance": max_distance,
+        "min_probability": min_probability,
+    }
     fields |= {name: str(value) for name, value in given.items() if value not in (None, "")}
     try:
         with Client(url, api_key) as client:
@@ -481,22 +649,35 @@ def search(
         master = hit["master"]
         described = Text(master["name"])
         if master["attributes"]:
-            described.append("\n" + json.dumps(master["attributes"], ensure_ascii=False), style="dim")
+            described.append(
+                "\n" + json.dumps(master["attributes"], ensure_ascii=False), style="dim"
+            )
         described.append("\n" + master["id"], style="dim")
         likely = [f"{hit['probability']:.0%}"] if calibrated else []
-        table.add_row(f"{hit['score']:.1f}", "same" if hit["exact"] else f"{hit['distance']:.4f}", *likely, described)
-    limit = f" with a probability of {min_probability} or more" if min_probability is not None else ""
+        table.add_row(
+            f"{hit['score']:.1f}",
+            "same" if hit["exact"] else f"{hit['distance']:.4f}",
+            *likely,
+            described,
+        )
+    limit = (
+        f" with a probability of {min_probability} or more" if min_probability is not None else ""
+    )
     nothing = f"Nothing found: the collection {collection} holds nothing that fits{limit}."
     console.print(table if answer["hits"] else nothing, highlight=False)
 
 
 @app.command()
 def export(
-    directory: Annotated[Path, typer.Argument(help="Where the images and masters.jsonl go.", file_okay=False)],
+    directory: Annotated[
+        Path, typer.Argument(help="Where the images and masters.jsonl go.", file_okay=False)
+    ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Downloads at a time.")] = 4,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Downloads at a time.")
+    ] = 4,
 ) -> None:
     """Download a collection: every original, and masters.jsonl with the metadata. Safe to interrupt and to run again."""
     try:

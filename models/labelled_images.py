@@ -47,29 +47,50 @@ class LabelledImages:
         return len(self.paths)
 
     @classmethod
-    def read(cls, root: Path, advance: Advance = silent, *, gallery: bool = False) -> LabelledImages:
+    def read(
+        cls, root: Path, advance: Advance = silent, *, gallery: bool = False
+    ) -> LabelledImages:
         """Of folders. Decodes every image once, so that what is broken is known now. Raises UnusableData.
 
         ``gallery``: it is only looked in, so one class, or one image a class, will do.
         """
         found = images_in(root)
-        return cls._checked(root, found, [path.parent.relative_to(root).as_posix() for path in found], advance, gallery)
+        return cls._checked(
+            root,
+            found,
+            [path.parent.relative_to(root).as_posix() for path in found],
+            advance,
+            gallery,
+        )
 
     @classmethod
-    def read_export(cls, directory: Path, attribute: str, advance: Advance = silent, *, gallery: bool = False) -> LabelledImages:
+    def read_export(
+        cls, directory: Path, attribute: str, advance: Advance = silent, *, gallery: bool = False
+    ) -> LabelledImages:
         """Of an exported collection: the class of a master is its value of the attribute. Raises UnusableData, OSError."""
-        masters = [json.loads(line) for line in (directory / "masters.jsonl").read_text(encoding="utf-8").splitlines()]
-        named = [master for master in masters if master["attributes"].get(attribute) not in (None, "")]
+        masters = [
+            json.loads(line)
+            for line in (directory / "masters.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        named = [
+            master for master in masters if master["attributes"].get(attribute) not in (None, "")
+        ]
         if not named:
             raise UnusableData(f"no master of {len(masters)} has the attribute {attribute}")
         labels = [str(master["attributes"][attribute]) for master in named]
-        return cls._checked(directory, [directory / master["file"] for master in named], labels, advance, gallery)
+        return cls._checked(
+            directory, [directory / master["file"] for master in named], labels, advance, gallery
+        )
 
     @classmethod
-    def _checked(cls, root: Path, found: list[Path], labels: list[str], advance: Advance, gallery: bool) -> LabelledImages:
+    def _checked(
+        cls, root: Path, found: list[Path], labels: list[str], advance: Advance, gallery: bool
+    ) -> LabelledImages:
         images = cls(root, [], [])
         with ThreadPoolExecutor() as pool:
-            for number, (path, problem) in enumerate(zip(found, pool.map(_problem, found), strict=True), start=1):
+            for number, (path, problem) in enumerate(
+                zip(found, pool.map(_problem, found), strict=True), start=1
+            ):
                 if problem:
                     images.broken.append((path, problem))
                 else:
@@ -82,17 +103,25 @@ class LabelledImages:
     def _check(self, gallery: bool) -> None:
         counts = Counter(self.labels)
         if not counts:
-            raise UnusableData(f"there is no image under {self.root}: give a folder that has one folder of images for each class")
+            raise UnusableData(
+                f"there is no image under {self.root}: give a folder that has one folder of images for each class"
+            )
         if gallery:
             return
         if len(counts) == 1:
-            raise UnusableData(f"all images under {self.root} are of one class: give a folder that has a folder for each of them")
+            raise UnusableData(
+                f"all images under {self.root} are of one class: give a folder that has a folder for each of them"
+            )
         if max(counts.values()) == 1:
-            raise UnusableData(f"every class under {self.root} has one image: nothing says what looks alike. Give some of each")
+            raise UnusableData(
+                f"every class under {self.root} has one image: nothing says what looks alike. Give some of each"
+            )
 
     def chosen(self, numbers: Sequence[int] | NDArray[np.intp]) -> LabelledImages:
         """Only those of the numbers."""
-        return LabelledImages(self.root, [self.paths[i] for i in numbers], [self.labels[i] for i in numbers])
+        return LabelledImages(
+            self.root, [self.paths[i] for i in numbers], [self.labels[i] for i in numbers]
+        )
 
     def class_numbers(self) -> NDArray[np.int64]:
         """``(n,)``: the place of each image's class among the sorted classes."""
@@ -111,7 +140,11 @@ def check_disjoint(train: LabelledImages, test: LabelledImages) -> None:
 
 def images_in(root: Path) -> list[Path]:
     """What looks like an image, at any depth, in a stable order."""
-    return [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
+    return [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    ]
 
 
 def load(path: Path) -> Image.Image:

@@ -44,7 +44,13 @@ class Client:
         self._said = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=limits, follow_redirects=True)
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=_TIMEOUT,
+            limits=limits,
+            follow_redirects=True,
+        )
 
     def __enter__(self) -> Client:
         try:
@@ -59,19 +65,25 @@ class Client:
 
     def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
         """The result of one upload; raises ServiceError."""
-        answer: dict[str, Any] = self._call("POST", "/masters", file=("file", name, file), fields=fields)["results"][0]
+        answer: dict[str, Any] = self._call(
+            "POST", "/masters", file=("file", name, file), fields=fields
+        )["results"][0]
         return answer
 
     def search(self, image: Path, fields: dict[str, str]) -> dict[str, Any]:
         with image.open("rb") as file:
-            answer: dict[str, Any] = self._call("POST", "/search", file=("sample", image.name, file), fields=fields)
+            answer: dict[str, Any] = self._call(
+                "POST", "/search", file=("sample", image.name, file), fields=fields
+            )
         return answer
 
     def masters(self, collection: str) -> Iterator[tuple[dict[str, Any], int]]:
         """Each master of a collection, with the total."""
         cursor = ""
         while cursor is not None:
-            params = {"collection": collection, "limit": "500"} | ({"cursor": cursor} if cursor else {})
+            params = {"collection": collection, "limit": "500"} | (
+                {"cursor": cursor} if cursor else {}
+            )
             page = self._call("GET", "/masters", params=params)
             for master in page["masters"]:
                 yield master, page["total"]
@@ -82,7 +94,9 @@ class Client:
         self._call("GET", master["links"]["content"], output=output)
 
     def dead_letters(self, limit: int) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("GET", "/admin/dead-letters", params={"limit": str(limit)})
+        answer: dict[str, Any] = self._call(
+            "GET", "/admin/dead-letters", params={"limit": str(limit)}
+        )
         return answer
 
     def retry_dead_letters(self) -> int:
@@ -97,7 +111,9 @@ class Client:
     def add_weights(self, path: Path) -> str:
         """Upload weights; their model version."""
         with path.open("rb") as file:
-            return str(self._call("POST", "/admin/models", file=("weights", path.name, file))["version"])
+            return str(
+                self._call("POST", "/admin/models", file=("weights", path.name, file))["version"]
+            )
 
     def change_model(self, version: str, change: str) -> None:
         """``change``: start or retire."""
@@ -139,7 +155,9 @@ class Client:
         pause = 0.5
         for attempt in range(1, attempts + 1):
             try:
-                with self._http.stream(method, path, params=params, data=fields, files=_rewound(file)) as response:
+                with self._http.stream(
+                    method, path, params=params, data=fields, files=_rewound(file)
+                ) as response:
                     if response.is_success and output is not None:
                         output.seek(0)
                         output.truncate()
@@ -165,7 +183,9 @@ class Client:
     def _say_once(self, reason: str) -> None:
         if not self._said:
             self._said = True
-            Console(stderr=True).print(f"{reason} Trying again for a while; Ctrl-C stops.", markup=False, highlight=False)
+            Console(stderr=True).print(
+                f"{reason} Trying again for a while; Ctrl-C stops.", markup=False, highlight=False
+            )
 
     def _parsed(self, response: httpx.Response) -> Any:
         if not response.headers.get("content-type", "").startswith("application/json"):
@@ -173,11 +193,16 @@ class Client:
         try:
             return response.json()
         except ValueError:
-            raise HopelessError(f"what answers at {self.url} is not this service", "unreachable") from None
+            raise HopelessError(
+                f"what answers at {self.url} is not this service", "unreachable"
+            ) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> ServiceError:
         if isinstance(error, httpx.UnsupportedProtocol):
-            return HopelessError(f"{self.url!r} is no address of a service; write it like http://127.0.0.1:8000", "unreachable")
+            return HopelessError(
+                f"{self.url!r} is no address of a service; write it like http://127.0.0.1:8000",
+                "unreachable",
+            )
         reason = str(error) or type(error).__name__
         return HopelessError(
             f"{self.url} does not answer ({reason}). Is the service running there? Start it with `lookalike serve`,"
@@ -202,4 +227,6 @@ def _problem(response: httpx.Response) -> ServiceError:
             detail = "The service wants a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
         return (HopelessError if code in _HOPELESS else ServiceError)(detail, code)
     except (ValueError, KeyError, TypeError):
-        return ServiceError(f"status {response.status_code}: {response.text[:200]}", f"http-{response.status_code}")
+        return ServiceError(
+            f"status {response.status_code}: {response.text[:200]}", f"http-{response.status_code}"
+        )

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.security import Access, SecuredRoute
+from app.http.security import Access, SecuredRoute
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
@@ -31,7 +31,11 @@ def install(app: FastAPI) -> None:
 
 def _public_paths(app: FastAPI) -> set[str]:
     routes = [context.original_route for context in iter_route_contexts(app.routes)]
-    return {route.path for route in routes if isinstance(route, SecuredRoute | APIRoute) and _access(route) is Access.PUBLIC}
+    return {
+        route.path
+        for route in routes
+        if isinstance(route, SecuredRoute | APIRoute) and _access(route) is Access.PUBLIC
+    }
 
 
 def _access(route: APIRoute) -> Access | None:
@@ -45,7 +49,10 @@ def _complete(document: dict[str, Any], public: set[str]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {"description": "An error, as RFC 9457 says", "content": _PROBLEM}
+            operation["responses"]["default"] = {
+                "description": "An error, as RFC 9457 says",
+                "content": _PROBLEM,
+            }
             if path in public:
                 operation["security"] = []
     schemas = components["schemas"]

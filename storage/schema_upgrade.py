@@ -12,13 +12,17 @@ from alembic.script import ScriptDirectory
 from storage.database import Database
 
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
-_INSTALLED = Path(__file__).parent / "alembic"  # where the wheel packs the folder; beside it lies the library of that name
+_INSTALLED = (
+    Path(__file__).parent / "alembic"
+)  # where the wheel packs the folder; beside it lies the library of that name
 
 
 def config(database: Database) -> Config:
     """Alembic's configuration for that database."""
     alembic_config = Config()
-    alembic_config.set_main_option("script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT))
+    alembic_config.set_main_option(
+        "script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT)
+    )
     alembic_config.attributes["database"] = database
     return alembic_config
 
@@ -32,7 +36,9 @@ def is_newest(database: Database) -> bool:
 
 def is_unknown(database: Database) -> bool:
     """Whether the schema is one that this program has never heard of: a newer one's."""
-    known = {script.revision for script in ScriptDirectory.from_config(config(database)).walk_revisions()}
+    known = {
+        script.revision for script in ScriptDirectory.from_config(config(database)).walk_revisions()
+    }
     with database.read() as connection:
         return MigrationContext.configure(connection).get_current_revision() not in known | {None}
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.services.attributes import AttributeSummary
 from app.services.reembed import Progress
-from storage import protocols
+from storage import records
 
 
 class Links(BaseModel):
@@ -33,7 +33,7 @@ class Master(BaseModel):
     links: Links
 
     @classmethod
-    def of(cls, master: protocols.Master) -> Master:
+    def of(cls, master: records.Master) -> Master:
         path = f"/masters/{master.id}"
         return cls.model_construct(
             id=master.id,
@@ -46,13 +46,17 @@ class Master(BaseModel):
             attributes=master.attributes,
             collection=master.collection,
             created_at=_time(master.created_at),
-            links=Links.model_construct(self=path, content=f"{path}/content", thumbnail=f"{path}/thumbnail"),
+            links=Links.model_construct(
+                self=path, content=f"{path}/content", thumbnail=f"{path}/thumbnail"
+            ),
         )
 
 
 class MasterPage(BaseModel):
     masters: list[Master]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` for the next page; null on the last one."
+    )
     total: int
 
 
@@ -67,7 +71,9 @@ class ScrubOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     repair: bool = Field(False, description="Repair what is found; else only report it.")
-    full: bool = Field(False, description="Read every object; else a thirtieth of them, another one each day.")
+    full: bool = Field(
+        False, description="Read every object; else a thirtieth of them, another one each day."
+    )
 
 
 class DeadLetter(BaseModel):
@@ -77,7 +83,7 @@ class DeadLetter(BaseModel):
     failure: str = Field(description="Of the last attempt.")
 
     @classmethod
-    def of(cls, letter: protocols.DeadLetter) -> DeadLetter:
+    def of(cls, letter: records.DeadLetter) -> DeadLetter:
         return cls.model_construct(
             master=Master.of(letter.master),
             model_version=letter.model_version,
@@ -105,7 +111,7 @@ class Model(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, progress: Progress, replicas: list[protocols.Replica]) -> Model:
+    def of(cls, progress: Progress, replicas: list[records.Replica]) -> Model:
         model = progress.model
         return cls(
             version=model.id,
@@ -139,7 +145,9 @@ class Problem(BaseModel):
 
 
 class UploadResult(BaseModel):
-    status: int = Field(description="201 new, 202 new and searchable soon, 200 there already, else the error's.")
+    status: int = Field(
+        description="201 new, 202 new and searchable soon, 200 there already, else the error's."
+    )
     created: bool | None = None
     indexed: bool | None = Field(None, description="Whether a search finds it by now.")
     master: Master | None = None
@@ -155,7 +163,9 @@ class Hit(BaseModel):
     distance: float = Field(description="Cosine distance, 0 (same) to 2.")
     score: float = Field(description="100 x (1 - distance / 2), for people.")
     exact: bool = Field(description="The same bytes as the sample.")
-    probability: float | None = Field(description="That it shows the same thing; null by a model without calibration.")
+    probability: float | None = Field(
+        description="That it shows the same thing; null by a model without calibration."
+    )
 
 
 class SearchAnswer(BaseModel):
@@ -168,7 +178,9 @@ class Comparison(BaseModel):
     distance: float
     score: float
     exact: bool
-    probability: float | None = Field(description="That both show the same thing; null by a model without calibration.")
+    probability: float | None = Field(
+        description="That both show the same thing; null by a model without calibration."
+    )
     model_version: str
 
 
@@ -184,13 +196,15 @@ class Collection(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, collection: protocols.Collection, masters: int) -> Collection:
+    def of(cls, collection: records.Collection, masters: int) -> Collection:
         return cls(name=collection.name, masters=masters, created_at=_time(collection.created_at))
 
 
 class CollectionList(BaseModel):
     collections: list[Collection]
-    pending: int = Field(description="Embeddings that are still to be made, in all collections and for all model versions.")
+    pending: int = Field(
+        description="Embeddings that are still to be made, in all collections and for all model versions."
+    )
 
 
 class AttributeValue(BaseModel):
@@ -199,7 +213,9 @@ class AttributeValue(BaseModel):
 
 
 class Attribute(BaseModel):
-    key: str = Field(description="As a filter spells it; keys of nested objects are joined by dots.")
+    key: str = Field(
+        description="As a filter spells it; keys of nested objects are joined by dots."
+    )
     masters: int = Field(description="That have it.")
     types: list[str] = Field(description="Of string, number, boolean, list.")
     values: list[AttributeValue] = Field(description="The most frequent, of a list its items.")
@@ -213,7 +229,10 @@ class Attribute(BaseModel):
             key=summary.key,
             masters=summary.masters,
             types=sorted(summary.types),
-            values=[AttributeValue(value=value, masters=count) for value, count in summary.most_frequent(limit)],
+            values=[
+                AttributeValue(value=value, masters=count)
+                for value, count in summary.most_frequent(limit)
+            ],
             distinct=len(summary.counts),
             minimum=summary.minimum,
             maximum=summary.maximum,

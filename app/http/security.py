@@ -14,7 +14,8 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import AppError, Forbidden, Unauthorized, WrongHost, problem_response
+from app.errors import AppError, Forbidden, Unauthorized, WrongHost
+from app.http.problems import problem_response
 from app.settings import Settings
 
 _KEY = re.compile(r"[!-+\--~]{8,}")
@@ -65,11 +66,14 @@ class KeyRing:
                 granted = max(granted, access)
         if scheme.lower() != "bearer" or granted is Access.PUBLIC:
             raise Unauthorized(
-                "unauthorized", "Send a valid API key: Authorization: Bearer KEY.", headers={"WWW-Authenticate": "Bearer"}
+                "unauthorized",
+                "Send a valid API key: Authorization: Bearer KEY.",
+                headers={"WWW-Authenticate": "Bearer"},
             )
         if granted < needed:
             raise Forbidden(
-                "forbidden", f"This needs a key with the scope {needed.name.lower()}; yours has {granted.name.lower()}."
+                "forbidden",
+                f"This needs a key with the scope {needed.name.lower()}; yours has {granted.name.lower()}.",
             )
 
 
@@ -101,7 +105,9 @@ class HostAndOrigin:
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: KeyRing) -> None:
         self._app = app
-        listed = frozenset(host.strip().lower() for host in settings.allowed_hosts.split(",") if host.strip())
+        listed = frozenset(
+            host.strip().lower() for host in settings.allowed_hosts.split(",") if host.strip()
+        )
         self._hosts = listed or (None if keys else _LOOPBACK_NAMES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,11 +124,18 @@ class HostAndOrigin:
         host = headers.get("host", "")
         if self._hosts is not None and _without_port(host) not in self._hosts:
             raise WrongHost(
-                "wrong-host", f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS."
+                "wrong-host",
+                f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS.",
             )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE_METHODS and _host_of(origin) != host.lower():
-            raise Forbidden("foreign-origin", f"A page of {origin[:100]!r} may not change anything here.")
+        if (
+            origin is not None
+            and scope["method"] not in _SAFE_METHODS
+            and _host_of(origin) != host.lower()
+        ):
+            raise Forbidden(
+                "foreign-origin", f"A page of {origin[:100]!r} may not change anything here."
+            )
 
 
 def _host_of(origin: str) -> str:

@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from app.client import Client, ServiceError
+from app.cli.client import Client, ServiceError
+from app.cli.transfer import Exporter, progress_bar
 from app.settings import cores
-from app.transfer import Exporter, progress_bar
 from models.calibration import Judged
+from models.contact_sheets import write_sheets
 from models.embedder import load_embedder
 from models.engines import EngineMissing
 from models.evaluate import Ranked, embed, embeddings_a_second, rank, robustness
 from models.export import Format
 from models.export import export as export_network
 from models.export import quantise as quantise_network
-from models.labelled import Advance, LabelledImages, UnusableData, check_disjoint, images_in
-from models.sheets import write_sheets
+from models.labelled_images import Advance, LabelledImages, UnusableData, check_disjoint, images_in
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 
 _errors = Console(stderr=True, highlight=False, markup=False)
@@ -75,7 +75,9 @@ def _guarded(run: Callable[[], int], *, goes_on: bool = False) -> int:
         _errors.print(str(error), style="red")
         return 2
     except KeyboardInterrupt:
-        _errors.print(f"Interrupted. The same command {'goes on from where it was' if goes_on else 'starts over'}.")
+        _errors.print(
+            f"Interrupted. The same command {'goes on from where it was' if goes_on else 'starts over'}."
+        )
         return 130
 
 
@@ -89,20 +91,38 @@ class Source:
 
 
 def finetune(
-    data: Path | None, out: Path, base: Path | None, given: dict[str, Any], source: Source, *, test: Path | None, device: str
+    data: Path | None,
+    out: Path,
+    base: Path | None,
+    given: dict[str, Any],
+    source: Source,
+    *,
+    test: Path | None,
+    device: str,
 ) -> int:
     """``given``: what of the recipe is not as its default."""
-    return _guarded(lambda: _finetune(data, out, base, given, source, test=test, device=device), goes_on=True)
+    return _guarded(
+        lambda: _finetune(data, out, base, given, source, test=test, device=device), goes_on=True
+    )
 
 
 def _finetune(
-    data: Path | None, out: Path, base: Path | None, given: dict[str, Any], source: Source, *, test: Path | None, device: str
+    data: Path | None,
+    out: Path,
+    base: Path | None,
+    given: dict[str, Any],
+    source: Source,
+    *,
+    test: Path | None,
+    device: str,
 ) -> int:
     try:
         from models.training.card import Tested, write_card
         from models.training.finetune import Finetuning, Recipe
     except ImportError as error:
-        raise EngineMissing(f"fine-tuning needs more libraries ({error}): pip install -e '.[train]'") from error
+        raise EngineMissing(
+            f"fine-tuning needs more libraries ({error}): pip install -e '.[train]'"
+        ) from error
     recipe = replace(Recipe(), **given)
     base = base or DEFAULT_WEIGHTS
     weights = WeightsFile.load_base(base)
@@ -113,7 +133,11 @@ def _finetune(
             Exporter(client, source.collection, 4).run(data)
     tested = None
     with watched() as advance:
-        images = LabelledImages.read_export(data, source.by, advance) if source.by else LabelledImages.read(data, advance)
+        images = (
+            LabelledImages.read_export(data, source.by, advance)
+            if source.by
+            else LabelledImages.read(data, advance)
+        )
         others = LabelledImages.read(test, advance) if test else None
         if others:
             check_disjoint(images, others)
@@ -121,14 +145,21 @@ def _finetune(
         if test and others:
             before, _ = _tested(weights, others, advance, "testing the base")
             tested = Tested(
-                test.name, len(others), before, *_tested(WeightsFile.load(outcome.weights), others, advance, "testing")
+                test.name,
+                len(others),
+                before,
+                *_tested(WeightsFile.load(outcome.weights), others, advance, "testing"),
             )
     card = write_card(out, outcome, images, recipe, base.name, tested)
     for path, why in images.broken:
         _errors.print(f"skipped {path}: {why}", style="yellow")
-    _show_scores(f"{len(set(outcome.labels))} classes held out, leave one out", outcome.before, outcome.after)
+    _show_scores(
+        f"{len(set(outcome.labels))} classes held out, leave one out", outcome.before, outcome.after
+    )
     if tested:
-        _show_scores(f"{tested.images} images of {tested.name}, leave one out", tested.before, tested.after)
+        _show_scores(
+            f"{tested.images} images of {tested.name}, leave one out", tested.before, tested.after
+        )
     _out.print(f"Weights: {outcome.weights}   model version {outcome.version}   card: {card}")
     size = sum(path.stat().st_size for path in (out / "work").iterdir())
     _out.print(f"{out / 'work'} ({size / 1e9:.1f} GB) can be removed.")
@@ -136,11 +167,23 @@ def _finetune(
     return 0
 
 
-def _tested(weights: WeightsFile, images: LabelledImages, advance: Advance, stage: str) -> tuple[dict[str, float], float]:
+def _tested(
+    weights: WeightsFile, images: LabelledImages, advance: Advance, stage: str
+) -> tuple[dict[str, float], float]:
     """Scores leave one out, and the expected calibration error."""
-    vectors = embed(load_embedder(weights, slots=cores()), images.paths, slots=cores(), advance=advance, stage=stage)
+    vectors = embed(
+        load_embedder(weights, slots=cores()),
+        images.paths,
+        slots=cores(),
+        advance=advance,
+        stage=stage,
+    )
     scores = rank(vectors, images.labels, vectors, images.labels, leave_out=True).means()
-    error = Judged.of(vectors, images.labels).expected_error(weights.calibration) if weights.calibration else 0.0
+    error = (
+        Judged.of(vectors, images.labels).expected_error(weights.calibration)
+        if weights.calibration
+        else 0.0
+    )
     return scores, error
 
 
@@ -171,7 +214,9 @@ def quantise(model: str, images: Path, out: Path) -> int:
         with watched() as advance:
             version = quantise_network(_served(model), images_in(images), out, advance)
         _out.print(f"Written: {out}   model version {version}")
-        _out.print(f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}")
+        _out.print(
+            f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}"
+        )
         return 0
 
     return _guarded(run)
@@ -179,33 +224,61 @@ def quantise(model: str, images: Path, out: Path) -> int:
 
 def _weights(model: str) -> WeightsFile:
     if model != "default" and not Path(model).is_file():
-        raise WeightsInvalid(f"there is no file {model}: MODEL is a weights file, or `default` for the shipped one")
+        raise WeightsInvalid(
+            f"there is no file {model}: MODEL is a weights file, or `default` for the shipped one"
+        )
     return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
 
 
 def _served(model: str) -> WeightsFile:
     weights = _weights(model)
     if not weights.projected:
-        raise WeightsInvalid(f"{model} is a backbone without our projection: give it one by lookalike finetune --base")
+        raise WeightsInvalid(
+            f"{model} is a backbone without our projection: give it one by lookalike finetune --base"
+        )
     return weights
 
 
 def evaluate(
-    model: str, data: Path, gallery: Path | None, sheets: Path | None, *, as_json: bool, by: str, engine: Any, quick: bool
+    model: str,
+    data: Path,
+    gallery: Path | None,
+    sheets: Path | None,
+    *,
+    as_json: bool,
+    by: str,
+    engine: Any,
+    quick: bool,
 ) -> int:
     """Retrieval, robustness, calibration and speed of a model on labelled photographs."""
-    return _guarded(lambda: _evaluate(model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick))
+    return _guarded(
+        lambda: _evaluate(
+            model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick
+        )
+    )
 
 
 def _evaluate(
-    model: str, data: Path, gallery: Path | None, sheets: Path | None, *, as_json: bool, by: str, engine: Any, quick: bool
+    model: str,
+    data: Path,
+    gallery: Path | None,
+    sheets: Path | None,
+    *,
+    as_json: bool,
+    by: str,
+    engine: Any,
+    quick: bool,
 ) -> int:
     weights = _weights(model)
     slots = cores()
     embedder = load_embedder(weights, engine=engine, slots=slots)
     copies: dict[str, float] = {}
     with watched() as advance:
-        images = LabelledImages.read_export(data, by, advance) if by else LabelledImages.read(data, advance)
+        images = (
+            LabelledImages.read_export(data, by, advance)
+            if by
+            else LabelledImages.read(data, advance)
+        )
         vectors = embed(embedder, images.paths, slots=slots, advance=advance)
         if gallery is None:
             theirs, found_in = vectors, images
@@ -215,10 +288,18 @@ def _evaluate(
                 if by
                 else LabelledImages.read(gallery, advance, gallery=True)
             )
-            theirs = embed(embedder, found_in.paths, slots=slots, advance=advance, stage="embedding the gallery")
+            theirs = embed(
+                embedder,
+                found_in.paths,
+                slots=slots,
+                advance=advance,
+                stage="embedding the gallery",
+            )
         ranked = rank(vectors, images.labels, theirs, found_in.labels, leave_out=gallery is None)
         if not len(ranked.counted):
-            raise UnusableData("no query has an image of its class to find: give classes that have two images or more")
+            raise UnusableData(
+                "no query has an image of its class to find: give classes that have two images or more"
+            )
         if not quick:
             copies = robustness(embedder, images, vectors, slots=slots, advance=advance)
     speed = embeddings_a_second(embedder, images, slots=slots)
@@ -226,10 +307,20 @@ def _evaluate(
     if weights.calibration and gallery is None:
         error = Judged.of(vectors, images.labels).expected_error(weights.calibration)
     written = write_sheets(sheets, ranked, images, found_in, vectors, theirs) if sheets else []
-    result: dict[str, Any] = {"model": embedder.model_version, "dimensions": vectors.shape[1], "images": len(images)}
-    result |= {"classes": len(set(images.labels)), "broken": len(images.broken), "queries": len(ranked.counted)}
+    result: dict[str, Any] = {
+        "model": embedder.model_version,
+        "dimensions": vectors.shape[1],
+        "images": len(images),
+    }
+    result |= {
+        "classes": len(set(images.labels)),
+        "broken": len(images.broken),
+        "queries": len(ranked.counted),
+    }
     result |= {name: round(value, 4) for name, value in ranked.means().items()}
-    result["intervals"] = {name: [round(low, 4), round(high, 4)] for name, (low, high) in ranked.intervals().items()}
+    result["intervals"] = {
+        name: [round(low, 4), round(high, 4)] for name, (low, high) in ranked.intervals().items()
+    }
     result["robustness"] = {name: round(value, 4) for name, value in copies.items()}
     result["calibration_error"] = None if error is None else round(error, 4)
     result["images_per_second"] = round(speed, 1)
@@ -255,14 +346,23 @@ def _show_evaluation(result: dict[str, Any], ranked: Ranked) -> None:
     _out.print(table)
     if result["robustness"]:
         copies = Table(
-            box=None, header_style="bold", title="An altered copy finds its original first (R@1)", title_justify="left"
+            box=None,
+            header_style="bold",
+            title="An altered copy finds its original first (R@1)",
+            title_justify="left",
         )
         copies.add_column()
         copies.add_column(justify="right")
         for name, value in result["robustness"].items():
             copies.add_row(name, f"{value:.4f}")
-        copies.add_row("mean", f"{sum(result['robustness'].values()) / len(result['robustness']):.4f}", style="bold")
+        copies.add_row(
+            "mean",
+            f"{sum(result['robustness'].values()) / len(result['robustness']):.4f}",
+            style="bold",
+        )
         _out.print(copies)
     if result["calibration_error"] is not None:
-        _out.print(f"Expected calibration error of the probabilities: {result['calibration_error']:.3f}")
+        _out.print(
+            f"Expected calibration error of the probabilities: {result['calibration_error']:.3f}"
+        )
     _out.print(f"{result['images_per_second']:.0f} embeddings/s")

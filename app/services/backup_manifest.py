@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.observability import log
+from app.logs import log
 
 _NAME = "backup.json"
 
@@ -27,7 +27,9 @@ def write_mark(directory: Path, **about: object) -> None:
     new = directory / f"{_NAME}.new"
     try:
         with new.open("w") as file:
-            file.write(json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+            file.write(
+                json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
+            )
             file.flush()
             os.fsync(file.fileno())
         new.replace(directory / _NAME)
@@ -42,9 +44,17 @@ def note_serving(directory: Path) -> None:
     if mark is None:
         return
     if not mark["complete"]:
-        log.warning("this is a backup that was interrupted: masters are missing", directory=str(directory))
+        log.warning(
+            "this is a backup that was interrupted: masters are missing", directory=str(directory)
+        )
     if not mark.get("served"):
         try:
             write_mark(directory, **mark | {"served": True})
-        except OSError as error:  # a medium or a disk that takes nothing can be looked at all the same
-            log.warning("it cannot be noted that this backup is served", directory=str(directory), reason=str(error))
+        except (
+            OSError
+        ) as error:  # a medium or a disk that takes nothing can be looked at all the same
+            log.warning(
+                "it cannot be noted that this backup is served",
+                directory=str(directory),
+                reason=str(error),
+            )

@@ -11,10 +11,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from app.errors import Unavailable
-from app.observability import log
+from app.logs import log
 from models.embedder import Embedder
 from models.weights_file import WeightsFile, WeightsInvalid
-from storage.protocols import ModelState, ObjectMissing, Stores, StoreUnavailable
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.protocols import Stores
+from storage.records import ModelState
 
 _LEASE = 15.0  # seconds for which a heartbeat holds
 _BEATS = 3  # in that time
@@ -35,7 +37,9 @@ class GivenModel:
 
 
 class Models:
-    def __init__(self, stores: Stores, load: Callable[[WeightsFile], Embedder], interval: float) -> None:
+    def __init__(
+        self, stores: Stores, load: Callable[[WeightsFile], Embedder], interval: float
+    ) -> None:
         """``interval`` in seconds between two looks at the registry."""
         self._stores = stores
         self._load = load
@@ -55,7 +59,11 @@ class Models:
         if active == version:
             self._share(given)
         elif given.chosen:
-            log.warning("LOOKALIKE_WEIGHTS is not the active model; `lookalike reembed` changes it", given=version, active=active)
+            log.warning(
+                "LOOKALIKE_WEIGHTS is not the active model; `lookalike reembed` changes it",
+                given=version,
+                active=active,
+            )
         self._loaded = {version: given.embedder}
         self.refresh()
         self._thread.start()
@@ -77,7 +85,11 @@ class Models:
         """Raises Unavailable if this process has not loaded it."""
         embedder = self._loaded.get(version or "")
         if embedder is None:
-            raise Unavailable("model-not-loaded", f"This process has not loaded the model version {version}. Try again.", 5)
+            raise Unavailable(
+                "model-not-loaded",
+                f"This process has not loaded the model version {version}. Try again.",
+                5,
+            )
         return embedder
 
     @property
@@ -97,7 +109,11 @@ class Models:
     def refresh(self) -> None:
         """Load what has become live, let go of what no longer is, and say what is loaded. Raises StoreUnavailable."""
         with self._refreshing:  # an older look must not undo a newer one
-            live = [model.id for model in self._stores.registry.models() if model.state is not ModelState.RETIRED]
+            live = [
+                model.id
+                for model in self._stores.registry.models()
+                if model.state is not ModelState.RETIRED
+            ]
             loaded = {}
             for version in live:
                 embedder = self._loaded.get(version) or self._loaded_anew(version)
@@ -131,7 +147,13 @@ class Models:
             self._stores.objects.stat(key)
         except ObjectMissing:
             with given.weights.open("rb") as file:
-                self._stores.objects.put(key, file, given.weights.stat().st_size, "application/octet-stream", given.weights.name)
+                self._stores.objects.put(
+                    key,
+                    file,
+                    given.weights.stat().st_size,
+                    "application/octet-stream",
+                    given.weights.name,
+                )
 
     def _beat(self, loaded: list[str]) -> None:
         """A database that can only be read is no reason not to search."""

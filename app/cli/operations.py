@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.client import Client, ServiceError
+from app.cli.client import Client, ServiceError
+from app.cli.transfer import progress_bar
 from app.services.scrub import KINDS
-from app.transfer import progress_bar
 
 _errors = Console(stderr=True, highlight=False, markup=False)
 _out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -47,7 +47,9 @@ def _watched(events: Iterator[dict[str, Any]], *, as_json: bool) -> int:
                 else:
                     done = event["looked_at"]
                     rate = f"{done / max(1e-3, time.monotonic() - start):.0f}/s"
-                    progress.update(task, completed=done, total=max(done, event["total"]), rate=rate)
+                    progress.update(
+                        task, completed=done, total=max(done, event["total"]), rate=rate
+                    )
     except KeyboardInterrupt:
         _errors.print("Interrupted.")
         return 130
@@ -85,7 +87,9 @@ def _watch_building(client: Client) -> None:
     with progress_bar() as progress:
         task = progress.add_task("Embedding", total=None, rate="")
         begin, start = None, time.monotonic()
-        while building := next((each for each in client.models()["models"] if each["state"] == "building"), None):
+        while building := next(
+            (each for each in client.models()["models"] if each["state"] == "building"), None
+        ):
             done, total = building["indexed"] + building["dead"], building["masters"]
             begin = done if begin is None else begin
             rate = f"{(done - begin) / max(1e-3, time.monotonic() - start):.0f}/s"
@@ -108,7 +112,9 @@ def _show_models(answer: dict[str, Any]) -> None:
     _out.print(table)
     building = next((each for each in answer["models"] if each["state"] == "building"), None)
     if building is not None and building["indexed"] >= building["masters"]:
-        _out.print(f"{building['version']} is complete. Switch to it with: lookalike reembed activate")
+        _out.print(
+            f"{building['version']} is complete. Switch to it with: lookalike reembed activate"
+        )
 
 
 def activate_model(client: Client, state: str, version: str | None) -> None:
@@ -119,7 +125,9 @@ def activate_model(client: Client, state: str, version: str | None) -> None:
         for event in client.activate_model(version):
             if "checked" in event:
                 progress.update(task, completed=event["checked"])
-    _out.print(f"{version} is active. Every search uses it from now on; `lookalike reembed rollback` goes back.")
+    _out.print(
+        f"{version} is active. Every search uses it from now on; `lookalike reembed rollback` goes back."
+    )
 
 
 def _the_one(client: Client, state: str) -> str:
@@ -127,7 +135,10 @@ def _the_one(client: Client, state: str) -> str:
         if each["state"] == state:
             return str(each["version"])
     missing = "being built" if state == "building" else "kept as the previous one"
-    raise ServiceError(f"there is no model version that is {missing}: see lookalike reembed status", "model-not-found")
+    raise ServiceError(
+        f"there is no model version that is {missing}: see lookalike reembed status",
+        "model-not-found",
+    )
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -137,7 +148,9 @@ def _show(report: dict[str, Any]) -> None:
         f" {report['vectors']} vectors in {report['seconds']:.1f} s."
     )
     if report["waiting"]:
-        console.print(f"{report['waiting']} embeddings are still to be made; the worker of the running service does that.")
+        console.print(
+            f"{report['waiting']} embeddings are still to be made; the worker of the running service does that."
+        )
     if report["clean"]:
         console.print("Clean: nothing is missing, wrong or left over.", style="green")
         return
@@ -149,14 +162,18 @@ def _show(report: dict[str, Any]) -> None:
         examples = report["examples"].get(kind, [])[:3]
         more = f"\n… and {count - len(examples)} more" if count > len(examples) else ""
         table.add_row(
-            str(count), str(report["repaired"].get(kind, 0)), f"{KINDS[kind]}\n" + "\n".join(map(_printable, examples)) + more
+            str(count),
+            str(report["repaired"].get(kind, 0)),
+            f"{KINDS[kind]}\n" + "\n".join(map(_printable, examples)) + more,
         )
     console.print(table, markup=False)
     mendable = set(report["found"]) - {"object-foreign", "object-unreadable"}
     if not report["repair"] and mendable:
         console.print("Nothing was changed. Run it again with --repair.")
     if report["repair"] and mendable & {"object-missing", "object-wrong"}:
-        console.print("A master whose bytes are lost is hidden until the same bytes are uploaded again, or it is deleted.")
+        console.print(
+            "A master whose bytes are lost is hidden until the same bytes are uploaded again, or it is deleted."
+        )
 
 
 def _printable(text: str) -> str:

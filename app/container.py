@@ -1,0 +1,38 @@
+"""What one process consists of: its services, and the stores and settings they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.metrics import Metrics
+from app.services.attributes import Attributes
+from app.services.collections import Collections
+from app.services.ingest import Ingest
+from app.services.loaded_models import Models
+from app.services.masters import Masters
+from app.services.reembed import Reembed
+from app.services.scrub import Scrub
+from app.services.search import Search
+from app.services.vision import Vision
+from app.settings import Settings
+from app.worker import Worker
+from storage.protocols import Stores
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of one process, and the stores and settings they were built from."""
+
+    settings: Settings
+    stores: Stores
+    metrics: Metrics
+    models: Models
+    vision: Vision
+    collections: Collections
+    attributes: Attributes
+    ingest: Ingest
+    masters: Masters
+    search: Search
+    scrub: Scrub
+    reembed: Reembed
+    worker: Worker

@@ -1,0 +1,1 @@
+"""HTTP: middleware, forms, errors, schemas and everything else that the routes share."""
