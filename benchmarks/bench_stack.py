@@ -45,7 +45,7 @@ from benchmarks.sizes import embedded_bytes, mariadb_bytes
 from benchmarks.stack import PAUSE, cpu_seconds, milvus_alone, process_of, stack
 from storage.records import VectorRecord
 from storage.vectors_milvus import DIMENSION, MilvusOptions, MilvusVectorStore
-from tests.servers import Server, mariadb
+from tests.support.servers import Server, mariadb
 
 CLIENTS, RUNS = 8, 5
 UPLOADS = 300  # images a run, 448 x 336

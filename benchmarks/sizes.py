@@ -13,7 +13,7 @@ from storage.database import Database
 from storage.metadata import SqlMetadataStore, new_id
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
 from storage.vectors_exact import ExactVectorStore
-from tests.servers import Server
+from tests.support.servers import Server
 
 VERSION = "resnet50-512-of-a-benchmark"
 BATCH = 1000

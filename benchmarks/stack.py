@@ -27,7 +27,7 @@ from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from benchmarks.service import ROOT, Service, free_port, running
-from tests.servers import Server, mariadb, milvus, seaweedfs
+from tests.support.servers import Server, mariadb, milvus, seaweedfs
 
 PAUSE = 0.1  # seconds that the replica's network takes, one image at a time
 

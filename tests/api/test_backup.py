@@ -22,11 +22,11 @@ import pytest
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
-from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
-from tests.servers import free_ports
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.servers import free_ports
+from tests.support.service import Service, eventually, serving
 
 ROOT = Path(__file__).parent.parent.parent
-CAT = encoded(photograph("chelsea"))
 Result = subprocess.CompletedProcess[str]
 
 

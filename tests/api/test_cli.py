@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
-from tests.conftest import PHOTOGRAPHS, Service, encoded, photograph
+from tests.support.images import PHOTOGRAPHS, encoded, photograph
+from tests.support.service import Service
 
 
 @pytest.fixture

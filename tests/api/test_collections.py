@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from storage.errors import StoreUnavailable
-from tests.conftest import Service, encoded, eventually, part_of, photograph
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT, encoded, part_of
+from tests.support.service import Service, eventually
 
 
 def listed(service: Service) -> dict[str, int]:

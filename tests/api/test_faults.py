@@ -19,11 +19,11 @@ import pytest
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.api.test_process import command, free_port, process
-from tests.conftest import encoded, eventually, part_of, photograph, serving
-from tests.servers import install
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.servers import install
+from tests.support.service import eventually, serving
 
 ROOT = Path(__file__).parent.parent.parent
-CAT = encoded(photograph("chelsea"))
 LIBRARIES, FAKETIME = Path("/usr/lib"), "*/faketime/libfaketime.so.1"
 
 

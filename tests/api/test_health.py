@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from storage.errors import StoreUnavailable
-from tests.conftest import Service, encoded, eventually, photograph
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT
+from tests.support.service import Service, eventually
 
 
 def down(*arguments: Any, **options: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from app.settings import Settings
-from tests.conftest import Service, eventually
-from tests.load import Load
+from tests.support.load import Load
+from tests.support.service import Service, eventually
 
 
 def test_a_loss_is_told(service: Service, settings: Settings) -> None:

@@ -12,9 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image
 
-from tests.conftest import Service, encoded, eventually, part_of, photograph
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import Service, eventually
 
 
 def nothing_left(service: Service) -> bool:

@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from app.main import create_app
 from app.settings import Settings
 from models.embedder import load_embedder
-from tests.conftest import Service, serving
+from tests.support.service import Service, serving
 
 
 @pytest.fixture(scope="module")

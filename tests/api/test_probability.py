@@ -11,10 +11,10 @@ from app.settings import Settings
 from models.calibration import Calibration
 from models.embedder import load_embedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
-from tests.conftest import Service, encoded, part_of, photograph, serving
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import Service, serving
 
 CALIBRATION = Calibration(intercept=8.0, slope=25.0)
-CAT = encoded(photograph("chelsea"))
 
 
 @pytest.fixture(scope="module")

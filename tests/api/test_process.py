@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import encoded, eventually, part_of, photograph
-from tests.servers import free_ports
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.servers import free_ports
+from tests.support.service import eventually
 
 ROOT = Path(__file__).parent.parent.parent
-CAT = encoded(photograph("chelsea"))
 
 
 def free_port() -> int:

@@ -22,7 +22,8 @@ from safetensors.numpy import save_file
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.records import VectorRecord
-from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
+from tests.support.images import encoded, part_of, photograph
+from tests.support.service import Service, eventually, serving
 
 ROOT = Path(__file__).parent.parent.parent
 

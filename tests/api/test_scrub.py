@@ -22,10 +22,10 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.metadata import new_id
 from storage.records import VectorRecord
-from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import Service, eventually, serving
 
 ROOT = Path(__file__).parent.parent.parent
-CAT = encoded(photograph("chelsea"))
 
 
 @pytest.fixture

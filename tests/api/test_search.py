@@ -9,9 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image, ImageOps
 
-from tests.conftest import PHOTOGRAPHS, Service, encoded, part_of, photograph
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT, PHOTOGRAPHS, encoded, part_of, photograph
+from tests.support.service import Service
 
 
 @pytest.fixture

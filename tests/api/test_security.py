@@ -14,9 +14,9 @@ from app.main import create_app
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.api.test_limits import HALF_A_REQUEST
-from tests.conftest import Service, encoded, photograph, serving
+from tests.support.images import CAT
+from tests.support.service import Service, serving
 
-CAT = encoded(photograph("chelsea"))
 KEYS = {"read": "read-key-1", "write": "write-key-1", "admin": "admin-key-1"}
 
 

@@ -13,9 +13,8 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.errors import StoreUnavailable
 from storage.records import ObjectInfo
-from tests.conftest import Service, encoded, eventually, part_of, photograph, serving
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import Service, eventually, serving
 
 
 def run(service: Service, *arguments: str) -> Result:

@@ -17,8 +17,8 @@ from storage.metadata import new_id
 from storage.records import VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 from tests import fleet
-from tests.conftest import eventually
-from tests.servers import milvus
+from tests.support.servers import milvus
+from tests.support.service import eventually
 
 VERSION = "model-1"
 SHOP, ARCHIVE = UUID(int=1), UUID(int=2)

@@ -22,9 +22,9 @@ from uuid import UUID
 
 import httpx
 
-from tests.conftest import eventually
 from tests.crash import service
 from tests.crash.service import Kill
+from tests.support.service import eventually
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.crash.warm"])

@@ -16,7 +16,6 @@ from uuid import UUID
 import pytest
 
 from models.weights_file import WeightsFile
-from tests.conftest import encoded, eventually, part_of
 from tests.crash.harness import (
     Crashed,
     Installation,
@@ -28,6 +27,8 @@ from tests.crash.harness import (
     scrubbed,
 )
 from tests.crash.service import POLLED, WRITES, Kill, tiny_weights
+from tests.support.images import encoded, part_of
+from tests.support.service import eventually
 
 IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
 MOST = 1  # of the calls of one name

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.conftest import encoded, part_of
 from tests.crash.harness import (
     Crashed,
     Image,
@@ -26,6 +25,7 @@ from tests.crash.harness import (
     search,
 )
 from tests.crash.service import Kill, tiny_weights
+from tests.support.images import encoded, part_of
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")

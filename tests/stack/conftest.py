@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests import fleet
-from tests.conftest import eventually
-from tests.servers import free_ports
+from tests.support.servers import free_ports
+from tests.support.service import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.conftest import eventually
-from tests.load import Load
 from tests.stack.conftest import Stack
+from tests.support.load import Load
+from tests.support.service import eventually
 
 CLIENTS, SECONDS = 64, 10.0
 

@@ -11,13 +11,13 @@ import pytest
 
 from app.settings import Settings
 from models.embedder import Embedder
-from tests.conftest import encoded, part_of, photograph, serving
 from tests.stack.conftest import Stack
+from tests.support.images import CAT, encoded, part_of
+from tests.support.service import serving
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")
 IMAGES = [encoded(part_of(name, seed)) for name in ("coffee", "astronaut") for seed in range(6)]
-CAT = encoded(photograph("chelsea"))
 FILTERS = (
     {"n": 3},
     {"n": {"$gte": 2, "$lt": 5}},

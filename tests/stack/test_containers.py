@@ -20,9 +20,10 @@ import pytest
 import sqlalchemy as sa
 
 from tests import fleet
-from tests.conftest import encoded, eventually, photograph
-from tests.deployment import OUR_IMAGE, compose, dockerfile, example_variables, interpolated
-from tests.servers import Server, free_ports, mariadb, milvus
+from tests.support.deployment import OUR_IMAGE, compose, dockerfile, example_variables, interpolated
+from tests.support.images import encoded, photograph
+from tests.support.servers import Server, free_ports, mariadb, milvus
+from tests.support.service import eventually
 
 SECRETS = {
     name: value or uuid4().hex

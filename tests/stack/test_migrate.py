@@ -15,11 +15,11 @@ from models.embedder import Embedder
 from storage.database import Database
 from storage.metadata import SqlMetadataStore
 from storage.records import NewMaster
-from tests.conftest import encoded, eventually, part_of, photograph, serving
 from tests.stack.conftest import Stack, result_of
 from tests.stack.test_replicas import put
+from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import eventually, serving
 
-CAT = encoded(photograph("chelsea"))
 IMAGES = [encoded(part_of("coffee", seed)) for seed in range(12)]
 MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import encoded, eventually, part_of, photograph
-from tests.servers import free_ports
 from tests.stack.conftest import Stack, result_of
-from tests.stack.proxy import Proxy
 from tests.stack.test_replicas import put, search
+from tests.support.images import CAT, encoded, part_of
+from tests.support.proxy import Proxy
+from tests.support.servers import free_ports
+from tests.support.service import eventually
 
-CAT = encoded(photograph("chelsea"))
 _TIMEOUT = 2.0  # seconds a call to a store may take
 _PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": str(_TIMEOUT)}
 SETTINGS = {

@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import encoded, eventually, part_of
 from tests.stack.conftest import Stack, result_of
 from tests.stack.test_replicas import put
+from tests.support.images import encoded, part_of
+from tests.support.service import eventually
 
 
 def models(client: httpx.Client) -> dict[str, dict[str, Any]]:

@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import encoded, eventually, part_of, photograph
 from tests.stack.conftest import Stack, result_of
-
-CAT = encoded(photograph("chelsea"))
+from tests.support.images import CAT, encoded, part_of
+from tests.support.service import eventually
 
 
 def put(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-import tests.servers
 from app.bootstrap import connect_stores, run_services, store_urls
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
@@ -22,10 +21,12 @@ from storage.database import Database
 from storage.factory import upgrade_schema
 from storage.metadata import SqlMetadataStore
 from tests import fleet
-from tests.conftest import encoded, eventually, part_of
-from tests.servers import CannotStart, Server
 from tests.stack.conftest import Stack
 from tests.stack.test_replicas import put, search
+from tests.support import servers as test_servers
+from tests.support.images import encoded, part_of
+from tests.support.servers import CannotStart, Server
+from tests.support.service import eventually
 
 CLIENTS = 4
 _RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, on a busy machine minutes
@@ -50,7 +51,7 @@ def test_a_server_killed_while_a_process_starts_is_waited_for(
 ) -> None:
     """After its stores are open, before it works: it neither ends nor works without."""
     with ExitStack() as ending:
-        server = tests.servers.mariadb(tmp_path / "mariadb")
+        server = test_servers.mariadb(tmp_path / "mariadb")
         ending.callback(server.kill)
         server.start()
         settings = Settings(

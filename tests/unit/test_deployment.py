@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.settings import Settings
-from tests.deployment import (
+from tests.support.deployment import (
     OUR_IMAGE,
     ROOT,
     VARIABLE,

@@ -15,7 +15,7 @@ from models.engines import OpenVinoEmbedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, mirrored, to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
-from tests.conftest import PHOTOGRAPHS, encoded, photograph
+from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
 
 @pytest.fixture(scope="module")

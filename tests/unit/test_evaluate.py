@@ -14,7 +14,7 @@ from models.embedder import Embedder
 from models.evaluate import COPIES, rank, robustness
 from models.labelled_images import LabelledImages, UnusableData, check_disjoint
 from models.transforms import to_input
-from tests.conftest import encoded, part_of
+from tests.support.images import encoded, part_of
 
 
 def at(*degrees: float) -> np.ndarray:

@@ -17,7 +17,8 @@ from models.export import export, quantise
 from models.labelled_images import UnusableData
 from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
-from tests.conftest import PHOTOGRAPHS, encoded, part_of, photograph, serving
+from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
+from tests.support.service import serving
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from models.training.finetune import Finetuning, Outcome, Recipe, fit_projection
 from models.training.losses import LOSSES, instance_loss, kept_similarities, metric_loss
 from models.transforms import to_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
-from tests.conftest import encoded, part_of, photograph
+from tests.support.images import encoded, part_of, photograph
 
 TINY = Recipe(
     tune="projection", steps=6, classes=3, images=2, views=2, check_every=2, held_out=0.3, rate=1e-3

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from models import imaging
 from models.imaging import Box, DecodedImage, ImageRejected, decode
-from tests.conftest import encoded, photograph
+from tests.support.images import encoded, photograph
 
 Pixels = NDArray[np.uint8]
 WHOLE = 10_000  # a least side that no image here has, so that nothing is scaled

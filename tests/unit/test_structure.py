@@ -16,7 +16,7 @@ from models.file_structure import (
     check_structure,
 )
 from models.imaging import ImageRejected, decode
-from tests.conftest import PHOTOGRAPHS, encoded, photograph
+from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
 JPEG = encoded(photograph("coffee"), progressive=True)
 PNG = encoded(photograph("coffee"), "PNG")

@@ -20,8 +20,9 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.conftest import Service, encoded, part_of
-from tests.servers import install
+from tests.support.images import encoded, part_of
+from tests.support.servers import install
+from tests.support.service import Service
 
 expect.set_options(timeout=10_000)
 EXPECTED = "Failed to load resource"  # the browser's own note of an answer that is an error

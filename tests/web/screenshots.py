@@ -21,7 +21,8 @@ from app.logs import configure_logging
 from app.settings import Settings
 from models.embedder import load_embedder
 from storage.errors import StoreUnavailable
-from tests.conftest import PHOTOGRAPHS, Service, encoded, part_of, photograph, serving
+from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
+from tests.support.service import Service, serving
 
 LOADED = "() => [...document.images].every((image) => !image.checkVisibility() || image.dataset.state !== 'loading')"
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}

@@ -22,7 +22,8 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.errors import StoreUnavailable
 from tests import fleet
-from tests.conftest import PHOTOGRAPHS, Service, encoded, eventually, part_of, serving
+from tests.support.images import PHOTOGRAPHS, encoded, part_of
+from tests.support.service import Service, eventually, serving
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.jpg",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import CannotStart, Server, mariadb, milvus, seaweedfs
+from tests.support.servers import CannotStart, Server, mariadb, milvus, seaweedfs
 
 _DIRECTORY = "LOOKALIKE_TEST_SERVERS"
 MAKERS: dict[str, Callable[[Path], Server]] = {

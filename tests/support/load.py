@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import encoded, part_of
+from tests.support.images import encoded, part_of
 
 SHARED = 40  # images that every client uploads, and nobody deletes
 OWN = 12  # images that one client alone uploads and deletes

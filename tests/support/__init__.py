@@ -1,0 +1,1 @@
+"""What the tests share: images, servers, a service to talk to."""

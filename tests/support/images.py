@@ -1,0 +1,38 @@
+"""Real photographs, and encoded images made of them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from skimage import data
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
+
+
+def photograph(name: str) -> Image.Image:
+    """A real photograph, free to use, from scikit-image's own package."""
+    return Image.fromarray(getattr(data, name)()[..., :3])
+
+
+def encoded(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
+    output = io.BytesIO()
+    image.save(output, format, **options)
+    return output.getvalue()
+
+
+def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """A different part of a photograph for each seed."""
+    random = np.random.default_rng(seed)
+    source = photograph(name)
+    width, height = (
+        source.width * random.uniform(0.4, 0.8),
+        source.height * random.uniform(0.4, 0.8),
+    )
+    x, y = random.uniform(0, source.width - width), random.uniform(0, source.height - height)
+    return source.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
+
+
+CAT = encoded(photograph("chelsea"))

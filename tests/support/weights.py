@@ -1,0 +1,22 @@
+"""Weights files other than the shipped one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from models.weights_file import DEFAULT_WEIGHTS
+
+
+def turned_weights(path: Path, seed: int) -> Path:
+    """The shipped model with its projection turned: another version, whose distances are the same."""
+    with safe_open(DEFAULT_WEIGHTS, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((512, 512)))
+        for name in ("projection.weight", "projection.bias"):
+            tensors[name] = (turn @ tensors[name].astype(np.float64)).astype(tensors[name].dtype)
+        save_file(tensors, path, file.metadata())
+    return path
