@@ -17,7 +17,7 @@ from storage.protocols import MetadataStore, ModelRegistry, ObjectStore, VectorS
 from storage.registry import SqlModelRegistry
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
-from tests import fleet
+from tests.support import fleet
 
 
 @pytest.fixture

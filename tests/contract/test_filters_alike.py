@@ -16,7 +16,7 @@ from storage.filters import Filter, matches, parse_filter
 from storage.metadata import SqlMetadataStore
 from storage.records import Attributes, NewMaster, VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
-from tests import fleet
+from tests.support import fleet
 from tests.unit.test_filters import ATTRIBUTES, FILTERS, about
 
 VECTOR = np.zeros(512, dtype=np.float32)

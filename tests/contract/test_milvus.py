@@ -16,7 +16,7 @@ from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.records import VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
-from tests import fleet
+from tests.support import fleet
 from tests.support.servers import milvus
 from tests.support.service import eventually
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests import fleet
+from tests.support import fleet
 from tests.support.servers import free_ports
 from tests.support.service import eventually
 

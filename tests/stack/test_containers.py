@@ -19,7 +19,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests import fleet
+from tests.support import fleet
 from tests.support.deployment import OUR_IMAGE, compose, dockerfile, example_variables, interpolated
 from tests.support.images import encoded, photograph
 from tests.support.servers import Server, free_ports, mariadb, milvus

@@ -20,9 +20,9 @@ from models.embedder import Embedder
 from storage.database import Database
 from storage.factory import upgrade_schema
 from storage.metadata import SqlMetadataStore
-from tests import fleet
 from tests.stack.conftest import Stack
 from tests.stack.test_replicas import put, search
+from tests.support import fleet
 from tests.support import servers as test_servers
 from tests.support.images import encoded, part_of
 from tests.support.servers import CannotStart, Server

@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.errors import StoreUnavailable
-from tests import fleet
+from tests.support import fleet
 from tests.support.images import PHOTOGRAPHS, encoded, part_of
 from tests.support.service import Service, eventually, serving
 
