@@ -12,6 +12,7 @@ from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from tests.support.fleet import Fleet
 from tests.support.service import Service, serving
+from tests.support.tiny_network import accept_tiny_weights
 from tests.support.weights import turned_weights
 
 _fleet: Fleet | None = None
@@ -31,8 +32,10 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quiet() -> None:
+def process_set_up() -> None:
+    """Log errors alone, and let tiny weights be served wherever weights are."""
     configure_logging("error")
+    accept_tiny_weights()
 
 
 @pytest.fixture(scope="session")

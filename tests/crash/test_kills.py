@@ -1,234 +1,84 @@
-"""The process is killed before and after every write to every store; then it starts again, and everything must be right."""
+"""The process is killed before and after every write to every store; after a restart all is right."""
 
 from __future__ import annotations
 
 import random
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from copy import deepcopy
-from dataclasses import dataclass
-from itertools import product
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
-from models.weights_file import WeightsFile
-from tests.crash.harness import (
-    Crashed,
-    Installation,
-    Journal,
-    Running,
-    check,
-    drained,
-    models,
-    scrubbed,
-)
-from tests.crash.service import POLLED, WRITES, Kill, tiny_weights
-from tests.support.images import encoded, part_of
-from tests.support.service import eventually
+from tests.crash.kill_points import ALL_WRITES, KILLS, OCCASIONAL, UNREACHED, WRITES_OF
+from tests.crash.process import Crashed, fork_child
+from tests.crash.scenarios import SCENARIOS, Base, recover, run_killed, writes_of
+from tests.crash.watch import Kill
 
-IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
-MOST = 1  # of the calls of one name
-SECOND = tiny_weights("second")
-NEW = WeightsFile.parse(SECOND).version
-UNREACHED = {  # by these steps, each for its reason
-    "metadata.renew",  # an upload that takes longer than a third of its lease
-    "metadata.abandon",  # a store that fails
-    "metadata.hand_back_embedding",
-    "metadata.retry_embedding",  # an image that cannot be embedded
-    "metadata.revive_dead",
-    "metadata.expire_pending",  # only when it recovers
-    "registry.register_active",  # the first start
-}
-Step = Callable[[Journal, Running], None]
+BaseOf = Callable[[str], Base]
 
 
-def uploads(journal: Journal, running: Running) -> None:
-    journal.upload(running, IMAGES[2], n=1)
-    journal.upload(running, IMAGES[2], n=2)  # it is there already
-    journal.upload(running, IMAGES[3], collection="new")
+def kills_while_recovering() -> list[tuple[str, Kill, Kill]]:
+    """Two kills of each scenario, with a kill at any of the first writes after the restart."""
+    chosen = []
+    for name, kills in KILLS.items():
+        draw = random.Random(name)
+        for kill in draw.sample(kills, 2):
+            again = Kill("any", draw.randint(1, 8), draw.choice(["before", "after"]))  # type: ignore[arg-type]
+            chosen.append((name, kill, again))
+    return chosen
 
 
-def changes(journal: Journal, running: Running) -> None:
-    journal.change(running, IMAGES[0], n=7)
-    journal.change(running, IMAGES[0], n=8)
+def assert_recovers(name: str, directory: Path, base: Base, kill: Kill, *, http: bool) -> None:
+    journal = run_killed(base, directory, SCENARIOS[name], kill, http=http)
+    assert_restart_is_right(name, directory, journal)
 
 
-def deletions(journal: Journal, running: Running) -> None:
-    journal.delete(running, IMAGES[0])
-    journal.upload(running, IMAGES[0], n=9)  # another master with the same bytes
-    ended(running, 0.3)  # the worker removes what is left
-
-
-def collections(journal: Journal, running: Running) -> None:
-    journal.delete_collection(running, "animals")
-    journal.upload(running, IMAGES[1], collection="animals")
-    journal.empty(running, "default")
-    ended(running, 0.3)
-
-
-def building(journal: Journal, running: Running) -> None:
-    journal.do(
-        running, "POST", "/admin/models", (201,), files={"weights": ("second.safetensors", SECOND)}
-    )
-    journal.do(running, "POST", f"/admin/models/{NEW}/start", (202,))
-    journal.upload(running, IMAGES[4])
-    assert eventually(lambda: complete(running), 20)
-
-
-def switching(journal: Journal, running: Running) -> None:
-    (old,) = (model["version"] for model in models(running) if model["state"] == "active")
-    for version in (NEW, old):
-        journal.do(running, "POST", f"/admin/models/{version}/activate", (200,))
-    journal.upload(running, IMAGES[4])
-    journal.do(running, "POST", f"/admin/models/{NEW}/retire", (202, 409))
-    ended(running, 0.3)
-
-
-def complete(running: Running) -> bool:
-    """Whether all masters have vectors of the new model."""
-    model = next(model for model in models(running) if model["version"] == NEW)
-    return bool(model["indexed"] == model["masters"])
-
-
-def repairs(journal: Journal, running: Running) -> None:
-    """Bytes and a vector that were lost, an object too many; the first come back by another upload."""
-    image = journal.image(IMAGES[0], "default")
-    (path,) = (running.directory / "objects" / "masters").rglob(f"{min(image.ids)}.*")
-    path.rename(path.with_name(f"{UUID(int=1)}.png"))
-    image.present = {True, False}
-    with (
-        closing(sqlite3.connect(running.directory / "lookalike.db", timeout=10)) as database,
-        database,
-    ):
-        database.execute("DELETE FROM vectors WHERE master_id <> ?", (UUID(min(image.ids)).bytes,))
-    journal.do(running, "POST", "/admin/scrub", (200,), json={"repair": True})
-    mended(journal, running)
-
-
-def nothing(journal: Journal, running: Running) -> None:
-    pass
-
-
-def mended(journal: Journal, running: Running) -> None:
-    journal.upload(running, IMAGES[0], n=0)
-
-
-def ended(running: Running, seconds: float) -> bool:
-    """Whether it was killed within that time."""
-    return eventually(lambda: not running.process.is_alive(), seconds)
-
-
-STEPS: dict[str, Step] = {
-    step.__name__: step
-    for step in (uploads, changes, deletions, collections, building, switching, repairs)
-}
-FINISHED: dict[str, Step] = {"repairs": mended}  # what comes after it, however far it came
-
-
-@dataclass(frozen=True)
-class Base:
-    """An installation with something in it, copied for every kill, and what was acknowledged by it."""
-
-    directory: Path
-    journal: Journal
-
-
-@pytest.fixture
-def make_base(tmp_path: Path) -> Callable[[str], Base]:
-    """For a step: one that switches models finds another one built."""
-    return lambda name: begun(tmp_path / f"base-{name}", built=name == "switching")
-
-
-def begun(directory: Path, *, built: bool) -> Base:
-    journal = Journal()
-    with Installation(directory).running() as running:
-        journal.upload(running, IMAGES[0], n=0)
-        journal.upload(running, IMAGES[1], collection="animals")
-        journal.upload(running, IMAGES[5], collection="animals")
-        if built:
-            building(journal, running)
-        drained(running, directory)
-    return Base(directory, journal)
-
-
-def killed(
-    base: Base, directory: Path, step: Step, kill: Kill | None, order: str = "right"
-) -> tuple[Installation, Journal]:
-    """Run a step in a copy of the installation until the process is killed, or is through."""
-    shutil.copytree(base.directory, directory)
-    installation, journal = Installation(directory, order), deepcopy(base.journal)
-    with suppress(Crashed), installation.running(kill) as running:
-        running.arm()
-        step(journal, running)
-    return installation, journal
-
-
-def recovered(installation: Installation, journal: Journal, finish: Step) -> dict[str, int]:
-    """Start again, drain, check, do again what was under way, check; what the first scrub found."""
-    with installation.running() as running:
-        drained(running, installation.directory)
-        found = scrubbed(running)
-        drained(running, installation.directory)
-        check(journal, running, installation.directory)
-        journal.retry(running)
-        finish(journal, running)
-        drained(running, installation.directory)
-        assert scrubbed(running) == {}, "I5: a second scrub finds something"
-        check(journal, running, installation.directory)
-    return found
-
-
-def points(base: Base, directory: Path, step: Step) -> list[Kill]:
-    """Every write of the step, counted in a run without a kill."""
-    installation, journal = killed(base, directory, step, None)
-    assert journal.pending is None
-    found = []
-    for name, count in installation.writes().items():
-        moments = ("after",) if name.partition(".")[2] in POLLED else ("before", "after")
-        if name == "objects.put":
-            moments = ("before", "during", "after")
-        found += [
-            Kill(name, number, moment)
-            for number, moment in product(range(1, min(count, MOST) + 1), moments)
-        ]
-    return found
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_killed_at_every_write(name: str, make_base: Callable[[str], Base], tmp_path: Path) -> None:
-    base, step = make_base(name), STEPS[name]
-    for kill in points(base, tmp_path / "reference", step):
-        with said(kill):
-            installation, journal = killed(base, tmp_path / str(kill).replace(" ", "-"), step, kill)
-            found = recovered(installation, journal, FINISHED.get(name, nothing))
-            assert name == "repairs" or found == {}, (
-                "the order of writes leaves nothing for a scrub"
-            )
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_killed_again_while_it_recovers(
-    name: str, make_base: Callable[[str], Base], tmp_path: Path
-) -> None:
-    chance, base, step = random.Random(name), make_base(name), STEPS[name]
-    for number, kill in enumerate(chance.sample(points(base, tmp_path / "reference", step), 2)):
-        again = Kill("any", chance.randint(1, 8), chance.choice(["before", "after"]))
-        with said((kill, again)):
-            installation, journal = killed(base, tmp_path / f"{number}", step, kill)
-            with suppress(Crashed), installation.running(again, armed=True) as running:
-                ended(running, 1.5)
-            found = recovered(installation, journal, FINISHED.get(name, nothing))
-            assert name == "repairs" or found == {}, (
-                "the order of writes leaves nothing for a scrub"
-            )
+def assert_restart_is_right(name: str, directory: Path, journal: object) -> None:
+    found = recover(directory, journal, bring_bytes_back=name == "repairs")  # type: ignore[arg-type]
+    assert name == "repairs" or found == {}, "the order of writes leaves nothing for a scrub"
 
 
 @pytest.mark.parametrize(
-    ("order", "name"),
+    ("name", "kill"), [(name, kill) for name, kills in KILLS.items() for kill in kills], ids=str
+)
+def test_killed_at_a_write(name: str, kill: Kill, base_of: BaseOf, tmp_path: Path) -> None:
+    assert_recovers(name, tmp_path / "data", base_of(name), kill, http=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kill"),
+    [
+        ("uploads", Kill("objects.put", 1, "during")),
+        ("uploads", Kill("metadata.commit_stored", 1, "after")),
+        ("changes", Kill("metadata.update_master", 1, "after")),
+        ("deletions", Kill("metadata.delete_master", 1, "after")),
+        ("collections", Kill("metadata.empty_collection", 1, "before")),
+        ("building", Kill("registry.start", 1, "after")),
+        ("switching", Kill("registry.activate", 1, "after")),
+        ("repairs", Kill("objects.delete", 1, "before")),
+    ],
+    ids=str,
+)
+def test_killed_while_it_answers_over_http(
+    name: str, kill: Kill, base_of: BaseOf, tmp_path: Path
+) -> None:
+    assert_recovers(name, tmp_path / "data", base_of(name), kill, http=True)
+
+
+@pytest.mark.parametrize(("name", "kill", "again"), kills_while_recovering(), ids=str)
+def test_killed_again_while_it_recovers(
+    name: str, kill: Kill, again: Kill, base_of: BaseOf, tmp_path: Path
+) -> None:
+    directory = tmp_path / "data"
+    journal = run_killed(base_of(name), directory, SCENARIOS[name], kill)
+    with suppress(Crashed), fork_child(directory, again, armed=True) as child:
+        child.ended_within(1.5)
+    assert_restart_is_right(name, directory, journal)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "name"),
     [
         ("row before object", "uploads"),
         ("object before row", "deletions"),
@@ -237,41 +87,30 @@ def test_killed_again_while_it_recovers(
     ],
 )
 def test_a_wrong_order_of_writes_is_found(
-    order: str, name: str, make_base: Callable[[str], Base], tmp_path: Path
+    mistake: str, name: str, base_of: BaseOf, tmp_path: Path
 ) -> None:
-    """The harness can fail: with two writes swapped there is a kill that it catches."""
-    base = make_base(name)
-    for kill in points(base, tmp_path / "reference", STEPS[name]):
+    """The tests can fail: where two writes are swapped, a kill shows it."""
+    for kill in KILLS[name]:
+        directory = tmp_path / str(kill).replace(" ", "-")
         try:
-            installation, journal = killed(
-                base, tmp_path / str(kill).replace(" ", "-"), STEPS[name], kill, order
-            )
-            if recovered(installation, journal, nothing):
+            journal = run_killed(base_of(name), directory, SCENARIOS[name], kill, mistake=mistake)
+            if recover(directory, journal, bring_bytes_back=False):
                 return
         except AssertionError as error:
-            if str(error).startswith("I"):  # an invariant, not a service that does not start
+            if re.match(r"I\d", str(error)):  # an invariant, not a service that does not start
                 return
             raise
-    raise AssertionError(f"{order}: no kill shows it")
+    raise AssertionError(f"{mistake}: no kill shows it")
 
 
-def test_every_kind_of_write_is_among_them(
-    make_base: Callable[[str], Base], tmp_path: Path
-) -> None:
-    reached = {
-        kill.write
-        for name, step in STEPS.items()
-        for kill in points(make_base(name), tmp_path / name, step)
-    }
-    assert {
-        f"{store}.{write}" for store, writes in WRITES.items() for write in writes
-    } - reached == UNREACHED
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_list_names_the_writes_of_a_run(name: str, base_of: BaseOf, tmp_path: Path) -> None:
+    written = writes_of(base_of(name), tmp_path / "data", SCENARIOS[name])
+    listed = set(WRITES_OF[name])
+    assert written <= listed
+    assert listed - written <= OCCASIONAL.get(name, set())
 
 
-@contextmanager
-def said(what: object) -> Iterator[None]:
-    """Which kill it was that a failure belongs to."""
-    try:
-        yield
-    except (AssertionError, Crashed) as error:
-        raise AssertionError(f"{what}: {error}") from error
+def test_every_kind_of_write_is_killed_or_has_a_reason() -> None:
+    killed = {kill.write for kills in KILLS.values() for kill in kills}
+    assert ALL_WRITES - killed == UNREACHED

@@ -1,8 +1,7 @@
-"""Random histories of uploads, changes, deletions, model changes, crashes and scrubs, against a model of what must be there."""
+"""Random histories of uploads, changes, deletions, model changes, kills and scrubs, over HTTP."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -12,20 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.crash.harness import (
-    Crashed,
-    Image,
-    Installation,
-    Journal,
-    Running,
-    check,
-    drained,
-    models,
-    scrubbed,
-    search,
-)
-from tests.crash.service import Kill, tiny_weights
+from tests.crash.invariants import check_invariants, drain, hits_of
+from tests.crash.journal import Image, Journal
+from tests.crash.operations import Operations
+from tests.crash.process import Child, Crashed, fork_child
+from tests.crash.watch import Kill
 from tests.support.images import encoded, part_of
+from tests.support.tiny_network import tiny_weights
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")
@@ -34,71 +26,85 @@ kills = st.one_of(
     st.none(),
     st.builds(Kill, st.just("any"), st.integers(1, 12), st.sampled_from(["before", "after"])),
 )
-Operation = Callable[[Running], None]
+Operation = Callable[[Operations], None]
 
 
 class Histories(RuleBasedStateMachine):
+    """Performs random operations, some of them killed, and checks the invariants at the end."""
+
     @initialize()
     def begin(self) -> None:
         self.ending = ExitStack()
         directory = self.ending.enter_context(tempfile.TemporaryDirectory())
-        self.installation = Installation(Path(directory) / "data")
-        self.installation.directory.mkdir()
+        self.directory = Path(directory) / "data"
         self.journal = Journal()
-        self.service = ExitStack()
-        self.running = self.service.enter_context(self.installation.running())
+        self.processes = ExitStack()
+        self.child: Child = self.processes.enter_context(fork_child(self.directory, http=True))
 
-    def restart(self, kill: Kill | None = None) -> None:
-        """Without warning; what was under way is asked for again."""
-        self.service.close()
-        if kill is not None:
-            self.running = self.service.enter_context(self.installation.running(kill))
-            return
-        self.running = self.service.enter_context(self.installation.running())
-        self.journal.retry(self.running)
+    @property
+    def operations(self) -> Operations:
+        return self.child.operations
+
+    def restart(self) -> None:
+        """Kill the process, start another one, and retry what was under way."""
+        self.replace_child(None)
+        self.journal.retry(self.operations)
+
+    def replace_child(self, kill: Kill | None) -> None:
+        self.processes.close()
+        self.child = self.processes.enter_context(fork_child(self.directory, kill, http=True))
 
     def do(self, operation: Operation, kill: Kill | None) -> None:
-        """The operation, and a kill at one of the writes that it makes, or that the worker makes meanwhile."""
+        """Perform an operation; kill at a write that it makes, or that the worker makes meanwhile."""
         if kill is None:
-            operation(self.running)
+            operation(self.operations)
             return
-        self.restart(kill)
-        self.running.arm()
+        self.replace_child(kill)
+        self.child.arm()
         with suppress(Crashed):
-            operation(self.running)
+            operation(self.operations)
         self.restart()
-
-    def there(self) -> list[Image]:
-        return [image for image in self.journal.images.values() if image.present == {True}]
 
     @rule(content=images, collection=collections, number=st.integers(0, 3), kill=kills)
     def upload(self, content: bytes, collection: str, number: int, kill: Kill | None) -> None:
-        self.do(lambda running: self.journal.upload(running, content, collection, n=number), kill)
+        def upload(operations: Operations) -> None:
+            self.journal.upload(operations, content, collection, n=number)
 
-    @precondition(lambda self: self.there())
+        self.do(upload, kill)
+
+    @precondition(lambda self: self.journal.stored())
     @rule(data=st.data(), kill=kills)
     def delete(self, data: st.DataObject, kill: Kill | None) -> None:
-        image = data.draw(st.sampled_from(self.there()))
-        self.do(lambda running: self.journal.delete(running, image.content, image.collection), kill)
+        image = data.draw(st.sampled_from(self.journal.stored()))
 
-    @precondition(lambda self: any(image.collection == "default" for image in self.there()))
+        def delete(operations: Operations) -> None:
+            self.journal.delete(operations, image.content, image.collection)
+
+        self.do(delete, kill)
+
+    @precondition(lambda self: self.changeable())
     @rule(data=st.data(), number=st.integers(0, 3), kill=kills)
     def change(self, data: st.DataObject, number: int, kill: Kill | None) -> None:
-        image = data.draw(
-            st.sampled_from([image for image in self.there() if image.collection == "default"])
-        )
-        self.do(lambda running: self.journal.change(running, image.content, n=number), kill)
+        image = data.draw(st.sampled_from(self.changeable()))
+
+        def change(operations: Operations) -> None:
+            self.journal.change(operations, image.content, n=number)
+
+        self.do(change, kill)
+
+    def changeable(self) -> list[Image]:
+        return [image for image in self.journal.stored() if image.collection == "default"]
 
     @rule(kill=kills)
     def delete_collection(self, kill: Kill | None) -> None:
-        self.do(lambda running: self.journal.delete_collection(running, "other"), kill)
+        self.do(lambda operations: self.journal.delete_collection(operations, "other"), kill)
 
-    @precondition(lambda self: self.there())
+    @precondition(lambda self: self.journal.stored())
     @rule(data=st.data())
     def find(self, data: st.DataObject) -> None:
-        image = data.draw(st.sampled_from(self.there()))
-        hits = search(self.running, image)
-        assert [hit["master"]["id"] for hit in hits if hit["exact"]] == list(image.ids)
+        image = data.draw(st.sampled_from(self.journal.stored()))
+        hits = hits_of(self.operations, image)
+        assert [master_id for master_id, exact in hits if exact] == list(image.ids)
 
     @rule()
     def crash(self) -> None:
@@ -106,57 +112,52 @@ class Histories(RuleBasedStateMachine):
 
     @rule(repair=st.booleans())
     def scrub(self, repair: bool) -> None:
-        scrubbed(self.running, repair=repair)
+        self.operations.scrub(repair=repair)
 
     @rule(weights=st.sampled_from([tiny_weights("second"), tiny_weights("third")]), kill=kills)
     def start_model(self, weights: bytes, kill: Kill | None) -> None:
-        def start(running: Running) -> None:
-            added = running.ask(
-                "POST", "/admin/models", files={"weights": ("w.safetensors", weights)}
-            )
-            started = running.ask("POST", f"/admin/models/{added.json()['version']}/start")
-            assert started.status_code in (202, 404, 409), (
-                started.text
-            )  # 404: retired in between, with its weights
+        def start(operations: Operations) -> None:
+            # Not found: the version was retired in between, with its weights.
+            outcome = operations.start_model(operations.add_model(weights))
+            assert outcome in ("started", "model-not-found", "model-conflict"), outcome
 
         self.do(start, kill)
 
     @rule(kill=kills)
     def activate(self, kill: Kill | None) -> None:
-        def switch(running: Running) -> None:
-            for model in models(running):
-                if model["state"] in ("building", "previous"):
-                    response = running.ask("POST", f"/admin/models/{model['version']}/activate")
-                    assert response.status_code == 200, response.text
-                    last = json.loads(response.text.splitlines()[-1])
-                    assert "active" in last or last["error"]["code"] in (
-                        "model-not-ready",
-                        "model-conflict",
-                    ), last
-                    return
+        def activate(operations: Operations) -> None:
+            for version in inactive(operations)[:1]:
+                outcome = operations.activate_model(version)
+                assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
 
-        self.do(switch, kill)
+        self.do(activate, kill)
 
     @rule(kill=kills)
     def retire(self, kill: Kill | None) -> None:
-        def remove(running: Running) -> None:
-            for model in models(running):
-                if model["state"] in ("building", "previous"):
-                    response = running.ask("POST", f"/admin/models/{model['version']}/retire")
-                    assert response.status_code in (202, 409), response.text
-                    return
+        def retire(operations: Operations) -> None:
+            for version in inactive(operations)[:1]:
+                outcome = operations.retire_model(version)
+                assert outcome in ("retired", "model-conflict"), outcome
 
-        self.do(remove, kill)
+        self.do(retire, kill)
 
     def teardown(self) -> None:
         try:
             self.restart()
-            drained(self.running, self.installation.directory)
-            assert scrubbed(self.running) == {}, "the order of writes leaves nothing for a scrub"
-            check(self.journal, self.running, self.installation.directory)
+            drain(self.directory)
+            assert self.operations.scrub(repair=True) == {}, (
+                "the order of writes leaves nothing for a scrub"
+            )
+            check_invariants(self.journal, self.operations, self.directory)
         finally:
-            self.service.close()
+            self.processes.close()
             self.ending.close()
+
+
+def inactive(operations: Operations) -> list[str]:
+    """Return the versions that can be activated or retired."""
+    models = operations.models()
+    return [model.version for model in models if model.state in ("building", "previous")]
 
 
 TestHistories = Histories.TestCase

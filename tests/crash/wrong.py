@@ -73,7 +73,7 @@ def marked_before_written() -> None:
 
 
 MISTAKES: dict[str, Callable[[], None]] = {
-    "right": lambda: None,
+    "none": lambda: None,
     "row before object": row_before_object,
     "object before row": object_before_row,
     "row forgotten first": row_forgotten_first,

@@ -1,0 +1,24 @@
+"""The installations that the crash tests begin with: each is made once and copied for every kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.scenarios import Base, make_base
+
+
+@pytest.fixture(scope="session")
+def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Base]:
+    """Return the base of a scenario: one that switches models finds the other one built."""
+    made: dict[bool, Base] = {}
+
+    def find_or_make(name: str) -> Base:
+        built = name == "switching"
+        if built not in made:
+            directory = tmp_path_factory.mktemp("base") / "data"
+            made[built] = make_base(directory, built=built)
+        return made[built]
+
+    return find_or_make

@@ -1,0 +1,118 @@
+"""The invariants, checked through the service and on the raw stores of an embedded installation.
+
+I1 An acknowledged upload is readable with the same hash.
+I2 No row is stored without its exact object.
+I3 An acknowledged deletion never returns.
+I4 There is at most one live row per collection and hash; ids are never used again.
+I5 The ids of rows, objects and vectors are the same, and a second scrub finds nothing.
+I6 What was not acknowledged is absent or complete, and a retry converges on one id.
+I7 Every hit is stored, and scored by a version that was active.
+I8 No temporary file and no lease is left.
+I9 The attributes beside the vectors are those of the metadata database.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+from tests.crash.journal import Image, Journal
+from tests.crash.operations import Operations, digest_of
+from tests.support.service import eventually
+
+_UNFINISHED = """
+SELECT (SELECT count(*) FROM masters WHERE state IN ('pending', 'deleting'))
+  + (SELECT count(*) FROM collections WHERE state <> 'live')
+  + (SELECT count(*) FROM embeddings WHERE state = 'pending')
+  + (SELECT count(*) FROM model_versions WHERE state = 'retired')
+  + (SELECT count(*) FROM masters JOIN model_versions ON model_versions.state = 'building'
+     WHERE NOT EXISTS (SELECT 1 FROM embeddings
+                       WHERE master_id = masters.id AND model_version = model_versions.id))
+"""
+_KEPT = """
+SELECT id, attributes, collection_id, revision, state FROM masters
+WHERE state IN ('stored', 'damaged')
+"""
+_VECTORS = "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?"
+_LEASES = """
+SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
+  + (SELECT count(*) FROM embeddings WHERE lease_until > 0)
+"""
+
+
+def is_drained(directory: Path) -> bool:
+    """Report whether the worker has nothing left to do, by the raw database."""
+    with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
+        return bool(database.execute(_UNFINISHED).fetchone()[0] == 0)
+
+
+def drain(directory: Path) -> None:
+    assert eventually(lambda: is_drained(directory), 20), "I5: the worker does not come to an end"
+
+
+def drain_until(directory: Path, stopped: Callable[[], bool]) -> None:
+    """Wait until the worker has nothing left to do, or ``stopped``."""
+    assert eventually(lambda: stopped() or is_drained(directory), 20), "the worker does not end"
+
+
+def check_invariants(journal: Journal, operations: Operations, directory: Path) -> None:
+    """Check I1 to I9. The worker must have drained."""
+    for image in journal.images.values():
+        _check_image(journal, operations, image)
+    for master_id in journal.dead:
+        assert not operations.exists(master_id), "I3: by id"
+    _check_stores(directory)
+
+
+def hits_of(operations: Operations, image: Image) -> list[tuple[str, bool]]:
+    """Search by an image; return the id of each hit and whether it is exact. Checks I7."""
+    versions = {model.version for model in operations.models()}
+    found = operations.search(image.content, image.collection)
+    if found is None:
+        return []
+    assert found.version in versions, "I7: scored by a version that is not active"
+    return found.hits
+
+
+def _check_image(journal: Journal, operations: Operations, image: Image) -> None:
+    digest = digest_of(image.content)
+    masters = operations.list(image.collection)
+    same = [master for master in masters if master.sha256 == digest]
+    assert len(same) <= 1, "I4: two live rows"
+    assert bool(same) in image.present, f"I1, I3: stored {bool(same)}, allowed {image.present}"
+    hits = hits_of(operations, image)
+    found = {master_id for master_id, _ in hits}
+    assert not journal.dead & found, "I3: by search"
+    assert found <= {master.id for master in masters}, "I7: a hit that is not stored"
+    if not same:
+        return
+    (master,) = same
+    assert not image.ids or master.id in image.ids, "I4: another id"
+    assert master.attributes in image.attributes, "I6: attributes that nobody gave"
+    assert digest_of(operations.content(master.id)) == digest, "I1, I2: other bytes"
+    assert hits, "I6: the image is not found"
+    assert hits[0] == (master.id, True), "I6: the image is not found first"
+
+
+def _check_stores(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
+        rows = database.execute(_KEPT).fetchall()
+        kept = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in rows}
+        # A damaged master keeps its vector, for when its bytes come back.
+        damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
+        versions = [row[0] for row in database.execute("SELECT id FROM model_versions")]
+        for version in versions:
+            found = database.execute(_VECTORS, (version,))
+            vectors = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in found}
+            assert vectors == kept, f"I5, I9: vectors of {version}"
+        with_vectors = database.execute("SELECT DISTINCT model_version FROM vectors").fetchall()
+        assert {row[0] for row in with_vectors} <= set(versions), "I5: vectors of no version"
+        assert database.execute(_LEASES).fetchone()[0] == 0, "I8: a lease is left"
+    files = (directory / "objects" / "masters").rglob("*")
+    objects = {UUID(path.stem) for path in files if path.is_file()}
+    assert objects - damaged == set(kept) - damaged, "I5: objects"
+    assert list((directory / "objects" / ".incoming").iterdir()) == [], "I8: a temporary file"

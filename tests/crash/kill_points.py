@@ -1,0 +1,92 @@
+"""The writes of each scenario, in a list, so that every kill is a test of its own.
+
+``test_the_list_names_the_writes_of_a_run`` holds this list to what the scenarios really write.
+"""
+
+from __future__ import annotations
+
+from tests.crash.scenarios import kills_at
+from tests.crash.watch import WRITES, Kill
+
+_UPLOAD = (
+    "metadata.reserve",
+    "objects.put",
+    "metadata.commit_stored",
+    "vectors.upsert",
+    "metadata.mark_indexed",
+)
+_REMOVAL = (
+    "metadata.claim_deleting",
+    "vectors.delete",
+    "objects.delete",
+    "metadata.forget_master",
+)
+WRITES_OF: dict[str, tuple[str, ...]] = {
+    "uploads": ("metadata.create_collection", *_UPLOAD),
+    "changes": (
+        "metadata.update_master",
+        "metadata.claim_embedding",
+        "vectors.upsert",
+        "metadata.mark_indexed",
+    ),
+    "deletions": ("metadata.delete_master", *_UPLOAD, *_REMOVAL),
+    "collections": (
+        "metadata.delete_collection",
+        "metadata.create_collection",
+        *_UPLOAD,
+        "metadata.empty_collection",
+        "metadata.drain_collections",
+        *_REMOVAL,
+    ),
+    "building": (
+        "registry.start",
+        "registry.heartbeat",
+        *_UPLOAD,
+        "metadata.acquire_lease",
+        "registry.backfill",
+        "metadata.release_lease",
+        "metadata.claim_embeddings",
+    ),
+    "switching": (
+        "metadata.acquire_lease",
+        "registry.backfill",
+        "metadata.release_lease",
+        "registry.activate",
+        "registry.heartbeat",
+        "registry.retire",
+        "registry.drain",
+        "vectors.drop",
+        "objects.delete",
+        "registry.forget",
+    ),
+    "repairs": (
+        "metadata.mark_damaged",
+        "metadata.requeue_embedding",
+        "objects.delete",
+        "metadata.claim_embeddings",
+        "vectors.upsert",
+        "metadata.mark_indexed",
+        "metadata.reserve",
+        "objects.put",
+        "metadata.heal",
+    ),
+}
+# A worker that starts walks through the model that is being built once more, perhaps before the
+# scenario begins.
+OCCASIONAL: dict[str, set[str]] = {
+    "switching": {"metadata.acquire_lease", "registry.backfill", "metadata.release_lease"}
+}
+UNREACHED = {  # by these scenarios, each for its reason
+    "metadata.renew",  # an upload that takes longer than a third of its lease
+    "metadata.abandon",  # a store that fails
+    "metadata.hand_back_embedding",
+    "metadata.retry_embedding",  # an image that cannot be embedded
+    "metadata.revive_dead",
+    "metadata.expire_pending",  # only during recovery
+    "registry.register_active",  # the first start
+}
+ALL_WRITES = {f"{store}.{write}" for store, writes in WRITES.items() for write in writes}
+KILLS: dict[str, list[Kill]] = {
+    name: [kill for write in writes for kill in kills_at(write)]
+    for name, writes in WRITES_OF.items()
+}

@@ -1,0 +1,262 @@
+"""The operations that the crash tests perform, on the services directly or over HTTP.
+
+Both classes have the same methods. An outcome that is right after a retry, such as deleting what is
+gone already, is no error; every other refusal raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from app.container import Services
+from app.errors import Conflict, NotFound
+from app.services.search import Options
+from storage.records import Master
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A master as its collection lists it."""
+
+    id: str
+    sha256: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer to a search: the model version, and of each hit its id and whether it is exact."""
+
+    version: str
+    hits: list[tuple[str, bool]]
+
+
+@dataclass(frozen=True)
+class Model:
+    version: str
+    state: str
+    complete: bool  # it has vectors of all masters
+
+
+class DirectOperations:
+    """Calls the services as the routes do, without HTTP."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def upload(
+        self, content: bytes, collection: str, attributes: dict[str, Any]
+    ) -> tuple[Kept, bool]:
+        """Return the master, and whether it is indexed."""
+        done = self._services.ingest.put(
+            io.BytesIO(content), collection=collection, name="a.png", attributes=attributes
+        )
+        return _kept(done.master), done.indexed
+
+    def delete(self, master_id: str) -> None:
+        try:
+            self._services.masters.delete(UUID(master_id))
+        except NotFound:
+            return
+        self._services.worker.wake()
+
+    def change(self, master_id: str, attributes: dict[str, Any]) -> None:
+        self._services.masters.update(UUID(master_id), None, attributes)
+
+    def delete_collection(self, name: str) -> None:
+        try:
+            self._services.collections.delete(name)
+        except NotFound:
+            return
+        self._services.worker.wake()
+
+    def empty_collection(self, name: str) -> None:
+        try:
+            self._services.collections.empty(name)
+        except NotFound:
+            return
+        self._services.worker.wake()
+
+    def list(self, collection: str) -> list[Kept]:
+        try:
+            page, _ = self._services.masters.list(collection, None, 500, None)
+        except NotFound:
+            return []
+        return [_kept(master) for master in page.masters]
+
+    def exists(self, master_id: str) -> bool:
+        try:
+            self._services.masters.find(UUID(master_id))
+        except NotFound:
+            return False
+        return True
+
+    def content(self, master_id: str) -> bytes:
+        master = self._services.masters.find(UUID(master_id))
+        return b"".join(self._services.masters.content(master, 0, master.size))
+
+    def search(self, content: bytes, collection: str) -> Found | None:
+        """Return None where there is no such collection."""
+        try:
+            answer = self._services.search.by_sample(
+                io.BytesIO(content), Options(collection, k=100)
+            )
+        except NotFound:
+            return None
+        hits = [(str(hit.master.id), hit.exact) for hit in answer.hits]
+        return Found(answer.model_version, hits)
+
+    def models(self) -> list[Model]:
+        progress, _ = self._services.reembed.status()
+        return [
+            Model(each.model.id, each.model.state.value, each.indexed == each.masters)
+            for each in progress
+        ]
+
+    def add_model(self, weights: bytes) -> str:
+        return self._services.reembed.add(io.BytesIO(weights))
+
+    def start_model(self, version: str) -> str:
+        """Return "started", or the code of the refusal."""
+        try:
+            self._services.reembed.start(version)
+        except (NotFound, Conflict) as error:
+            return error.code
+        self._services.worker.wake()
+        return "started"
+
+    def activate_model(self, version: str) -> str:
+        """Return "active", or the code of the refusal. Raises if the version is unknown."""
+        self._services.reembed.check_started(version)
+        try:
+            *_, last = self._services.reembed.activate(version)
+        except Conflict as error:
+            return error.code
+        assert last == {"active": version}, last
+        return "active"
+
+    def retire_model(self, version: str) -> str:
+        """Return "retired", or the code of the refusal."""
+        try:
+            self._services.reembed.retire(version)
+        except Conflict as error:
+            return error.code
+        self._services.worker.wake()
+        return "retired"
+
+    def scrub(self, *, repair: bool) -> dict[str, int]:
+        """Return how many problems of each kind a full scrub found."""
+        *_, last = self._services.scrub.events(repair=repair, full=True)
+        found: dict[str, int] = last["report"]["found"]
+        return found
+
+
+class HttpOperations:
+    """Asks a service over HTTP."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def _ask(
+        self, method: str, path: str, expected: tuple[int, ...], **request: Any
+    ) -> httpx.Response:
+        response = self._client.request(method, path, **request)
+        assert response.status_code in expected, response.text
+        return response
+
+    def upload(
+        self, content: bytes, collection: str, attributes: dict[str, Any]
+    ) -> tuple[Kept, bool]:
+        data = {"collection": collection, "attributes": json.dumps(attributes)}
+        files = {"file": ("a.png", content)}
+        response = self._ask("POST", "/masters", (200, 201, 202), files=files, data=data)
+        (result,) = response.json()["results"]
+        return _kept_of_json(result["master"]), bool(result["indexed"])
+
+    def delete(self, master_id: str) -> None:
+        self._ask("DELETE", f"/masters/{master_id}", (204, 404))
+
+    def change(self, master_id: str, attributes: dict[str, Any]) -> None:
+        self._ask("PATCH", f"/masters/{master_id}", (200,), json={"attributes": attributes})
+
+    def delete_collection(self, name: str) -> None:
+        self._ask("DELETE", f"/collections/{name}", (204, 404), params={"confirm": name})
+
+    def empty_collection(self, name: str) -> None:
+        both = {"collection": name, "confirm": name}
+        self._ask("DELETE", "/masters", (204, 404), params=both)
+
+    def list(self, collection: str) -> list[Kept]:
+        page = {"collection": collection, "limit": "500"}
+        response = self._ask("GET", "/masters", (200, 404), params=page)
+        masters = response.json()["masters"] if response.status_code == 200 else []
+        return [_kept_of_json(master) for master in masters]
+
+    def exists(self, master_id: str) -> bool:
+        return self._ask("GET", f"/masters/{master_id}", (200, 404)).status_code == 200
+
+    def content(self, master_id: str) -> bytes:
+        return self._ask("GET", f"/masters/{master_id}/content", (200,)).content
+
+    def search(self, content: bytes, collection: str) -> Found | None:
+        files, data = {"sample": ("a.png", content)}, {"collection": collection, "k": "100"}
+        response = self._ask("POST", "/search", (200, 404), files=files, data=data)
+        if response.status_code == 404:
+            return None
+        answer = response.json()
+        hits = [(hit["master"]["id"], hit["exact"]) for hit in answer["hits"]]
+        return Found(answer["model_version"], hits)
+
+    def models(self) -> list[Model]:
+        models = self._ask("GET", "/admin/models", (200,)).json()["models"]
+        return [
+            Model(each["version"], each["state"], each["indexed"] == each["masters"])
+            for each in models
+        ]
+
+    def add_model(self, weights: bytes) -> str:
+        files = {"weights": ("w.safetensors", weights)}
+        added = self._ask("POST", "/admin/models", (201,), files=files).json()
+        version: str = added["version"]
+        return version
+
+    def start_model(self, version: str) -> str:
+        response = self._ask("POST", f"/admin/models/{version}/start", (202, 404, 409))
+        return "started" if response.status_code == 202 else str(response.json()["code"])
+
+    def activate_model(self, version: str) -> str:
+        response = self._ask("POST", f"/admin/models/{version}/activate", (200,))
+        last = json.loads(response.text.splitlines()[-1])
+        return "active" if last == {"active": version} else str(last["error"]["code"])
+
+    def retire_model(self, version: str) -> str:
+        response = self._ask("POST", f"/admin/models/{version}/retire", (202, 409))
+        return "retired" if response.status_code == 202 else str(response.json()["code"])
+
+    def scrub(self, *, repair: bool) -> dict[str, int]:
+        options = {"full": True, "repair": repair}
+        response = self._ask("POST", "/admin/scrub", (200,), json=options)
+        found: dict[str, int] = json.loads(response.text.splitlines()[-1])["report"]["found"]
+        return found
+
+
+Operations = DirectOperations | HttpOperations
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _kept(master: Master) -> Kept:
+    return Kept(str(master.id), master.sha256.hex(), master.attributes)
+
+
+def _kept_of_json(master: dict[str, Any]) -> Kept:
+    return Kept(master["id"], master["sha256"], master["attributes"])

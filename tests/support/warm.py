@@ -1,0 +1,28 @@
+"""Imported once by the process that test processes are forked from.
+
+Whatever every process of Lookalike does first happens here, so that a fork starts in milliseconds
+where a new interpreter takes seconds. Nothing in this module may start a thread.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import httpx  # noqa: F401
+import minio  # noqa: F401
+import pymilvus  # noqa: F401
+import pymysql  # noqa: F401
+
+import app.server  # noqa: F401
+from app.bootstrap import connect_stores
+from app.main import create_app
+from app.settings import Settings
+from tests.support import tiny_network
+
+with tempfile.TemporaryDirectory() as directory:
+    _settings = Settings(data_dir=Path(directory) / "data", _env_file=None)
+    create_app(_settings)
+    with connect_stores(_settings):
+        pass
+tiny_network.accept_tiny_weights()
