@@ -1,4 +1,4 @@
-"""Fixtures every suite shares: real photographs, the real model, and the real service over real HTTP."""
+"""Fixtures that every suite shares: settings, networks, and a service over HTTP."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import pytest
 from app.logs import configure_logging
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
+from models.weights_file import WeightsFile
 from tests.support.fleet import Fleet
 from tests.support.service import Service, serving
-from tests.support.tiny_network import accept_tiny_weights
+from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
 
+_WITHOUT_SERVERS = {"unit", "api", "crash", "web"}
 _fleet: Fleet | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers once, in the process that controls the run."""
+    """Start the servers once, in the process that controls the run, unless nothing needs them."""
     global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
-    only_units = all("unit" in Path(argument.partition("::")[0]).parts for argument in config.args)
-    if not hasattr(config, "workerinput") and not config.option.collectonly and not only_units:
+    suites = [set(Path(argument.partition("::")[0]).parts) for argument in config.args]
+    needed = any(not parts & _WITHOUT_SERVERS for parts in suites)
+    if needed and not hasattr(config, "workerinput") and not config.option.collectonly:
         _fleet = Fleet()
 
 
@@ -39,14 +42,37 @@ def process_set_up() -> None:
 
 
 @pytest.fixture(scope="session")
-def embedder() -> Embedder:
+def real_embedder() -> Embedder:
+    """The shipped network, for tests whose subject it is."""
     return load_embedder(slots=2)
 
 
 @pytest.fixture(scope="session")
-def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model version that finds alike: its embeddings are the shipped model's, turned, far from what they were."""
+def real_other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped network with its embeddings rotated: another version with the same distances."""
     return turned_weights(tmp_path_factory.mktemp("weights") / "turned.safetensors", 1)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network's weights file."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    path.write_bytes(tiny_weights("first"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def embedder(weights: Path) -> Embedder:
+    """The tiny network."""
+    return TinyNetwork(WeightsFile.load(weights))
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network of another version, with the same distances."""
+    path = tmp_path_factory.mktemp("weights") / "other.safetensors"
+    path.write_bytes(tiny_weights("second"))
+    return path
 
 
 @pytest.fixture
@@ -56,5 +82,6 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def service(settings: Settings, embedder: Embedder) -> Iterator[Service]:
+    """An empty embedded service with the tiny network."""
     with serving(settings, embedder) as running:
         yield running

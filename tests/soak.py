@@ -23,11 +23,11 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.stack.conftest import Stack
 from tests.support.fleet import MAKERS
 from tests.support.load import Load
 from tests.support.servers import Server, free_ports
 from tests.support.service import eventually
+from tests.support.stack import Stack
 from tests.support.weights import turned_weights
 
 QUIET, LOUD = 4.0, 20.0  # seconds between two faults

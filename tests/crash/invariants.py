@@ -37,7 +37,9 @@ _KEPT = """
 SELECT id, attributes, collection_id, revision, state FROM masters
 WHERE state IN ('stored', 'damaged')
 """
-_VECTORS = "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?"
+_VECTORS = (
+    "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?"
+)
 _LEASES = """
 SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
   + (SELECT count(*) FROM embeddings WHERE lease_until > 0)

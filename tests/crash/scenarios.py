@@ -74,7 +74,9 @@ def switching(journal: Journal, setting: Setting) -> None:
     models = setting.operations.models()
     (old,) = (model.version for model in models if model.state == "active")
     for version in (NEW, old):
-        journal.do(setting.operations, lambda target, version=version: target.activate_model(version))  # type: ignore[misc]
+        journal.do(
+            setting.operations, lambda target, version=version: target.activate_model(version)
+        )  # type: ignore[misc]
     journal.upload(setting.operations, IMAGES[4])
     journal.do(setting.operations, lambda target: target.retire_model(NEW))
     setting.drain()

@@ -155,4 +155,6 @@ class _Watched:
 
 def watch_stores(stores: Stores, watch: Watch) -> Stores:
     """Return the same stores with every write of ``WRITES`` watched."""
-    return replace(stores, **{name: _Watched(name, getattr(stores, name), watch) for name in WRITES})
+    return replace(
+        stores, **{name: _Watched(name, getattr(stores, name), watch) for name in WRITES}
+    )

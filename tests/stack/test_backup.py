@@ -6,11 +6,11 @@ from pathlib import Path
 
 from app.settings import Settings
 from models.embedder import Embedder
-from tests.stack.conftest import Stack, result_of
-from tests.stack.test_migrate import CAT, IMAGES, answers
-from tests.stack.test_replicas import put
-from tests.support.images import encoded, photograph
+from tests.support.images import CAT, encoded, photograph
+from tests.support.installations import IMAGES, answers
+from tests.support.requests import put, result_of
 from tests.support.service import eventually, serving
+from tests.support.stack import Stack
 
 
 def test_servers_are_backed_up_and_the_backup_can_be_served(

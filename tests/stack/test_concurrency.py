@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.stack.conftest import Stack
 from tests.support.load import Load
 from tests.support.service import eventually
+from tests.support.stack import Stack
 
 CLIENTS, SECONDS = 64, 10.0
 

@@ -11,9 +11,9 @@ import pytest
 
 from app.settings import Settings
 from models.embedder import Embedder
-from tests.stack.conftest import Stack
 from tests.support.images import CAT, encoded, part_of
 from tests.support.service import serving
+from tests.support.stack import Stack
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")

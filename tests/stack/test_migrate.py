@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from app.settings import Settings
@@ -15,12 +13,12 @@ from models.embedder import Embedder
 from storage.database import Database
 from storage.metadata import SqlMetadataStore
 from storage.records import NewMaster
-from tests.stack.conftest import Stack, result_of
-from tests.stack.test_replicas import put
-from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.images import CAT, encoded, photograph
+from tests.support.installations import IMAGES, answers
+from tests.support.requests import put, result_of
 from tests.support.service import eventually, serving
+from tests.support.stack import Stack
 
-IMAGES = [encoded(part_of("coffee", seed)) for seed in range(12)]
 MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -38,28 +36,6 @@ def installation(settings: Settings, embedder: Embedder) -> Path:
         changed = service.client.get("/masters?limit=1").json()["masters"][0]
         service.client.patch(f"/masters/{changed['id']}", json={"attributes": {"n": -1}})
     return settings.data_dir
-
-
-def answers(client: httpx.Client) -> dict[str, Any]:
-    """All that can be seen of both collections."""
-    seen: dict[str, Any] = {"collections": client.get("/collections").json()}
-    for collection in ("default", "animals"):
-        listed = client.get("/masters", params={"collection": collection}).json()
-        seen[collection] = listed
-        seen[f"{collection} bytes"] = [
-            client.get(master["links"]["content"]).content for master in listed["masters"]
-        ]
-        for number, image in enumerate([CAT, *IMAGES]):
-            response = client.post(
-                "/search",
-                files={"sample": ("a.jpg", image)},
-                data={"collection": collection, "k": "20"},
-            )
-            hits = response.json()["hits"]
-            seen[f"{collection} {number}"] = [
-                (hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits
-            ]
-    return seen
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.stack.conftest import Stack, result_of
-from tests.stack.test_replicas import put, search
 from tests.support.images import CAT, encoded, part_of
 from tests.support.proxy import Proxy
+from tests.support.requests import put, result_of, search
 from tests.support.servers import free_ports
 from tests.support.service import eventually
+from tests.support.stack import Stack
 
 _TIMEOUT = 2.0  # seconds a call to a store may take
 _PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": str(_TIMEOUT)}

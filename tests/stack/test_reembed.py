@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 
-from tests.stack.conftest import Stack, result_of
-from tests.stack.test_replicas import put
 from tests.support.images import encoded, part_of
+from tests.support.requests import put, result_of, search, search_answer
 from tests.support.service import eventually
+from tests.support.stack import Stack
 
 
 def models(client: httpx.Client) -> dict[str, dict[str, Any]]:
@@ -26,13 +26,6 @@ def models(client: httpx.Client) -> dict[str, dict[str, Any]]:
 def activate(client: httpx.Client, version: str) -> None:
     response = client.post(f"/admin/models/{version}/activate")
     assert json.loads(response.text.splitlines()[-1]) == {"active": version}, response.text
-
-
-def search(client: httpx.Client, content: bytes) -> dict[str, Any]:
-    response = client.post("/search", files={"sample": ("a.jpg", content)}, data={"k": "5"})
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path) -> None:
@@ -46,7 +39,7 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
             required = switched[
                 "to"
             ]  # before the question is asked: the answer must be by it or by a later one
-            answer = search(client, samples[number])
+            answer = search_answer(client, samples[number], k="5")
             seen[answer["model_version"]] += 1
             first = answer["hits"][0]
             late = required and switched["to"] == required and answer["model_version"] != required
@@ -58,7 +51,7 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
             if done.is_set():
                 return
             result = result_of(put(near, encoded(part_of("astronaut", seed))))
-            hit = search(far, encoded(part_of("astronaut", seed), quality=60))["hits"][0]
+            hit = search(far, encoded(part_of("astronaut", seed), quality=60))[0]
             if result["indexed"] and (
                 hit["master"]["id"] != result["master"]["id"] or hit["distance"] > 0.1
             ):
@@ -116,7 +109,7 @@ def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_on
             new = one.post("/admin/models", files={"weights": file}).json()["version"]
         with stack.replica() as two:
             (old,) = models(one)
-            assert search(two, content)["model_version"] == old
+            assert search_answer(two, content)["model_version"] == old
             asleep = stack.processes[-1]
             asleep.send_signal(signal.SIGSTOP)
             begin = time.monotonic()

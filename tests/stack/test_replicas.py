@@ -9,20 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.stack.conftest import Stack, result_of
 from tests.support.images import CAT, encoded, part_of
+from tests.support.requests import put, result_of, search
 from tests.support.service import eventually
-
-
-def put(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
-    return client.post("/masters", files={"file": ("photograph.jpg", content)}, data=fields)
-
-
-def search(client: httpx.Client, content: bytes, **fields: str) -> list[dict[str, object]]:
-    response = client.post("/search", files={"sample": ("sample.jpg", content)}, data=fields)
-    assert response.status_code == 200, response.text
-    hits: list[dict[str, object]] = response.json()["hits"]
-    return hits
+from tests.support.stack import Stack
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from models.embedder import Embedder
 from storage.database import Database
 from storage.factory import upgrade_schema
 from storage.metadata import SqlMetadataStore
-from tests.stack.conftest import Stack
-from tests.stack.test_replicas import put, search
 from tests.support import fleet
 from tests.support import servers as test_servers
 from tests.support.images import encoded, part_of
+from tests.support.requests import put, search
 from tests.support.servers import CannotStart, Server
 from tests.support.service import eventually
+from tests.support.stack import Stack
 
 CLIENTS = 4
 _RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, on a busy machine minutes

@@ -68,9 +68,7 @@ def run_command(
     """Run a command to its end and return its exit code and output."""
     with tempfile.TemporaryDirectory() as directory:
         stdout, stderr = Path(directory) / "stdout", Path(directory) / "stderr"
-        process = CommandProcess(
-            *arguments, environment=environment, stdout=stdout, stderr=stderr
-        )
+        process = CommandProcess(*arguments, environment=environment, stdout=stdout, stderr=stderr)
         try:
             returncode = process.wait(timeout)
         finally:
