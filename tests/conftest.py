@@ -13,6 +13,7 @@ from models.embedder import Embedder, load_embedder
 from models.weights_file import WeightsFile
 from tests.support.fleet import Fleet
 from tests.support.service import Service, serving
+from tests.support.system_packages import summarize_skipped
 from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
 
@@ -32,6 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     if _fleet is not None:
         _fleet.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the system packages for want of which tests were skipped, in one line."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    line = summarize_skipped(str(report.longrepr) for report in skipped)
+    if line is not None:
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +63,7 @@ def real_other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny network's weights file."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     path.write_bytes(tiny_weights("first"))
@@ -62,9 +71,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedder(weights: Path) -> Embedder:
+def embedder(tiny_weights_file: Path) -> Embedder:
     """The tiny network."""
-    return TinyNetwork(WeightsFile.load(weights))
+    return TinyNetwork(WeightsFile.load(tiny_weights_file))
 
 
 @pytest.fixture(scope="session")
@@ -84,4 +93,11 @@ def settings(tmp_path: Path) -> Settings:
 def service(settings: Settings, embedder: Embedder) -> Iterator[Service]:
     """An empty embedded service with the tiny network."""
     with serving(settings, embedder) as running:
+        yield running
+
+
+@pytest.fixture
+def real_service(settings: Settings, real_embedder: Embedder) -> Iterator[Service]:
+    """An empty embedded service with the shipped network."""
+    with serving(settings, real_embedder) as running:
         yield running

@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,26 +15,22 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
 from app.settings import Settings
-from models.embedder import Embedder, load_embedder
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from models.embedder import Embedder
+from models.weights_file import WeightsFile
+from tests.support.embedded import free_port, run_on, serve_fork
 from tests.support.images import CAT, encoded, part_of, photograph
-from tests.support.servers import free_ports
+from tests.support.processes import ROOT, CommandProcess
 from tests.support.service import Service, eventually, serving
+from tests.support.tiny_network import TinyNetwork
 
-ROOT = Path(__file__).parent.parent.parent
 Result = subprocess.CompletedProcess[str]
 
 
 def run(command: str, directory: Path, data_dir: Path, *options: str) -> Result:
-    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "COLUMNS": "200"}
-    full = [sys.executable, "-m", "app.cli", command, str(directory), *options]
-    return subprocess.run(
-        full, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_on(data_dir, command, str(directory), *options)
 
 
 def masters(service: Service) -> list[dict[str, Any]]:
@@ -182,12 +177,12 @@ def test_another_installation_does_not_take_its_place(
 
 
 def test_what_is_damaged_in_the_backup_is_copied_anew(
-    settings: Settings, embedder: Embedder, tmp_path: Path
+    settings: Settings, embedder: Embedder, tiny_weights_file: Path, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
     with serving(settings, embedder) as service:
         ids = [service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(3)]
-        content = DEFAULT_WEIGHTS.read_bytes()
+        content = tiny_weights_file.read_bytes()
         key = f"models/{embedder.model_version}/weights.safetensors"
         service.stores.objects.put(
             key, io.BytesIO(content), len(content), "application/octet-stream", "weights"
@@ -253,7 +248,7 @@ def test_a_backup_without_its_database_is_none(
 def test_restored_where_a_service_was_started_once(
     settings: Settings, other_weights: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
-    other = load_embedder(WeightsFile.load(other_weights), slots=2)
+    other = TinyNetwork(WeightsFile.load(other_weights))
     with serving(settings, other) as service:
         service.put_master(CAT)
     target = settings.model_copy(update={"data_dir": tmp_path / "restored"})
@@ -333,10 +328,9 @@ def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(
         for seed in range(250):
             service.put_master(encoded(part_of("coffee", seed, (64, 48))))
     environment = os.environ | {"LOOKALIKE_DATA_DIR": str(settings.data_dir)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "backup", str(directory), "-j", "1"],
-        cwd=ROOT,
-        env=environment,
+    null = Path(os.devnull)
+    process = CommandProcess(
+        "backup", str(directory), "-j", "1", environment=environment, stdout=null, stderr=null
     )
     assert eventually(
         lambda: (
@@ -440,14 +434,7 @@ def test_no_backup_goes_where_one_has_been_served(
         service.put_master(CAT)
     assert run("backup", directory, settings.data_dir).returncode == 0
     served = settings.model_copy(update={"data_dir": directory})
-    port = free_ports(1)[0]
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"LOOKALIKE_DATA_DIR": str(directory)}
-    )
-    try:
-        assert eventually(lambda: ready(port), 60)
-    finally:
+    with serve_fork(directory, free_port()) as (process, _):
         process.terminate()
         process.wait(60)
     with serving(served, embedder) as service:
@@ -455,13 +442,6 @@ def test_no_backup_goes_where_one_has_been_served(
     again = run("backup", directory, settings.data_dir)
     assert (again.returncode, "has been served" in again.stderr) == (2, True)
     assert len(masters_of(served, embedder)) == 2
-
-
-def ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
-    except httpx.HTTPError:
-        return False
 
 
 def masters_of(settings: Settings, embedder: Embedder) -> list[dict[str, Any]]:

@@ -13,8 +13,7 @@ from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT
 from tests.support.service import Service, serving
-
-HALF_A_REQUEST = b"POST /masters HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
+from tests.support.wire import HALF_A_REQUEST
 
 
 @pytest.fixture

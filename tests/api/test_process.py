@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support.embedded import (
+    free_port,
+    serve_fork,
+    serve_interpreter,
+    start_fork,
+    start_interpreter,
+)
 from tests.support.images import CAT, encoded, part_of, photograph
-from tests.support.servers import free_ports
-from tests.support.service import eventually
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
-
-
-def command(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
-    environment = (
-        os.environ | {"LOOKALIKE_DATA_DIR": str(data_dir), "LOOKALIKE_PORT": str(port)} | settings
-    )
-    return subprocess.Popen(
-        [sys.executable, "api.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-
-@contextmanager
-def process(
-    data_dir: Path, port: int, **settings: str
-) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    running = command(data_dir, port, **settings)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-
-        def ready() -> bool:
-            try:
-                return client.get("/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        try:
-            assert eventually(ready, 30)
-            yield running, client
-        finally:
-            running.kill()
-            running.communicate()
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     port = free_port()
     images = [encoded(part_of("coffee", seed)) for seed in range(10)]
-    with process(tmp_path, port) as (running, client):
+    with serve_interpreter(tmp_path, port) as (running, client):
         masters = [
             client.post("/masters", files={"file": ("a.jpg", image)}).json()["results"][0]["master"]
             for image in images
@@ -67,7 +30,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         client.delete(f"/masters/{masters[0]['id']}")
         running.send_signal(signal.SIGKILL)
         running.wait()
-    with process(tmp_path, port) as (_, client):
+    with serve_interpreter(tmp_path, port) as (_, client):
         assert client.get("/masters").json()["total"] == 9
         for image, master in zip(images[1:], masters[1:], strict=True):
             assert client.get(master["links"]["content"]).content == image
@@ -79,8 +42,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
-    with process(tmp_path, free_port()):
-        second = command(tmp_path, free_port())
+    with serve_fork(tmp_path, free_port()):
+        second = start_fork(tmp_path, free_port())
         _, said = second.communicate(timeout=30)
     assert second.returncode == 2
     assert "another process serves" in said
@@ -88,7 +51,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
-    with process(tmp_path, free_port()) as (running, client):
+    with serve_interpreter(tmp_path, free_port()) as (running, client):
         client.post("/masters", files={"file": ("a.jpg", CAT)})
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=30)
@@ -104,7 +67,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused = command(tmp_path, taken.getsockname()[1])
+        refused = start_interpreter(tmp_path, taken.getsockname()[1])
         _, said = refused.communicate(timeout=30)
     assert refused.returncode == 2
     assert "LOOKALIKE_PORT" in said
@@ -125,7 +88,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
 def test_settings_it_cannot_serve_with_are_refused_in_words(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
-    refused = command(tmp_path, free_port(), **settings)
+    refused = start_fork(tmp_path, free_port(), **settings)
     _, said = refused.communicate(timeout=30)
     assert refused.returncode == 2
     assert expected in said
@@ -136,7 +99,7 @@ def test_settings_it_cannot_serve_with_are_refused_in_words(
 def test_everything_stays_inside_the_data_directory_whatever_its_name(
     tmp_path: Path, name: str
 ) -> None:
-    with process(tmp_path / name, free_port()) as (_, client):
+    with serve_fork(tmp_path / name, free_port()) as (_, client):
         assert client.post("/masters", files={"file": ("a.jpg", CAT)}).status_code == 201
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert {path.name for path in (tmp_path / name).iterdir()} >= {
@@ -147,7 +110,7 @@ def test_everything_stays_inside_the_data_directory_whatever_its_name(
 
 
 def test_a_stop_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
-    with process(tmp_path, free_port()) as (running, client):
+    with serve_fork(tmp_path, free_port()) as (running, client):
         large = encoded(photograph("retina").resize((3000, 3000)), "BMP")
         master = client.post("/masters", files={"file": ("a.bmp", large)}).json()["results"][0][
             "master"

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,8 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.records import VectorRecord
 from tests.support.images import encoded, part_of, photograph
+from tests.support.processes import ROOT, run_command
 from tests.support.service import Service, eventually, serving
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def models(service: Service) -> dict[str, dict[str, Any]]:
@@ -254,11 +252,11 @@ def test_weights_that_went_with_a_retirement_are_missed(
     assert eventually(lambda: states(service) == ["active"])
 
 
-def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) -> None:
+def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: Path) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
     assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid-weights")
-    with safe_open(other_weights, framework="numpy") as file:
+    with safe_open(real_other_weights, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         without = {
             name: tensor for name, tensor in tensors.items() if name != "layer1.0.conv1.weight"
@@ -288,10 +286,10 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
         }.items():
             save_file(tensors, tmp_path / f"{name}.safetensors", file.metadata() | about)
         (tmp_path / "unnamed.safetensors").write_bytes(
-            _with_header(other_weights.read_bytes(), b'"__metadata__":null')
+            _with_header(real_other_weights.read_bytes(), b'"__metadata__":null')
         )
         (tmp_path / "kind.safetensors").write_bytes(
-            _with_header(other_weights.read_bytes(), b"F8_E4M3")
+            _with_header(real_other_weights.read_bytes(), b"F8_E4M3")
         )
     for name in sorted(path.stem for path in tmp_path.glob("*.safetensors")):
         part = service.client.post(
@@ -351,11 +349,8 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app.cli", "reembed", *arguments, "--url", url]
     environment = os.environ | {"COLUMNS": "150"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_command("reembed", *arguments, "--url", url, environment=environment)
 
 
 def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:

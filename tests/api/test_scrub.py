@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from models.embedder import Embedder
 from storage.metadata import new_id
 from storage.records import VectorRecord
 from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.processes import run_command
 from tests.support.service import Service, eventually, serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -280,18 +281,7 @@ def test_the_worker_scrubs_by_itself(settings: Settings, embedder: Embedder) -> 
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    import os
-
-    command = [sys.executable, "-m", "app.cli", "scrub", *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_command("scrub", *arguments, environment=os.environ | settings)
 
 
 def test_the_command_asks_the_service_or_opens_the_stores_itself(

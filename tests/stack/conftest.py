@@ -18,7 +18,7 @@ from tests.support.stack import Stack
 
 
 @pytest.fixture
-def stack(tmp_path: Path, weights: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path, tiny_weights_file: Path) -> Iterator[Stack]:
     """A stack on this run's servers, with the tiny network and the newest schema."""
     name = f"test_{uuid4().hex}"
     server = sa.create_engine(fleet.url_of("mariadb"))
@@ -31,7 +31,7 @@ def stack(tmp_path: Path, weights: Path) -> Iterator[Stack]:
             "LOOKALIKE_VECTORS_URL": fleet.url_of("milvus"),
             "LOOKALIKE_MILVUS_PREFIX": name,
             "LOOKALIKE_WORKER_INTERVAL": "0.1",
-            "LOOKALIKE_WEIGHTS": str(weights),
+            "LOOKALIKE_WEIGHTS": str(tiny_weights_file),
         },
         tmp_path,
     )

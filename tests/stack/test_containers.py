@@ -24,6 +24,7 @@ from tests.support.deployment import OUR_IMAGE, compose, dockerfile, example_var
 from tests.support.images import encoded, photograph
 from tests.support.servers import Server, free_ports, mariadb, milvus
 from tests.support.service import eventually
+from tests.support.system_packages import require
 
 SECRETS = {
     name: value or uuid4().hex
@@ -174,6 +175,7 @@ def test_the_database_takes_its_flags_and_answers_its_health_check(
     tmp_path: Path, ending: ExitStack
 ) -> None:
     """MariaDB in MySQL's place: every flag is one that both know."""
+    require("mariadb-server")
     container = Container("mysql")
     server = mariadb(tmp_path)
     values = {

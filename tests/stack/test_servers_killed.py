@@ -27,6 +27,7 @@ from tests.support.requests import put, search
 from tests.support.servers import CannotStart, Server
 from tests.support.service import eventually
 from tests.support.stack import Stack
+from tests.support.system_packages import require
 
 CLIENTS = 4
 _RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, on a busy machine minutes
@@ -35,7 +36,8 @@ _RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, on a busy
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
     """A MariaDB, an S3 and a Milvus of the test's own, to be killed."""
-    fleet.url_of("milvus")  # skips, or fails, where they cannot run
+    for name in fleet.MAKERS:
+        fleet.url_of(name)  # skips, or fails, where they cannot run
     started = {name: make(tmp_path / name) for name, make in fleet.MAKERS.items()}
     with ExitStack() as ending:
         for server in started.values():
@@ -50,6 +52,7 @@ def test_a_server_killed_while_a_process_starts_is_waited_for(
     tmp_path: Path, embedder: Embedder
 ) -> None:
     """After its stores are open, before it works: it neither ends nor works without."""
+    require("mariadb-server")
     with ExitStack() as ending:
         server = test_servers.mariadb(tmp_path / "mariadb")
         ending.callback(server.kill)

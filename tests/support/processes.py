@@ -25,6 +25,7 @@ class CommandProcess:
     ) -> None:
         """Start the command with ``environment`` in the checkout; its output goes to the files."""
         self._command = ["lookalike", *arguments]
+        self._stdout, self._stderr = stdout, stderr
         files = (str(stdout), str(stderr))
         self._process = forks.Process(
             target=_run_command, args=(self._command, dict(environment), files), daemon=True
@@ -51,6 +52,11 @@ class CommandProcess:
             raise subprocess.TimeoutExpired(self._command, timeout or 0.0)
         return self.returncode
 
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; return what was printed to stdout and to stderr."""
+        self.wait(timeout)
+        return self._stdout.read_text(), self._stderr.read_text()
+
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
             os.kill(self.pid, number)
@@ -73,9 +79,8 @@ def run_command(
             returncode = process.wait(timeout)
         finally:
             process.kill()
-        return subprocess.CompletedProcess(
-            list(arguments), returncode, stdout.read_text(), stderr.read_text()
-        )
+        printed = process.communicate()
+        return subprocess.CompletedProcess(list(arguments), returncode, *printed)
 
 
 def _run_command(command: list[str], environment: dict[str, str], files: tuple[str, str]) -> None:

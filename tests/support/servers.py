@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import importlib.metadata
 import itertools
 import json
@@ -14,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -22,6 +20,8 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support import system_packages
 
 
 class CannotStart(Exception):
@@ -134,31 +134,12 @@ def _http_says(url: str, expected: bytes) -> bool:
         return False
 
 
-def install(package: str) -> None:
-    """From Debian, where that is possible; whoever needs it looks whether it is there."""
-    if os.getuid() != 0 or shutil.which("apt-get") is None:
-        return
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    with (Path(tempfile.gettempdir()) / "lookalike-apt.lock").open("w") as lock:
-        fcntl.flock(
-            lock, fcntl.LOCK_EX
-        )  # of our processes one at a time; apt-get itself does not wait for its lists
-        for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
-            waiting = ["-o", "DPkg::Lock::Timeout=300"]
-            subprocess.run(
-                ["apt-get", *waiting, *step], check=False, capture_output=True, env=environment
-            )
-
-
 def mariadb(directory: Path) -> Server:
     """MariaDB on an empty data directory, database `lookalike`."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = os.environ["PATH"] + ":/usr/sbin"
-    if shutil.which("mariadbd", path=path) is None:
-        install("mariadb-server")
-    daemon = shutil.which("mariadbd", path=path)
+    daemon = system_packages.find("mariadb-server")
     if daemon is None:
-        raise CannotStart("mariadbd is not installed: apt-get install mariadb-server")
+        raise CannotStart(system_packages.missing_message("mariadb-server"))
     data, port = directory / "data", free_ports(1)[0]
     as_root = ["--user=root"] if os.getuid() == 0 else []
     if not data.exists():
@@ -176,7 +157,7 @@ def mariadb(directory: Path) -> Server:
     start_sql = directory / "start.sql"
     start_sql.write_text("CREATE DATABASE IF NOT EXISTS lookalike CHARACTER SET utf8mb4;")
     command = [
-        daemon,
+        str(daemon),
         "--no-defaults",
         f"--datadir={data}",
         f"--port={port}",

@@ -143,6 +143,7 @@ def test_classes_are_held_out_whole_and_sisters_together() -> None:
         split_classes(data.chosen(list(range(9))), 0.5, 0)
 
 
+@pytest.mark.usefixtures("cheap_training")
 @pytest.mark.parametrize(
     "recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)]
 )
@@ -166,6 +167,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert [row["loss"] for row in cut.history] == [row["loss"] for row in whole.history]
 
 
+@pytest.mark.usefixtures("small_inputs")
 @pytest.mark.parametrize("projected", [False, True])
 def test_the_projection_is_fitted_to_what_the_network_became(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, projected: bool
@@ -243,6 +245,7 @@ def copied(images: LabelledImages, root: Path) -> LabelledImages:
     return LabelledImages.read(root)
 
 
+@pytest.mark.usefixtures("cheap_training")
 def test_an_out_that_was_used_before_changes_nothing(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from playwright.sync_api import (
 )
 
 from tests.support.images import encoded, part_of
-from tests.support.servers import install
 from tests.support.service import Service
+from tests.support.system_packages import require
 
 expect.set_options(timeout=10_000)
 EXPECTED = "Failed to load resource"  # the browser's own note of an answer that is an error
@@ -30,14 +29,7 @@ EXPECTED = "Failed to load resource"  # the browser's own note of an answer that
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        install("chromium")
-        path = shutil.which("chromium")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
-            "chromium is not installed: apt-get install chromium"
-        )
+    path = require("chromium")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else []
