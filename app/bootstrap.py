@@ -6,6 +6,7 @@ The server, the worker, the command line and the tests all start here.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -17,6 +18,8 @@ from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.collections import DEFAULT, Collections
+from app.services.dead_letters import DeadLetters
+from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.loaded_models import GivenModel, Models
@@ -164,10 +167,13 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
     build = partial(build_embedder, settings)
     models = Models(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)
-    collections = Collections(stores.metadata)
+    wake = threading.Event()  # set by the services when they leave work to the worker
+    collections = Collections(stores.metadata, wake.set)
     collections.find_or_create(DEFAULT)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
-    masters = Masters(stores, collections, vision, indexing, settings.thumbnail_cache_bytes)
+    masters = Masters(
+        stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set
+    )
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return Services(
         settings=settings,
@@ -177,10 +183,12 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
         vision=vision,
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
+        dead_letters=DeadLetters(stores.metadata, wake.set),
+        health=Health(stores, models),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
         search=Search(stores, models, collections, masters, vision, metrics),
         scrub=scrub,
-        reembed=Reembed(stores, models, vision, scrub, load=build),
-        worker=Worker(settings, stores, indexing, scrub, metrics),
+        reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
+        worker=Worker(settings, stores, indexing, scrub, metrics, wake),
     )

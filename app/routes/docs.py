@@ -1,4 +1,4 @@
-"""/docs and /openapi.json: interactive documentation whose assets come with the package, so that it works offline."""
+"""/docs and /openapi.json: interactive documentation, with its assets, so that it works offline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def start() -> Response:
 @requires(Access.PUBLIC)
 def asset(name: str) -> FileResponse:
     if name not in _SERVED:
-        raise NotFound("not-found", "There is no such page.")
+        raise NotFound("not-found", "The documentation has no such file. Reload the page.")
     return FileResponse(_ASSETS / name, headers={"Cache-Control": "max-age=86400"})
 
 
