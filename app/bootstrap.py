@@ -41,6 +41,7 @@ _Result = TypeVar("_Result")
 
 
 def store_urls(settings: Settings) -> StoreUrls:
+    """Return where the stores are, by the settings."""
     return StoreUrls(
         database=settings.effective_database_url,
         objects=settings.effective_objects_url,
@@ -84,7 +85,7 @@ def connect_stores(
 def wait_for_stores(
     urls: StoreUrls, call: Callable[[StoreUrls], _Result], patience: float = math.inf
 ) -> _Result:
-    """Return ``call(urls)``, retried while a server does not answer, for at most ``patience`` seconds.
+    """Return ``call(urls)``, and retry for ``patience`` seconds while a server does not answer.
 
     So the servers and the processes of Lookalike can start in any order.
     """
@@ -122,7 +123,10 @@ def run_services(
 
 @contextmanager
 def run_worker(settings: Settings) -> Iterator[Worker]:
-    """Yield the worker alone, for the caller to run in its own thread. Raises WeightsInvalid, EngineMissing."""
+    """Yield the worker alone, for the caller to run in its own thread.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     with connect_stores(settings) as stores:
         services = _start_services(settings, stores, load_given_model(settings))
         try:
@@ -139,14 +143,20 @@ def run_service(settings: Settings, given: GivenModel | None = None) -> Iterator
 
 
 def load_given_model(settings: Settings) -> GivenModel:
-    """Load the weights that the settings name, or the shipped ones. Raises WeightsInvalid, EngineMissing."""
+    """Load the weights that the settings name, or the shipped ones.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     path = settings.weights or DEFAULT_WEIGHTS
     embedder = build_embedder(settings, WeightsFile.load(path))
     return GivenModel(embedder, path, chosen=settings.weights is not None)
 
 
 def build_embedder(settings: Settings, weights: WeightsFile) -> Embedder:
-    """Build the network on the engine that the settings name. Raises WeightsInvalid, EngineMissing."""
+    """Build the network on the engine that the settings name.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     return load_embedder(
         weights, engine=settings.engine, precision=settings.precision, slots=settings.slots
     )

@@ -1,4 +1,4 @@
-"""The errors that the services raise. Each has a stable ``code`` and a message that says what to do.
+"""The errors that the services raise, each with a stable ``code`` and a message for people.
 
 - AppError
   - InvalidInput   the caller sent something that does not fit

@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     max_requests: int = Field(
         256,
         ge=1,
-        description="Maximum number of requests with a body at the same time. Further ones get 503.",
+        description="Maximum number of requests with a body at a time. Further ones get 503.",
     )
     body_timeout: float = Field(
         30.0,

@@ -1,4 +1,4 @@
-"""The route class of the API's endpoints: it knows every parameter, and bounds forms before they are parsed."""
+"""The route class of the API's endpoints: strict about parameters, with bounded forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
-# file names of 5 kB are not rare in some scripts, and percent-encoding makes them three times as long
+# file names of 5 kB are not rare in some scripts, and percent-encoding triples their length
 _MAX_PART_HEADER_BYTES = 32 * 1024
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 

@@ -36,7 +36,10 @@ def parse_filter_text(text: str | None) -> Filter | None:
 
 
 def parse_box(text: str | None) -> Box | None:
-    """Parse ``x,y,width,height`` in whole pixels; None for an empty or missing box. Raises InvalidInput."""
+    """Parse ``x,y,width,height`` in whole pixels; None for an empty or missing box.
+
+    Raises InvalidInput.
+    """
     if not text:
         return None
     parts = [part.strip() for part in text.split(",")]
@@ -63,7 +66,7 @@ def parse_cursor(text: str | None) -> UUID | None:
 
 
 def check_confirmed(collection: str, confirm: str) -> None:
-    """Refuse a deletion whose ``confirm`` does not repeat the collection's name. Raises InvalidInput."""
+    """Raise InvalidInput unless ``confirm`` repeats the name of the collection to delete."""
     if confirm != collection:
         detail = (
             "This deletes all masters of the collection:"

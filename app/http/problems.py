@@ -80,7 +80,7 @@ class Problem:
 
 
 def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem:
-    """Map any error to its problem. What nobody expected becomes ``internal-error`` with status 500.
+    """Map any error to its problem; an unexpected one to ``internal-error`` with status 500.
 
     ``method`` and ``path`` are the request's, for the words of 404 and 405.
     """

@@ -19,7 +19,7 @@ _LOGGED_AT_DEBUG = ("/livez", "/readyz", "/metrics")
 
 
 class RequestContext:
-    """ASGI middleware. A request's id is the client's X-Request-ID if it is well formed, or a new one."""
+    """ASGI middleware. It keeps a client's X-Request-ID if that is well formed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None) -> None:
         self._app = app

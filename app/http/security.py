@@ -110,7 +110,7 @@ class SecuredRoute(APIRoute):
 
 
 class HostAndOrigin:
-    """ASGI middleware that refuses unknown hosts and, for requests that change something, foreign origins.
+    """ASGI middleware that refuses unknown hosts, and changes that come from foreign origins.
 
     The first prevents DNS rebinding, the second cross-site request forgery.
     """

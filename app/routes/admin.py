@@ -48,9 +48,9 @@ def list_dead_letters(
     dead_letters: DeadLettersDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of entries.")] = 100,
 ) -> schemas.DeadLetters:
-    """Returns masters that could not be indexed in LOOKALIKE_INDEX_ATTEMPTS attempts, and the reasons.
+    """Returns masters that could not be indexed, and the reasons.
 
-    They are kept, but no search finds them.
+    They are kept, but no search finds them. LOOKALIKE_INDEX_ATTEMPTS is the number of attempts.
     """
     letters, total = dead_letters.list(limit)
     listed = [schemas.DeadLetter.of(letter) for letter in letters]
@@ -67,7 +67,7 @@ def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
 @router.get("/admin/models", summary="List model versions")
 @requires(Access.ADMIN)
 def list_models(reembed: ReembedDep) -> schemas.ModelList:
-    """Returns the model versions, the progress of their embeddings, and how many processes have loaded them."""
+    """Returns the model versions, their progress, and how many processes have loaded each."""
     progress, replicas = reembed.status()
     models = [schemas.Model.of(each, replicas) for each in progress]
     return schemas.ModelList(models=models, processes=len(replicas))
@@ -81,7 +81,7 @@ def add_weights(
         UploadFile, File(description="A weights file of Lookalike, in the safetensors format.")
     ],
 ) -> schemas.AddedModel:
-    """Checks weights and stores them where every process finds them. They are used once they are started."""
+    """Checks weights and stores them where every process finds them, without using them yet."""
     return schemas.AddedModel(version=reembed.add(weights.file))
 
 
@@ -118,7 +118,7 @@ def activate_model(
 @router.post("/admin/models/{version}/retire", status_code=202, summary="Remove a model version")
 @requires(Access.ADMIN)
 def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
-    """Removes the version that is being built, or the previous one, with its embeddings, vectors and weights."""
+    """Removes the version being built, or the previous one, with its vectors and weights."""
     reembed.retire(version)
     return schemas.AddedModel(version=version)
 

@@ -43,7 +43,7 @@ def list_attributes(
         int, Query(ge=0, le=1000, description="Number of most frequent values to return per key.")
     ] = 20,
 ) -> schemas.AttributeList:
-    """Returns the attribute keys of a collection's masters, with their types and most frequent values."""
+    """Returns the attribute keys of a collection, with their types and most frequent values."""
     summaries, masters = attributes.summary(name)
     listed = [schemas.Attribute.of(summary, values) for summary in summaries]
     return schemas.AttributeList(attributes=listed, masters=masters)

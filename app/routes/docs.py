@@ -15,12 +15,28 @@ router = APIRouter(route_class=SecuredRoute, include_in_schema=False)
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
 _SERVED = ("swagger-ui-bundle.js", "swagger-ui.css")
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Lookalike API</title>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Lookalike API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="/docs/swagger-ui.css"><link rel="icon" href="data:,"></head>
-<body><div id="ui"></div><script src="/docs/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script></body></html>"""
-_START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true});'
-_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="data:,">
+</head>
+<body>
+<div id="ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true,
+});
+"""
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline';"
+    " frame-ancestors 'none'"
+)
 
 
 @router.get("/docs")

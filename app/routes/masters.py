@@ -187,7 +187,10 @@ def get_content(
     if_range: Annotated[str | None, Header()] = None,
     range: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Returns the bytes that were uploaded, or redirects to them if LOOKALIKE_PUBLIC_OBJECTS_URL is set."""
+    """Returns the bytes that were uploaded.
+
+    If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to them instead.
+    """
     master = masters.find(master_id)
     etag = f'"{master.sha256.hex()}"'
     headers = _HARMLESS | {
