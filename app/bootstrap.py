@@ -5,13 +5,13 @@ The server, the worker, the command line and the tests all start here.
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
+
+import stamina
 
 from app.container import Services
 from app.logs import log
@@ -83,23 +83,28 @@ def connect_stores(
 
 
 def wait_for_stores(
-    urls: StoreUrls, call: Callable[[StoreUrls], _Result], patience: float = math.inf
+    urls: StoreUrls, call: Callable[[StoreUrls], _Result], timeout: float | None = None
 ) -> _Result:
-    """Return ``call(urls)``, and retry for ``patience`` seconds while a server does not answer.
+    """Return ``call(urls)``, and retry for ``timeout`` seconds while a server does not answer.
 
-    So the servers and the processes of Lookalike can start in any order.
+    So the servers and the processes of Lookalike can start in any order. None means no limit.
+    Raises StoreUnavailable after that time, or at once if only local files are used.
     """
-    pause, give_up_at = 0.5, time.monotonic() + patience
+
+    def is_worth_a_retry(error: Exception) -> bool:
+        if only_local or not isinstance(error, StoreUnavailable):
+            return False
+        log.warning("waiting for a store", store=error.store, reason=str(error))
+        return True
+
     only_local = urls.database.startswith("sqlite:") and urls.objects.startswith("file:")
-    while True:
-        try:
-            return call(urls)
-        except StoreUnavailable as error:
-            if only_local or time.monotonic() > give_up_at:
-                raise
-            log.warning("waiting for a store", store=error.store, reason=str(error))
-        time.sleep(pause)
-        pause = min(5.0, pause * 1.5)
+    retries = stamina.retry_context(
+        on=is_worth_a_retry, attempts=None, timeout=timeout, wait_initial=0.5, wait_exp_base=1.5
+    )
+    for attempt in retries:
+        with attempt:
+            result = call(urls)
+    return result
 
 
 @contextmanager
