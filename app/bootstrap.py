@@ -5,18 +5,21 @@ The server, the worker, the command line and the tests all start here.
 
 from __future__ import annotations
 
-import math
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
+
+import stamina
 
 from app.container import Services
 from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.collections import DEFAULT, Collections
+from app.services.dead_letters import DeadLetters
+from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.loaded_models import GivenModel, Models
@@ -38,6 +41,7 @@ _Result = TypeVar("_Result")
 
 
 def store_urls(settings: Settings) -> StoreUrls:
+    """Return where the stores are, by the settings."""
     return StoreUrls(
         database=settings.effective_database_url,
         objects=settings.effective_objects_url,
@@ -79,23 +83,28 @@ def connect_stores(
 
 
 def wait_for_stores(
-    urls: StoreUrls, call: Callable[[StoreUrls], _Result], patience: float = math.inf
+    urls: StoreUrls, call: Callable[[StoreUrls], _Result], timeout: float | None = None
 ) -> _Result:
-    """Return ``call(urls)``, retried while a server does not answer, for at most ``patience`` seconds.
+    """Return ``call(urls)``, and retry for ``timeout`` seconds while a server does not answer.
 
-    So the servers and the processes of Lookalike can start in any order.
+    So the servers and the processes of Lookalike can start in any order. None means no limit.
+    Raises StoreUnavailable after that time, or at once if only local files are used.
     """
-    pause, give_up_at = 0.5, time.monotonic() + patience
+
+    def is_worth_a_retry(error: Exception) -> bool:
+        if only_local or not isinstance(error, StoreUnavailable):
+            return False
+        log.warning("waiting for a store", store=error.store, reason=str(error))
+        return True
+
     only_local = urls.database.startswith("sqlite:") and urls.objects.startswith("file:")
-    while True:
-        try:
-            return call(urls)
-        except StoreUnavailable as error:
-            if only_local or time.monotonic() > give_up_at:
-                raise
-            log.warning("waiting for a store", store=error.store, reason=str(error))
-        time.sleep(pause)
-        pause = min(5.0, pause * 1.5)
+    retries = stamina.retry_context(
+        on=is_worth_a_retry, attempts=None, timeout=timeout, wait_initial=0.5, wait_exp_base=1.5
+    )
+    for attempt in retries:
+        with attempt:
+            result = call(urls)
+    return result
 
 
 @contextmanager
@@ -119,7 +128,10 @@ def run_services(
 
 @contextmanager
 def run_worker(settings: Settings) -> Iterator[Worker]:
-    """Yield the worker alone, for the caller to run in its own thread. Raises WeightsInvalid, EngineMissing."""
+    """Yield the worker alone, for the caller to run in its own thread.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     with connect_stores(settings) as stores:
         services = _start_services(settings, stores, load_given_model(settings))
         try:
@@ -136,14 +148,20 @@ def run_service(settings: Settings, given: GivenModel | None = None) -> Iterator
 
 
 def load_given_model(settings: Settings) -> GivenModel:
-    """Load the weights that the settings name, or the shipped ones. Raises WeightsInvalid, EngineMissing."""
+    """Load the weights that the settings name, or the shipped ones.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     path = settings.weights or DEFAULT_WEIGHTS
     embedder = build_embedder(settings, WeightsFile.load(path))
     return GivenModel(embedder, path, chosen=settings.weights is not None)
 
 
 def build_embedder(settings: Settings, weights: WeightsFile) -> Embedder:
-    """Build the network on the engine that the settings name. Raises WeightsInvalid, EngineMissing."""
+    """Build the network on the engine that the settings name.
+
+    Raises WeightsInvalid, EngineMissing.
+    """
     return load_embedder(
         weights, engine=settings.engine, precision=settings.precision, slots=settings.slots
     )
@@ -164,10 +182,13 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
     build = partial(build_embedder, settings)
     models = Models(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)
-    collections = Collections(stores.metadata)
+    wake = threading.Event()  # set by the services when they leave work to the worker
+    collections = Collections(stores.metadata, wake.set)
     collections.find_or_create(DEFAULT)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
-    masters = Masters(stores, collections, vision, indexing, settings.thumbnail_cache_bytes)
+    masters = Masters(
+        stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set
+    )
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return Services(
         settings=settings,
@@ -177,10 +198,12 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
         vision=vision,
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
+        dead_letters=DeadLetters(stores.metadata, wake.set),
+        health=Health(stores, models),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
         search=Search(stores, models, collections, masters, vision, metrics),
         scrub=scrub,
-        reembed=Reembed(stores, models, vision, scrub, load=build),
-        worker=Worker(settings, stores, indexing, scrub, metrics),
+        reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
+        worker=Worker(settings, stores, indexing, scrub, metrics, wake),
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.collections import Collections
+from app.services.dead_letters import DeadLetters
+from app.services.health import Health
 from app.services.ingest import Ingest
 from app.services.loaded_models import Models
 from app.services.masters import Masters
@@ -30,6 +32,8 @@ class Services:
     vision: Vision
     collections: Collections
     attributes: Attributes
+    dead_letters: DeadLetters
+    health: Health
     ingest: Ingest
     masters: Masters
     search: Search

@@ -1,74 +1,47 @@
-"""One tree of errors, mapped once to RFC 9457 problem+json with a stable ``code``.
+"""The errors that the services raise, each with a stable ``code`` and a message for people.
 
 - AppError
-  - InvalidInput     422   what was sent does not fit; says what would
-  - Unauthorized     401
-  - Forbidden        403
-  - NotFound         404
-  - Conflict         409
-  - TooLarge         413
-  - WrongMediaType   415
-  - BodyTooSlow      408
-  - WrongHost        400
-  - Disconnected     400   for the log: nobody is there to read it
-  - Unavailable      503   with Retry-After
+  - InvalidInput   the caller sent something that does not fit
+  - TooLarge       the caller sent more than the settings allow
+  - NotFound       the caller named something that does not exist
+  - Conflict       the current state does not allow the call
+  - Unavailable    the same call may succeed after ``retry_after`` seconds
+
+app/http/errors.py adds the errors that only HTTP has; app/http/problems.py maps all of them to
+responses.
 """
 
 from __future__ import annotations
 
 
 class AppError(Exception):
-    status = 500
+    """An error that a client can act on: ``code`` is for programs, ``detail`` for people."""
 
-    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.headers = headers or {}
 
 
 class InvalidInput(AppError):
-    status = 422
-
-
-class Unauthorized(AppError):
-    status = 401
-
-
-class Forbidden(AppError):
-    status = 403
-
-
-class NotFound(AppError):
-    status = 404
-
-
-class Conflict(AppError):
-    status = 409
+    """The caller sent something that does not fit."""
 
 
 class TooLarge(AppError):
-    status = 413
+    """The caller sent more than the settings allow."""
 
 
-class WrongMediaType(AppError):
-    status = 415
+class NotFound(AppError):
+    """The caller named something that does not exist."""
 
 
-class BodyTooSlow(AppError):
-    status = 408
-
-
-class Disconnected(AppError):
-    status = 400
-
-
-class WrongHost(AppError):
-    status = 400
+class Conflict(AppError):
+    """The current state does not allow the call."""
 
 
 class Unavailable(AppError):
-    status = 503
+    """The same call may succeed after ``retry_after`` seconds."""
 
     def __init__(self, code: str, detail: str, retry_after: int = 1) -> None:
-        super().__init__(code, detail, headers={"Retry-After": str(retry_after)})
+        super().__init__(code, detail)
+        self.retry_after = retry_after

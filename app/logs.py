@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import stamina.instrumentation
 import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("lookalike")
@@ -39,6 +40,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    stamina.instrumentation.set_on_retry_hooks([])  # whoever retries logs what matters
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
     for name in list(logging.root.manager.loggerDict):

@@ -21,12 +21,27 @@ from app.routes import admin, collections, docs, health, masters, search, web
 from app.settings import Settings
 
 _SPARE_THREADS = 32  # for reads, which need no place among the requests with a body
+_DESCRIPTION = """
+Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, and get
+the masters that look most like it, nearest first. A *collection* is a named set of masters, and a
+search stays inside one.
+
+Errors have the form of RFC 9457, with a stable `code` for programs. If the service has API keys, send
+one in the header `Authorization: Bearer KEY`.
+"""
+_TAGS = [
+    {"name": "masters", "description": "Upload, browse, change and delete images."},
+    {"name": "search", "description": "Find the masters that look like an image."},
+    {"name": "collections", "description": "Named sets of masters."},
+    {"name": "admin", "description": "Checks, repairs and model changes. Needs the scope admin."},
+    {"name": "health", "description": "The state of the process."},
+]
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     """Build the app over ``services``, which the caller starts and stops.
 
-    Without services the app can only be inspected: its OpenAPI document is complete, and a request fails.
+    Without services the app can only be inspected, for its routes and its OpenAPI document.
     """
     keys = KeyRing(settings.api_keys.get_secret_value())
 
@@ -41,7 +56,9 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Lookalike",
-        summary="Self-hosted visual search: upload images, send one, get the most similar ones back.",
+        summary="Self-hosted visual search: upload images, then find those that look like a sample.",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         version=__version__,
         lifespan=lifespan,
         docs_url=None,

@@ -123,7 +123,7 @@ def _work(settings: Settings) -> int:
 
 
 def _upgrade_database(settings: Settings) -> int:
-    wait_for_stores(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
+    wait_for_stores(store_urls(settings), upgrade_schema, timeout=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
     return 0
 

@@ -1,4 +1,4 @@
-"""Every setting, from environment variables with the prefix LOOKALIKE_ or from a file .env."""
+"""The settings, read from environment variables with the prefix LOOKALIKE_ or from a file .env."""
 
 from __future__ import annotations
 
@@ -20,170 +20,213 @@ def cores() -> int:
 
 
 class Settings(BaseSettings):
-    """Frozen. The README's table of settings is held to this class by a test."""
+    """The settings of one process; frozen. A test holds docs/settings.md to this class."""
 
     model_config = SettingsConfigDict(
         env_prefix="LOOKALIKE_", env_file=".env", extra="ignore", frozen=True
     )
 
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. Anything but loopback needs an API key."
+        "127.0.0.1",
+        description="Address to listen on. Any address but a loopback one needs an API key.",
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 picks a free port.")
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys with their scope, `read:KEY,write:KEY,admin:KEY`. write includes read, admin includes both. "
-        "Sent as `Authorization: Bearer KEY`. None: whoever reaches the service may do all.",
+        description="API keys with their scopes: `read:KEY,write:KEY,admin:KEY`. write includes"
+        " read, and admin includes both. Clients send `Authorization: Bearer KEY`. Without keys,"
+        " everybody who reaches the service may do everything.",
     )
     allowed_hosts: str = Field(
         "",
-        description="Host names the service answers to, comma-separated. Empty: loopback names without keys, any with keys.",
+        description="Host names that the service answers to, separated by commas. Empty: loopback"
+        " names if there are no API keys, any name if there are.",
     )
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         Path("lookalike-data"),
-        description="Directory of the embedded stores. One process at a time.",
+        description="Directory of the embedded stores. Only one process at a time may use it.",
     )
     database_url: str = Field(
         "",
-        description="Metadata. Empty: `sqlite:///DATA_DIR/lookalike.db`; or `mysql+pymysql://USER:PASSWORD@HOST/NAME`.",
+        description="Metadata database. Empty: `sqlite:///DATA_DIR/lookalike.db`. For MySQL or"
+        " MariaDB: `mysql+pymysql://USER:PASSWORD@HOST/NAME`.",
     )
     objects_url: str = Field(
         "",
-        description="Bytes. Empty: `file://DATA_DIR/objects`; or `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=…`.",
+        description="Object store for the images. Empty: `file://DATA_DIR/objects`. For MinIO or"
+        " any S3: `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=REGION`.",
     )
     vectors_url: str = Field(
         "embedded:",
-        description="Vectors. `embedded:` is exact search in memory, rows in the database; or `http://HOST:19530`, a Milvus.",
+        description="Vector store. `embedded:` searches exactly, in memory, and keeps the vectors"
+        " in the metadata database. For Milvus: `http://HOST:19530`.",
     )
     store_timeout: float = Field(
-        10.0, gt=0, description="Seconds that a call to a server may take."
+        10.0, gt=0, description="Maximum time of one call to a server, in seconds."
     )
-    database_pool: int = Field(32, ge=1, description="Connections to MySQL at most.")
-    create_bucket: bool = Field(True, description="Whether to make the bucket if it is not there.")
+    database_pool: int = Field(
+        32, ge=1, description="Maximum number of connections to MySQL or MariaDB."
+    )
+    create_bucket: bool = Field(
+        True, description="Whether to create the S3 bucket if it does not exist."
+    )
     public_objects_url: str = Field(
         "",
         pattern="^(https?://[^/]+)?$",
-        description="`https://HOST:PORT` where clients reach the S3. Set, `/content` redirects there, by a link of five minutes.",
+        description="Address at which clients reach the S3, such as `https://HOST:PORT`. If it is"
+        " set, `GET /masters/{id}/content` redirects there, to a link that is valid for five"
+        " minutes.",
     )
     milvus_token: SecretStr = Field(
-        SecretStr(""), description="`USER:PASSWORD` or API key of the Milvus."
+        SecretStr(""), description="Milvus credentials: `USER:PASSWORD` or an API key."
     )
     milvus_ca_certificate: str = Field(
-        "", description="File with the certificate to trust, for a Milvus behind https."
+        "", description="File with the CA certificate of a Milvus that is reached over https."
     )
     milvus_prefix: str = Field(
         "lookalike",
         pattern="^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Begins the names of our Milvus collections.",
+        description="Prefix of the names of the Milvus collections.",
     )
     milvus_index: Literal["HNSW", "IVF_SQ8", "DISKANN", "FLAT"] = Field(
-        "HNSW", description="Index of new Milvus collections."
+        "HNSW", description="Index type of new Milvus collections."
     )
-    milvus_m: int = Field(16, ge=2, le=2048, description="HNSW: links of a vector.")
-    milvus_ef_construction: int = Field(200, ge=8, description="HNSW: candidates when building.")
+    milvus_m: int = Field(16, ge=2, le=2048, description="HNSW: number of links per vector.")
+    milvus_ef_construction: int = Field(
+        200, ge=8, description="HNSW: number of candidates while the index is built."
+    )
     milvus_ef: int = Field(
         128,
         ge=1,
-        description="How widely a search looks: HNSW's `ef`, DISKANN's `search_list`, IVF_SQ8's `nprobe` of 1024 lists.",
+        description="Breadth of a search: `ef` of HNSW, `search_list` of DISKANN, `nprobe` (of"
+        " 1024 lists) of IVF_SQ8. More is slower and finds more.",
     )
     milvus_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         "Strong",
-        description="Strong: a search sees what any replica put in before. The others are faster and may miss it.",
+        description="Milvus consistency level. With Strong, a search sees every earlier upload of"
+        " any process. The other levels are faster and may miss recent uploads.",
     )
     worker: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether this process runs the worker, too. auto: if its stores are embedded; else `lookalike worker` does.",
+        description="Whether this process runs the worker in a thread. auto: only if its stores"
+        " are embedded. Otherwise start `lookalike worker`.",
     )
     engine: Literal["openvino", "torch"] = Field(
-        "openvino", description="What runs the network; `torch` needs the extra `torch`."
+        "openvino", description="Engine that runs the network. `torch` needs the extra `torch`."
     )
     precision: Literal["auto", "bf16", "f32"] = Field(
-        "auto", description="OpenVINO's arithmetic. auto: bf16 where the CPU has it."
+        "auto",
+        description="Arithmetic of the OpenVINO engine. auto: bf16 if the CPU supports it.",
     )
-    weights: Path | None = Field(None, description="Weights file. Empty: the shipped one.")
+    weights: Path | None = Field(
+        None, description="Weights file of a new installation. Empty: the shipped weights."
+    )
     slots: int = Field(
         default_factory=cores,
         ge=1,
-        description="Images decoded and embedded at a time. Default: one per core.",
+        description="Number of images decoded and embedded at the same time.",
     )
-    max_file_bytes: int = Field(32 * MIB, ge=1, description="Largest image file, in bytes.")
-    max_request_bytes: int = Field(256 * MIB, ge=1, description="Largest request body, in bytes.")
-    max_request_files: int = Field(100, ge=1, description="Most files in one request.")
+    max_file_bytes: int = Field(
+        32 * MIB, ge=1, description="Maximum size of an image file, in bytes."
+    )
+    max_request_bytes: int = Field(
+        256 * MIB, ge=1, description="Maximum size of a request body, in bytes."
+    )
+    max_request_files: int = Field(100, ge=1, description="Maximum number of files in one request.")
     max_spool_bytes: int = Field(
-        1024 * MIB, ge=1, description="Most bytes of request bodies held at a time; beyond: 503."
+        1024 * MIB,
+        ge=1,
+        description="Maximum number of bytes of all request bodies that are held at the same time."
+        " Further requests get 503.",
     )
     max_requests: int = Field(
-        256, ge=1, description="Most requests with a body at a time; beyond: 503."
+        256,
+        ge=1,
+        description="Maximum number of requests with a body at a time. Further ones get 503.",
     )
     body_timeout: float = Field(
         30.0,
         gt=0,
-        description="Seconds a body may take, plus the time its bytes need at LOOKALIKE_BODY_MIN_RATE.",
+        description="Time that a request body may take, in seconds, in addition to the time that"
+        " its bytes need at LOOKALIKE_BODY_MIN_RATE.",
     )
     body_min_rate: int = Field(
-        64 * 1024, ge=1, description="Bytes per second under which a body is given up with 408."
+        64 * 1024,
+        ge=1,
+        description="Minimum transfer rate of a request body, in bytes per second. Slower ones get"
+        " 408.",
     )
     lease_seconds: float = Field(
         60.0,
         gt=0,
         le=FARTHEST,
-        description="How long an upload or the worker holds a row before others may take it.",
+        description="How long an upload or the worker holds a row before another process may take"
+        " it over, in seconds.",
     )
     upload_wait: float = Field(
-        30.0, gt=0, description="Seconds an upload waits for another one of the same bytes."
+        30.0,
+        gt=0,
+        description="How long an upload waits for another upload of the same bytes, in seconds.",
     )
     index_attempts: int = Field(
         8,
         ge=1,
-        description="Attempts to index a master, with growing pauses, until it is a dead letter. Outages do not count.",
+        description="Number of attempts to index a master, with growing pauses, before it becomes"
+        " a dead letter. Outages of a store do not count.",
     )
     worker_interval: float = Field(
         1.0,
         gt=0,
-        description="Seconds between two looks of the idle worker, and of every process at the model versions.",
+        description="How often the idle worker polls for work, and how often every process polls"
+        " the model versions, in seconds.",
     )
     reembed_rate: float = Field(
         0.0,
         ge=0,
-        description="Images a second that a worker embeds for a model version that is not active, about; 0: no limit.",
+        description="Approximate number of images per second that a worker embeds for a model"
+        " version that is not active. 0: unlimited.",
     )
     scrub_interval: float = Field(
-        86_400.0, ge=0, description="Seconds between two scrubs by the worker; 0: none."
+        86_400.0, ge=0, description="Time between two scrubs by the worker, in seconds. 0: never."
     )
     scrub_rate: float = Field(
         100.0,
         gt=0,
-        description="Masters, objects and vectors a second that such a scrub looks at, at most.",
+        description="Maximum number of masters, objects and vectors per second that such a scrub"
+        " checks.",
     )
     scrub_repair: bool = Field(
-        False, description="Whether such a scrub repairs what it finds, or only reports it."
+        False, description="Whether such a scrub repairs what it finds. Otherwise it only reports."
     )
     scrub_grace: float = Field(
         3600.0,
         ge=0,
-        description="Seconds for which an object without a master may belong to an upload under way.",
+        description="Age up to which an object without a master may belong to an upload under way,"
+        " in seconds.",
     )
     thumbnail_cache_bytes: int = Field(
-        32 * MIB, ge=0, description="Memory for thumbnails, in bytes."
+        32 * MIB, ge=0, description="Memory for cached thumbnails, in bytes."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged."
+        "info", description="Minimum level of log messages."
     )
 
     @property
     def effective_database_url(self) -> str:
+        """The database URL, or that of the database in the data directory."""
         return self.database_url or f"sqlite:///{quote(str(self.data_dir / 'lookalike.db'))}"
 
     @property
     def effective_objects_url(self) -> str:
+        """The object store's URL, or that of the folder in the data directory."""
         return self.objects_url or (self.data_dir / "objects").as_uri()
 
 
 def default_text(name: str) -> str:
-    """A setting's default as documentation shows it."""
+    """Return a setting's default as the documentation shows it."""
     field = Settings.model_fields[name]
     if name == "slots":
-        return "cores"
+        return "number of cores"
     value = (
         field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     )

@@ -28,8 +28,15 @@ _SCRUB_LOOK = 60.0  # seconds between two looks whether a scrub is due
 
 class Worker:
     def __init__(
-        self, settings: Settings, stores: Stores, indexing: Indexing, scrub: Scrub, metrics: Metrics
+        self,
+        settings: Settings,
+        stores: Stores,
+        indexing: Indexing,
+        scrub: Scrub,
+        metrics: Metrics,
+        wake: threading.Event,
     ) -> None:
+        """``wake`` ends a pause at once: services set it when they leave work to the worker."""
         self._stores = stores
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
@@ -42,16 +49,12 @@ class Worker:
         self._interval = settings.worker_interval
         self._attempts = settings.index_attempts
         self._owner = f"{WORKER}{uuid4().hex}"
-        self._wake = threading.Event()
+        self._wake = wake
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
-
-    def wake(self) -> None:
-        """There is something to do: do not wait for the interval."""
-        self._wake.set()
 
     def stop(self) -> None:
         """Finish the item in hand, hand the others back."""

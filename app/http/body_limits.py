@@ -1,4 +1,4 @@
-"""What a request may cost: body size and pace, requests and bytes held at a time, parts of a form."""
+"""Bounds what request bodies may cost: their size, their pace, and how many are held at a time."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError, BodyTooSlow, TooLarge, Unavailable
-from app.http.problems import problem_response
+from app.errors import AppError, TooLarge, Unavailable
+from app.http.errors import BodyTooSlow
+from app.http.problems import problem_of
 from app.settings import MIB, Settings
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_MAX_PLAIN_BYTES = 256 * 1024
+_MAX_PLAIN_BYTES = (
+    256 * 1024
+)  # of a body that is not a form: it is read into memory and parsed whole
 
 
 class BodyLimits:
-    """ASGI: 413 for a body over the cap, declared or not; 408 for one that dribbles; 503 when too much is under way."""
+    """ASGI middleware that answers 413, 408 or 503 instead of reading a body that costs too much.
+
+    413: the body is larger than allowed, declared or not. 408: it arrives too slowly. 503: too many
+    requests, or too many bytes, are under way.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
         self._requests = 0
-        self._held = 0  # bytes of bodies under way
+        self._held = 0  # bytes of the bodies under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in _METHODS_WITH_BODY:
             await self._app(scope, receive, send)
             return
-        body = _Body(self, receive, send, self.most_bytes(scope))
+        body = _Body(self, receive, send, self.limit_for(scope))
         self._requests += 1
         try:
             self._admit(scope)
@@ -43,56 +50,57 @@ class BodyLimits:
             self._requests -= 1
             self._held -= body.size
         if body.refused is not None and not body.answered:
-            body.refused.headers["Connection"] = "close"
-            await problem_response(body.refused, scope.get("request_id", ""))(scope, receive, send)
+            problem = problem_of(body.refused)
+            problem.headers["Connection"] = "close"  # the rest of the body is not read
+            await problem.response(scope.get("request_id", ""))(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         settings = self._settings
         if self._requests > settings.max_requests:
-            raise Unavailable(
-                "too-busy", f"{settings.max_requests} requests are under way. Try again."
-            )
+            detail = f"{settings.max_requests} requests with a body are under way. Retry later."
+            raise Unavailable("too-busy", detail)
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit():
-            # a smaller bound is left to the bytes that are read: a route that wants a form refuses other types before, with 415
-            self._check_size(int(declared), self._held + int(declared), settings.max_request_bytes)
+            # Only the largest limit is applied to the declared size. A route that takes a form
+            # answers 415 to other media types first; their smaller limit applies as they are read.
+            held = self._held + int(declared)
+            self._check_size(int(declared), held, settings.max_request_bytes)
 
-    def most_bytes(self, scope: Scope) -> int:
-        """A form is spooled and may be large; anything else is read into memory and parsed whole."""
-        is_form = (
-            Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data")
-        )
+    def limit_for(self, scope: Scope) -> int:
+        """Return the largest body in bytes. Forms go to disk and may be large, others may not."""
+        media_type = Headers(scope=scope).get("content-type", "").lower()
+        is_form = media_type.startswith("multipart/form-data")
         return self._settings.max_request_bytes if is_form else _MAX_PLAIN_BYTES
 
-    def _check_size(self, size: int, held: int, most: int) -> None:
-        settings = self._settings
-        if size > most:
-            raise TooLarge(
-                "body-too-large",
-                f"The body is over the limit of {most / MIB:g} MiB. Send less at a time.",
+    def _check_size(self, size: int, held: int, limit: int) -> None:
+        if size > limit:
+            detail = (
+                f"The body is larger than the limit of {limit / MIB:g} MiB. Send less at a time."
             )
-        if held > settings.max_spool_bytes:
-            raise Unavailable(
-                "too-busy", "Too many bytes are being uploaded at this moment. Try again."
-            )
+            raise TooLarge("body-too-large", detail)
+        if held > self._settings.max_spool_bytes:
+            raise Unavailable("too-busy", "Too many bytes are being uploaded now. Retry later.")
 
     def count(self, body: _Body, more: int) -> None:
+        """Add ``more`` received bytes. Raises TooLarge, Unavailable."""
         body.size += more
         self._held += more
-        self._check_size(body.size, self._held, body.most)
+        self._check_size(body.size, self._held, body.limit)
 
     def deadline(self, body: _Body) -> float:
-        return body.started + self._settings.body_timeout + body.size / self._settings.body_min_rate
+        """Return when the next bytes must have arrived, in seconds of the monotonic clock."""
+        settings = self._settings
+        return body.started + settings.body_timeout + body.size / settings.body_min_rate
 
 
 class _Body:
-    """One request's body. Once refused, whatever the application answers is replaced by the refusal."""
+    """One request's body. Once it is refused, the application's answer is replaced."""
 
-    def __init__(self, limits: BodyLimits, receive: Receive, send: Send, most: int) -> None:
+    def __init__(self, limits: BodyLimits, receive: Receive, send: Send, limit: int) -> None:
         self._limits = limits
         self._receive = receive
         self._send = send
-        self.most = most  # bytes
+        self.limit = limit  # bytes
         self.started = time.monotonic()
         self.size = 0
         self.complete = False
@@ -106,9 +114,10 @@ class _Body:
             async with asyncio.timeout(max(0.0, self._limits.deadline(self) - time.monotonic())):
                 message = await self._receive()
         except TimeoutError:
-            self.refused = BodyTooSlow(
-                "body-too-slow", "The body came too slowly and was given up. Send it again."
+            detail = (
+                "The body arrived too slowly, so the service stopped reading it. Send it again."
             )
+            self.refused = BodyTooSlow("body-too-slow", detail)
             raise self.refused from None
         if message["type"] == "http.request":
             self.complete = not message.get("more_body", False)

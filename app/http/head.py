@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET (RFC 9110, 9.1): the same answer, whose body the server leaves out."""
+"""Answers HEAD wherever there is a GET (RFC 9110, 9.1)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """ASGI. The server keeps its own scope, in which the method is still HEAD, and by it sends no body.
+    """ASGI middleware that runs the GET handler for HEAD.
 
-    ``request.state.head`` tells a handler that has to know.
+    The server has its own scope, in which the method is still HEAD, so it sends no body.
+    ``request.state.head`` is true for a handler that has to know.
     """
 
     def __init__(self, app: ASGIApp) -> None:

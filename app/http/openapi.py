@@ -1,4 +1,4 @@
-"""The OpenAPI document: what every endpoint shares, and forms that a person can fill in at /docs."""
+"""Completes the OpenAPI document: errors, API keys, and forms that can be filled in at /docs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 
 
 def install(app: FastAPI) -> None:
-    """Complete the document that FastAPI makes of the routes, and make it now.
+    """Complete the document that FastAPI generates from the routes, and generate it now.
 
-    FastAPI otherwise builds its routes within the first requests: those would be slow, and what it silences meanwhile with
-    `warnings.catch_warnings`, which holds for the process and not for the thread, could be heard.
+    Otherwise FastAPI builds its routes during the first requests. Those would be slow, and while it
+    does so FastAPI silences warnings for the whole process with `warnings.catch_warnings`.
     """
     generate = app.openapi
 
@@ -34,7 +34,7 @@ def _public_paths(app: FastAPI) -> set[str]:
     return {
         route.path
         for route in routes
-        if isinstance(route, SecuredRoute | APIRoute) and _access(route) is Access.PUBLIC
+        if isinstance(route, APIRoute) and _access(route) is Access.PUBLIC
     }
 
 
@@ -49,10 +49,8 @@ def _complete(document: dict[str, Any], public: set[str]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {
-                "description": "An error, as RFC 9457 says",
-                "content": _PROBLEM,
-            }
+            error = {"description": "An error in the form of RFC 9457.", "content": _PROBLEM}
+            operation["responses"]["default"] = error
             if path in public:
                 operation["security"] = []
     schemas = components["schemas"]
@@ -66,7 +64,10 @@ def _complete(document: dict[str, Any], public: set[str]) -> None:
 
 
 def _make_fillable(member: dict[str, Any], *, optional: bool) -> None:
-    """A file gets a file picker; an optional field starts empty, which means not given, instead of with made-up text."""
+    """Give a file a file picker, and let an optional field start empty, which means not sent.
+
+    Swagger UI would fill it with an invented text otherwise.
+    """
     for choice in member.pop("anyOf", []):
         if choice.get("type") != "null":
             member.update(choice)

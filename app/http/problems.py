@@ -1,7 +1,8 @@
-"""Maps errors to RFC 9457 problem+json, for every endpoint, in one place."""
+"""Maps every error to RFC 9457 problem+json: for whole responses, parts of them, and streams."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -11,115 +12,142 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from app.errors import AppError, Disconnected, InvalidInput, Unavailable, WrongMediaType
+from app import errors
+from app.errors import AppError, Unavailable
+from app.http.errors import (
+    BodyTooSlow,
+    Forbidden,
+    RangeNotSatisfiable,
+    Unauthorized,
+    WrongHost,
+    WrongMediaType,
+)
 from models.imaging import ImageRejected
 from storage.errors import StoreUnavailable
 
+EXPECTED = (AppError, ImageRejected, StoreUnavailable)  # what a service may raise
+_STATUS: dict[type[AppError], int] = {
+    errors.InvalidInput: 422,
+    errors.TooLarge: 413,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Unavailable: 503,
+    Unauthorized: 401,
+    Forbidden: 403,
+    WrongHost: 400,
+    WrongMediaType: 415,
+    BodyTooSlow: 408,
+}
+_STORE_RETRY_AFTER = 5  # seconds
+_HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
+_HTTP_DETAILS = {
+    404: "There is nothing at {path}. /docs lists the endpoints.",
+    405: "{path} does not support {method}. /docs lists the endpoints.",
+}
 
-def as_app_error(error: Exception) -> AppError | None:
-    """What a storage or model error means to a client; None for what nobody foresaw."""
-    if isinstance(error, AppError):
-        return error
-    if isinstance(error, ImageRejected):
-        kind = WrongMediaType if error.code == "unsupported-image-type" else InvalidInput
-        return kind(error.code, str(error))
-    if isinstance(error, StoreUnavailable):
-        return Unavailable(
-            "store-unavailable",
-            f"The {error.store} store does not answer. Try again; nothing was changed.",
-            5,
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as a client sees it. ``members`` are the body's further members (RFC 9457, 3.2)."""
+
+    status: int
+    code: str
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The JSON object of RFC 9457, 3.1, with our own ``code`` and ``request_id``."""
+        return {
+            "type": f"urn:lookalike:problem:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            # the detail may quote half a surrogate pair from the request
+            "detail": self.detail.encode("utf-8", "backslashreplace").decode(),
+            "code": self.code,
+            "request_id": request_id,
+            **self.members,
+        }
+
+    def response(self, request_id: str) -> Response:
+        """The whole response."""
+        return JSONResponse(
+            self.body(request_id),
+            self.status,
+            headers=self.headers,
+            media_type="application/problem+json",
         )
-    return None
 
 
-def problem(status: int, code: str, detail: str, request_id: str, **members: Any) -> dict[str, Any]:
-    """The body of an error (RFC 9457, 3.1)."""
-    return {
-        "type": f"urn:lookalike:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail.encode(
-            "utf-8", "backslashreplace"
-        ).decode(),  # it may quote half a surrogate pair
-        "code": code,
-        "request_id": request_id,
-        **members,
-    }
+def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem:
+    """Map any error to its problem; an unexpected one to ``internal-error`` with status 500.
+
+    ``method`` and ``path`` are the request's, for the words of 404 and 405.
+    """
+    match error:
+        case Unavailable():
+            headers = {"Retry-After": str(error.retry_after)}
+            return Problem(503, error.code, error.detail, headers)
+        case Unauthorized():
+            return Problem(401, error.code, error.detail, {"WWW-Authenticate": "Bearer"})
+        case RangeNotSatisfiable():
+            headers = {"Content-Range": f"bytes */{error.size}"}
+            return Problem(416, error.code, error.detail, headers)
+        case AppError():
+            return Problem(_STATUS[type(error)], error.code, error.detail)
+        case ImageRejected():
+            status = 415 if error.code == "unsupported-image-type" else 422
+            return Problem(status, error.code, str(error))
+        case StoreUnavailable():
+            detail = f"The {error.store} store does not answer. Nothing was changed; retry later."
+            headers = {"Retry-After": str(_STORE_RETRY_AFTER)}
+            return Problem(503, "store-unavailable", detail, headers)
+        case RequestValidationError():
+            return _problem_of_invalid_request(error)
+        case HTTPException():
+            code = _HTTP_CODES.get(error.status_code, "http-error")
+            words = _HTTP_DETAILS.get(error.status_code)
+            detail = words.format(path=path[:200], method=method) if words else str(error.detail)
+            return Problem(error.status_code, code, detail, dict(error.headers or {}))
+        case ClientDisconnect():
+            detail = "The connection was closed before the body was complete."
+            return Problem(400, "client-disconnected", detail)
+        case _:
+            detail = "The service failed. Its log has the reason under this request id."
+            return Problem(500, "internal-error", detail)
 
 
-def problem_response(error: AppError, request_id: str) -> Response:
-    body = problem(error.status, error.code, error.detail, request_id)
-    return JSONResponse(
-        body, error.status, headers=error.headers, media_type="application/problem+json"
-    )
-
-
-def request_id_of(request: Request) -> str:
-    return str(request.scope.get("request_id", ""))
+def _problem_of_invalid_request(error: RequestValidationError) -> Problem:
+    places = [{"field": _field(item), "message": _message(item)} for item in error.errors()]
+    detail = "; ".join(f"{place['field']}: {place['message']}" for place in places)
+    members = {"errors": places}
+    return Problem(422, "invalid-request", detail or "The request is not valid.", members=members)
 
 
 def _field(item: dict[str, Any]) -> str:
-    """Where in the request it is, without FastAPI's word for header, query or body."""
+    """Where in the request it is, without FastAPI's own word for header, query or body."""
     return ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0])
 
 
 def _message(item: dict[str, Any]) -> str:
     if "UploadFile" in item["msg"]:
-        return f"is text, not a file; with curl write {item['loc'][1]}=@picture.jpg"
+        return f"is text, not a file; with curl, write {item['loc'][1]}=@picture.jpg"
     if item["type"] == "model_attributes_type":
         return "send a JSON body with Content-Type: application/json"
     return str(item["msg"])
 
 
-_HTTP_DETAILS = {
-    404: "There is nothing at {path}; see /docs.",
-    405: "{method} is not for {path}; see /docs.",
-}
-_HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
+def request_id_of(request: Request) -> str:
+    """Return the id that RequestContext gave the request."""
+    return str(request.scope.get("request_id", ""))
 
 
 def install(app: FastAPI) -> None:
-    """Map everything that can come out of a handler to problem+json."""
+    """Answer every exception that leaves a handler with its problem."""
 
-    @app.exception_handler(AppError)
-    @app.exception_handler(ImageRejected)
-    @app.exception_handler(StoreUnavailable)
-    def known(request: Request, error: Exception) -> Response:
-        mapped = as_app_error(error)
-        if mapped is None:
-            raise error
-        return problem_response(mapped, request_id_of(request))
+    def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(error, method=request.method, path=request.url.path)
+        return problem.response(request_id_of(request))
 
-    @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
-        places = [{"field": _field(item), "message": _message(item)} for item in error.errors()]
-        detail = (
-            "; ".join(f"{place['field']}: {place['message']}" for place in places)
-            or "The request is not valid."
-        )
-        body = problem(422, "invalid-request", detail, request_id_of(request), errors=places)
-        return JSONResponse(body, 422, media_type="application/problem+json")
-
-    @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> Response:
-        code = _HTTP_CODES.get(error.status_code, "http-error")
-        detail = _HTTP_DETAILS.get(error.status_code, str(error.detail)).format(
-            path=request.url.path[:200], method=request.method
-        )
-        body = problem(error.status_code, code, detail, request_id_of(request))
-        return JSONResponse(
-            body, error.status_code, headers=error.headers, media_type="application/problem+json"
-        )
-
-    @app.exception_handler(ClientDisconnect)
-    def hung_up(request: Request, error: ClientDisconnect) -> Response:
-        return problem_response(
-            Disconnected("client-disconnected", "The connection ended before the body did."),
-            request_id_of(request),
-        )
-
-    @app.exception_handler(Exception)
-    def unforeseen(request: Request, error: Exception) -> Response:
-        detail = "The service failed; its log says why under this request id."
-        body = problem(500, "internal-error", detail, request_id_of(request))
-        return JSONResponse(body, 500, media_type="application/problem+json")
+    for kind in (*EXPECTED, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, answer)

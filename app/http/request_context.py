@@ -1,4 +1,4 @@
-"""Gives each request an id, logs its end and counts it."""
+"""Gives each request an id, logs how it ended, and counts it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from app.logs import log
 from app.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = ("/livez", "/readyz", "/metrics")
+_LOGGED_AT_DEBUG = ("/livez", "/readyz", "/metrics")
 
 
 class RequestContext:
-    """ASGI: gives each request an id (the client's own if it is sane), logs its end, counts it."""
+    """ASGI middleware. It keeps a client's X-Request-ID if that is well formed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None) -> None:
         self._app = app
@@ -35,7 +35,7 @@ class RequestContext:
         status = 500
         start = time.perf_counter()
 
-        async def tagged(message: Message) -> None:
+        async def send_tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -46,7 +46,7 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, tagged)
+                await self._app(scope, receive, send_tagged)
             except Exception:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
                 raise
@@ -54,17 +54,11 @@ class RequestContext:
                 self._record(scope, status, time.perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        method, path = scope["method"], scope["path"]
         route = getattr(scope.get("route"), "path", "unmatched")
-        metrics = self._metrics
-        if metrics is not None:
-            metrics.requests.labels(scope["method"], route, status).inc()
-            metrics.request_seconds.labels(scope["method"], route).observe(seconds)
-        level = logging.DEBUG if route in _QUIET else logging.INFO
-        log.log(
-            level,
-            "request",
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            ms=round(seconds * 1000, 1),
-        )
+        if self._metrics is not None:
+            self._metrics.requests.labels(method, route, status).inc()
+            self._metrics.request_seconds.labels(method, route).observe(seconds)
+        level = logging.DEBUG if route in _LOGGED_AT_DEBUG else logging.INFO
+        ms = round(seconds * 1000, 1)
+        log.log(level, "request", method=method, path=path, status=status, ms=ms)

@@ -1,4 +1,4 @@
-"""Who may do what: API keys with scopes, checked before the first body byte; Host and Origin rules."""
+"""Access control: API keys with scopes, checked before the body is read; Host and Origin rules."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import AppError, Forbidden, Unauthorized, WrongHost
-from app.http.problems import problem_response
+from app.errors import AppError
+from app.http.errors import Forbidden, Unauthorized, WrongHost
+from app.http.problems import problem_of
 from app.settings import Settings
 
 _KEY = re.compile(r"[!-+\--~]{8,}")
@@ -26,7 +27,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 class Access(IntEnum):
-    """What an endpoint asks for. Each includes those below it; PUBLIC asks for no key."""
+    """The scope that an endpoint needs. Each scope includes those below it; PUBLIC needs no key."""
 
     PUBLIC = 0
     READ = 1
@@ -35,20 +36,24 @@ class Access(IntEnum):
 
 
 class InsecureSettings(Exception):
-    """The service refuses to start like this; the message says what to set."""
+    """The service refuses to start with these settings; the message says what to set."""
 
 
 class KeyRing:
-    """The API keys of the settings. Empty: everybody may do all (the service then answers to loopback names only)."""
+    """The API keys of the settings.
+
+    Without keys every request has all scopes, and the service answers to loopback names only.
+    """
 
     def __init__(self, text: str) -> None:
+        """Parse ``read:KEY,write:KEY,admin:KEY``. Raises InsecureSettings."""
         self._keys: list[tuple[bytes, Access]] = []
         for entry in filter(None, (part.strip() for part in text.split(","))):
             name, _, key = entry.partition(":")
             if name.upper() not in ("READ", "WRITE", "ADMIN") or not _KEY.fullmatch(key):
                 raise InsecureSettings(
-                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY;"
-                    " a key has at least 8 ASCII characters, no comma or space"
+                    "LOOKALIKE_API_KEYS takes read:KEY,write:KEY,admin:KEY. A key has at least 8"
+                    " ASCII characters and contains no comma and no space."
                 )
             self._keys.append((key.encode(), Access[name.upper()]))
 
@@ -56,7 +61,10 @@ class KeyRing:
         return bool(self._keys)
 
     def check(self, headers: Headers, needed: Access) -> None:
-        """Raises Unauthorized or Forbidden. Compares with every key, each in constant time."""
+        """Check the request's key. Raises Unauthorized, Forbidden.
+
+        The key is compared with every key of the ring, each in constant time.
+        """
         if not self._keys or needed is Access.PUBLIC:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -65,20 +73,18 @@ class KeyRing:
             if hmac.compare_digest(key, given.strip().encode()):
                 granted = max(granted, access)
         if scheme.lower() != "bearer" or granted is Access.PUBLIC:
-            raise Unauthorized(
-                "unauthorized",
-                "Send a valid API key: Authorization: Bearer KEY.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            detail = "Send a valid API key in the header Authorization: Bearer KEY."
+            raise Unauthorized("unauthorized", detail)
         if granted < needed:
-            raise Forbidden(
-                "forbidden",
-                f"This needs a key with the scope {needed.name.lower()}; yours has {granted.name.lower()}.",
+            detail = (
+                f"This endpoint needs a key with the scope {needed.name.lower()};"
+                f" yours has {granted.name.lower()}."
             )
+            raise Forbidden("forbidden", detail)
 
 
 def requires(access: Access) -> Callable[[_Endpoint], _Endpoint]:
-    """States the scope of an endpoint; a route without one cannot be made."""
+    """Declare the scope of an endpoint. SecuredRoute refuses an endpoint that declares none."""
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.access = access  # type: ignore[attr-defined]
@@ -88,7 +94,10 @@ def requires(access: Access) -> Callable[[_Endpoint], _Endpoint]:
 
 
 class SecuredRoute(APIRoute):
-    """A route that checks the key itself, as ASGI: FastAPI would read a multipart body before any dependency runs."""
+    """A route that checks the API key before the body is read.
+
+    It checks as an ASGI application, because FastAPI parses a form before it runs dependencies.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.access: Access = endpoint.access  # type: ignore[attr-defined]
@@ -101,13 +110,15 @@ class SecuredRoute(APIRoute):
 
 
 class HostAndOrigin:
-    """ASGI: refuses foreign Hosts (DNS rebinding) and, for methods that change something, foreign Origins."""
+    """ASGI middleware that refuses unknown hosts, and changes that come from foreign origins.
+
+    The first prevents DNS rebinding, the second cross-site request forgery.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: KeyRing) -> None:
         self._app = app
-        listed = frozenset(
-            host.strip().lower() for host in settings.allowed_hosts.split(",") if host.strip()
-        )
+        names = (host.strip().lower() for host in settings.allowed_hosts.split(","))
+        listed = frozenset(filter(None, names))
         self._hosts = listed or (None if keys else _LOOPBACK_NAMES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +126,8 @@ class HostAndOrigin:
             try:
                 self._check(scope)
             except AppError as error:
-                await problem_response(error, scope.get("request_id", ""))(scope, receive, send)
+                response = problem_of(error).response(scope.get("request_id", ""))
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -123,19 +135,16 @@ class HostAndOrigin:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _without_port(host) not in self._hosts:
-            raise WrongHost(
-                "wrong-host",
-                f"This service does not answer to the host {host[:100]!r}; see LOOKALIKE_ALLOWED_HOSTS.",
+            detail = (
+                f"This service does not answer to the host name '{host[:100]}'."
+                " The setting LOOKALIKE_ALLOWED_HOSTS lists those it answers to."
             )
+            raise WrongHost("wrong-host", detail)
         origin = headers.get("origin")
-        if (
-            origin is not None
-            and scope["method"] not in _SAFE_METHODS
-            and _host_of(origin) != host.lower()
-        ):
-            raise Forbidden(
-                "foreign-origin", f"A page of {origin[:100]!r} may not change anything here."
-            )
+        changes = scope["method"] not in _SAFE_METHODS
+        if origin is not None and changes and _host_of(origin) != host.lower():
+            detail = f"Pages from '{origin[:100]}' may not change anything here."
+            raise Forbidden("foreign-origin", detail)
 
 
 def _host_of(origin: str) -> str:
@@ -146,12 +155,13 @@ def _host_of(origin: str) -> str:
 
 
 def _without_port(host: str) -> str:
-    """The name of a Host header; empty for what is none (RFC 9110, 7.2)."""
-    found = _HOST.fullmatch(host.lower())
-    return found.group(1) if found else ""
+    """Return the name in a Host header; empty if the header is malformed (RFC 9110, 7.2)."""
+    match = _HOST.fullmatch(host.lower())
+    return match.group(1) if match else ""
 
 
 def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -159,9 +169,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_listening(settings: Settings) -> None:
-    """Raises InsecureSettings for an open address without an API key."""
+    """Refuse to listen beyond this machine without an API key. Raises InsecureSettings."""
     if not is_loopback(settings.host) and not KeyRing(settings.api_keys.get_secret_value()):
         raise InsecureSettings(
-            f"refusing to listen on {settings.host} without an API key: anybody who reaches that address could read and delete "
-            "everything. Set LOOKALIKE_API_KEYS, for example to admin:$(openssl rand -hex 24), or listen on 127.0.0.1."
+            f"Lookalike does not listen on {settings.host} without an API key, because anybody who"
+            " reaches that address could read and delete everything. Set LOOKALIKE_API_KEYS, for"
+            " example to admin:$(openssl rand -hex 24), or listen on 127.0.0.1."
         )

@@ -1,1 +1,1 @@
-"""HTTP: thin handlers that turn requests into calls of the services, and their values into responses."""
+"""Thin handlers that turn requests into calls of services, and results into responses."""

@@ -1,4 +1,4 @@
-"""/admin: for whoever keeps the service up."""
+"""/admin: checks, repairs and model changes, for whoever operates the service."""
 
 from __future__ import annotations
 
@@ -6,126 +6,132 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Path, Query, UploadFile
+from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
-from app.errors import AppError
 from app.http import schemas
-from app.http.dependencies import ReembedDep, ScrubDep, ServicesDep, WorkerDep
-from app.http.forms import FormRoute
-from app.http.problems import as_app_error
+from app.http.api_route import ApiRoute
+from app.http.dependencies import DeadLettersDep, ReembedDep, ScrubDep
+from app.http.problems import EXPECTED, problem_of, request_id_of
 from app.http.security import Access, requires
-from storage.errors import StoreUnavailable
 
-router = APIRouter(route_class=FormRoute, tags=["admin"])
+router = APIRouter(route_class=ApiRoute, tags=["admin"])
 VersionPath = Annotated[
     str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")
 ]
+_STREAM = "One JSON object per line while the work goes on. The last line has the result."
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-ndjson": {}}, "description": _STREAM}
+}
 
 
 @router.post(
     "/admin/scrub",
     response_class=StreamingResponse,
-    responses={
-        200: {
-            "content": {"application/x-ndjson": {}},
-            "description": "One JSON object a line; the last has the report.",
-        }
-    },
+    responses=_STREAMED,
+    summary="Check the stores against each other",
 )
 @requires(Access.ADMIN)
-def scrub(scrub: ScrubDep, options: schemas.ScrubOptions) -> StreamingResponse:
-    """Check the stores against each other, and repair what can be. Closing the connection stops it between two batches."""
-    scrub.total()  # a store that is down is said with a status, while there still is one to give
-    return StreamingResponse(
-        _lines(scrub.events(repair=options.repair, full=options.full)),
-        media_type="application/x-ndjson",
-    )
+def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> StreamingResponse:
+    """Checks that every master has its bytes and its vector, and that nothing is left over.
+
+    Repairs what can be repaired if asked. Closing the connection stops the scrub between two
+    batches.
+    """
+    scrub.total()  # raises while the response can still have the status of a store that is down
+    return _streamed(request, scrub.events(repair=options.repair, full=options.full))
 
 
-@router.get("/admin/dead-letters")
+@router.get("/admin/dead-letters", summary="List embeddings that failed too often")
 @requires(Access.ADMIN)
 def list_dead_letters(
-    services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Letters at most.")] = 100,
+    dead_letters: DeadLettersDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of entries.")] = 100,
 ) -> schemas.DeadLetters:
-    """Masters that could not be indexed in LOOKALIKE_INDEX_ATTEMPTS attempts, and why. They are kept, and not found."""
-    metadata = services.stores.metadata
-    letters = [schemas.DeadLetter.of(letter) for letter in metadata.list_dead(limit)]
-    return schemas.DeadLetters(dead_letters=letters, total=metadata.count_dead())
+    """Returns masters that could not be indexed, and the reasons.
+
+    They are kept, but no search finds them. LOOKALIKE_INDEX_ATTEMPTS is the number of attempts.
+    """
+    letters, total = dead_letters.list(limit)
+    listed = [schemas.DeadLetter.of(letter) for letter in letters]
+    return schemas.DeadLetters(dead_letters=listed, total=total)
 
 
-@router.post("/admin/dead-letters/retry")
+@router.post("/admin/dead-letters/retry", summary="Retry embeddings that failed too often")
 @requires(Access.ADMIN)
-def retry_dead_letters(services: ServicesDep, worker: WorkerDep) -> schemas.Revived:
-    """Have all of them tried again."""
-    revived = services.stores.metadata.revive_dead()
-    worker.wake()
-    return schemas.Revived(revived=revived)
+def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
+    """Retries all of them."""
+    return schemas.Revived(revived=dead_letters.retry())
 
 
-@router.get("/admin/models")
+@router.get("/admin/models", summary="List model versions")
 @requires(Access.ADMIN)
 def list_models(reembed: ReembedDep) -> schemas.ModelList:
-    """The model versions, how far each one's embeddings are, and which running processes have loaded it."""
+    """Returns the model versions, their progress, and how many processes have loaded each."""
     progress, replicas = reembed.status()
-    return schemas.ModelList(
-        models=[schemas.Model.of(each, replicas) for each in progress], processes=len(replicas)
-    )
+    models = [schemas.Model.of(each, replicas) for each in progress]
+    return schemas.ModelList(models=models, processes=len(replicas))
 
 
-@router.post("/admin/models", status_code=201)
+@router.post("/admin/models", status_code=201, summary="Add weights")
 @requires(Access.ADMIN)
 def add_weights(
     reembed: ReembedDep,
-    weights: Annotated[UploadFile, File(description="A weights file of ours (safetensors).")],
+    weights: Annotated[
+        UploadFile, File(description="A weights file of Lookalike, in the safetensors format.")
+    ],
 ) -> schemas.AddedModel:
-    """Put weights where every process finds them. Nothing uses them until they are started."""
+    """Checks weights and stores them where every process finds them, without using them yet."""
     return schemas.AddedModel(version=reembed.add(weights.file))
 
 
-@router.post("/admin/models/{version}/start", status_code=202)
+@router.post("/admin/models/{version}/start", status_code=202, summary="Build a model version")
 @requires(Access.ADMIN)
-def start_model(reembed: ReembedDep, worker: WorkerDep, version: VersionPath) -> schemas.AddedModel:
-    """Build it beside the active one: workers embed every master by it, uploads are embedded by both."""
+def start_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
+    """Builds a version beside the active one.
+
+    Workers embed every master with it, and new uploads are embedded with both versions. Searches
+    use the active version until another one is activated.
+    """
     reembed.start(version)
-    worker.wake()
     return schemas.AddedModel(version=version)
 
 
 @router.post(
     "/admin/models/{version}/activate",
     response_class=StreamingResponse,
-    responses={
-        200: {
-            "content": {"application/x-ndjson": {}},
-            "description": "One JSON object a line; the last says what came.",
-        }
-    },
+    responses=_STREAMED,
+    summary="Switch to a model version",
 )
 @requires(Access.ADMIN)
-def activate_model(reembed: ReembedDep, version: VersionPath) -> StreamingResponse:
-    """Check it and switch every search to it, as one step; the one before is kept. Also rolls back to a previous version."""
+def activate_model(
+    request: Request, reembed: ReembedDep, version: VersionPath
+) -> StreamingResponse:
+    """Checks a version and switches every search to it in one step.
+
+    The version that was active is kept as the previous one, and activating it again rolls back.
+    """
     reembed.check_started(version)
-    return StreamingResponse(_lines(reembed.activate(version)), media_type="application/x-ndjson")
+    return _streamed(request, reembed.activate(version))
 
 
-@router.post("/admin/models/{version}/retire", status_code=202)
+@router.post("/admin/models/{version}/retire", status_code=202, summary="Remove a model version")
 @requires(Access.ADMIN)
-def retire_model(
-    reembed: ReembedDep, worker: WorkerDep, version: VersionPath
-) -> schemas.AddedModel:
-    """Give up what is being built, or the previous version: its embeddings, vectors and weights are removed."""
+def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
+    """Removes the version being built, or the previous one, with its vectors and weights."""
     reembed.retire(version)
-    worker.wake()
     return schemas.AddedModel(version=version)
 
 
-def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
+def _streamed(request: Request, events: Iterator[dict[str, Any]]) -> StreamingResponse:
+    lines = _lines(events, request_id_of(request))
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+def _lines(events: Iterator[dict[str, Any]], request_id: str) -> Iterator[str]:
+    """The status is sent already, so an error becomes the last line."""
     try:
         for event in events:
             yield json.dumps(event) + "\n"
-    except (AppError, StoreUnavailable) as error:
-        known = as_app_error(error)
-        if known is not None:
-            yield json.dumps({"error": {"code": known.code, "detail": known.detail}}) + "\n"
+    except EXPECTED as error:
+        yield json.dumps({"error": problem_of(error).body(request_id)}) + "\n"

@@ -7,55 +7,51 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.http import schemas
-from app.http.dependencies import AttributesDep, CollectionsDep, ServicesDep, WorkerDep
-from app.http.forms import FormRoute
+from app.http.api_route import ApiRoute
+from app.http.dependencies import AttributesDep, CollectionsDep
+from app.http.parameters import ConfirmQuery, check_confirmed
 from app.http.security import Access, requires
 
-router = APIRouter(route_class=FormRoute, tags=["collections"])
+router = APIRouter(route_class=ApiRoute, tags=["collections"])
 
 
-@router.get("/collections")
+@router.get("/collections", summary="List collections")
 @requires(Access.READ)
-def list_collections(services: ServicesDep) -> schemas.CollectionList:
-    """All collections, by name, with their number of masters."""
-    found = [
-        schemas.Collection.of(collection, masters)
-        for collection, masters in services.collections.list()
+def list_collections(collections: CollectionsDep) -> schemas.CollectionList:
+    """Returns all collections in the order of their names, each with its number of masters."""
+    listed = [
+        schemas.Collection.of(collection, masters) for collection, masters in collections.list()
     ]
-    return schemas.CollectionList(
-        collections=found, pending=services.stores.metadata.count_pending()
-    )
+    return schemas.CollectionList(collections=listed, pending=collections.count_pending())
 
 
-@router.post("/collections", status_code=201)
+@router.post("/collections", status_code=201, summary="Create a collection")
 @requires(Access.WRITE)
 def create_collection(
     collections: CollectionsDep, new: schemas.NewCollection
 ) -> schemas.Collection:
-    """Create an empty collection. (An upload that names a new one creates it, too.)"""
+    """Creates an empty collection. An upload that names a collection creates it, too."""
     return schemas.Collection.of(collections.create(new.name), 0)
 
 
-@router.get("/collections/{name}/attributes")
+@router.get("/collections/{name}/attributes", summary="Summarise attributes")
 @requires(Access.READ)
 def list_attributes(
     attributes: AttributesDep,
     name: str,
     values: Annotated[
-        int, Query(ge=0, le=1000, description="Most frequent values given of each key.")
+        int, Query(ge=0, le=1000, description="Number of most frequent values to return per key.")
     ] = 20,
 ) -> schemas.AttributeList:
-    """What attributes the masters have: keys, types, how many, and their most frequent values."""
-    summaries, looked_at = attributes.summary(name)
-    return schemas.AttributeList(
-        attributes=[schemas.Attribute.of(summary, values) for summary in summaries],
-        masters=looked_at,
-    )
+    """Returns the attribute keys of a collection, with their types and most frequent values."""
+    summaries, masters = attributes.summary(name)
+    listed = [schemas.Attribute.of(summary, values) for summary in summaries]
+    return schemas.AttributeList(attributes=listed, masters=masters)
 
 
-@router.delete("/collections/{name}", status_code=204)
+@router.delete("/collections/{name}", status_code=204, summary="Delete a collection")
 @requires(Access.WRITE)
-def delete_collection(collections: CollectionsDep, worker: WorkerDep, name: str) -> None:
-    """Delete a collection with all its masters. The name is free at once."""
+def delete_collection(collections: CollectionsDep, name: str, confirm: ConfirmQuery) -> None:
+    """Deletes a collection with all its masters. The name can be used again at once."""
+    check_confirmed(name, confirm)
     collections.delete(name)
-    worker.wake()

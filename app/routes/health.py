@@ -1,61 +1,44 @@
-"""/livez, /readyz, /metrics: for whoever keeps the service up."""
+"""/livez, /readyz, /metrics: the state of the process, for whoever operates it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.errors import Unavailable
 from app.http import schemas
-from app.http.dependencies import ServicesDep
+from app.http.dependencies import HealthDep, MetricsDep
 from app.http.security import Access, SecuredRoute, requires
-from storage.errors import StoreUnavailable
+from app.services.health import OK
 
 router = APIRouter(route_class=SecuredRoute, tags=["health"])
 
 
-@router.get("/livez", response_class=Response)
+@router.get("/livez", response_class=Response, summary="Check that the process runs")
 @requires(Access.PUBLIC)
 async def livez() -> Response:
-    """200 while the process runs."""
+    """Answers 200 while the process runs, whatever the state of its stores."""
     return Response("ok", media_type="text/plain")
 
 
-@router.get("/readyz", responses={503: {"model": schemas.Readiness}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": schemas.Readiness}},
+    summary="Check that the process can answer requests",
+)
 @requires(Access.PUBLIC)
-def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
-    """200 when every store answers and the active model is loaded; else 503, naming what is not."""
-    stores = services.stores
-    checks = {
-        "metadata": _check(stores.metadata.ping),
-        "objects": _check(stores.objects.ping),
-        "vectors": _check(stores.vectors.ping),
-    }
-    known = checks["metadata"] == "ok"  # which model is active stands there
-    checks["model"] = (
-        _check(services.models.active)
-        if known
-        else "unknown while the metadata store does not answer"
-    )
-    ready = all(state == "ok" for state in checks.values())
+def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
+    """Answers 200 when every store answers and the active model is loaded.
+
+    Otherwise it answers 503, and `checks` has the reason.
+    """
+    checks = health.check()
+    ready = all(state == OK for state in checks.values())
     response.status_code = 200 if ready else 503
-    return schemas.Readiness(
-        ready=ready, checks=checks, model_version=next(iter(services.models.live), "")
-    )
+    return schemas.Readiness(ready=ready, checks=checks, model_version=health.model_version())
 
 
-def _check(probe: Callable[[], object]) -> str:
-    try:
-        probe()
-    except (StoreUnavailable, Unavailable) as error:
-        return str(error)
-    return "ok"
-
-
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, summary="Get Prometheus metrics")
 @requires(Access.ADMIN)
-def metrics(services: ServicesDep) -> Response:
-    """Prometheus' text format."""
-    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+def metrics(metrics: MetricsDep) -> Response:
+    """Returns the metrics of this process in Prometheus' text format."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

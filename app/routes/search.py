@@ -1,4 +1,4 @@
-"""/search and /compare: show a sample, get what looks like it."""
+"""/search and /compare: find the masters that look most like a sample."""
 
 from __future__ import annotations
 
@@ -10,49 +10,55 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from app.errors import InvalidInput, TooLarge
 from app.http import schemas
-from app.http.dependencies import MastersDep, SearchDep, ServicesDep, SettingsDep
-from app.http.forms import FormRoute, parse_box, parse_filter_text
+from app.http.api_route import ApiRoute
+from app.http.dependencies import MastersDep, SearchDep, SettingsDep
+from app.http.parameters import parse_box, parse_filter_text
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.masters import Masters
-from app.services.search import MAX_REACH, Options
+from app.services.search import MAX_REACH, Hit, Options
 from app.settings import MIB, Settings
 
-router = APIRouter(route_class=FormRoute, tags=["search"])
+router = APIRouter(route_class=ApiRoute, tags=["search"])
 
 
-@router.post("/search", response_model=schemas.SearchAnswer)
+@router.post(
+    "/search", response_model=schemas.SearchAnswer, summary="Find the most similar masters"
+)
 @requires(Access.READ)
 def search(
-    service: SearchDep,
+    search: SearchDep,
     settings: SettingsDep,
     sample: Annotated[
-        UploadFile | None, File(description="The image to search with; never stored.")
+        UploadFile | None, File(description="Image to search with. It is not stored.")
     ] = None,
     master_id: Annotated[
-        UUID | None, Form(description="Search with this master instead of a sample.")
+        UUID | None, Form(description="Master to search with, instead of a sample.")
     ] = None,
     k: Annotated[int, Form(ge=1, le=1000, description="Number of hits.")] = 10,
     offset: Annotated[
-        int, Form(ge=0, le=MAX_REACH, description="Hits to skip; offset + k at most 10 000.")
+        int,
+        Form(ge=0, le=MAX_REACH, description="Hits to skip. offset + k is at most 10 000."),
     ] = 0,
-    collection: Annotated[str, Form()] = DEFAULT,
+    collection: Annotated[str, Form(description="Collection to search in.")] = DEFAULT,
     max_distance: Annotated[
         float | None,
-        Form(ge=0, le=2, allow_inf_nan=False, description="Nothing farther than this."),
+        Form(ge=0, le=2, allow_inf_nan=False, description="Maximum distance of a hit."),
     ] = None,
     filter: Annotated[
         str | None,
-        Form(description='On attributes, as JSON: {"colour": "red", "price": {"$lt": 20}}.'),
+        Form(description='Filter on attributes in JSON: {"colour": "red", "price": {"$lt": 20}}.'),
     ] = None,
     box: Annotated[
         str | None,
         Form(
-            description="x,y,width,height: search by that part of the sample, in its upright pixels."
+            description="Part of the image to search with: x,y,width,height in pixels of the"
+            " upright image."
         ),
     ] = None,
     mirror: Annotated[
-        bool, Form(description="Try the mirrored sample too; the better distance counts.")
+        bool,
+        Form(description="Search with the mirrored image, too. The smaller distance counts."),
     ] = False,
     min_probability: Annotated[
         float | None,
@@ -60,43 +66,26 @@ def search(
             ge=0,
             le=1,
             allow_inf_nan=False,
-            description="Only what shows the same thing with that probability; perhaps nothing.",
+            description="Minimum probability that a hit shows the same thing. There may be no hit.",
         ),
     ] = None,
 ) -> Response:
-    """The masters that look most like a sample, nearest first."""
+    """Returns the masters that look most like a sample, nearest first."""
     start = time.perf_counter()
     if offset + k > MAX_REACH:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
+    conditions, part = parse_filter_text(filter), parse_box(box)
     options = Options(
-        collection,
-        k,
-        offset,
-        max_distance,
-        parse_filter_text(filter),
-        parse_box(box),
-        mirror,
-        min_probability,
+        collection, k, offset, max_distance, conditions, part, mirror, min_probability
     )
-    if (sample is None) == (master_id is None):
-        raise InvalidInput(
-            "invalid-request", "Send either a file part named sample or the field master_id."
-        )
-    if sample is not None:
-        answer = service.by_sample(_opened(sample, settings), options)
+    if sample is not None and master_id is None:
+        answer = search.by_sample(_file_of(sample, settings), options)
+    elif master_id is not None and sample is None:
+        answer = search.by_master(master_id, options)
     else:
-        assert master_id is not None  # noqa: S101 - for the type checker
-        answer = service.by_master(master_id, options)
-    hits = [
-        schemas.Hit.model_construct(
-            master=schemas.Master.of(hit.master),
-            distance=hit.distance,
-            score=schemas.score_of(hit.distance),
-            exact=hit.exact,
-            probability=hit.probability,
-        )
-        for hit in answer.hits
-    ]
+        detail = "Send either a file part named sample or the field master_id."
+        raise InvalidInput("invalid-request", detail)
+    hits = [_hit(hit) for hit in answer.hits]
     took = round((time.perf_counter() - start) * 1000, 2)
     body = schemas.SearchAnswer.model_construct(
         hits=hits, model_version=answer.model_version, took_ms=took
@@ -104,20 +93,31 @@ def search(
     return Response(body.model_dump_json(), media_type="application/json")
 
 
-@router.post("/compare")
+def _hit(hit: Hit) -> schemas.Hit:
+    return schemas.Hit.model_construct(
+        master=schemas.Master.of(hit.master),
+        distance=hit.distance,
+        score=schemas.score_of(hit.distance),
+        exact=hit.exact,
+        probability=hit.probability,
+    )
+
+
+@router.post("/compare", summary="Compare two images")
 @requires(Access.READ)
 def compare(
-    services: ServicesDep,
+    search: SearchDep,
     masters: MastersDep,
+    settings: SettingsDep,
     a: Annotated[UploadFile | None, File(description="The first image.")] = None,
     b: Annotated[UploadFile | None, File(description="The second image.")] = None,
-    a_id: Annotated[UUID | None, Form(description="A master instead of a.")] = None,
-    b_id: Annotated[UUID | None, Form(description="A master instead of b.")] = None,
+    a_id: Annotated[UUID | None, Form(description="A master as the first image.")] = None,
+    b_id: Annotated[UUID | None, Form(description="A master as the second image.")] = None,
 ) -> schemas.Comparison:
-    """The distance of two images, each a file or a master."""
-    first = _image(a, a_id, "a", masters, services.settings)
-    second = _image(b, b_id, "b", masters, services.settings)
-    compared = services.search.distance(first, second)
+    """Returns the distance between two images, each of which is a file or a master."""
+    first = _image(a, a_id, "a", masters, settings)
+    second = _image(b, b_id, "b", masters, settings)
+    compared = search.distance(first, second)
     return schemas.Comparison(
         distance=compared.distance,
         score=schemas.score_of(compared.distance),
@@ -128,21 +128,23 @@ def compare(
 
 
 def _image(
-    file: UploadFile | None, master_id: UUID | None, name: str, masters: Masters, settings: Settings
+    file: UploadFile | None,
+    master_id: UUID | None,
+    name: str,
+    masters: Masters,
+    settings: Settings,
 ) -> BinaryIO:
     if file is not None and master_id is None:
-        return _opened(file, settings)
+        return _file_of(file, settings)
     if master_id is not None and file is None:
         return masters.original(masters.find(master_id))
-    raise InvalidInput(
-        "invalid-request", f"Send either a file part named {name} or the field {name}_id."
-    )
+    detail = f"Send either a file part named {name} or the field {name}_id."
+    raise InvalidInput("invalid-request", detail)
 
 
-def _opened(file: UploadFile, settings: Settings) -> BinaryIO:
-    if (file.size or 0) > settings.max_file_bytes:
-        raise TooLarge(
-            "file-too-large",
-            f"The file is over the limit of {settings.max_file_bytes / MIB:g} MiB. Send a smaller version.",
-        )
-    return file.file
+def _file_of(upload: UploadFile, settings: Settings) -> BinaryIO:
+    limit = settings.max_file_bytes
+    if (upload.size or 0) > limit:
+        detail = f"The file is larger than the limit of {limit / MIB:g} MiB. Send a smaller one."
+        raise TooLarge("file-too-large", detail)
+    return upload.file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from app.errors import Conflict, InvalidInput, NotFound
 from storage.errors import CollectionExists, CollectionGone
@@ -14,8 +15,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Collections:
-    def __init__(self, metadata: MetadataStore) -> None:
+    def __init__(self, metadata: MetadataStore, wake_worker: Callable[[], None]) -> None:
         self._metadata = metadata
+        self._wake_worker = wake_worker
 
     def create(self, name: str) -> Collection:
         check_name(name)
@@ -57,12 +59,18 @@ class Collections:
         check_name(name)
         if not self._metadata.delete_collection(name):
             raise NotFound("collection-not-found", f"There is no collection {name!r}.")
+        self._wake_worker()
+
+    def count_pending(self) -> int:
+        """Return the number of embeddings, of all collections and versions, that are not made yet."""
+        return self._metadata.count_pending()
 
     def empty(self, name: str) -> None:
         """Delete all masters; the name is never without a collection. Raises NotFound."""
         check_name(name)
         if not self._metadata.empty_collection(name):
             raise NotFound("collection-not-found", f"There is no collection {name!r}.")
+        self._wake_worker()
 
 
 def check_name(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
 from cachetools import LRUCache
@@ -30,11 +30,13 @@ class Masters:
         vision: Vision,
         indexing: Indexing,
         cache_bytes: int,
+        wake_worker: Callable[[], None],
     ) -> None:
         self._stores = stores
         self._collections = collections
         self._vision = vision
         self._indexing = indexing
+        self._wake_worker = wake_worker
         self._thumbnails: LRUCache[tuple[bytes, int], bytes] = LRUCache(
             max(1, cache_bytes), getsizeof=len
         )
@@ -89,6 +91,7 @@ class Masters:
         """Gone for everybody on return; its vector and bytes follow. Raises NotFound."""
         if not self._stores.metadata.delete_master(master_id):
             raise NotFound("master-not-found", f"There is no master {master_id}.")
+        self._wake_worker()
 
     def original(self, master: Master) -> io.BytesIO:
         """All of its bytes, and certainly its own. Raises NotFound, Unavailable."""

@@ -52,12 +52,14 @@ class Reembed:
         vision: Vision,
         scrub: Scrub,
         load: Callable[[WeightsFile], Embedder],
+        wake_worker: Callable[[], None],
     ) -> None:
         self._stores = stores
         self._models = models
         self._vision = vision
         self._scrub = scrub
         self._load = load
+        self._wake_worker = wake_worker
 
     def add(self, weights: BinaryIO) -> str:
         """Put weights where every process finds them; their model version. Raises InvalidInput."""
@@ -90,6 +92,7 @@ class Reembed:
             self._stores.registry.retire(version)
             raise
         self._models.refresh()
+        self._wake_worker()
 
     def _check_weights(self, version: str) -> None:
         try:
@@ -184,6 +187,7 @@ class Reembed:
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         self._models.refresh()
+        self._wake_worker()
 
 
 def _tried(embedder: Embedder) -> str:

@@ -101,7 +101,10 @@ export const remove = (id, options) => request(`/masters/${encodeURIComponent(id
 export const search = (fields, signal) => json("/search", { method: "POST", body: form(fields), signal });
 export const collections = (options) => json("/collections", options);
 export const createCollection = (name) => json("/collections", sent("POST", { name }));
-export const deleteCollection = (name) => request(`/collections/${encodeURIComponent(name)}`, { method: "DELETE" });
+export const deleteCollection = (name) => {
+  const encoded = encodeURIComponent(name);
+  return request(`/collections/${encoded}?confirm=${encoded}`, { method: "DELETE" });
+};
 export const attributes = (name, signal) => json(`/collections/${encodeURIComponent(name)}/attributes`, { signal });
 
 /** What /readyz says, ready or not. */

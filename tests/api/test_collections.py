@@ -43,11 +43,11 @@ def test_an_upload_creates_the_collection_it_names(service: Service) -> None:
 def test_deleting_a_collection_takes_its_masters_along(service: Service) -> None:
     master = service.put_master(CAT, collection="old")
     service.put_master(CAT, collection="kept")
-    assert service.client.delete("/collections/old").status_code == 204
+    assert service.client.delete("/collections/old?confirm=old").status_code == 204
     assert listed(service) == {"default": 0, "kept": 1}
     assert service.client.get(f"/masters/{master['id']}").status_code == 404
     assert service.client.get("/masters", params={"collection": "old"}).status_code == 404
-    assert service.client.delete("/collections/old").status_code == 404
+    assert service.client.delete("/collections/old?confirm=old").status_code == 404
     assert eventually(lambda: len(service.objects()) == 1)
     assert service.put_master(CAT, collection="old")["id"] != master["id"]
 
@@ -70,7 +70,7 @@ def test_bad_names_are_422(service: Service, name: str) -> None:
 
 
 def test_the_default_collection_comes_back(service: Service) -> None:
-    assert service.client.delete("/collections/default").status_code == 204
+    assert service.client.delete("/collections/default?confirm=default").status_code == 204
     assert service.client.get("/masters").json()["total"] == 0
     assert service.search(CAT) == []
 

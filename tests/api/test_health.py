@@ -133,7 +133,7 @@ def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
     """A file picker for files; optional fields start empty, and empty means not given."""
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
     upload, search = (
-        schemas["Body_put_in_masters_post"]["properties"],
+        schemas["Body_upload_masters_post"]["properties"],
         schemas["Body_search_search_post"]["properties"],
     )
     assert upload["file"]["items"]["format"] == search["sample"]["format"] == "binary"

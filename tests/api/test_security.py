@@ -43,7 +43,7 @@ def with_key(scope: str) -> dict[str, str]:
         ("POST", "/masters", "write"),
         ("DELETE", "/masters?collection=default&confirm=default", "write"),
         ("POST", "/collections", "write"),
-        ("DELETE", "/collections/default", "write"),
+        ("DELETE", "/collections/default?confirm=default", "write"),
         ("GET", "/metrics", "admin"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
     assert service.client.get("/masters", headers=foreign).status_code == 200
     for response in (
         service.client.post("/masters", files={"file": ("a.jpg", CAT)}, headers=foreign),
-        service.client.delete("/collections/default", headers=foreign),
+        service.client.delete("/collections/default?confirm=default", headers=foreign),
         service.client.post("/collections", json={"name": "x"}, headers={"Origin": "null"}),
     ):
         assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
@@ -149,7 +149,7 @@ def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "//"])
 def test_an_origin_that_is_none_is_foreign(service: Service, origin: str) -> None:
-    response = service.client.delete("/collections/none", headers={"Origin": origin})
+    response = service.client.delete("/collections/none?confirm=none", headers={"Origin": origin})
     assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
 
 

@@ -164,7 +164,7 @@ def perform(script: Script) -> None:
     script("DELETE", "/masters", params={"collection": "cats", "confirm": "cats"})
     script.put(CAT, collection="cats")
     script.search(CAT, collection="cats")
-    script("DELETE", "/collections/cats")
+    script("DELETE", "/collections/cats?confirm=cats")
     script("POST", "/collections", json={"name": "cats"})
     script("POST", "/collections", json={"name": "cats"})
     script("GET", "/collections")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.ranges import UnsatisfiableRange, parse_range
+from app.http.conditional import etag_matches, parse_range
+from app.http.errors import RangeNotSatisfiable
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,13 @@ def test_more_last_bytes_than_there_are_are_all() -> None:
     "header", ["bytes=10-", "bytes=10-10", "bytes=11-20", "bytes=999999999999999999-", "bytes=-0"]
 )
 def test_a_range_of_no_byte_that_there_is_cannot_be_met(header: str) -> None:
-    with pytest.raises(UnsatisfiableRange):
+    with pytest.raises(RangeNotSatisfiable):
         parse_range(header, 10)
 
 
 @pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-1"])
 def test_no_range_of_nothing_can_be_met(header: str) -> None:
-    with pytest.raises(UnsatisfiableRange):
+    with pytest.raises(RangeNotSatisfiable):
         parse_range(header, 0)
 
 
@@ -92,5 +93,15 @@ def test_a_range_is_the_slice_of_the_same_bytes(first: int, last: int, size: int
         if wanted:
             assert content[slice(*parse_range(header, size) or ())] == wanted
         else:
-            with pytest.raises(UnsatisfiableRange):
+            with pytest.raises(RangeNotSatisfiable):
                 parse_range(header, size)
+
+
+@pytest.mark.parametrize("header", ['"a"', 'W/"a"', '"b", "a"', '"b",W/"a"', "*"])
+def test_an_etag_in_the_list_matches(header: str) -> None:
+    assert etag_matches(header, '"a"')
+
+
+@pytest.mark.parametrize("header", [None, "", '"ab"', '"b"', '"b", "ba"', "a"])
+def test_an_etag_that_is_only_part_of_another_does_not_match(header: str | None) -> None:
+    assert not etag_matches(header, '"a"')

@@ -1,0 +1,101 @@
+"""The route class of the API's endpoints: strict about parameters, with bounded forms."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+import python_multipart
+from fastapi import Request, Response, params
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartState
+from starlette import formparsers
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+
+from app.errors import InvalidInput, TooLarge
+from app.http.errors import WrongMediaType
+from app.http.security import SecuredRoute
+
+_MAX_FIELD_BYTES = 64 * 1024
+_MAX_FIELDS = 100
+# file names of 5 kB are not rare in some scripts, and percent-encoding triples their length
+_MAX_PART_HEADER_BYTES = 32 * 1024
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+class _StrictMultipartParser(python_multipart.MultipartParser):
+    """Accepts part headers of more than 4 KiB, and refuses a body that was cut short.
+
+    python-multipart can do both, but Starlette offers no way to ask for it.
+    """
+
+    def __init__(self, boundary: bytes | str, callbacks: Any) -> None:
+        super().__init__(boundary, callbacks, max_header_size=_MAX_PART_HEADER_BYTES)
+
+    def finalize(self) -> None:
+        if self.state != MultipartState.END:
+            raise MultipartParseError("the body ends before its closing boundary")
+
+
+formparsers.multipart.MultipartParser = _StrictMultipartParser  # type: ignore[attr-defined]
+
+
+class ApiRoute(SecuredRoute):
+    """Refuses query parameters and form fields that the endpoint does not have.
+
+    A misspelled option would otherwise change the meaning of a request silently. Forms are bounded
+    in their number of files and fields, and in the size of a field, before FastAPI parses them.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        query = [field.alias for field in self.dependant.query_params]
+        fields = [field.alias for field in self.dependant.body_params]
+
+        async def handle_known(request: Request) -> Response:
+            _refuse_unknown(request.query_params, query, "unknown-parameter", "query parameter")
+            if self.body_field is not None and isinstance(self.body_field.field_info, params.Form):
+                form = await _read_form(request)
+                try:
+                    _refuse_unknown(form, fields, "unknown-field", "field")
+                except InvalidInput:
+                    await form.close()
+                    raise
+            return await handler(request)
+
+        return handle_known
+
+
+async def _read_form(request: Request) -> FormData:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _FORM_TYPES:
+        detail = "Send multipart/form-data, with each image as a file part."
+        raise WrongMediaType("unsupported-media-type", detail)
+    limit = request.app.state.settings.max_request_files
+    try:
+        return await request.form(
+            max_files=limit, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+    except UnicodeError:  # Starlette looks the charset up by the name that the client sent
+        raise HTTPException(400, "The form's charset is unknown. Send UTF-8.") from None
+    except HTTPException as error:
+        if error.detail.startswith("Too many files"):
+            detail = f"A request may have {limit} files. Send the others in another request."
+            raise TooLarge("too-many-files", detail) from None
+        raise
+
+
+def _refuse_unknown(names: Collection[str], known: list[str], code: str, what: str) -> None:
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = _hint(close, known)
+            raise InvalidInput(code, f"{name[:60]}: there is no such {what}. {hint}")
+
+
+def _hint(close: list[str], known: list[str]) -> str:
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"There are: {', '.join(known)}." if known else "This endpoint takes none."

@@ -1,0 +1,75 @@
+"""Parses the parameters that several endpoints share: JSON, filters, boxes, cursors."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query
+
+from app.errors import InvalidInput
+from models.imaging import Box
+from storage.filters import Filter, InvalidFilter, parse_filter
+
+ConfirmQuery = Annotated[
+    str, Query(description="Repeats the collection's name, to confirm the deletion.")
+]
+
+
+def parse_json(text: str, code: str, name: str) -> Any:
+    """Parse the JSON in the parameter ``name``. Raises InvalidInput with ``code``."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(code, f"{name} is not valid JSON: {str(error)[:200]}") from None
+
+
+def parse_filter_text(text: str | None) -> Filter | None:
+    """Parse a filter in JSON; None for an empty or missing one. Raises InvalidInput."""
+    if not text:
+        return None
+    try:
+        return parse_filter(parse_json(text, "invalid-filter", "filter"))
+    except InvalidFilter as error:
+        raise InvalidInput("invalid-filter", str(error)) from None
+
+
+def parse_box(text: str | None) -> Box | None:
+    """Parse ``x,y,width,height`` in whole pixels; None for an empty or missing box.
+
+    Raises InvalidInput.
+    """
+    if not text:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(
+        part.isascii() and part.isdigit() and len(part) < 10 for part in parts
+    ):
+        detail = (
+            "box takes x,y,width,height in whole pixels of the upright image,"
+            " for example 10,20,200,100."
+        )
+        raise InvalidInput("invalid-box", detail)
+    return Box(*(int(part) for part in parts))
+
+
+def parse_cursor(text: str | None) -> UUID | None:
+    """Parse a page's ``next_cursor``; None for an empty or missing one. Raises InvalidInput."""
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        detail = "cursor takes the next_cursor of the previous page, unchanged."
+        raise InvalidInput("invalid-cursor", detail) from None
+
+
+def check_confirmed(collection: str, confirm: str) -> None:
+    """Raise InvalidInput unless ``confirm`` repeats the name of the collection to delete."""
+    if confirm != collection:
+        detail = (
+            "This deletes all masters of the collection:"
+            " confirm it by repeating the collection's name in the parameter confirm."
+        )
+        raise InvalidInput("not-confirmed", detail)
