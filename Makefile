@@ -1,8 +1,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint system-packages offer-system-packages check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -21,14 +22,33 @@ install: .venv/.base ## set up .venv with what serving needs
 serve: .venv/.base ## serve on http://127.0.0.1:8000
 	$(BIN)/python api.py
 
-test: .venv/.dev check ## all checks and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # threads of both at once wait for each other
+# One thread per process: the threads of several processes would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
-check: .venv/.dev ## format, lint, types, import rules, deployment files
+test: check offer-system-packages ## run all checks and all tests; a server for each store is started
+	$(PYTEST) --cov --cov-report term:skip-covered
+
+quick: lint ## lint, types, unit tests, contract suites on the embedded stores, API tests (90 seconds)
+	$(PYTEST) tests/unit tests/contract tests/api -m "not servers and not slow"
+
+lint: .venv/.dev ## format, lint, types, import rules
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+system-packages: ## install what the tests need from Debian with apt-get, as root
+	@echo "mariadb-server: the metadata database; chromium: the page in a browser; libfaketime: a clock that is set back"
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SYSTEM_PACKAGES)
+
+offer-system-packages: .venv/.dev
+	@missing="$$($(BIN)/python -m tests.support.system_packages)"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && $(MAKE) system-packages; then exit 0; fi; \
+	echo "Not installed: $$missing. The tests that need them are skipped. To install them: sudo make system-packages"
+
+check: lint ## everything that lint does, and the deployment files
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 

@@ -17,7 +17,11 @@ from tests.support.system_packages import summarize_skipped
 from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
 
-_WITHOUT_SERVERS = {"unit", "api", "crash", "web"}
+_WITHOUT_SERVERS = {"unit", "api", "crash", "web"}  # suites
+_ON_SERVERS = {  # parameters, fixtures and modules of the tests that use a server
+    *("mysql", "milvus", "s3", "mysql_url", "stack"),
+    *("test_s3", "test_milvus", "test_filters_alike", "test_containers", "test_servers_killed"),
+}
 _fleet: Fleet | None = None
 
 
@@ -26,8 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
     global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
     suites = [set(Path(argument.partition("::")[0]).parts) for argument in config.args]
     needed = any(not parts & _WITHOUT_SERVERS for parts in suites)
+    needed = needed and "not servers" not in config.option.markexpr
     if needed and not hasattr(config, "workerinput") and not config.option.collectonly:
         _fleet = Fleet()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server."""
+    for item in items:
+        names = {item.path.stem, *getattr(item, "fixturenames", ())}
+        if hasattr(item, "callspec"):
+            names |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+        if names & _ON_SERVERS:
+            item.add_marker(pytest.mark.servers)
 
 
 def pytest_unconfigure() -> None:

@@ -320,6 +320,7 @@ def test_it_stands_beside_traffic_and_holds_removals_back(
         assert scrubbed(service)["clean"]
 
 
+@pytest.mark.slow
 def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:

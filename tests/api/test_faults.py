@@ -157,6 +157,7 @@ def test_a_locked_database(
         assert clean(service.client)
 
 
+@pytest.mark.slow
 def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -> None:
     """Said, and nothing is made worse: with the page back all is as it was."""
     path = settings.data_dir / "lookalike.db"
@@ -223,6 +224,7 @@ def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
         assert clean(service.client)
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
     """By a day: what was leased or put off until then does not wait for a day."""
     library = require("libfaketime")

@@ -19,6 +19,7 @@ from tests.support.embedded import (
 from tests.support.images import CAT, encoded, part_of, photograph
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     port = free_port()
     images = [encoded(part_of("coffee", seed)) for seed in range(10)]
@@ -50,6 +51,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     with serve_interpreter(tmp_path, free_port()) as (running, client):
         client.post("/masters", files={"file": ("a.jpg", CAT)})
@@ -65,6 +67,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     assert request["request_id"]
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = start_interpreter(tmp_path, taken.getsockname()[1])
@@ -109,6 +112,7 @@ def test_everything_stays_inside_the_data_directory_whatever_its_name(
     }
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
     with serve_fork(tmp_path, free_port()) as (running, client):
         large = encoded(photograph("retina").resize((3000, 3000)), "BMP")

@@ -252,6 +252,7 @@ def test_weights_that_went_with_a_retirement_are_missed(
     assert eventually(lambda: states(service) == ["active"])
 
 
+@pytest.mark.slow
 def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: Path) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
@@ -314,6 +315,7 @@ def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: P
     assert "is active" in activate(service, old)["error"]["detail"]
 
 
+@pytest.mark.slow
 def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
     settings: Settings, other_weights: Path
 ) -> None:

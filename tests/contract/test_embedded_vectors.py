@@ -6,7 +6,7 @@ from storage.database import Database
 from storage.filters import parse_filter
 from storage.records import VectorRecord
 from storage.vectors_exact import ExactVectorStore
-from tests.contract.test_vectors import SHOP, VERSION, record, unit
+from tests.support.vector_records import SHOP, VERSION, record, unit
 
 
 def test_a_new_process_finds_what_was_written(database: Database) -> None:

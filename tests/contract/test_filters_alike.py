@@ -17,7 +17,7 @@ from storage.metadata import SqlMetadataStore
 from storage.records import Attributes, NewMaster, VectorRecord
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 from tests.support import fleet
-from tests.unit.test_filters import ATTRIBUTES, FILTERS, about
+from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 
 VECTOR = np.zeros(512, dtype=np.float32)
 VECTOR[0] = 1.0

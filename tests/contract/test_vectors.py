@@ -7,24 +7,12 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import VectorStore
 from storage.records import VectorRecord
-
-VERSION = "model-1"
-SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
-
-
-def unit(seed: int) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).normal(size=512).astype(np.float32)
-    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
-
-
-def record(seed: int, collection: UUID = SHOP, **attributes: object) -> VectorRecord:
-    return VectorRecord(new_id(), collection, unit(seed), attributes, 1)
+from tests.support.vector_records import ARCHIVE, SHOP, VERSION, record, unit
 
 
 @pytest.fixture

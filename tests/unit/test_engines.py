@@ -36,6 +36,7 @@ def test_embeddings_are_512_floats_of_length_1(
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["average", "gem"])
 def test_pytorch_and_openvino_agree(
     weights: WeightsFile, pixels: NDArray[np.uint8], pooling: str

@@ -122,6 +122,7 @@ def test_a_class_in_both_splits_is_refused(folder: Path) -> None:
         check_disjoint(images, images.chosen([3, 4, 5]))
 
 
+@pytest.mark.slow
 def test_altered_copies_are_altered_and_find_their_original(
     folder: Path, embedder: Embedder
 ) -> None:
@@ -142,6 +143,7 @@ def test_altered_copies_are_altered_and_find_their_original(
     assert shifted["JPEG 30"] < 0.5
 
 
+@pytest.mark.slow
 def test_contact_sheets_frame_right_and_wrong(folder: Path, tmp_path: Path) -> None:
     images = LabelledImages.read(folder)
     vectors = at(0, 1, 2, 40, 41, 42, 3, 90, 91)  # one rocket lies among the cups

@@ -50,6 +50,7 @@ def run_by_openvino(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32
     return embeddings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
 def test_what_is_exported_embeds_alike(
     weights: WeightsFile, pixels: NDArray[np.uint8], tmp_path: Path, kind: str
@@ -61,6 +62,7 @@ def test_what_is_exported_embeds_alike(
         assert (run_by_openvino(path, some) * expected[: len(some)]).sum(axis=1).min() > 0.999
 
 
+@pytest.mark.slow
 def test_int8_is_another_version_that_embeds_nearly_alike(
     int8: Path, weights: WeightsFile, pixels: NDArray[np.uint8]
 ) -> None:
@@ -77,6 +79,7 @@ def test_int8_is_another_version_that_embeds_nearly_alike(
         export(quantised, int8.parent, "onnx")
 
 
+@pytest.mark.slow
 def test_int8_is_served(int8: Path, settings: Settings) -> None:
     with serving(settings, load_embedder(WeightsFile.load(int8), slots=2)) as service:
         for name in PHOTOGRAPHS:
@@ -88,6 +91,7 @@ def test_int8_is_served(int8: Path, settings: Settings) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [lambda xml: xml[:200], lambda xml: xml.replace(b"224", b"112")],
@@ -103,6 +107,7 @@ def test_a_graph_that_is_not_ours_is_refused(
         load_embedder(WeightsFile.load(tmp_path / "spoilt.safetensors"))
 
 
+@pytest.mark.slow
 def test_int8_skips_broken_images_and_needs_one(weights: WeightsFile, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:500])
     for images in ([], [tmp_path / "broken.jpg"]):

@@ -23,6 +23,7 @@ from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, pa
 from storage.metadata import SqlMetadataStore
 from storage.records import NewMaster, VectorRecord
 from storage.vectors_exact import DIMENSION, ExactVectorStore
+from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 
 Attributes = dict[str, Any]
 SOMEWHERE = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
@@ -126,82 +127,6 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
 
 # any filter, any attributes
 
-KEYS = st.sampled_from(["a", "b", "a", "b", "0", "größe", "a b", "x/y", "[0]", "it's", "%_*?#@"])
-SCALARS = st.one_of(
-    st.sampled_from(
-        [True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]
-    ),
-    st.sampled_from(
-        [
-            "",
-            "0",
-            "1",
-            "true",
-            "a",
-            "A",
-            "ab",
-            "é",
-            "e\u0301",
-            "\uffff",
-            "\U00010000",
-            "'",
-            '"',
-            "\\",
-            "\n",
-            "null",
-        ]
-    ),
-    st.booleans(),
-    st.integers(1 - 2**53, 2**53 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
-)
-ATTRIBUTES: st.SearchStrategy[Attributes] = st.dictionaries(
-    KEYS,
-    st.recursive(
-        SCALARS | st.lists(SCALARS, max_size=4),
-        lambda inner: st.dictionaries(KEYS, inner, max_size=3),
-        max_leaves=5,
-    ),
-    max_size=4,
-)
-PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join)
-BOUNDS = SCALARS.filter(lambda value: not isinstance(value, bool))
-
-
-def member(
-    keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]
-) -> st.SearchStrategy[dict[str, Any]]:
-    return st.dictionaries(keys, values, min_size=1, max_size=1)
-
-
-def combined(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    return member(
-        st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3)
-    ) | member(st.just("$not"), parts)
-
-
-COMPARISONS = st.one_of(
-    member(st.sampled_from(["$eq", "$ne", "$contains"]), SCALARS),
-    member(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=4)),
-    member(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), BOUNDS),
-    member(st.just("$exists"), st.booleans()),
-)
-INSIDE_A_KEY = st.recursive(
-    COMPARISONS | st.dictionaries(PATHS, SCALARS, min_size=1, max_size=2),
-    lambda part: st.one_of(
-        combined(part),
-        st.dictionaries(PATHS, part, min_size=1, max_size=2),
-        st.tuples(part, part)
-        .map(lambda two: two[0] | two[1])
-        .filter(lambda form: len({key[0] == "$" for key in form}) == 1),
-    ),
-    max_leaves=3,
-)
-FILTERS = st.recursive(
-    st.dictionaries(PATHS, SCALARS | INSIDE_A_KEY, min_size=1, max_size=2), combined, max_leaves=3
-)
-
 
 @settings(deadline=None, max_examples=60)
 @given(
@@ -228,31 +153,6 @@ def test_every_backend_picks_the_same_masters(
         )
     for form in forms:
         assert gallery.pick(parse_filter(form)).agree, form
-
-
-def leaves(attributes: Attributes, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every dotted path with its scalar or list."""
-    for key, value in attributes.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*path, key))
-        else:
-            yield ".".join((*path, key)), value
-
-
-def about(attributes: Attributes) -> list[dict[str, Any]]:
-    """Filters on the values that a master has."""
-    forms: list[dict[str, Any]] = []
-    for path, value in leaves(attributes):
-        if isinstance(value, list):
-            forms += [{path: {"$contains": item}} for item in value]
-            continue
-        forms += [
-            {path: form}
-            for form in (value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]})
-        ]
-        if not isinstance(value, bool):
-            forms += [{path: {operator: value}} for operator in ("$gt", "$gte", "$lt", "$lte")]
-    return forms
 
 
 CHANGES = st.lists(

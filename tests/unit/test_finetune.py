@@ -102,6 +102,7 @@ def test_views_are_altered_and_always_the_same() -> None:
     assert np.array_equal(views[3], augmented(image, np.random.default_rng([0, 3])))
 
 
+@pytest.mark.slow
 def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() -> None:
     chance = np.random.default_rng(0)
     classes = np.repeat(np.arange(40), 20)
@@ -120,6 +121,7 @@ def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() 
     assert gain[:30].mean() > 2 * gain[60:90].mean()
 
 
+@pytest.mark.slow
 def test_the_projection_keeps_what_the_base_tells_apart() -> None:
     chance = np.random.default_rng(0)
     images = np.zeros((1200, 2048), dtype=np.float32)
@@ -143,6 +145,7 @@ def test_classes_are_held_out_whole_and_sisters_together() -> None:
         split_classes(data.chosen(list(range(9))), 0.5, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_training")
 @pytest.mark.parametrize(
     "recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)]
@@ -167,6 +170,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert [row["loss"] for row in cut.history] == [row["loss"] for row in whole.history]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_inputs")
 @pytest.mark.parametrize("projected", [False, True])
 def test_the_projection_is_fitted_to_what_the_network_became(
@@ -209,6 +213,7 @@ def outcome(
     ).run()
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_another_model_that_every_engine_reads(
     outcome: Outcome, base: WeightsFile, images: LabelledImages
 ) -> None:
@@ -228,6 +233,7 @@ def test_what_comes_out_is_another_model_that_every_engine_reads(
     ).min() > 0.99  # trained in bfloat16, saved in float16
 
 
+@pytest.mark.slow
 def test_the_card_shows_scores_and_plots(
     outcome: Outcome, images: LabelledImages, tmp_path: Path
 ) -> None:
@@ -245,6 +251,7 @@ def copied(images: LabelledImages, root: Path) -> LabelledImages:
     return LabelledImages.read(root)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_training")
 def test_an_out_that_was_used_before_changes_nothing(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
