@@ -15,7 +15,6 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
-from models.export import export
 from models.labelled_images import LabelledImages
 from models.training.card import write_card
 from models.training.finetune import Finetuning, Recipe
@@ -70,8 +69,6 @@ def main() -> None:
     write_card(
         arguments.work, replace(outcome, weights=arguments.out), images, RECIPE, arguments.base.name
     )
-    for path in export(WeightsFile.load(arguments.out), arguments.work, "openvino"):
-        shutil.copyfile(path, arguments.out.with_suffix(path.suffix))
     card = arguments.out.parent / "card"
     card.mkdir(exist_ok=True)
     for name in ("README.md", "training.png", "recall.png", "distances.png", "reliability.png"):
