@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from app.settings import cores
 from benchmarks.naive import NaiveEmbedder
 from benchmarks.service import in_threads, photographs
+from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -27,7 +27,7 @@ RUNS = 5
 
 def main() -> None:
     naive = NaiveEmbedder()
-    embedder = load_embedder(slots=cores())
+    embedder = load_embedder(slots=available_cores())
 
     def one(content: bytes) -> np.ndarray:
         return embedder.embed(
@@ -40,10 +40,10 @@ def main() -> None:
 
     def ours(images: Sequence[bytes]) -> None:
         def work(number: int) -> None:
-            for content in images[number :: cores()]:
+            for content in images[number :: available_cores()]:
                 one(content)
 
-        in_threads(work, cores())
+        in_threads(work, available_cores())
 
     def rate(way: Callable[[Sequence[bytes]], None], images: Sequence[bytes]) -> float:
         start = time.perf_counter()

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from app.settings import cores
 from benchmarks.service import (
     form,
     free_port,
@@ -25,6 +24,7 @@ from benchmarks.service import (
     running,
     upload_all,
 )
+from models.cores import available_cores
 from models.embedder import Embedder, load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -38,15 +38,15 @@ def decode_and_embed_alone(embedder: Embedder, images: Sequence[bytes]) -> float
     """Images per second with one thread per core and nothing else: the bound."""
 
     def work(number: int) -> None:
-        for content in images[number :: cores()]:
+        for content in images[number :: available_cores()]:
             embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])
 
-    return len(images) / in_threads(work, cores())
+    return len(images) / in_threads(work, available_cores())
 
 
 def main() -> None:
     console = Console(stderr=False)
-    embedder = load_embedder(slots=cores())
+    embedder = load_embedder(slots=available_cores())
     rates: dict[str, list[float]] = {
         "obvious, 12 MP": [],
         "lookalike, 12 MP": [],

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.training import watched
-from app.settings import cores
 from models.calibration import Judged
+from models.cores import available_cores
 from models.embedder import load_embedder
 from models.evaluate import Ranked, embed, interval, rank, robustness
 from models.labelled_images import LabelledImages
@@ -31,10 +31,10 @@ def scored(
     weights: WeightsFile, images: LabelledImages
 ) -> tuple[Ranked, dict[str, float], float | None]:
     """Ranks, R@1 of altered copies, and the expected calibration error if the weights are calibrated."""
-    embedder = load_embedder(weights, slots=cores())
+    embedder = load_embedder(weights, slots=available_cores())
     with watched() as advance:
-        vectors = embed(embedder, images.paths, slots=cores(), advance=advance)
-        copies = robustness(embedder, images, vectors, slots=cores(), advance=advance)
+        vectors = embed(embedder, images.paths, slots=available_cores(), advance=advance)
+        copies = robustness(embedder, images, vectors, slots=available_cores(), advance=advance)
     ranked = rank(vectors, images.labels, vectors, images.labels, leave_out=True)
     calibrated = weights.calibration
     error = Judged.of(vectors, images.labels).expected_error(calibrated) if calibrated else None

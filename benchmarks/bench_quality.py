@@ -21,9 +21,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from app.cli.transfer import find_images
-from app.settings import cores
 from benchmarks.service import Client, Service, form, in_threads, lookalike
 from benchmarks.stack import stack
+from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -49,7 +49,7 @@ def through_http(
     """Import all, search with each, and look which hits have its label."""
     importing = progress.add_task("importing", total=len(images))
     searching = progress.add_task("searching", total=len(images))
-    clients = 2 * cores()
+    clients = 2 * available_cores()
 
     def put_in(number: int) -> None:
         client = Client(service.port)
@@ -84,7 +84,7 @@ def through_http(
 
 
 def offline(images: list[bytes], labels: list[str], progress: Progress) -> list[NDArray[np.bool_]]:
-    embedder = load_embedder(slots=cores())
+    embedder = load_embedder(slots=available_cores())
     vectors = np.stack(
         [
             embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.settings import cores
 from benchmarks.service import Client, form, free_port, in_threads, photographs, running, upload_all
+from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
@@ -135,7 +135,7 @@ def livez_during_uploads(port: int) -> list[float]:
 
 
 def main() -> None:
-    embedder = load_embedder(slots=cores())
+    embedder = load_embedder(slots=available_cores())
     samples = photographs(ROUNDS, 448, 336, seed=9)
     bodies = [form([("sample", image)], {"k": "10"}) for image in samples]
     filtered = [

@@ -39,10 +39,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from app.settings import cores
 from benchmarks.service import Client, form, lookalike, photographs, upload_all
 from benchmarks.sizes import embedded_bytes, mariadb_bytes
 from benchmarks.stack import PAUSE, cpu_seconds, milvus_alone, process_of, stack
+from models.cores import available_cores
 from storage.records import VectorRecord
 from storage.vectors_milvus import DIMENSION, MilvusOptions, MilvusVectorStore
 from tests.support.servers import Server, mariadb
@@ -140,8 +140,8 @@ def ingest(console: Console, largest: int) -> dict[str, float | None]:
     table = table_of("CPU milliseconds of an upload; idle processes, too", "", *names)
     for who in spent["embedded"]:
         table.add_row(who, *(f"{spent[name][who] / RUNS / UPLOADS * 1000:.1f}" for name in names))
-    busy = (f"{sum(spent[name].values()) / walls[name] / cores():.0%}" for name in names)
-    table.add_row(f"of {cores()} cores in use", *busy, end_section=True)
+    busy = (f"{sum(spent[name].values()) / walls[name] / available_cores():.0%}" for name in names)
+    table.add_row(f"of {available_cores()} cores in use", *busy, end_section=True)
     console.print(table)
     title = f"POST /search over {(RUNS + 1) * UPLOADS} masters, one client, {SEARCHES} of each in turn, milliseconds"
     table = table_of(title, "", "p50", "p99")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sqlite3
 import sys
 import uuid
@@ -16,6 +15,7 @@ from fastapi import FastAPI, UploadFile
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.cores import available_cores
 from models.engines import TorchEmbedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
@@ -23,7 +23,7 @@ from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 class NaiveEmbedder:
     def __init__(self) -> None:
         self._engine = TorchEmbedder(WeightsFile.load(DEFAULT_WEIGHTS), device="cpu")
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(available_cores())
 
     def embed(self, content: bytes) -> NDArray[np.float32]:
         """Bytes of an image -> ``(512,)`` float32."""

@@ -17,9 +17,9 @@ from rich.table import Table
 
 from app.cli.client import Client, ServiceError
 from app.cli.transfer import Exporter, progress_bar
-from app.settings import cores
 from models.calibration import Judged
 from models.contact_sheets import write_sheets
+from models.cores import available_cores
 from models.embedder import load_embedder
 from models.engines import EngineMissing
 from models.evaluate import Ranked, embed, embeddings_a_second, rank, robustness
@@ -172,9 +172,9 @@ def _tested(
 ) -> tuple[dict[str, float], float]:
     """Scores leave one out, and the expected calibration error."""
     vectors = embed(
-        load_embedder(weights, slots=cores()),
+        load_embedder(weights, slots=available_cores()),
         images.paths,
-        slots=cores(),
+        slots=available_cores(),
         advance=advance,
         stage=stage,
     )
@@ -270,7 +270,7 @@ def _evaluate(
     quick: bool,
 ) -> int:
     weights = _weights(model)
-    slots = cores()
+    slots = available_cores()
     embedder = load_embedder(weights, engine=engine, slots=slots)
     copies: dict[str, float] = {}
     with watched() as advance:
