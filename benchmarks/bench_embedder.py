@@ -1,4 +1,4 @@
-"""Decode + embed in one process beside the obvious way (full decode, PyTorch eager float32, one image a call).
+"""Decode + embed in one process beside the obvious way (full decode_image, PyTorch eager float32, one image a call).
 
 make bench-embedder
 """
@@ -19,8 +19,8 @@ from benchmarks.naive import NaiveEmbedder
 from benchmarks.service import in_threads, photographs
 from models.cores import available_cores
 from models.embedder import load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
 
 RUNS = 5
 
@@ -31,7 +31,7 @@ def main() -> None:
 
     def one(content: bytes) -> np.ndarray:
         return embedder.embed(
-            to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+            prepare_input(decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
         )[0]
 
     def obvious(images: Sequence[bytes]) -> None:

@@ -26,8 +26,8 @@ from benchmarks.service import (
 )
 from models.cores import available_cores
 from models.embedder import Embedder, load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
 
 CLIENTS = 8
 RUNS = 5
@@ -39,7 +39,9 @@ def decode_and_embed_alone(embedder: Embedder, images: Sequence[bytes]) -> float
 
     def work(number: int) -> None:
         for content in images[number :: available_cores()]:
-            embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])
+            embedder.embed(
+                prepare_input(decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+            )
 
     return len(images) / in_threads(work, available_cores())
 

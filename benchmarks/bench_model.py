@@ -17,10 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.training import watched
-from models.calibration import Judged
+from models.calibration import LabelledHits
 from models.cores import available_cores
 from models.embedder import load_embedder
-from models.evaluate import Ranked, embed, interval, rank, robustness
+from models.evaluate import (
+    RankingMetrics,
+    bootstrap_interval,
+    embed_images,
+    measure_robustness,
+    rank_gallery,
+)
 from models.labelled_images import LabelledImages
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
@@ -29,20 +35,26 @@ MEASURES = {"r1": "R@1", "map": "mAP", "map_at_r": "mAP@R"}
 
 def scored(
     weights: WeightsFile, images: LabelledImages
-) -> tuple[Ranked, dict[str, float], float | None]:
+) -> tuple[RankingMetrics, dict[str, float], float | None]:
     """Ranks, R@1 of altered copies, and the expected calibration error if the weights are calibrated."""
     embedder = load_embedder(weights, slots=available_cores())
     with watched() as advance:
-        vectors = embed(embedder, images.paths, slots=available_cores(), advance=advance)
-        copies = robustness(embedder, images, vectors, slots=available_cores(), advance=advance)
-    ranked = rank(vectors, images.labels, vectors, images.labels, leave_out=True)
+        vectors = embed_images(embedder, images.paths, slots=available_cores(), progress=advance)
+        copies = measure_robustness(
+            embedder, images, vectors, slots=available_cores(), progress=advance
+        )
+    ranked = rank_gallery(vectors, images.labels, vectors, images.labels, leave_out=True)
     calibrated = weights.calibration
-    error = Judged.of(vectors, images.labels).expected_error(calibrated) if calibrated else None
+    error = (
+        LabelledHits.collect(vectors, images.labels).expected_error(calibrated)
+        if calibrated
+        else None
+    )
     return ranked, copies, error
 
 
 def shown(values: NDArray[np.float64]) -> str:
-    low, high = interval(values)
+    low, high = bootstrap_interval(values)
     return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -66,7 +78,7 @@ def main() -> None:
         for column in ("", "base, 2048", "model, 512", "difference"):
             table.add_column(column, justify="right" if column else "left")
         for key, name in MEASURES.items():
-            before, after = 1.0 * first.measures[key], 1.0 * second.measures[key]
+            before, after = 1.0 * first.per_query[key], 1.0 * second.per_query[key]
             table.add_row(name, shown(before), shown(after), shown(after - before))
         for name in his:
             table.add_row(

@@ -24,8 +24,8 @@ from rich.table import Table
 
 from benchmarks.service import free_port, photographs, running
 from models.embedder import load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
 from storage.factory import StoreUrls, open_stores
 from storage.metadata import new_id
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
@@ -85,7 +85,8 @@ def fill(directory: Path) -> None:
     embedder = load_embedder()
     pictures = photographs(500, 320, 240)
     pixels = [
-        to_input(decode(_file(picture), min_side=INPUT_SIDE).image)[None] for picture in pictures
+        prepare_input(decode_image(_file(picture), min_side=INPUT_SIDE).image)[None]
+        for picture in pictures
     ]
     vectors = [embedder.embed(some)[0] for some in track(pixels, description="embedding")]
     stores = open_stores(

@@ -25,8 +25,8 @@ from benchmarks.service import Client, Service, form, in_threads, lookalike
 from benchmarks.stack import stack
 from models.cores import available_cores
 from models.embedder import load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
 
 PAGE = 1000
 REACH = 10_000
@@ -87,9 +87,9 @@ def offline(images: list[bytes], labels: list[str], progress: Progress) -> list[
     embedder = load_embedder(slots=available_cores())
     vectors = np.stack(
         [
-            embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])[
-                0
-            ]
+            embedder.embed(
+                prepare_input(decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+            )[0]
             for content in progress.track(images, description="offline")
         ]
     )

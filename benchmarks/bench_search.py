@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks.service import Client, form, free_port, in_threads, photographs, running, upload_all
 from models.cores import available_cores
 from models.embedder import load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
 from storage.database import Database
 from storage.factory import StoreUrls, open_stores
 from storage.filters import parse_filter
@@ -150,7 +150,7 @@ def main() -> None:
 
         def direct(content: bytes) -> None:
             vector = embedder.embed(
-                to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
+                prepare_input(decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image)[None]
             )[0]
             direct_store.search(embedder.model_version, collection, vector, 10)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from models import imaging
-from models.imaging import Box, DecodedImage, ImageRejected, decode
+from models.imaging import Box, DecodedImage, ImageRejected, decode_image
 from tests.support.images import encoded, photograph
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +23,7 @@ WHOLE = 10_000  # a least side that no image here has, so that nothing is scaled
 
 
 def decoded(content: bytes, *, min_side: int = WHOLE, box: Box | None = None) -> DecodedImage:
-    return decode(io.BytesIO(content), min_side=min_side, box=box)
+    return decode_image(io.BytesIO(content), min_side=min_side, box=box)
 
 
 def pixels(content: bytes, *, min_side: int = WHOLE, box: Box | None = None) -> Pixels:
@@ -120,8 +120,8 @@ def test_other_formats_cut_short_are_invalid(format: str, keep: float) -> None:
 def test_a_heic_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as without the extra
     head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
-    assert "the extra `heif` is installed" in str(rejection(head + bytes(100)))
-    assert "Convert the image" in str(rejection(b"no image at all" * 10))
+    assert "install the extra `heif`" in str(rejection(head + bytes(100)))
+    assert "Convert it to one of these" in str(rejection(b"no image at all" * 10))
 
 
 def test_the_message_for_a_damaged_header_names_no_other_format() -> None:
@@ -373,7 +373,7 @@ def test_an_animation_is_its_first_frame(format: str) -> None:
 def test_a_file_is_read_from_its_start() -> None:
     file = io.BytesIO(encoded(COFFEE, "JPEG"))
     file.seek(1000)
-    assert decode(file, min_side=WHOLE).image.size == COFFEE.size
+    assert decode_image(file, min_side=WHOLE).image.size == COFFEE.size
 
 
 def mode_or_code(content: bytes) -> str:

@@ -15,7 +15,7 @@ from models.file_structure import (
     TooManyPieces,
     check_structure,
 )
-from models.imaging import ImageRejected, decode
+from models.imaging import ImageRejected, decode_image
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
 JPEG = encoded(photograph("coffee"), progressive=True)
@@ -45,7 +45,7 @@ def test_too_many_pieces_are_refused(kind: str) -> None:
     with pytest.raises(TooManyPieces, match=kind):
         check_structure(io.BytesIO(bomb(kind)))
     with pytest.raises(ImageRejected, match=kind) as caught:
-        decode(io.BytesIO(bomb(kind)), min_side=224)
+        decode_image(io.BytesIO(bomb(kind)), min_side=224)
     assert caught.value.code == "invalid-image"
 
 
@@ -61,7 +61,7 @@ def test_real_files_pass_and_are_left_at_their_start(
     )
     check_structure(file)
     assert file.tell() == 0
-    assert decode(file, min_side=224).width == photograph(name).width
+    assert decode_image(file, min_side=224).width == photograph(name).width
 
 
 def test_a_palette_longer_than_itself_is_invalid() -> None:
@@ -77,5 +77,5 @@ def test_a_palette_longer_than_itself_is_invalid() -> None:
         + chunk(b"IEND", b"")
     )
     with pytest.raises(ImageRejected) as caught:
-        decode(io.BytesIO(content), min_side=224)
+        decode_image(io.BytesIO(content), min_side=224)
     assert caught.value.code == "invalid-image"
