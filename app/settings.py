@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.cores import available_cores
+from storage.cores import available_cores
 from storage.records import FARTHEST
 
 MIB = 1024 * 1024

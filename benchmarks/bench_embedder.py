@@ -17,10 +17,10 @@ from rich.table import Table
 
 from benchmarks.naive import NaiveEmbedder
 from benchmarks.service import in_threads, photographs
-from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode_image
 from models.transforms import INPUT_SIDE, prepare_input
+from storage.cores import available_cores
 
 RUNS = 5
 

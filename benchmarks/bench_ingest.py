@@ -24,10 +24,10 @@ from benchmarks.service import (
     running,
     upload_all,
 )
-from models.cores import available_cores
 from models.embedder import Embedder, load_embedder
 from models.imaging import decode_image
 from models.transforms import INPUT_SIDE, prepare_input
+from storage.cores import available_cores
 
 CLIENTS = 8
 RUNS = 5

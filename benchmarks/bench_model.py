@@ -18,7 +18,6 @@ from rich.table import Table
 
 from app.cli.training import watched
 from models.calibration import LabelledHits
-from models.cores import available_cores
 from models.embedder import load_embedder
 from models.evaluate import (
     RankingMetrics,
@@ -29,6 +28,7 @@ from models.evaluate import (
 )
 from models.labelled_images import LabelledImages
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from storage.cores import available_cores
 
 MEASURES = {"r1": "R@1", "map": "mAP", "map_at_r": "mAP@R"}
 

@@ -23,10 +23,10 @@ from rich.table import Table
 from app.cli.transfer import find_images
 from benchmarks.service import Client, Service, form, in_threads, lookalike
 from benchmarks.stack import stack
-from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode_image
 from models.transforms import INPUT_SIDE, prepare_input
+from storage.cores import available_cores
 
 PAGE = 1000
 REACH = 10_000

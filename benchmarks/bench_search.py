@@ -24,10 +24,10 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.service import Client, form, free_port, in_threads, photographs, running, upload_all
-from models.cores import available_cores
 from models.embedder import load_embedder
 from models.imaging import decode_image
 from models.transforms import INPUT_SIDE, prepare_input
+from storage.cores import available_cores
 from storage.database import Database
 from storage.factory import StoreUrls, open_stores
 from storage.filters import parse_filter

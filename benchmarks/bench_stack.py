@@ -42,7 +42,7 @@ from rich.text import Text
 from benchmarks.service import Client, form, lookalike, photographs, upload_all
 from benchmarks.sizes import embedded_bytes, mariadb_bytes
 from benchmarks.stack import PAUSE, cpu_seconds, milvus_alone, process_of, stack
-from models.cores import available_cores
+from storage.cores import available_cores
 from storage.records import VectorRecord
 from storage.vectors_milvus import DIMENSION, MilvusOptions, MilvusVectorStore
 from tests.support.servers import Server, mariadb

@@ -15,9 +15,9 @@ from fastapi import FastAPI, UploadFile
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.cores import available_cores
 from models.engines import TorchEmbedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from storage.cores import available_cores
 
 
 class NaiveEmbedder:

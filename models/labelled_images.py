@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.cores import available_cores
 from models.imaging import FORMATS, ImageRejected, decode_image
 from models.progress import ProgressCallback, ignore_progress
 from models.transforms import INPUT_SIDE
+from storage.cores import available_cores
 
 _SUFFIXES = {f".{extension}" for _, extension in FORMATS.values()} | {".jpeg", ".tif"}
 

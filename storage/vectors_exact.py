@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.cores import available_cores
+from storage.cores import available_cores
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.filters import (

@@ -19,7 +19,6 @@ from app.cli.client import Client, ServiceError
 from app.cli.transfer import Exporter, progress_bar
 from models.calibration import LabelledHits
 from models.contact_sheets import write_contact_sheets
-from models.cores import available_cores
 from models.embedder import load_embedder
 from models.engines import EngineMissing
 from models.evaluate import (
@@ -33,6 +32,7 @@ from models.export import Format, export_network, quantize_network
 from models.labelled_images import LabelledImages, UnusableData, check_disjoint, find_image_files
 from models.progress import ProgressCallback
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+from storage.cores import available_cores
 
 _errors = Console(stderr=True, highlight=False, markup=False)
 _out = Console(highlight=False, markup=False, soft_wrap=True)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cores import available_cores
 from models.labelled_images import load_image
 from models.progress import ProgressCallback
 from models.training.augment import augment_image
 from models.training.split_network import SplitNetwork
 from models.transforms import prepare_input
+from storage.cores import available_cores
 
 _BATCH = 32  # inputs per run of the trunk
 _SAVE_EVERY = 20  # batches

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from app.settings import Settings
-from models.cores import available_cores
+from storage.cores import available_cores
 
 
 def test_the_affinity_mask_limits_the_count(monkeypatch: pytest.MonkeyPatch) -> None:

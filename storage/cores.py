@@ -1,7 +1,7 @@
 """The number of processor cores that this process may use.
 
-Both the service and the stores size their thread pools by it, so ``storage`` may import this
-module, the only one of ``models`` that it may.
+The service, the stores and the networks size their thread pools by it. The module imports nothing
+of ``storage``, so ``models`` may use it too.
 """
 
 from __future__ import annotations
