@@ -1,4 +1,4 @@
-"""The engines agree, the weights file is checked, and the model version is its content."""
+"""The engines agree, weights files are validated, and their content defines the model version."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_batches_and_single_images_give_the_same_vectors(
     assert np.array_equal(embedder.embed(pixels), one_by_one)
 
 
-def test_a_downscaled_decode_hardly_moves_the_vector(embedder: Embedder) -> None:
+def test_a_downscaled_decode_hardly_changes_the_vector(embedder: Embedder) -> None:
     for name in PHOTOGRAPHS:
         large = photograph(name).resize((1800, 1200))
         drafted = prepare_input(
@@ -80,7 +80,7 @@ def test_a_mirrored_input_is_the_input_of_the_mirrored_image() -> None:
     assert np.abs(difference).max() <= 1
 
 
-def test_the_model_version_follows_the_bytes(weights: WeightsFile, tmp_path: Path) -> None:
+def test_the_model_version_depends_on_the_bytes_alone(weights: WeightsFile, tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     content = bytearray(DEFAULT_WEIGHTS.read_bytes())
     copy.write_bytes(content)
@@ -91,7 +91,7 @@ def test_the_model_version_follows_the_bytes(weights: WeightsFile, tmp_path: Pat
 
 
 @pytest.mark.parametrize("keep", [0, 100, 1_000_000])
-def test_a_truncated_weights_file_is_refused(tmp_path: Path, keep: int) -> None:
+def test_a_truncated_weights_file_is_rejected(tmp_path: Path, keep: int) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(DEFAULT_WEIGHTS.read_bytes()[:keep])
     with pytest.raises(WeightsInvalid, match="cut"):
@@ -100,6 +100,6 @@ def test_a_truncated_weights_file_is_refused(tmp_path: Path, keep: int) -> None:
         WeightsFile.load(tmp_path / "missing.safetensors")
 
 
-def test_weights_of_other_preprocessing_are_refused(weights: WeightsFile) -> None:
+def test_weights_for_another_preprocessing_are_rejected(weights: WeightsFile) -> None:
     with pytest.raises(WeightsInvalid, match="preprocessing"):
         OpenVinoEmbedder(replace(weights, preprocessing="another"), slots=1)

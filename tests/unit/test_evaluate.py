@@ -1,4 +1,4 @@
-"""Retrieval scores against values worked out by hand; labelled folders; altered copies; contact sheets."""
+"""Retrieval metrics, labelled folders, altered copies and contact sheets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.images import encoded, part_of
 
 
 def at(*degrees: float) -> np.ndarray:
-    """Points on a circle: the order of their cosines is that of their angles apart."""
+    """Return points on a circle, whose cosines are ordered by the angle between them."""
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def test_scores_are_those_worked_out_by_hand() -> None:
-    # The query's ranks 1 to 6: a b a b b a. R = 3; right among the first 3: ranks 1 and 3.
+def test_metrics_equal_those_computed_by_hand() -> None:
+    # The ranking is a b a b b a, so R = 3; the matches among the first 3 are at ranks 1 and 3.
     ranked = rank_gallery(
         at(0), ["a"], at(1, 2, 3, 4, 5, 6), ["a", "b", "a", "b", "b", "a"], leave_out=False
     )
@@ -43,7 +43,7 @@ def test_scores_are_those_worked_out_by_hand() -> None:
     )
 
 
-def test_no_image_is_its_own_hit_and_the_only_one_of_its_class_is_no_query() -> None:
+def test_an_image_is_not_its_own_hit_and_a_class_of_one_is_not_scored() -> None:
     vectors, labels = at(0, 1, 50, 120), ["a", "a", "b", "c"]
     ranked = rank_gallery(vectors, labels, vectors, labels, leave_out=True)
     assert ranked.queries.tolist() == [0, 1]
@@ -51,7 +51,7 @@ def test_no_image_is_its_own_hit_and_the_only_one_of_its_class_is_no_query() -> 
     assert all(number not in row for number, row in enumerate(ranked.top_hits))
 
 
-def test_the_interval_holds_the_mean_and_narrows_with_more_queries() -> None:
+def test_the_interval_contains_the_mean_and_narrows_with_more_queries() -> None:
     rng = np.random.default_rng(0)
 
     def interval(count: int) -> tuple[float, float]:
@@ -104,7 +104,7 @@ def test_an_attribute_of_an_exported_collection_is_a_class(folder: Path) -> None
         LabelledImages.read_export(folder, "colour")
 
 
-def test_what_nothing_can_be_learned_from(folder: Path, tmp_path: Path) -> None:
+def test_data_without_classes_to_learn_is_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnusableData, match="no image"):
         LabelledImages.read(tmp_path / "nowhere")
     with pytest.raises(UnusableData, match="one class"):
@@ -115,7 +115,7 @@ def test_what_nothing_can_be_learned_from(folder: Path, tmp_path: Path) -> None:
         LabelledImages.read(folder)
 
 
-def test_a_class_in_both_splits_is_refused(folder: Path) -> None:
+def test_a_class_in_both_splits_is_rejected(folder: Path) -> None:
     images = LabelledImages.read(folder)
     check_disjoint(images.select([0, 1, 2]), images.select([3, 4, 5]))
     with pytest.raises(UnusableData, match="people"):
@@ -149,7 +149,7 @@ def test_altered_copies_are_altered_and_find_their_original(
 
 def test_contact_sheets_frame_right_and_wrong(folder: Path, tmp_path: Path) -> None:
     images = LabelledImages.read(folder)
-    vectors = at(0, 1, 2, 40, 41, 42, 3, 90, 91)  # one rocket lies among the cups
+    vectors = at(0, 1, 2, 40, 41, 42, 3, 90, 91)  # one rocket is nearest to the cups
     ranked = rank_gallery(vectors, images.labels, vectors, images.labels, leave_out=True)
     written = write_contact_sheets(tmp_path / "sheets", ranked, images, images, vectors, vectors)
     assert [path.name for path in written] == ["sample.png", "worst.png", "index.html"]

@@ -1,4 +1,7 @@
-"""Weights for other programs and in int8: every form embeds alike; int8 is a model version of its own, and is served."""
+"""Exported networks embed as the original does; int8 weights have a version of their own.
+
+They are served like any other weights.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def run_by_openvino(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
-def test_what_is_exported_embeds_alike(
+def test_an_exported_network_embeds_like_the_original(
     weights: WeightsFile, pixels: NDArray[np.uint8], tmp_path: Path, kind: str
 ) -> None:
     path = export_network(weights, tmp_path, kind)[0]  # type: ignore[arg-type]
@@ -61,7 +64,7 @@ def test_what_is_exported_embeds_alike(
         assert (run_by_openvino(path, some) * expected[: len(some)]).sum(axis=1).min() > 0.999
 
 
-def test_int8_is_another_version_that_embeds_nearly_alike(
+def test_int8_weights_are_another_version_with_nearly_the_same_embeddings(
     int8: Path, weights: WeightsFile, pixels: NDArray[np.uint8]
 ) -> None:
     quantised = WeightsFile.load(int8)
@@ -77,7 +80,7 @@ def test_int8_is_another_version_that_embeds_nearly_alike(
         export_network(quantised, int8.parent, "onnx")
 
 
-def test_int8_is_served(int8: Path, settings: Settings) -> None:
+def test_int8_weights_are_served(int8: Path, settings: Settings) -> None:
     with serving(settings, load_embedder(WeightsFile.load(int8), slots=2)) as service:
         for name in PHOTOGRAPHS:
             service.put_master(encoded(photograph(name)), f"{name}.jpg")
@@ -93,7 +96,7 @@ def test_int8_is_served(int8: Path, settings: Settings) -> None:
     [lambda xml: xml[:200], lambda xml: xml.replace(b"224", b"112")],
     ids=["cut", "other size"],
 )
-def test_a_graph_that_is_not_ours_is_refused(
+def test_an_unreadable_or_different_graph_is_rejected(
     int8: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
 ) -> None:
     tensors = dict(WeightsFile.load(int8).tensors)
@@ -103,7 +106,9 @@ def test_a_graph_that_is_not_ours_is_refused(
         load_embedder(WeightsFile.load(tmp_path / "spoilt.safetensors"))
 
 
-def test_int8_skips_broken_images_and_needs_one(weights: WeightsFile, tmp_path: Path) -> None:
+def test_quantizing_skips_broken_images_and_needs_a_readable_one(
+    weights: WeightsFile, tmp_path: Path
+) -> None:
     (tmp_path / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:500])
     for images in ([], [tmp_path / "broken.jpg"]):
         with pytest.raises(UnusableData, match="no image that can be read"):

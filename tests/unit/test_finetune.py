@@ -1,4 +1,4 @@
-"""Fine-tuning: every loss lowers itself, an interrupted run ends as one that was not, what comes out is served."""
+"""Fine-tuning: losses, resuming after an interruption, and the resulting weights and card."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def base() -> WeightsFile:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_lowers_itself(name: str) -> None:
+def test_minimising_lowers_every_loss(name: str) -> None:
     torch.manual_seed(0)
     points = torch.nn.Parameter(torch.randn(24, 512))
     labels = torch.arange(24) % 4
@@ -79,14 +79,14 @@ def test_every_loss_lowers_itself(name: str) -> None:
     assert values[-1] < values[0] * 0.9
 
 
-def test_views_of_one_image_come_together() -> None:
+def test_the_instance_loss_is_lower_if_views_of_one_image_are_close() -> None:
     numbers = torch.tensor([0, 1, 0, 1])
     apart = torch.nn.functional.normalize(torch.eye(4, 512))
     together = apart[numbers]
     assert build_instance_loss()(together, numbers) < build_instance_loss()(apart, numbers)
 
 
-def test_what_the_base_knew_is_measured() -> None:
+def test_similarity_drift_is_zero_until_an_embedding_moves() -> None:
     taught = torch.nn.functional.normalize(torch.randn(6, 512))
     numbers = torch.arange(6)
     assert compute_similarity_drift(taught, taught, numbers).item() == pytest.approx(0, abs=1e-6)
@@ -104,7 +104,7 @@ def test_what_the_base_knew_is_measured() -> None:
     )
 
 
-def test_views_are_altered_and_always_the_same() -> None:
+def test_views_differ_and_are_reproducible() -> None:
     image: Image.Image = photograph("chelsea")
     views = [augment_image(image, np.random.default_rng([0, view])) for view in range(20)]
     assert {view.shape for view in views} == {(224, 224, 3)}
@@ -118,7 +118,7 @@ def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() 
     centres = np.zeros((40, 2048), dtype=np.float32)
     centres[:, :30] = rng.standard_normal((40, 30))
     within, altered = np.zeros((2, 800, 2048), dtype=np.float32)
-    within[:, 30:60] = 3 * rng.standard_normal((800, 30))  # louder than what tells classes apart
+    within[:, 30:60] = 3 * rng.standard_normal((800, 30))  # larger than what separates the classes
     altered[:, 60:90] = 3 * rng.standard_normal((800, 30))
     noise = 0.01 * rng.standard_normal((800, 2048)).astype(np.float32)
     images = centres[classes] + within + noise
@@ -130,10 +130,10 @@ def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() 
     assert gain[:30].mean() > 2 * gain[60:90].mean()
 
 
-def test_the_projection_keeps_what_the_base_tells_apart() -> None:
+def test_the_projection_keeps_the_directions_of_the_base_classifier() -> None:
     rng = np.random.default_rng(0)
     images = np.zeros((1200, 2048), dtype=np.float32)
-    images[:, :600] = rng.standard_normal((1200, 600))  # more directions than are kept
+    images[:, :600] = rng.standard_normal((1200, 600))  # more directions than the projection keeps
     classes = np.arange(1200) // 4
     head = np.zeros((1000, 2048), dtype=np.float32)
     head[:, 600:700] = rng.standard_normal((1000, 100))
@@ -143,7 +143,7 @@ def test_the_projection_keeps_what_the_base_tells_apart() -> None:
     assert np.linalg.matrix_rank(with_head[:, 600:700], tol=0.01 * np.abs(with_head).max()) == 100
 
 
-def test_classes_are_held_out_whole_and_sisters_together() -> None:
+def test_whole_classes_are_held_out_together_with_their_siblings() -> None:
     labels = [f"{coarse}/{fine}" for coarse in "abcdef" for fine in "12" for _ in range(3)]
     data = LabelledImages(Path(), [Path(str(number)) for number in range(len(labels))], labels)
     train, held = split_classes(data, 0.3, 0)
@@ -156,7 +156,7 @@ def test_classes_are_held_out_whole_and_sisters_together() -> None:
 @pytest.mark.parametrize(
     "recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)]
 )
-def test_an_interrupted_run_ends_as_one_that_was_not(
+def test_an_interrupted_run_ends_with_the_same_weights(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, recipe: Recipe
 ) -> None:
     whole = Finetuning(images, base, tmp_path / "whole", recipe).run()
@@ -177,7 +177,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("projected", [False, True])
-def test_the_projection_is_fitted_to_what_the_network_became(
+def test_the_projection_is_fitted_to_the_tuned_network(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, projected: bool
 ) -> None:
     backbone = {
@@ -205,7 +205,9 @@ def test_the_projection_is_fitted_to_what_the_network_became(
     with torch.inference_mode():
         pixels = torch.from_numpy(np.stack([prepare_input(load_image(path)) for path in learned]))
         projected = network.projection(network.features(pixels))
-    assert projected.mean(dim=0).norm() < 0.12 * projected.norm(dim=1).mean()  # but for bfloat16
+    assert (
+        projected.mean(dim=0).norm() < 0.12 * projected.norm(dim=1).mean()
+    )  # not zero because of bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +219,7 @@ def outcome(
     ).run()
 
 
-def test_what_comes_out_is_another_model_that_every_engine_reads(
+def test_the_result_is_another_version_that_every_engine_runs(
     outcome: FinetuningResult, base: WeightsFile, images: LabelledImages
 ) -> None:
     weights = WeightsFile.load(outcome.weights)
@@ -253,7 +255,7 @@ def copied(images: LabelledImages, root: Path) -> LabelledImages:
     return LabelledImages.read(root)
 
 
-def test_an_out_that_was_used_before_changes_nothing(
+def test_an_output_directory_of_another_run_does_not_change_the_result(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
 ) -> None:
     data = copied(images, tmp_path / "data")
@@ -264,13 +266,13 @@ def test_an_out_that_was_used_before_changes_nothing(
     first = tuned(data, "used")
     Finetuning(
         data, base, tmp_path / "used", replace(TINY, seed=1)
-    )  # stopped before its first batch
+    )  # stopped before its first step
     assert tuned(data, "used") == first
 
     fewer = data.select([i for i, label in enumerate(data.labels) if label != "rocket"])
     assert tuned(fewer, "used") == tuned(fewer, "fresh") != first
 
-    for number in range(3):  # other pictures under the names of those before
+    for number in range(3):  # other images under the same names
         kinds = [data.root / kind / f"{number}.jpg" for kind in ("coffee", "chelsea")]
         contents = [path.read_bytes() for path in kinds]
         for path, content in zip(kinds, reversed(contents), strict=True):
@@ -280,7 +282,7 @@ def test_an_out_that_was_used_before_changes_nothing(
     assert tuned(fewer, "used") == tuned(fewer, "other")
 
 
-def test_what_cannot_be_learned_from_or_into(
+def test_unusable_data_weights_and_output_directories_are_rejected(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
 ) -> None:
     labels = ["a", "b", "c", "d", "e", "e"]
@@ -293,7 +295,7 @@ def test_what_cannot_be_learned_from_or_into(
     assert {pairs.labels[i] for i in split_classes(pairs, 0.2, 0)[1]} == {
         "e",
         "f",
-    }  # the others have nothing to find
+    }  # the others have no match
     with pytest.raises(UnusableData, match="lies inside"):
         Finetuning(images, base, images.root / "finetuned", TINY)
     with pytest.raises(UnusableData, match="int8"):
@@ -308,8 +310,9 @@ def test_what_cannot_be_learned_from_or_into(
         WeightsFile.load_base(tmp_path / "nan.safetensors")
 
 
-def test_the_help_tells_the_defaults_as_they_are() -> None:
-    options = {option.name: option for option in get_command(app).commands["finetune"].params}  # type: ignore[attr-defined]
+def test_the_help_shows_the_defaults_of_the_recipe() -> None:
+    command = get_command(app).commands["finetune"]  # type: ignore[attr-defined]
+    options = {option.name: option for option in command.params}
     told = {
         name: match[1]
         for name, option in options.items()
