@@ -58,7 +58,7 @@ def main() -> None:
         embed_bytes(embedder, content)
     latency = (time.perf_counter() - start) / len(small) * 1000
     Console().print(table)
-    print(f"Latency of one image of 448 x 336 on an idle machine: {latency:.1f} ms.")
+    print(f"Latency of 448 x 336 images, one at a time: {latency:.1f} ms.")
     print(f"Precision: {getattr(embedder, 'precision', 'unknown')}.")
     print(f"Lowest cosine similarity to PyTorch in float32: {agreement:.5f}.")
     print(json.dumps({"ratio_vs_naive": round(ratios["448 x 336"], 2)}))

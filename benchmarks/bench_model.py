@@ -4,8 +4,9 @@
 
 DATA are folders with one folder per class; neither network may have been trained on these classes.
 The base is the bound to beat: it uses its own 2048 average-pooled features, the network its 512
-numbers. Every image is a query among all others. Brackets are 95 % bootstrap intervals over
-queries; those of the difference are paired by query.
+numbers. Every image is a query among all others, and every altered copy is a query for its
+original. Brackets are 95 % bootstrap intervals over queries; those of the difference are paired by
+query.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ def compare(base: WeightsFile, model: WeightsFile, folder: Path, console: Consol
         table.add_row(name, *numbers, style=style)
 
     for name, old in base_robustness.items():
-        add_robustness(f"{name}: R@1 of the original", old, model_robustness[name])
+        add_robustness(f"{name}: R@1", old, model_robustness[name])
     means = [sum(each.values()) / len(each) for each in (base_robustness, model_robustness)]
-    add_robustness("mean of the altered copies", *means, style="bold")
+    add_robustness("altered copies: R@1", *means, style="bold")
     console.print(table)
     if error is not None:
         console.print(f"Expected calibration error of the model's probabilities: {error:.3f}\n")

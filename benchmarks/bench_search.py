@@ -172,6 +172,38 @@ def open_vectors(directory: Path) -> Iterator[ExactVectorStore]:
     database.close()
 
 
+def time_rounds(work: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
+    """Call each entry in turn with the number of the round; return milliseconds by name."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(-WARM_UP, ROUNDS):
+        for name, call in work.items():
+            elapsed = time_ms(lambda: call(number))
+            if number >= 0:
+                times[name].append(elapsed)
+    return times
+
+
+def search_concurrently(port: int, bodies: list[bytes]) -> float:
+    """Send all searches with several clients; return searches per second."""
+
+    def work(number: int) -> None:
+        client = Client(port)
+        for body in bodies[number::CLIENTS]:
+            client.post("/search", body)
+
+    return len(bodies) / time_threads(work, CLIENTS)
+
+
+def print_times(times: dict[str, list[float]]) -> None:
+    table = Table(title=f"{MASTERS:,} masters, {ROUNDS} alternating rounds, ms")
+    for column in ("", "p50", "p95"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, values in times.items():
+        p95 = np.percentile(values, 95)
+        table.add_row(name, f"{statistics.median(values):.1f}", f"{p95:.1f}")
+    Console().print(table)
+
+
 def main() -> None:
     make_parser(__doc__).parse_args()
     embedder = load_embedder(slots=available_cores())
@@ -182,7 +214,6 @@ def main() -> None:
     filtered = [encode_form([("sample", image)], fields) for image in samples]
     condition = parse_filter(FILTER)
     vectors = draw_unit_vectors(np.random.default_rng(2), ROUNDS)
-    times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         collection = fill_installation(Path(directory), version)
         port = find_free_port()
@@ -197,34 +228,19 @@ def main() -> None:
             def search(vector: NDArray[np.float32], *condition: object) -> None:
                 store.search(version, collection, vector, 10, *condition)  # type: ignore[arg-type]
 
-            for number in range(-WARM_UP, ROUNDS):
-                work = {
-                    "exact vector search": lambda: search(vectors[number]),
-                    "exact vector search with a filter": lambda: search(vectors[number], condition),
-                    DIRECT: lambda: search(embed_bytes(embedder, samples[number])),
-                    SERVED: lambda: client.post("/search", bodies[number]),
-                    "POST /search with a filter": lambda: client.post("/search", filtered[number]),
+            times = time_rounds(
+                {
+                    "exact vector search": lambda n: search(vectors[n]),
+                    "exact vector search with a filter": lambda n: search(vectors[n], condition),
+                    DIRECT: lambda n: search(embed_bytes(embedder, samples[n])),
+                    SERVED: lambda n: client.post("/search", bodies[n]),
+                    "POST /search with a filter": lambda n: client.post("/search", filtered[n]),
                 }
-                for name, call in work.items():
-                    elapsed = time_ms(call)
-                    if number >= 0:
-                        times.setdefault(name, []).append(elapsed)
-
-            def search_concurrently(number: int) -> None:
-                own = Client(port)
-                for body in bodies[number::CLIENTS]:
-                    own.post("/search", body)
-
-            rate = ROUNDS / time_threads(search_concurrently, CLIENTS)
+            )
+            rate = search_concurrently(port, bodies)
             livez = time_livez_during_uploads(port)
             resident = service.resident_mb()
-    table = Table(title=f"{MASTERS:,} masters, {ROUNDS} alternating rounds, ms")
-    for column in ("", "p50", "p95"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, values in (times | {f"GET /livez during {UPLOADS} uploads": livez}).items():
-        p95 = np.percentile(values, 95)
-        table.add_row(name, f"{statistics.median(values):.1f}", f"{p95:.1f}")
-    Console().print(table)
+    print_times(times | {f"GET /livez during {UPLOADS} uploads": livez})
     print(f"{CLIENTS} concurrent clients: {rate:.0f} searches/s.")
     print(f"Ready {service.ready_after:.1f} s after the start, {resident:.0f} MB resident.")
     ratio = statistics.median(times[SERVED]) / statistics.median(times[DIRECT])

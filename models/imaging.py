@@ -62,7 +62,8 @@ _TURNS = {
 class ImageRejected(Exception):
     """The bytes are not an image that the service accepts.
 
-    ``code`` is a stable identifier that API clients may rely on. The message says what is wrong
+    ``code`` is a stable identifier for API clients: empty-file, unsupported-image-type,
+    invalid-image, too-many-pixels, bad-aspect-ratio or invalid-box. The message says what is wrong
     and what to do.
     """
 

@@ -31,7 +31,7 @@ def pixels(content: bytes, *, min_side: int = WHOLE, box: Box | None = None) -> 
 
 
 def assert_is_a_message(text: str) -> None:
-    """Two sentences or more, without a repr or an address in memory."""
+    """Assert that the text says what is wrong and what to do, without a repr or an address."""
     assert text[0].isupper()
     assert text.endswith(".")
     assert ". " in text or ": " in text
