@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 import threading
 from array import array
 from collections import defaultdict
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from storage.cores import available_cores
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.filters import (
@@ -57,7 +57,7 @@ class ExactVectorStore:
         self._lock = threading.Lock()
         # numpy's own threads spin beside the inference threads; one BLAS thread a call, and slices on a pool of ours
         threadpool_limits(1, "blas")
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="exact-search")
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="exact-search")
 
     def load(self) -> None:
         """Read all vectors into memory (about 2 kB a master)."""
@@ -350,7 +350,7 @@ def _product(
 ) -> NDArray[np.float32]:
     """Dot products of the chosen rows, in slices over the cores (the bound is memory bandwidth: 2 kB a row)."""
     total, chosen = len(vectors), len(rows)
-    slices = os.cpu_count() or 1
+    slices = available_cores()
     if chosen * 3 < total:  # few rows: gathering them moves less memory than reading all
 
         def part(index: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from app.services.deletion import Deletion
 from app.services.loaded_models import weights_key
-from models.weights_file import version_of
+from models.weights_file import compute_model_version
 from storage.errors import CollectionExists, MasterExists, ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
@@ -147,7 +147,7 @@ class Copying:
         key = weights_key(version)
         with suppress(ObjectMissing):
             content = b"".join(self._source.objects.read(key))
-            if version_of(content) != version:
+            if compute_model_version(content) != version:
                 self._failed(
                     f"the weights of {version}",
                     "they are damaged: `lookalike reembed start` with the right file mends them",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from app.metrics import Metrics
 from app.services.loaded_models import Models
-from models.imaging import Box, decode
-from models.transforms import INPUT_SIDE, mirrored, to_input
+from models.imaging import Box, decode_image
+from models.transforms import INPUT_SIDE, mirror_input, prepare_input
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Vision:
     def read(self, file: BinaryIO, box: Box | None = None) -> Picture:
         """Decode all of the file. Raises ImageRejected."""
         with self._slots, self._metrics.stage("decode"):
-            image = decode(file, min_side=INPUT_SIDE, box=box)
+            image = decode_image(file, min_side=INPUT_SIDE, box=box)
             return Picture(
-                to_input(image.image), image.mime, image.extension, image.width, image.height
+                prepare_input(image.image), image.mime, image.extension, image.width, image.height
             )
 
     def embed(self, picture: Picture, version: str, *, mirror: bool = False) -> NDArray[np.float32]:
@@ -46,7 +46,7 @@ class Vision:
 
         Raises Unavailable if this process has not loaded the version.
         """
-        pixels = mirrored(picture.pixels) if mirror else picture.pixels
+        pixels = mirror_input(picture.pixels) if mirror else picture.pixels
         embedder = self._models.embedder(version)
         with self._slots, self._metrics.stage("embed"):
             embedding: NDArray[np.float32] = embedder.embed(pixels[None])[0]
@@ -55,7 +55,7 @@ class Vision:
     def thumbnail(self, file: BinaryIO, size: int) -> bytes:
         """A JPEG that fits ``size`` x ``size`` pixels: upright, without metadata."""
         with self._slots, self._metrics.stage("thumbnail"):
-            image = decode(file, min_side=size).image
+            image = decode_image(file, min_side=size).image
             image.thumbnail((size, size))
             image.info.clear()  # comments would be written along
             output = io.BytesIO()
