@@ -160,7 +160,7 @@ def _start_services(settings: Settings, stores: Stores, given: GivenModel) -> Se
 
 def _build_services(settings: Settings, stores: Stores) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
-    metrics = Metrics(stores.metadata.count_pending, stores.metadata.count_dead)
+    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
     models = Models(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)

@@ -119,7 +119,7 @@ def fill(directory: Path) -> None:
                     master.id, collection.id, vector / np.linalg.norm(vector), attributes, 1
                 )
             )
-        stores.metadata.adopt_masters(records)
+        stores.metadata.import_records(records)
         stores.vectors.upsert(embedder.model_version, entries)
     stores.close()
 

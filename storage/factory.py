@@ -14,11 +14,10 @@ import sqlalchemy as sa
 from storage import schema_upgrade
 from storage.database import Database, DatabaseOptions
 from storage.errors import ConfigurationError, StoreUnavailable
-from storage.metadata import SqlMetadataStore
+from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import Stores
-from storage.registry import SqlModelRegistry
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
 
@@ -78,7 +77,7 @@ def open_stores(urls: StoreUrls, *, searched: bool = True, shared: bool = False)
         metadata = SqlMetadataStore(database)
         _refuse_newer(database)
         if database.embedded and not shared:
-            metadata.migrate()
+            metadata.upgrade_schema()
         elif database.embedded and not schema_upgrade.is_newest(database):
             raise ConfigurationError(
                 "the installation's schema is not this program's: run the program that serves it"

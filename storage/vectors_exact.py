@@ -125,15 +125,15 @@ class ExactVectorStore:
                 )
             )
 
-    def drop(self, version: str) -> None:
-        for ids in self.walk(
+    def drop_version(self, version: str) -> None:
+        for ids in self.iterate_ids(
             version
         ):  # by and by: one deletion of a million rows would hold up every writer
             self.delete(version, ids)
         with self._lock:
             self._matrices.pop(version, None)
 
-    def walk(self, version: str) -> Iterator[list[UUID]]:
+    def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         after = UUID(int=0)
         statement = (
             sa.select(_vectors.c.master_id)
@@ -154,7 +154,7 @@ class ExactVectorStore:
             yield ids
             after = ids[-1]
 
-    def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+    def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         found: dict[UUID, VectorRecord] = {}
         with self._db.read() as connection:
             for start in range(0, len(ids), 500):

@@ -95,7 +95,7 @@ class MilvusVectorStore:
             _version(name.removeprefix(prefix)) for name in names if name.startswith(prefix)
         )
 
-    def walk(self, version: str) -> Iterator[list[UUID]]:
+    def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         name = self._name(version)
         if not self._exists(name):
             return
@@ -112,7 +112,7 @@ class MilvusVectorStore:
             yield [UUID(row["id"]) for row in batch]
         rows.close()
 
-    def get(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+    def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         name = self._name(version)
         found: dict[UUID, VectorRecord] = {}
         if not ids or not self._exists(name):
@@ -219,7 +219,7 @@ class MilvusVectorStore:
             return 0
         return self._count(name, "", "Strong")
 
-    def drop(self, version: str) -> None:
+    def drop_version(self, version: str) -> None:
         """Forget a model version with all its vectors."""
         name = self._name(version)
         self._known.discard(name)

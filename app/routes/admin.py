@@ -51,15 +51,15 @@ def list_dead_letters(
 ) -> schemas.DeadLetters:
     """Masters that could not be indexed in LOOKALIKE_INDEX_ATTEMPTS attempts, and why. They are kept, and not found."""
     metadata = services.stores.metadata
-    letters = [schemas.DeadLetter.of(letter) for letter in metadata.list_dead(limit)]
-    return schemas.DeadLetters(dead_letters=letters, total=metadata.count_dead())
+    letters = [schemas.DeadLetter.of(letter) for letter in metadata.list_dead_letters(limit)]
+    return schemas.DeadLetters(dead_letters=letters, total=metadata.count_dead_letters())
 
 
 @router.post("/admin/dead-letters/retry")
 @requires(Access.ADMIN)
 def retry_dead_letters(services: ServicesDep, worker: WorkerDep) -> schemas.Revived:
     """Have all of them tried again."""
-    revived = services.stores.metadata.revive_dead()
+    revived = services.stores.metadata.requeue_dead_letters()
     worker.wake()
     return schemas.Revived(revived=revived)
 

@@ -23,7 +23,7 @@ def list_collections(services: ServicesDep) -> schemas.CollectionList:
         for collection, masters in services.collections.list()
     ]
     return schemas.CollectionList(
-        collections=found, pending=services.stores.metadata.count_pending()
+        collections=found, pending=services.stores.metadata.count_pending_embeddings()
     )
 
 

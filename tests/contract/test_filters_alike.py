@@ -36,7 +36,7 @@ class Backends:
         kept: dict[UUID, Attributes] = {}
         for number, each in enumerate(attributes):
             new = NewMaster(number.to_bytes(32), 1, "image/jpeg", "jpg", 1, 1, "a.jpg", each)
-            master = self.metadata.reserve(collection, new, "test", 60).master
+            master = self.metadata.reserve_master(collection, new, "test", 60).master
             self.metadata.commit_stored(master.id, "test", [], 60)
             kept[master.id] = each
         self.vectors.upsert(
@@ -63,10 +63,10 @@ def backends() -> Iterator[Backends]:
     with server.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
     database = Database(server.url.set(database=name).render_as_string(hide_password=False))
-    SqlMetadataStore(database).migrate()
+    SqlMetadataStore(database).upgrade_schema()
     vectors = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=name, index="FLAT"))
     yield Backends(database, vectors)
-    vectors.drop(VERSION)
+    vectors.drop_version(VERSION)
     vectors.close()
     database.close()
     server.dispose()

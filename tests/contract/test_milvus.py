@@ -146,7 +146,7 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     client.release_collection(name)
     client.load_collection(name)
     yield store, records
-    store.drop(VERSION)
+    store.drop_version(VERSION)
     store.close()
 
 
@@ -190,7 +190,7 @@ def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.Mo
     assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [
         record.master_id
     ]
-    store.drop(VERSION)
+    store.drop_version(VERSION)
     store.close()
 
 

@@ -59,7 +59,7 @@ class Gallery:
         content = sha256(f"{self.version} {next(_numbers)}".encode()).digest()
         kept = clean_attributes(attributes)
         new = NewMaster(content, 1, "image/png", "png", 1, 1, "one pixel", kept)
-        master = self.metadata.reserve(self.collection, new, "test", lease=60).master
+        master = self.metadata.reserve_master(self.collection, new, "test", lease=60).master
         assert self.metadata.commit_stored(master.id, "test", [], lease=60) is not None
         self._index(master.id, kept)
         return master.id
@@ -107,7 +107,7 @@ class Gallery:
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('filters')}/test.db")
-    SqlMetadataStore(database).migrate()
+    SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
