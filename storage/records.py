@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
+DIMENSION = 512  # of an embedding
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
 WORKER = "worker-"  # prefix of lease owners whose work is acknowledged already; others are requests
 

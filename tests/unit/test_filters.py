@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storage import vectors_exact
+from storage import vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
@@ -280,7 +280,7 @@ def test_every_backend_picks_the_same_masters_after_changes(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
         patch.setattr(
-            vectors_exact, "_LEAST_CAPACITY", 3
+            vector_matrix, "_LEAST_CAPACITY", 3
         )  # so that the matrix is compacted every few writes
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:
