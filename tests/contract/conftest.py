@@ -14,8 +14,9 @@ from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import MetadataStore, ModelRegistry, ObjectStore, VectorStore
+from storage.store_urls import MilvusOptions
 from storage.vectors_exact import ExactVectorStore
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
 
 
@@ -102,7 +103,7 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
         yield exact
         exact.close()
         return
-    store = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}"))
+    store = MilvusVectorStore(fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}"))
     yield store
     for version in store.versions():
         store.drop_version(version)

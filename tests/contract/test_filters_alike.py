@@ -15,7 +15,8 @@ from storage.database import Database
 from storage.filters import Filter, matches, parse_filter
 from storage.metadata import SqlMetadataStore
 from storage.records import Attributes, NewMaster, VectorRecord
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.store_urls import MilvusOptions
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
 from tests.unit.test_filters import ATTRIBUTES, FILTERS, about
 
@@ -64,7 +65,7 @@ def backends() -> Iterator[Backends]:
         connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
     database = Database(server.url.set(database=name).render_as_string(hide_password=False))
     SqlMetadataStore(database).upgrade_schema()
-    vectors = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=name, index="FLAT"))
+    vectors = MilvusVectorStore(fleet.url_of("milvus"), MilvusOptions(prefix=name, index="FLAT"))
     yield Backends(database, vectors)
     vectors.drop_version(VERSION)
     vectors.close()
