@@ -78,7 +78,7 @@ class Worker:
                 self._wake.wait(self._interval)
                 self._wake.clear()
         with suppress(StoreUnavailable):  # the leases run out by themselves
-            self._stores.metadata.release_leases(self._owner)
+            self._stores.metadata.release_owned_leases(self._owner)
 
     def step(self) -> bool:
         """One round of each duty; whether there was anything to do. A duty that fails does not hold up the others."""
@@ -126,7 +126,7 @@ class Worker:
             if (
                 self._stopping.is_set() or failures == _FAILURES
             ):  # then it is the store: hand back what was not tried
-                self._stores.metadata.hand_back_embedding(
+                self._stores.metadata.release_embedding(
                     task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE
                 )
                 continue
@@ -141,7 +141,7 @@ class Worker:
                     store=error.store,
                     reason=str(error),
                 )
-                self._stores.metadata.hand_back_embedding(task, self._owner, _PAUSE)
+                self._stores.metadata.release_embedding(task, self._owner, _PAUSE)
         return busy
 
     def _index(self, task: IndexTask) -> None:

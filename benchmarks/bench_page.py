@@ -26,9 +26,10 @@ from benchmarks.service import free_port, photographs, running
 from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.metadata import new_id
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.store_urls import StoreUrls
 
 MASTERS = 100_000
 BATCH = 5_000
@@ -92,7 +93,7 @@ def fill(directory: Path) -> None:
         StoreUrls(
             f"sqlite:///{directory}/lookalike.db", f"file://{directory}/objects", "embedded:"
         ),
-        searched=False,
+        load_vectors=False,
     )
     stores.registry.register_active(embedder.model_version)
     collection: Collection = stores.metadata.create_collection("default")
@@ -119,7 +120,7 @@ def fill(directory: Path) -> None:
                     master.id, collection.id, vector / np.linalg.norm(vector), attributes, 1
                 )
             )
-        stores.metadata.adopt_masters(records)
+        stores.metadata.import_records(records)
         stores.vectors.upsert(embedder.model_version, entries)
     stores.close()
 

@@ -29,10 +29,11 @@ from models.embedder import load_embedder
 from models.imaging import decode
 from models.transforms import INPUT_SIDE, to_input
 from storage.database import Database
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.records import MasterState
+from storage.store_urls import StoreUrls
 from storage.tables import EmbeddingRow, MasterRow, VectorRow
 from storage.vectors_exact import ExactVectorStore
 

@@ -43,8 +43,9 @@ from app.settings import cores
 from benchmarks.service import Client, form, lookalike, photographs, upload_all
 from benchmarks.sizes import embedded_bytes, mariadb_bytes
 from benchmarks.stack import PAUSE, cpu_seconds, milvus_alone, process_of, stack
-from storage.records import VectorRecord
-from storage.vectors_milvus import DIMENSION, MilvusOptions, MilvusVectorStore
+from storage.records import DIMENSION, VectorRecord
+from storage.store_urls import MilvusOptions
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support.servers import Server, mariadb
 
 CLIENTS, RUNS = 8, 5
@@ -401,7 +402,7 @@ def vectors(console: Console, largest: int) -> dict[str, float | None]:
     with progressing() as progress, milvus_alone() as server:
 
         def opened(**options: object) -> MilvusVectorStore:
-            return MilvusVectorStore(MilvusOptions(server.url, timeout=60, **options))  # type: ignore[arg-type]
+            return MilvusVectorStore(server.url, MilvusOptions(**options), timeout=60)  # type: ignore[arg-type]
 
         def add(rows: int, when: str, measured: dict[str, Measured]) -> None:
             for level, values in measured.items():

@@ -29,7 +29,7 @@ _ATTRIBUTES = {
 def mariadb_bytes(server: Server, count: int, progress: Progress) -> int:
     """Bytes on disk of ``count`` masters with small attributes: tables and indexes, without the redo log."""
     metadata = SqlMetadataStore(Database(server.url))
-    metadata.migrate()
+    metadata.upgrade_schema()
     before = _tables(server)
     _fill(metadata, None, count, progress, f"{count:,} masters into MariaDB")
     after = _tables(server)
@@ -41,7 +41,7 @@ def embedded_bytes(directory: Path, count: int, progress: Progress) -> int:
     """Bytes on disk of the embedded database with ``count`` masters and their vectors."""
     database = Database(f"sqlite:///{directory}/lookalike.db")
     metadata = SqlMetadataStore(database)
-    metadata.migrate()
+    metadata.upgrade_schema()
     vectors = ExactVectorStore(database)
     _fill(metadata, vectors, count, progress, f"{count:,} masters into SQLite")
     vectors.close()
@@ -57,11 +57,11 @@ def _fill(
     title: str,
 ) -> None:
     collection = Collection(new_id(), "sizes", 0)
-    metadata.adopt_collection(collection)
+    metadata.import_collection(collection)
     task = progress.add_task(title, total=count)
     for _ in range(0, count, BATCH):
         records = [_record(collection.id) for _ in range(BATCH)]
-        metadata.adopt_masters(records)
+        metadata.import_records(records)
         if vectors is not None:
             made = [
                 VectorRecord(record.master.id, collection.id, _VECTOR, _ATTRIBUTES, 1)

@@ -63,7 +63,7 @@ class Collections:
 
     def count_pending(self) -> int:
         """Return the number of embeddings, of all collections and versions, that are not made yet."""
-        return self._metadata.count_pending()
+        return self._metadata.count_pending_embeddings()
 
     def empty(self, name: str) -> None:
         """Delete all masters; the name is never without a collection. Raises NotFound."""

@@ -17,10 +17,10 @@ class DeadLetters:
 
     def list(self, limit: int) -> tuple[list[DeadLetter], int]:
         """Return at most ``limit`` of them, oldest master first, and how many there are."""
-        return self._metadata.list_dead(limit), self._metadata.count_dead()
+        return self._metadata.list_dead_letters(limit), self._metadata.count_dead_letters()
 
     def retry(self) -> int:
         """Retry all of them, and return their number."""
-        revived = self._metadata.revive_dead()
+        revived = self._metadata.requeue_dead_letters()
         self._wake_worker()
         return revived

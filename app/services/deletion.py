@@ -22,7 +22,7 @@ class Deletion:
     def step(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
         """One round of abandoned uploads, deleted collections and deleted masters; whether there was anything to do."""
         metadata = self._stores.metadata
-        busy = metadata.expire_pending() > 0
+        busy = metadata.expire_reservations() > 0
         busy = metadata.drain_collections(_BATCH) > 0 or busy
         if metadata.is_leased(BACKUP_LEASE):
             return busy

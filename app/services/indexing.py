@@ -40,7 +40,7 @@ class Indexing:
         if picture is not None:
             vector = self._vision.embed(picture, task.model_version)
         else:
-            known = vectors.get(task.model_version, [master.id]).get(
+            known = vectors.fetch_vectors(task.model_version, [master.id]).get(
                 master.id
             )  # its attributes changed, its bytes cannot
             vector = (
@@ -92,7 +92,7 @@ class Indexing:
                     version=version,
                     reason=str(error),
                 )
-                metadata.hand_back_embedding(task, owner, delay=0.0)
+                metadata.release_embedding(task, owner, delay=0.0)
                 return False
             current = metadata.find_master(master.id)
             if current is None or not metadata.claim_embedding(

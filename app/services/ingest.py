@@ -107,14 +107,14 @@ class Ingest:
             master = reservation.master
             self._put_object(file, master, owner)
             if reservation.claim is Claim.DAMAGED:
-                if metadata.heal(master.id):
+                if metadata.restore_damaged(master.id):
                     return self._existing(master)
                 continue  # healed by somebody else, or deleted: look again
             with self._metrics.stage("commit"):
                 versions = metadata.commit_stored(master.id, owner, self._indexing.versions, lease)
             if versions is not None:
                 break
-            metadata.abandon(
+            metadata.abandon_reservation(
                 master.id, owner
             )  # its collection was deleted, or our lease ran out and the row is no longer ours
         self._metrics.uploads.labels("created").inc()
@@ -132,7 +132,7 @@ class Ingest:
             target = self._collections.find_or_create(collection)
             try:
                 with self._metrics.stage("reserve"):
-                    reservation = self._stores.metadata.reserve(
+                    reservation = self._stores.metadata.reserve_master(
                         target.id, new, owner, self._settings.lease_seconds
                     )
             except CollectionGone:  # deleted between the two lines above
@@ -152,7 +152,9 @@ class Ingest:
         lease = self._settings.lease_seconds
         file.seek(0)
         renewing = _Renewing(
-            file, lease / 3, lambda: self._stores.metadata.renew(master.id, owner, lease)
+            file,
+            lease / 3,
+            lambda: self._stores.metadata.renew_reservation(master.id, owner, lease),
         )
         try:
             with self._metrics.stage("put"):
@@ -161,7 +163,7 @@ class Ingest:
                     master.object_key, source, master.size, master.mime, master.name
                 )
         except BaseException:
-            self._stores.metadata.abandon(master.id, owner)
+            self._stores.metadata.abandon_reservation(master.id, owner)
             raise
 
 

@@ -105,7 +105,7 @@ class Copying:
             self._take_over(collection)
             known, after = 0, None
             with ThreadPoolExecutor(self._jobs) as pool:
-                while batch := self._source.metadata.walk_masters(after, _BATCH, collection.id):
+                while batch := self._source.metadata.list_records(after, _BATCH, collection.id):
                     known += self._copy(batch, pool)
                     after = batch[-1].master.id
                     advance(len(batch))
@@ -130,7 +130,7 @@ class Copying:
 
     def _take_over_model(self) -> None:
         """The active version alone: another one that is being built or kept can be built again."""
-        self._version = self._source.registry.active()
+        self._version = self._source.registry.find_active()
         if self._version is None:
             return
         if self._mirror or not any(count for _, count in self._target.metadata.list_collections()):
@@ -167,7 +167,7 @@ class Copying:
     def _take_over(self, collection: Collection) -> None:
         target = self._target.metadata
         try:
-            target.adopt_collection(collection)
+            target.import_collection(collection)
         except CollectionExists:  # a service that ran there made its default collection
             found = target.find_collection(collection.name)
             if found is not None and target.count_masters(found.id, None):
@@ -177,7 +177,7 @@ class Copying:
                 ) from None
             target.delete_collection(collection.name)
             try:
-                target.adopt_collection(collection)
+                target.import_collection(collection)
             except CollectionExists:
                 raise CopyingRefused(
                     f"the collection {collection.name} is in use there or being deleted: stop the service there,"
@@ -186,7 +186,7 @@ class Copying:
 
     def _copy(self, batch: Sequence[MasterRecord], pool: ThreadPoolExecutor) -> int:
         """The number of the batch that is in the target now."""
-        there = self._target.metadata.know_masters([record.master.id for record in batch])
+        there = self._target.metadata.find_records([record.master.id for record in batch])
         missing, changed = [], []
         for record in map(self._wanted, batch):
             known = there.get(record.master.id)
@@ -224,14 +224,14 @@ class Copying:
 
     def _adopt(self, records: Sequence[MasterRecord]) -> None:
         try:
-            self._target.metadata.adopt_masters(records)
+            self._target.metadata.import_records(records)
         except MasterExists:
             if not self._mirror:
                 raise CopyingRefused(
                     "some of the same images were put in there meanwhile: delete these there, and try again"
                 ) from None
             self._drop_masters()  # copied, then deleted and put in again under another id
-            self._target.metadata.adopt_masters(records)
+            self._target.metadata.import_records(records)
 
     def _is_whole(self, master: Master) -> bool:
         """Whether the target has the bytes, by their size, or by what they are if everything is verified."""
@@ -301,7 +301,7 @@ class Copying:
         whole = {record.master.id: record for record in records}
         if not self._vectors or self._version is None:
             return list(whole.values())
-        vectors = self._source.vectors.get(self._version, list(whole))
+        vectors = self._source.vectors.fetch_vectors(self._version, list(whole))
         for id_, record in whole.items():
             vector = vectors.get(id_)
             if (
@@ -311,7 +311,7 @@ class Copying:
                 whole[id_] = replace(record, indexed={self._version: None})
         sent = list(vectors.values())
         self._target.vectors.upsert(self._version, sent)
-        came = self._target.vectors.get(self._version, list(vectors))
+        came = self._target.vectors.fetch_vectors(self._version, list(vectors))
         for vector in sent:
             if not _same(vector, came.get(vector.master_id)):
                 self._failed(
@@ -331,7 +331,7 @@ class Copying:
 
     def _drop_masters(self) -> None:
         for ids in self._ids_there():
-            known = self._source.metadata.know_masters(ids)
+            known = self._source.metadata.find_records(ids)
             kept = (MasterState.STORED, MasterState.DAMAGED)
             for id_ in ids:
                 if id_ not in known or known[id_].master.state not in kept:
@@ -340,7 +340,7 @@ class Copying:
 
     def _ids_there(self) -> Iterator[list[UUID]]:
         after = None
-        while batch := self._target.metadata.walk_masters(after, _BATCH):
+        while batch := self._target.metadata.list_records(after, _BATCH):
             after = batch[-1].master.id
             yield [record.master.id for record in batch]
 

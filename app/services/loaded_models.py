@@ -73,11 +73,11 @@ class Models:
         if self._thread.is_alive():
             self._thread.join()
             with suppress(StoreUnavailable):
-                self._stores.registry.leave(self._replica)
+                self._stores.registry.remove_replica(self._replica)
 
     def active(self) -> str:
         """The active version, read anew. Raises Unavailable if this process has not loaded it."""
-        active = self._stores.registry.active()
+        active = self._stores.registry.find_active()
         self.embedder(active)
         return active or ""
 
@@ -111,7 +111,7 @@ class Models:
         with self._refreshing:  # an older look must not undo a newer one
             live = [
                 model.id
-                for model in self._stores.registry.models()
+                for model in self._stores.registry.list_models()
                 if model.state is not ModelState.RETIRED
             ]
             loaded = {}
@@ -161,6 +161,6 @@ class Models:
         if said != loaded or time.monotonic() - at > _LEASE / _BEATS / 2:
             self._said = (time.monotonic(), loaded)
             try:
-                self._stores.registry.heartbeat(self._replica, loaded, _LEASE)
+                self._stores.registry.record_heartbeat(self._replica, loaded, _LEASE)
             except StoreUnavailable as error:
                 log.warning("no heartbeat could be written", store=error.store, reason=str(error))

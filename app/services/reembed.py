@@ -79,17 +79,17 @@ class Reembed:
 
     def start(self, version: str) -> None:
         """Begin to build it: uploads get its embeddings from now on, workers make those of all masters. Raises AppError."""
-        known = {model.id for model in self._stores.registry.models()}
+        known = {model.id for model in self._stores.registry.list_models()}
         if version not in known:
             self._check_weights(version)
         try:
-            self._stores.registry.start(version)
+            self._stores.registry.start_building(version)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         try:
             self._check_weights(version)  # again: a worker may have removed what was retired
         except NotFound:
-            self._stores.registry.retire(version)
+            self._stores.registry.retire_model(version)
             raise
         self._models.refresh()
         self._wake_worker()
@@ -107,14 +107,14 @@ class Reembed:
         registry = self._stores.registry
         masters = sum(count for _, count in self._stores.metadata.list_collections())
         progress = []
-        for model in registry.models():
-            count = registry.count(model.id)
+        for model in registry.list_models():
+            count = registry.count_embeddings(model.id)
             progress.append(Progress(model, masters, count.get("indexed", 0), count.get("dead", 0)))
-        return progress, registry.replicas()
+        return progress, registry.list_replicas()
 
     def check_started(self, version: str) -> None:
         """Raises NotFound."""
-        if version not in {model.id for model in self._stores.registry.models()}:
+        if version not in {model.id for model in self._stores.registry.list_models()}:
             raise NotFound(
                 "model-not-found",
                 f"There is no model version {version} that was started: lookalike reembed start {version}",
@@ -147,7 +147,7 @@ class Reembed:
         until = time.monotonic() + _PATIENCE
         while True:
             try:
-                self._stores.registry.activate(version)
+                self._stores.registry.activate_model(version)
                 break
             except ModelNotReady as error:
                 if time.monotonic() > until:
@@ -167,7 +167,7 @@ class Reembed:
         except (ObjectMissing, Unavailable, ImageRejected):
             return  # deleted meanwhile, or damaged: the scrub's business
         vector = self._vision.embed(picture, version)
-        stored = self._stores.vectors.get(version, [master.id]).get(master.id)
+        stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
         nearest = self._stores.vectors.search(version, master.collection_id, vector, 1)
         if stored is None or self._stores.metadata.find_master(master.id) is None:
             return  # deleted meanwhile, or not embedded: that is counted elsewhere
@@ -183,7 +183,7 @@ class Reembed:
     def retire(self, version: str) -> None:
         """Give it up; workers remove its embeddings, vectors and weights. Raises Conflict."""
         try:
-            self._stores.registry.retire(version)
+            self._stores.registry.retire_model(version)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         self._models.refresh()
@@ -215,7 +215,7 @@ class Backfill:
 
     def step(self) -> bool:
         """One batch; whether there was anything to do. Raises StoreUnavailable."""
-        models = self._stores.registry.models()
+        models = self._stores.registry.list_models()
         self._done &= {model.id for model in models}
         busy = False
         for model in models:
@@ -230,7 +230,7 @@ class Backfill:
         lease = f"backfill {version}"
         if not self._stores.metadata.acquire_lease(lease, self._owner, self._lease):
             return False
-        last = self._stores.registry.backfill(version, self._after.get(version), _BATCH)
+        last = self._stores.registry.backfill_embeddings(version, self._after.get(version), _BATCH)
         if last is None:
             self._done.add(version)
             self._after.pop(version, None)
@@ -242,11 +242,11 @@ class Backfill:
     def _remove(self, version: str) -> bool:
         """The rows first: without them nobody indexes any more. Then all that they stand for, and the version."""
         registry = self._stores.registry
-        left = registry.drain(version, _BATCH)
+        left = registry.drain_retired(version, _BATCH)
         if left:
             return left > _BATCH
-        self._stores.vectors.drop(version)
+        self._stores.vectors.drop_version(version)
         self._stores.objects.delete(weights_key(version))
-        registry.forget(version)
+        registry.forget_retired(version)
         log.info("model retired", version=version)
         return True

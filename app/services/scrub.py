@@ -115,7 +115,7 @@ class Scrub:
                 report.seconds = time.monotonic() - start
                 yield report
         report.seconds = time.monotonic() - start
-        report.waiting = self._stores.metadata.count_pending()
+        report.waiting = self._stores.metadata.count_pending_embeddings()
         for kind in KINDS:
             self._metrics.scrub_findings.labels(kind).set(report.found.get(kind, 0))
         self._metrics.scrub_ended.set_to_current_time()
@@ -124,7 +124,7 @@ class Scrub:
     def run_vectors(self, version: str) -> Iterator[tuple[Report, list[MasterRecord]]]:
         """Check only that every master has its vector of one version, and repair nothing: the report so far, each batch."""
         report, after = Report(repair=False), None
-        while batch := self._stores.metadata.walk_masters(after, _BATCH):
+        while batch := self._stores.metadata.list_records(after, _BATCH):
             self._check_vectors(batch, report, [version])
             report.masters += len(batch)
             after = batch[-1].master.id
@@ -141,7 +141,7 @@ class Scrub:
 
     def _masters(self, report: Report, is_read: Callable[[UUID], bool]) -> Iterator[None]:
         after: UUID | None = None
-        while batch := self._stores.metadata.walk_masters(after, _BATCH):
+        while batch := self._stores.metadata.list_records(after, _BATCH):
             for record in batch:
                 self._check_object(record, report, read=is_read(record.master.id))
             self._check_vectors(batch, report, self._versions())
@@ -155,7 +155,9 @@ class Scrub:
         read = read or damaged
         problem = self._object_problem(record, report, read=read)
         if damaged and not problem:
-            report.add("healed", master.id, repaired=report.repair and metadata.heal(master.id))
+            report.add(
+                "healed", master.id, repaired=report.repair and metadata.restore_damaged(master.id)
+            )
         elif damaged:
             report.add(problem, master.id, repaired=report.repair)  # it is marked already
         elif problem == "object-unreadable":
@@ -218,7 +220,9 @@ class Scrub:
         stored = [record for record in batch if record.master.state is MasterState.STORED]
         for version in versions:
             done = [record for record in stored if record.indexed.get(version, 0) is not None]
-            vectors = self._stores.vectors.get(version, [record.master.id for record in done])
+            vectors = self._stores.vectors.fetch_vectors(
+                version, [record.master.id for record in done]
+            )
             for record in done:
                 vector = vectors.get(record.master.id)
                 if vector is None:
@@ -227,19 +231,21 @@ class Scrub:
                     yield record, version, "vector-outdated"
 
     def _known(self, master_id: UUID) -> MasterRecord | None:
-        return self._stores.metadata.know_masters([master_id]).get(master_id)
+        return self._stores.metadata.find_records([master_id]).get(master_id)
 
     def _versions(self) -> list[str]:
         """Those that every master must have a vector of; one that is being built may still lack embeddings."""
         complete = (ModelState.ACTIVE, ModelState.PREVIOUS)
-        return [model.id for model in self._stores.registry.models() if model.state in complete]
+        return [
+            model.id for model in self._stores.registry.list_models() if model.state in complete
+        ]
 
     # objects -> rows
 
     def _objects(self, report: Report) -> Iterator[None]:
         for batch in _batches(self._stores.objects.list(""), _BATCH):
             ids = {info.key: _id_of(info.key) for info in batch}
-            known = self._stores.metadata.know_masters(
+            known = self._stores.metadata.find_records(
                 [id_ for id_ in ids.values() if id_ is not None]
             )
             for info in batch:
@@ -275,9 +281,9 @@ class Scrub:
 
     def _vectors(self, report: Report) -> Iterator[None]:
         for version in self._stores.vectors.versions():
-            for ids in self._stores.vectors.walk(version):
+            for ids in self._stores.vectors.iterate_ids(version):
                 for some in _batches(ids, _BATCH):
-                    known = self._stores.metadata.know_masters(some)
+                    known = self._stores.metadata.find_records(some)
                     for id_ in some:
                         if id_ not in known:
                             self._unknown_vector(version, id_, report)
@@ -285,7 +291,9 @@ class Scrub:
                     yield
 
     def _unknown_vector(self, version: str, id_: UUID, report: Report) -> None:
-        if self._known(id_) or not self._stores.vectors.get(version, [id_]):  # as with objects
+        if self._known(id_) or not self._stores.vectors.fetch_vectors(
+            version, [id_]
+        ):  # as with objects
             return
         if report.repair:
             self._stores.vectors.delete(version, [id_])

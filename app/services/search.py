@@ -109,7 +109,11 @@ class Search:
         version = self._models.active()
         master = self._masters.find(master_id)
         whole = options.box is None and not options.mirror
-        known = self._stores.vectors.get(version, [master.id]).get(master.id) if whole else None
+        known = (
+            self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
+            if whole
+            else None
+        )
         if known is not None:
             return self._answer(_Query([known.vector], master.sha256), collection, version, options)
         return self.by_sample(self._masters.original(master), options)

@@ -127,7 +127,7 @@ def test_unfinished_uploads_and_deletions_are_finished_first(
     metadata = SqlMetadataStore(database)
     collection = metadata.find_collection("animals")
     assert collection is not None
-    metadata.reserve(
+    metadata.reserve_master(
         collection.id, NewMaster(b"\x01" * 32, 1, "image/jpeg", "jpg", 1, 1, "a", {}), "killed", 2.0
     )
     assert metadata.count_unfinished() == 2
@@ -199,7 +199,7 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(
     installation: Path, migrate: MigrateCommand
 ) -> None:
     metadata = SqlMetadataStore(Database(f"sqlite:///{installation}/lookalike.db"))
-    damaged = metadata.walk_masters(None, 1)[0].master
+    damaged = metadata.list_records(None, 1)[0].master
     assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
     metadata.close()
     for said in (

@@ -143,7 +143,7 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(
         metadata = SqlMetadataStore(Database(servers["mariadb"].url))
         ending.callback(metadata.close)
         drained = eventually(
-            lambda: metadata.count_unfinished() + metadata.count_pending() == 0, _RECOVERY
+            lambda: metadata.count_unfinished() + metadata.count_pending_embeddings() == 0, _RECOVERY
         )
         assert drained, stack.logs()
         scrub(client)  # a put that came after its row was given up may have left an object
