@@ -22,7 +22,7 @@ from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
-from app.services.loaded_models import GivenModel, Models
+from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
@@ -181,11 +181,11 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
-    models = Models(stores, build, settings.worker_interval)
+    models = LoadedModels(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
-    collections.find_or_create(DEFAULT)
+    collections.find_or_create_collection(DEFAULT)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(
         stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set

@@ -83,8 +83,8 @@ def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
     version = service.stores.registry.find_active()
     for image, id_ in zip(images, ids, strict=True):
         vector = service.stores.vectors.fetch_vectors(version, [UUID(id_)])[UUID(id_)].vector
-        picture = service.app.state.services.vision.read(io.BytesIO(image))
-        assert float(vector @ service.app.state.services.vision.embed(picture, version)) > 0.9999
+        picture = service.app.state.services.vision.decode_image(io.BytesIO(image))
+        assert float(vector @ service.app.state.services.vision.embed_image(picture, version)) > 0.9999
 
 
 def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:

@@ -206,7 +206,7 @@ def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
 ) -> None:
     from app.services import reembed
 
-    monkeypatch.setattr(reembed, "_PATIENCE", 0.3)
+    monkeypatch.setattr(reembed, "_ACTIVATION_WAIT", 0.3)
     with serving(settings.model_copy(update={"index_attempts": 1}), embedder) as service:
         service.put_master(encoded(photograph("rocket")))
         master = service.put_master(encoded(photograph("chelsea")))

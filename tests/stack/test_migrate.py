@@ -149,7 +149,7 @@ def test_a_damaged_original_is_named_and_the_others_are_copied(
     assert "11 masters copied and verified, 0 were there already, 2 failed." in done.stderr
     words = " ".join(done.stderr.split())
     assert f"{damaged.stem} (" in words
-    assert "its bytes are not those that were put in" in words
+    assert "its bytes are not those that were uploaded" in words
     assert f"{missing.stem} (" in words
     with stack.replica() as client:
         assert client.get(f"/masters/{damaged.stem}").status_code == 404
@@ -162,7 +162,7 @@ def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_n
         master = result_of(put(client, CAT))["master"]
         refused = migrate()
         assert refused.returncode == 2
-        assert "there is a collection default already, with other masters in it" in refused.stderr
+        assert "the target has a collection default already, with other masters in it" in refused.stderr
         client.delete(f"/masters/{master['id']}")
         assert migrate().returncode == 0
 

@@ -68,7 +68,7 @@ def test_a_server_killed_while_a_process_starts_is_waited_for(
 
         def start() -> None:
             with run_services(settings, stores, GivenModel(embedder)) as services:
-                started.append(services.models.active())
+                started.append(services.models.active_version())
 
         starting = threading.Thread(target=start)
         starting.start()
