@@ -29,9 +29,10 @@ from rich.table import Table
 from benchmarks.direct import embed_bytes
 from benchmarks.service import find_free_port, make_parser, make_photographs, run_process
 from models.embedder import load_embedder
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.metadata import new_id
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.store_urls import StoreUrls
 
 MASTERS = 100_000
 BATCH = 5_000
@@ -133,7 +134,7 @@ def fill_installation(directory: Path) -> None:
             vector /= np.linalg.norm(vector)
             records.append(MasterRecord(master, {embedder.model_version: 1}))
             entries.append(VectorRecord(master.id, collection.id, vector, master.attributes, 1))
-        stores.metadata.adopt_masters(records)
+        stores.metadata.import_records(records)
         stores.vectors.upsert(embedder.model_version, entries)
     stores.close()
 

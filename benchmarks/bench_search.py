@@ -41,10 +41,11 @@ from benchmarks.service import (
 from models.embedder import load_embedder
 from storage.cores import available_cores
 from storage.database import Database
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.records import MasterState
+from storage.store_urls import StoreUrls
 from storage.tables import EmbeddingRow, MasterRow, VectorRow
 from storage.vectors_exact import ExactVectorStore
 

@@ -54,7 +54,7 @@ def measure_sizes(console: Console, largest: int) -> dict[str, float | None]:
 def measure_mariadb_bytes(server: Server, count: int, progress: Progress) -> int:
     """Return the bytes that ``count`` masters take in tables and indexes, without the redo log."""
     metadata = SqlMetadataStore(Database(server.url))
-    metadata.migrate()
+    metadata.upgrade_schema()
     before = _table_bytes(server)
     _fill(metadata, None, count, progress, f"{count:,} masters into MariaDB")
     after = _table_bytes(server)
@@ -66,7 +66,7 @@ def measure_embedded_bytes(directory: Path, count: int, progress: Progress) -> i
     """Return the bytes of the embedded database with ``count`` masters and their vectors."""
     database = Database(f"sqlite:///{directory}/lookalike.db")
     metadata = SqlMetadataStore(database)
-    metadata.migrate()
+    metadata.upgrade_schema()
     vectors = ExactVectorStore(database)
     _fill(metadata, vectors, count, progress, f"{count:,} masters into SQLite")
     vectors.close()
@@ -82,11 +82,11 @@ def _fill(
     title: str,
 ) -> None:
     collection = Collection(new_id(), "sizes", 0)
-    metadata.adopt_collection(collection)
+    metadata.import_collection(collection)
     task = progress.add_task(title, total=count)
     for _ in range(0, count, _BATCH):
         records = [_make_record(collection.id) for _ in range(_BATCH)]
-        metadata.adopt_masters(records)
+        metadata.import_records(records)
         if vectors is not None:
             made = [
                 VectorRecord(record.master.id, collection.id, _VECTOR, _ATTRIBUTES, 1)
