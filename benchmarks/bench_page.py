@@ -116,7 +116,7 @@ def fill_installation(directory: Path) -> None:
         StoreUrls(
             f"sqlite:///{directory}/lookalike.db", f"file://{directory}/objects", "embedded:"
         ),
-        searched=False,
+        load_vectors=False,
     )
     stores.registry.register_active(embedder.model_version)
     collection: Collection = stores.metadata.create_collection("default")

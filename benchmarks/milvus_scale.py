@@ -20,7 +20,8 @@ from benchmarks.reporting import make_table, show_progress
 from benchmarks.stack import read_cpu_seconds, require_process, run_milvus
 from benchmarks.synthetic_vectors import ClusteredVectors, ExactNeighbours
 from storage.records import VectorRecord
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.store_urls import MilvusOptions
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support.servers import Server
 
 STAGES = {100_000: "100k", 1_000_000: "1m"}  # number of vectors -> suffix of the result's keys
@@ -94,8 +95,8 @@ class _MilvusScale:
         )
 
     def _open(self, **options: object) -> MilvusVectorStore:
-        settings = MilvusOptions(self._server.url, timeout=60, **options)  # type: ignore[arg-type]
-        return MilvusVectorStore(settings)
+        settings = MilvusOptions(**options)  # type: ignore[arg-type]
+        return MilvusVectorStore(self._server.url, settings, timeout=60)
 
     def grow_to(self, rows: int) -> SearchFigures:
         """Write vectors up to this number and measure; return the settled figures at Bounded."""

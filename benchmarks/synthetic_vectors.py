@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.vectors_milvus import DIMENSION
+from storage.records import DIMENSION
 
 
 class ClusteredVectors:

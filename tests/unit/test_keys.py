@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from app.errors import Forbidden, Unauthorized
+from app.http.errors import Forbidden, Unauthorized
 from app.http.security import Access, InsecureSettings, KeyRing, check_listening, is_loopback
 from app.settings import Settings
 
