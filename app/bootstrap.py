@@ -22,7 +22,7 @@ from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
-from app.services.loaded_models import GivenModel, Models
+from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
@@ -34,8 +34,9 @@ from models.embedder import Embedder, load_embedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from storage.directory_lock import DirectoryLock
 from storage.errors import StoreUnavailable
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.protocols import Stores
+from storage.store_urls import MilvusOptions, StoreUrls
 
 _Result = TypeVar("_Result")
 
@@ -50,16 +51,16 @@ def store_urls(settings: Settings) -> StoreUrls:
         database_pool=settings.database_pool,
         create_bucket=settings.create_bucket,
         public_objects=settings.public_objects_url,
-        milvus={
-            "token": settings.milvus_token.get_secret_value(),
-            "ca_certificate": settings.milvus_ca_certificate,
-            "prefix": settings.milvus_prefix,
-            "index": settings.milvus_index,
-            "m": settings.milvus_m,
-            "ef_construction": settings.milvus_ef_construction,
-            "ef": settings.milvus_ef,
-            "consistency": settings.milvus_consistency,
-        },
+        milvus=MilvusOptions(
+            token=settings.milvus_token.get_secret_value(),
+            ca_certificate=settings.milvus_ca_certificate,
+            prefix=settings.milvus_prefix,
+            index=settings.milvus_index,
+            m=settings.milvus_m,
+            ef_construction=settings.milvus_ef_construction,
+            ef=settings.milvus_ef,
+            consistency=settings.milvus_consistency,
+        ),
     )
 
 
@@ -77,7 +78,7 @@ def connect_stores(
     """
     urls = store_urls(settings)
     lock = DirectoryLock(settings.data_dir) if urls.embedded and not read_only else nullcontext()
-    open_these = partial(open_stores, searched=load_vectors, shared=read_only)
+    open_these = partial(open_stores, load_vectors=load_vectors, read_only=read_only)
     with lock, closing(wait_for_stores(urls, open_these)) as stores:
         yield stores
 
@@ -178,13 +179,13 @@ def _start_services(settings: Settings, stores: Stores, given: GivenModel) -> Se
 
 def _build_services(settings: Settings, stores: Stores) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
-    metrics = Metrics(stores.metadata.count_pending, stores.metadata.count_dead)
+    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
-    models = Models(stores, build, settings.worker_interval)
+    models = LoadedModels(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
-    collections.find_or_create(DEFAULT)
+    collections.find_or_create_collection(DEFAULT)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(
         stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set

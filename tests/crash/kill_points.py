@@ -9,7 +9,7 @@ from tests.crash.scenarios import kills_at
 from tests.crash.watch import WRITES, Kill
 
 _UPLOAD = (
-    "metadata.reserve",
+    "metadata.reserve_master",
     "objects.put",
     "metadata.commit_stored",
     "vectors.upsert",
@@ -39,25 +39,25 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         *_REMOVAL,
     ),
     "building": (
-        "registry.start",
-        "registry.heartbeat",
+        "registry.start_building",
+        "registry.record_heartbeat",
         *_UPLOAD,
         "metadata.acquire_lease",
-        "registry.backfill",
+        "registry.backfill_embeddings",
         "metadata.release_lease",
         "metadata.claim_embeddings",
     ),
     "switching": (
         "metadata.acquire_lease",
-        "registry.backfill",
+        "registry.backfill_embeddings",
         "metadata.release_lease",
-        "registry.activate",
-        "registry.heartbeat",
-        "registry.retire",
-        "registry.drain",
-        "vectors.drop",
+        "registry.activate_model",
+        "registry.record_heartbeat",
+        "registry.retire_model",
+        "registry.drain_retired",
+        "vectors.drop_version",
         "objects.delete",
-        "registry.forget",
+        "registry.forget_retired",
     ),
     "repairs": (
         "metadata.mark_damaged",
@@ -66,23 +66,23 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         "metadata.claim_embeddings",
         "vectors.upsert",
         "metadata.mark_indexed",
-        "metadata.reserve",
+        "metadata.reserve_master",
         "objects.put",
-        "metadata.heal",
+        "metadata.restore_damaged",
     ),
 }
 # A worker that starts walks through the model that is being built once more, perhaps before the
 # scenario begins.
 OCCASIONAL: dict[str, set[str]] = {
-    "switching": {"metadata.acquire_lease", "registry.backfill", "metadata.release_lease"}
+    "switching": {"metadata.acquire_lease", "registry.backfill_embeddings", "metadata.release_lease"}
 }
 UNREACHED = {  # by these scenarios, each for its reason
-    "metadata.renew",  # an upload that takes longer than a third of its lease
-    "metadata.abandon",  # a store that fails
-    "metadata.hand_back_embedding",
+    "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
+    "metadata.abandon_reservation",  # a store that fails
+    "metadata.release_embedding",
     "metadata.retry_embedding",  # an image that cannot be embedded
-    "metadata.revive_dead",
-    "metadata.expire_pending",  # only during recovery
+    "metadata.requeue_dead_letters",
+    "metadata.expire_reservations",  # only during recovery
     "registry.register_active",  # the first start
 }
 ALL_WRITES = {f"{store}.{write}" for store, writes in WRITES.items() for write in writes}

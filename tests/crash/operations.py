@@ -17,7 +17,7 @@ import httpx
 
 from app.container import Services
 from app.errors import Conflict, NotFound
-from app.services.search import Options
+from app.services.search import SearchOptions
 from storage.records import Master
 
 
@@ -55,58 +55,55 @@ class DirectOperations:
         self, content: bytes, collection: str, attributes: dict[str, Any]
     ) -> tuple[Kept, bool]:
         """Return the master, and whether it is indexed."""
-        done = self._services.ingest.put(
+        done = self._services.ingest.upload_image(
             io.BytesIO(content), collection=collection, name="a.png", attributes=attributes
         )
         return _kept(done.master), done.indexed
 
     def delete(self, master_id: str) -> None:
         try:
-            self._services.masters.delete(UUID(master_id))
+            self._services.masters.delete_master(UUID(master_id))
         except NotFound:
-            return
-        self._services.worker.wake()
+            return  # a retry finds that it is gone
 
     def change(self, master_id: str, attributes: dict[str, Any]) -> None:
-        self._services.masters.update(UUID(master_id), None, attributes)
+        self._services.masters.update_master(UUID(master_id), None, attributes)
 
     def delete_collection(self, name: str) -> None:
         try:
-            self._services.collections.delete(name)
+            self._services.collections.delete_collection(name)
         except NotFound:
-            return
-        self._services.worker.wake()
+            return  # a retry finds that it is gone
 
     def empty_collection(self, name: str) -> None:
         try:
-            self._services.collections.empty(name)
+            self._services.collections.empty_collection(name)
         except NotFound:
-            return
-        self._services.worker.wake()
+            return  # a retry finds that it is gone
 
     def list(self, collection: str) -> list[Kept]:
         try:
-            page, _ = self._services.masters.list(collection, None, 500, None)
+            page, _ = self._services.masters.list_masters(collection, None, 500, None)
         except NotFound:
             return []
         return [_kept(master) for master in page.masters]
 
     def exists(self, master_id: str) -> bool:
         try:
-            self._services.masters.find(UUID(master_id))
+            self._services.masters.find_master(UUID(master_id))
         except NotFound:
             return False
         return True
 
     def content(self, master_id: str) -> bytes:
-        master = self._services.masters.find(UUID(master_id))
-        return b"".join(self._services.masters.content(master, 0, master.size))
+        master = self._services.masters.find_master(UUID(master_id))
+        return b"".join(self._services.masters.read_content(master, 0, master.size))
 
     def search(self, content: bytes, collection: str) -> Found | None:
         """Return None where there is no such collection."""
         try:
-            answer = self._services.search.by_sample(
-                io.BytesIO(content), Options(collection, k=100)
+            answer = self._services.search.search_by_sample(
+                io.BytesIO(content), SearchOptions(collection, k=100)
             )
         except NotFound:
             return None
@@ -114,29 +111,28 @@ class DirectOperations:
         return Found(answer.model_version, hits)
 
     def models(self) -> list[Model]:
-        progress, _ = self._services.reembed.status()
+        progress, _ = self._services.reembed.list_progress()
         return [
             Model(each.model.id, each.model.state.value, each.indexed == each.masters)
             for each in progress
         ]
 
     def add_model(self, weights: bytes) -> str:
-        return self._services.reembed.add(io.BytesIO(weights))
+        return self._services.reembed.add_weights(io.BytesIO(weights))
 
     def start_model(self, version: str) -> str:
         """Return "started", or the code of the refusal."""
         try:
-            self._services.reembed.start(version)
+            self._services.reembed.start_building(version)
         except (NotFound, Conflict) as error:
             return error.code
-        self._services.worker.wake()
         return "started"
 
     def activate_model(self, version: str) -> str:
         """Return "active", or the code of the refusal. Raises if the version is unknown."""
-        self._services.reembed.check_started(version)
+        self._services.reembed.check_registered(version)
         try:
-            *_, last = self._services.reembed.activate(version)
+            *_, last = self._services.reembed.activate_version(version)
         except Conflict as error:
             return error.code
         assert last == {"active": version}, last
@@ -145,15 +141,14 @@ class DirectOperations:
     def retire_model(self, version: str) -> str:
         """Return "retired", or the code of the refusal."""
         try:
-            self._services.reembed.retire(version)
+            self._services.reembed.retire_version(version)
         except Conflict as error:
             return error.code
-        self._services.worker.wake()
         return "retired"
 
     def scrub(self, *, repair: bool) -> dict[str, int]:
         """Return how many problems of each kind a full scrub found."""
-        *_, last = self._services.scrub.events(repair=repair, full=True)
+        *_, last = self._services.scrub.stream_scrub(repair=repair, full=True)
         found: dict[str, int] = last["report"]["found"]
         return found
 
