@@ -2,9 +2,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test check format docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
-help: ## what there is to make
+help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
 
 .venv/.base: pyproject.toml constraints.txt
@@ -16,6 +16,10 @@ help: ## what there is to make
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
 	touch $@
 
+.venv/.docs: .venv/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 install: .venv/.base ## set up .venv with what serving needs
 
 serve: .venv/.base ## serve on http://127.0.0.1:8000
@@ -24,13 +28,21 @@ serve: .venv/.base ## serve on http://127.0.0.1:8000
 test: .venv/.dev check ## all checks and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # threads of both at once wait for each other
 
-check: .venv/.dev ## format, lint, types, import rules, deployment files
+check: .venv/.dev ## format, lint, types, import rules, deployment files, spelling
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/codespell
+
+docs: .venv/.docs ## build the documentation into build/docs, with strict link checks
+	$(BIN)/zensical build --clean --strict
+
+reference: .venv/.base ## rewrite the parts of docs/ that come from the code
+	$(BIN)/python -m docs.generate
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .
