@@ -92,5 +92,13 @@ screenshots: .venv/.dev ## every state of the page at three widths, into build/s
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)
 
-lock: .venv/.dev ## write constraints.txt anew from what is installed
-	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt
+# torch's CPU builds have the versions of the others and other hashes, and need no CUDA libraries
+WITHOUT_HASHES := torch torchvision triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' constraints.txt)
+COMPILE = $(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \
+	--custom-compile-command 'make lock' pyproject.toml
+
+lock: .venv/.dev ## pin the newest versions in constraints.txt, and their hashes in requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --upgrade --output-file constraints.txt
+	$(COMPILE) --generate-hashes --constraints constraints.txt --output-file requirements.lock \
+		$(foreach name,$(WITHOUT_HASHES),--no-emit-package $(name))

@@ -59,7 +59,7 @@ def test_every_command_and_option_is_documented() -> None:
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
 def test_every_command_that_a_page_names_exists(path: Path) -> None:
     names = [name.split() for name, _ in generate.commands()]
-    used = re.findall(r"(?<![\w/.-])lookalike((?: [a-z][a-z-]*)+)", code_of(path.read_text()))
+    used = re.findall(r"(?<![\w/.-])lookalike((?: [a-z][a-z0-9-]*)+)", code_of(path.read_text()))
     for words in (["lookalike", *call.split()] for call in used):
         fits = any(words[: len(name)] == name[: len(words)] for name in names)
         assert fits, f"there is no command {' '.join(words)}"
