@@ -5,13 +5,13 @@ The server, the worker, the command line and the tests all start here.
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
+
+import stamina
 
 from app.container import Services
 from app.logs import log
@@ -22,7 +22,7 @@ from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
-from app.services.loaded_models import GivenModel, Models
+from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
@@ -34,8 +34,9 @@ from models.embedder import Embedder, load_embedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 from storage.directory_lock import DirectoryLock
 from storage.errors import StoreUnavailable
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
 from storage.protocols import Stores
+from storage.store_urls import MilvusOptions, StoreUrls
 
 _Result = TypeVar("_Result")
 
@@ -50,16 +51,16 @@ def store_urls(settings: Settings) -> StoreUrls:
         database_pool=settings.database_pool,
         create_bucket=settings.create_bucket,
         public_objects=settings.public_objects_url,
-        milvus={
-            "token": settings.milvus_token.get_secret_value(),
-            "ca_certificate": settings.milvus_ca_certificate,
-            "prefix": settings.milvus_prefix,
-            "index": settings.milvus_index,
-            "m": settings.milvus_m,
-            "ef_construction": settings.milvus_ef_construction,
-            "ef": settings.milvus_ef,
-            "consistency": settings.milvus_consistency,
-        },
+        milvus=MilvusOptions(
+            token=settings.milvus_token.get_secret_value(),
+            ca_certificate=settings.milvus_ca_certificate,
+            prefix=settings.milvus_prefix,
+            index=settings.milvus_index,
+            m=settings.milvus_m,
+            ef_construction=settings.milvus_ef_construction,
+            ef=settings.milvus_ef,
+            consistency=settings.milvus_consistency,
+        ),
     )
 
 
@@ -77,29 +78,34 @@ def connect_stores(
     """
     urls = store_urls(settings)
     lock = DirectoryLock(settings.data_dir) if urls.embedded and not read_only else nullcontext()
-    open_these = partial(open_stores, searched=load_vectors, shared=read_only)
+    open_these = partial(open_stores, load_vectors=load_vectors, read_only=read_only)
     with lock, closing(wait_for_stores(urls, open_these)) as stores:
         yield stores
 
 
 def wait_for_stores(
-    urls: StoreUrls, call: Callable[[StoreUrls], _Result], patience: float = math.inf
+    urls: StoreUrls, call: Callable[[StoreUrls], _Result], timeout: float | None = None
 ) -> _Result:
-    """Return ``call(urls)``, and retry for ``patience`` seconds while a server does not answer.
+    """Return ``call(urls)``, and retry for ``timeout`` seconds while a server does not answer.
 
-    So the servers and the processes of Lookalike can start in any order.
+    So the servers and the processes of Lookalike can start in any order. None means no limit.
+    Raises StoreUnavailable after that time, or at once if only local files are used.
     """
-    pause, give_up_at = 0.5, time.monotonic() + patience
+
+    def is_worth_a_retry(error: Exception) -> bool:
+        if only_local or not isinstance(error, StoreUnavailable):
+            return False
+        log.warning("waiting for a store", store=error.store, reason=str(error))
+        return True
+
     only_local = urls.database.startswith("sqlite:") and urls.objects.startswith("file:")
-    while True:
-        try:
-            return call(urls)
-        except StoreUnavailable as error:
-            if only_local or time.monotonic() > give_up_at:
-                raise
-            log.warning("waiting for a store", store=error.store, reason=str(error))
-        time.sleep(pause)
-        pause = min(5.0, pause * 1.5)
+    retries = stamina.retry_context(
+        on=is_worth_a_retry, attempts=None, timeout=timeout, wait_initial=0.5, wait_exp_base=1.5
+    )
+    for attempt in retries:
+        with attempt:
+            result = call(urls)
+    return result
 
 
 @contextmanager
@@ -173,13 +179,13 @@ def _start_services(settings: Settings, stores: Stores, given: GivenModel) -> Se
 
 def _build_services(settings: Settings, stores: Stores) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
-    metrics = Metrics(stores.metadata.count_pending, stores.metadata.count_dead)
+    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
-    models = Models(stores, build, settings.worker_interval)
+    models = LoadedModels(stores, build, settings.worker_interval)
     vision = Vision(models, settings.slots, metrics)
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
-    collections.find_or_create(DEFAULT)
+    collections.find_or_create_collection(DEFAULT)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(
         stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set

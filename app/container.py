@@ -1,4 +1,4 @@
-"""What one process consists of: its services, and the stores and settings they share."""
+"""The services of one process, and the stores and settings that they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.ingest import Ingest
-from app.services.loaded_models import Models
+from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
@@ -28,7 +28,7 @@ class Services:
     settings: Settings
     stores: Stores
     metrics: Metrics
-    models: Models
+    models: LoadedModels
     vision: Vision
     collections: Collections
     attributes: Attributes

@@ -1,17 +1,21 @@
-"""Logging: JSON lines on standard error, readable lines at a terminal."""
+"""Configures logging: JSON lines on standard error, readable lines at a terminal."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+import stamina.instrumentation
 import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("lookalike")
 
 
 def configure_logging(level: str) -> None:
-    """On standard error, from our own loggers and the libraries' alike: one JSON object a line; readable lines at a terminal."""
+    """Log records of ``level`` and above, from our own loggers and those of libraries.
+
+    Each record is one JSON object per line, or a readable line if standard error is a terminal.
+    """
     renderer = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -39,12 +43,12 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    stamina.instrumentation.set_on_retry_hooks([])  # the caller logs what is retried
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
     for name in list(logging.root.manager.loggerDict):
-        if (
-            name.split(".")[0] == "pymilvus"
-        ):  # tells each failed call in twenty lines of its own; we tell it in one
+        # pymilvus logs each failed call in twenty lines; the service logs it in one
+        if name.split(".")[0] == "pymilvus":
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("alembic", "httpx", "httpcore"):

@@ -50,7 +50,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = settings.max_requests + _SPARE_THREADS
         if services is not None:
-            active = next(iter(services.models.live), None)
+            active = next(iter(services.models.live_versions), None)
             log.info("ready", model_version=active, **store_urls(settings).shown)
         yield
 

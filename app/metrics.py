@@ -15,70 +15,80 @@ _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 
 
 class Metrics:
-    """The metrics of one service, on a registry of their own. Times are in seconds."""
+    """The metrics of one process, on a registry of their own. Times are in seconds."""
 
     def __init__(
         self,
         count_pending: Callable[[], int] | None = None,
         count_dead: Callable[[], int] | None = None,
     ) -> None:
+        """Both functions are called whenever the metrics are read."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "lookalike_http_requests",
-            "Requests answered",
+            "Number of HTTP requests",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self.request_seconds = Histogram(
             "lookalike_http_request_seconds",
-            "Time to answer",
+            "Time from a request to its response",
             ["method", "route"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self.uploads = Counter(
-            "lookalike_uploads", "Files uploaded, by outcome", ["outcome"], registry=self.registry
+            "lookalike_uploads",
+            "Number of uploaded files, by outcome",
+            ["outcome"],
+            registry=self.registry,
         )
-        self.searches = Counter("lookalike_searches", "Searches answered", registry=self.registry)
+        self.searches = Counter("lookalike_searches", "Number of searches", registry=self.registry)
         self.stages = Histogram(
             "lookalike_stage_seconds",
-            "Time of each stage of the work",
+            "Time of each stage of requests and of the worker",
             ["stage"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self.store_errors = Counter(
-            "lookalike_store_errors", "Failed calls to a store", ["store"], registry=self.registry
+            "lookalike_store_errors",
+            "Number of failed calls to a store",
+            ["store"],
+            registry=self.registry,
         )
         self.index_failures = Counter(
-            "lookalike_index_failures", "Failed attempts to index a master", registry=self.registry
+            "lookalike_index_failures",
+            "Number of failed attempts to index a master",
+            registry=self.registry,
         )
         self.pending = Gauge(
             "lookalike_pending_embeddings",
-            "Embeddings waiting to be indexed",
+            "Number of embeddings that are not indexed yet",
             registry=self.registry,
         )
         self.scrub_findings = Gauge(
             "lookalike_scrub_findings",
-            "What the last scrub of this process found, by kind",
+            "Findings of the last scrub of this process, by kind",
             ["kind"],
             registry=self.registry,
         )
         self.scrub_ended = Gauge(
             "lookalike_scrub_ended_timestamp_seconds",
-            "When this process last ended a scrub",
+            "Unix time at which the last scrub of this process ended",
             registry=self.registry,
         )
         self.dead = Gauge(
             "lookalike_dead_letters",
-            "Embeddings given up after too many attempts",
+            "Number of embeddings that failed too often",
             registry=self.registry,
         )
         self._counts = [(self.pending, count_pending), (self.dead, count_dead)]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Observe the time of the block, and count a StoreUnavailable that it raises."""
         start = time.perf_counter()
         try:
             yield
@@ -89,7 +99,10 @@ class Metrics:
             self.stages.labels(name).observe(time.perf_counter() - start)
 
     def exposition(self) -> bytes:
-        """Prometheus' text format."""
+        """Return all metrics in Prometheus' text format.
+
+        A gauge whose store does not answer is NaN.
+        """
         for gauge, count in self._counts:
             if count is not None:
                 try:

@@ -18,7 +18,7 @@ from app.http.security import InsecureSettings, check_listening
 from app.logs import configure_logging, log
 from app.main import create_app
 from app.metrics import Metrics
-from app.services.backup_manifest import note_serving
+from app.services.backup_manifest import record_serving
 from app.services.scrub import Scrub
 from app.settings import Settings
 from models.engines import EngineMissing
@@ -52,7 +52,9 @@ def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], 
     def run(settings: Settings) -> int:
         check_installation(settings)
         with connect_stores(settings) as stores:
-            return watch(Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options))
+            return watch(
+                Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)
+            )
 
     return with_settings(run, {})
 
@@ -95,7 +97,7 @@ def check_installation(settings: Settings) -> None:
 
 def _serve(settings: Settings) -> int:
     check_listening(settings)
-    note_serving(settings.data_dir)
+    record_serving(settings.data_dir)
     with run_service(settings) as services:
         config = uvicorn.Config(
             create_app(settings, services),
@@ -116,14 +118,14 @@ def _serve(settings: Settings) -> int:
 def _work(settings: Settings) -> int:
     with run_worker(settings) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop_soon())
+            signal.signal(number, lambda *_: worker.request_stop())
         log.info("working", **store_urls(settings).shown)
         worker.run()
     return 0
 
 
 def _upgrade_database(settings: Settings) -> int:
-    wait_for_stores(store_urls(settings), upgrade_schema, patience=_UPGRADE_PATIENCE)
+    wait_for_stores(store_urls(settings), upgrade_schema, timeout=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
     return 0
 

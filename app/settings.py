@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -10,13 +9,10 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from storage.cores import available_cores
 from storage.records import FARTHEST
 
 MIB = 1024 * 1024
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
@@ -122,7 +118,7 @@ class Settings(BaseSettings):
         None, description="Weights file of a new installation. Empty: the shipped weights."
     )
     slots: int = Field(
-        default_factory=cores,
+        default_factory=available_cores,
         ge=1,
         description="Number of images decoded and embedded at the same time.",
     )

@@ -1,4 +1,4 @@
-"""The loop that drains what is pending: deletions, deleted collections, abandoned uploads, embeddings left over."""
+"""The worker: carries out what requests leave behind, in a loop of small rounds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from uuid import uuid4
 
 from app.logs import log
 from app.metrics import Metrics
+from app.services.backfill import Backfill
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
-from app.services.reembed import Backfill
-from app.services.scrub import Report, Scrub
+from app.services.scrub import Scrub
+from app.services.scrub_report import ScrubReport
 from app.settings import Settings
 from storage.errors import StoreUnavailable
 from storage.protocols import MetadataStore, Stores
@@ -21,12 +22,15 @@ from storage.records import WORKER, IndexTask
 
 _BATCH = 16
 _LONGEST_BACKOFF = 300.0  # seconds
-_FAILURES = 3  # of a store in one round; then it is left alone for a while
-_PAUSE = 5.0  # seconds
-_SCRUB_LOOK = 60.0  # seconds between two looks whether a scrub is due
+_MAX_FAILURES = 3  # of a store per round, before the rest of the batch is postponed
+_POSTPONED = 5.0  # seconds
+_SCRUB_POLL = 60.0  # seconds between two checks whether a scrub is due
+_SCRUB_LEASE = "scrub"
 
 
 class Worker:
+    """Removes what was deleted, indexes embeddings, backfills model versions and scrubs."""
+
     def __init__(
         self,
         settings: Settings,
@@ -36,14 +40,14 @@ class Worker:
         metrics: Metrics,
         wake: threading.Event,
     ) -> None:
-        """``wake`` ends a pause at once: services set it when they leave work to the worker."""
+        """``wake`` ends a pause at once; services set it when they leave work to the worker."""
         self._stores = stores
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
         self._backfill = Backfill(stores, settings.lease_seconds)
         self._reembed_rate = settings.reembed_rate
         self._reembed_due = 0.0
-        self._scrubbing = _Scrubbing(settings, stores.metadata, scrub)
+        self._scheduled_scrub = _ScheduledScrub(settings, stores.metadata, scrub)
         self._metrics = metrics
         self._lease = settings.lease_seconds
         self._interval = settings.worker_interval
@@ -51,44 +55,44 @@ class Worker:
         self._owner = f"{WORKER}{uuid4().hex}"
         self._wake = wake
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="worker", daemon=True)
 
     def start(self) -> None:
+        """Run in a thread of its own until ``stop``."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the item in hand, hand the others back."""
-        self._stopping.set()
-        self._wake.set()
+        """Finish the item in hand, release the others, and wait for the thread to end."""
+        self.request_stop()
         if self._thread.is_alive():
             self._thread.join()
 
-    def run(self) -> None:
-        """Work in the calling thread until ``stop_soon``."""
-        self._run()
-
-    def stop_soon(self) -> None:
-        """Like ``stop`` without waiting; safe in a signal handler."""
+    def request_stop(self) -> None:
+        """Stop after the item in hand, without waiting. Safe in a signal handler."""
         self._stopping.set()
         self._wake.set()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run in the calling thread until ``request_stop``."""
         while not self._stopping.is_set():
-            if not self.step():
+            if not self.run_round():
                 self._wake.wait(self._interval)
                 self._wake.clear()
-        with suppress(StoreUnavailable):  # the leases run out by themselves
-            self._stores.metadata.release_leases(self._owner)
+        with suppress(StoreUnavailable):  # the leases expire by themselves
+            self._stores.metadata.release_owned_leases(self._owner)
 
-    def step(self) -> bool:
-        """One round of each duty; whether there was anything to do. A duty that fails does not hold up the others."""
+    def run_round(self) -> bool:
+        """Run each duty once; one that fails does not stop the others.
+
+        Returns whether there was anything to do.
+        """
         busy = False
         for duty in (
-            self._delete,
-            self._index_pending,
-            self._backfill.step,
-            self._reembed,
-            self._scrubbing.step,
+            self._remove_deleted,
+            self._index_active,
+            self._backfill.run_batch,
+            self._index_other_versions,
+            self._scheduled_scrub.run_step,
         ):
             if self._stopping.is_set():
                 return True
@@ -96,58 +100,59 @@ class Worker:
                 busy = duty() or busy
             except StoreUnavailable as error:
                 log.warning("the worker waits for a store", store=error.store, reason=str(error))
-            except Exception:  # the loop outlives whatever comes
-                log.exception("the worker failed; it goes on")
+            except Exception:  # the loop must survive every error
+                log.exception("a duty of the worker failed")
         return busy
 
-    def _delete(self) -> bool:
-        return self._deletion.step(self._owner, self._stopping.is_set)
+    def _remove_deleted(self) -> bool:
+        return self._deletion.remove_deleted(self._owner, self._stopping.is_set)
 
-    def _index_pending(self) -> bool:
-        """What a search lacks."""
-        return self._index_some(self._indexing.versions[:1])
+    def _index_active(self) -> bool:
+        """Index for the active version, which searches use."""
+        return self._index_batch(self._indexing.live_versions[:1])
 
-    def _reembed(self) -> bool:
-        """What no search needs yet: at most so many a second, and after the others."""
+    def _index_other_versions(self) -> bool:
+        """Index for versions that no search uses yet, at most LOOKALIKE_REEMBED_RATE a second."""
         if time.monotonic() < self._reembed_due:
             return False
-        busy = self._index_some(self._indexing.versions[1:])
+        busy = self._index_batch(self._indexing.live_versions[1:])
         if busy and self._reembed_rate:
             self._reembed_due = time.monotonic() + _BATCH / self._reembed_rate
         return busy
 
-    def _index_some(self, versions: list[str]) -> bool:
+    def _index_batch(self, versions: list[str]) -> bool:
+        if not versions:
+            return False
+        metadata = self._stores.metadata
         failures, busy = 0, False
-        for task in (
-            self._stores.metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease)
-            if versions
-            else ()
-        ):
-            if (
-                self._stopping.is_set() or failures == _FAILURES
-            ):  # then it is the store: hand back what was not tried
-                self._stores.metadata.hand_back_embedding(
-                    task, self._owner, 0.0 if self._stopping.is_set() else _PAUSE
-                )
+        for task in metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease):
+            if self._stopping.is_set():
+                metadata.release_embedding(task, self._owner, 0.0)
+                continue
+            if failures == _MAX_FAILURES:  # the store is down: do not try the others
+                metadata.release_embedding(task, self._owner, _POSTPONED)
                 continue
             try:
-                self._index(task)
+                self._index_task(task)
                 busy = True
             except StoreUnavailable as error:
                 failures += 1
                 log.warning(
-                    "indexing is put off",
+                    "indexing postponed",
                     master=str(task.master.id),
                     store=error.store,
                     reason=str(error),
                 )
-                self._stores.metadata.hand_back_embedding(task, self._owner, _PAUSE)
+                metadata.release_embedding(task, self._owner, _POSTPONED)
         return busy
 
-    def _index(self, task: IndexTask) -> None:
-        """Raises StoreUnavailable; one master that cannot be indexed must not hold up the others."""
+    def _index_task(self, task: IndexTask) -> None:
+        """Index one embedding. Any failure but a store's counts as an attempt.
+
+        The next attempt waits twice as long. Raises StoreUnavailable.
+        """
         try:
-            self._indexing.index(task, self._owner)
+            self._indexing.index_embedding(task, self._owner)
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -165,50 +170,59 @@ class Worker:
             self._stores.metadata.retry_embedding(task, self._owner, failure, delay)
 
 
-class _Scrubbing:
-    """The scheduled scrub, a batch at a time between the worker's other duties; one process an interval does it."""
+class _ScheduledScrub:
+    """Scrubs every LOOKALIKE_SCRUB_INTERVAL seconds, a batch between the worker's other duties.
+
+    A lease that lasts for the interval makes sure that one process does it.
+    """
 
     def __init__(self, settings: Settings, metadata: MetadataStore, scrub: Scrub) -> None:
         self._settings = settings
         self._metadata = metadata
         self._scrub = scrub
-        self._running: Iterator[Report] | None = None
-        self._report: Report | None = None
+        self._running: Iterator[ScrubReport] | None = None
+        self._report: ScrubReport | None = None
         self._owner = ""
-        self._due = time.monotonic() + min(_SCRUB_LOOK, settings.scrub_interval)
+        self._poll = min(_SCRUB_POLL, settings.scrub_interval)
+        self._due = time.monotonic() + self._poll
 
-    def step(self) -> bool:
-        """Begin one if it is due, or go on with it by a batch. Raises StoreUnavailable, which ends it; it begins anew later."""
+    def run_step(self) -> bool:
+        """Begin a scrub if it is due, or run its next batch.
+
+        Returns False always, because a scrub is never urgent. StoreUnavailable ends the scrub, and
+        a later one begins from the start.
+        """
         if not self._settings.scrub_interval or time.monotonic() < self._due:
             return False
         if self._running is None:
             self._begin()
             return False
-        seen = self._report.looked_at if self._report else 0
+        checked = self._report.checked if self._report else 0
         try:
             self._report = next(self._running)
         except StopIteration:
             self._end()
         except StoreUnavailable:
             self._running = self._report = None
-            self._due = time.monotonic() + _SCRUB_LOOK
-            self._metadata.release_lease("scrub", self._owner)
+            self._due = time.monotonic() + _SCRUB_POLL
+            self._metadata.release_lease(_SCRUB_LEASE, self._owner)
             raise
         else:
-            self._due = (
-                time.monotonic() + (self._report.looked_at - seen) / self._settings.scrub_rate
-            )
-        return False  # there is no hurry
+            pause = (self._report.checked - checked) / self._settings.scrub_rate
+            self._due = time.monotonic() + pause
+        return False
 
     def _begin(self) -> None:
-        self._due = time.monotonic() + min(_SCRUB_LOOK, self._settings.scrub_interval)
-        self._owner = f"scrub-{uuid4().hex}"  # a new one each time: the lease lasts until the next scrub is due
-        if self._metadata.acquire_lease("scrub", self._owner, self._settings.scrub_interval):
-            self._running = self._scrub.run(repair=self._settings.scrub_repair, full=False)
+        self._due = time.monotonic() + self._poll
+        # A new owner for each scrub: the same one could extend its lease and scrub too often.
+        self._owner = f"scrub-{uuid4().hex}"
+        interval = self._settings.scrub_interval
+        if self._metadata.acquire_lease(_SCRUB_LEASE, self._owner, interval):
+            self._running = self._scrub.run_scrub(repair=self._settings.scrub_repair, full=False)
             self._due = time.monotonic()
 
     def _end(self) -> None:
         report, self._running, self._report = self._report, None, None
-        self._due = time.monotonic() + min(_SCRUB_LOOK, self._settings.scrub_interval)
+        self._due = time.monotonic() + self._poll
         if report is not None:
-            (log.info if report.clean else log.warning)("scrubbed", **report.as_json())
+            (log.info if report.clean else log.warning)("scrub finished", **report.as_json())

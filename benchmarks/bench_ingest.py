@@ -1,11 +1,14 @@
-"""Ingest through HTTP, 8 clients: 12-megapixel photographs beside the obvious way, small ones beside decode + embed alone.
+"""Uploads over HTTP with 8 clients, compared with a naive service and with an upper bound.
 
-make bench-ingest
+    make bench-ingest
+
+Images of 12 megapixels are uploaded to Lookalike and to the naive service; ratio_vs_naive is the
+ratio of the rates. For small images the bound is decoding and embedding alone, on one thread per
+core; fraction_of_bound is the share of it that uploads over HTTP reach.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 import sys
@@ -15,85 +18,72 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from app.settings import cores
+from benchmarks.direct import measure_direct_rate
 from benchmarks.service import (
-    form,
-    free_port,
-    in_threads,
-    lookalike,
-    photographs,
-    running,
+    encode_form,
+    find_free_port,
+    make_parser,
+    make_photographs,
+    run_lookalike,
+    run_process,
     upload_all,
 )
-from models.embedder import Embedder, load_embedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, to_input
+from models.embedder import load_embedder
+from storage.cores import available_cores
 
 CLIENTS = 8
 RUNS = 5
-LARGE, SMALL = 24, 200  # images a run
+LARGE, SMALL = 24, 200  # images per run
+NAMES = (
+    "naive, 12 megapixels",
+    "lookalike, 12 megapixels",
+    "decode and embed alone, small",
+    "lookalike, small",
+)
 
 
-def decode_and_embed_alone(embedder: Embedder, images: Sequence[bytes]) -> float:
-    """Images per second with one thread per core and nothing else: the bound."""
-
-    def work(number: int) -> None:
-        for content in images[number :: cores()]:
-            embedder.embed(to_input(decode(io.BytesIO(content), min_side=INPUT_SIDE).image)[None])
-
-    return len(images) / in_threads(work, cores())
+def median_ratio(of: Sequence[float], to: Sequence[float]) -> float:
+    return statistics.median(b / a for a, b in zip(to, of, strict=True))
 
 
 def main() -> None:
-    console = Console(stderr=False)
-    embedder = load_embedder(slots=cores())
-    rates: dict[str, list[float]] = {
-        "obvious, 12 MP": [],
-        "lookalike, 12 MP": [],
-        "decode + embed alone, small": [],
-        "lookalike, small": [],
-    }
-    port = free_port()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        running(
-            [sys.executable, "-m", "benchmarks.naive", directory, str(port)], "/readyz", {}, port
-        ),
-        lookalike() as service,
-    ):
-        for run in range(RUNS + 1):  # the first one warms up
-            large = photographs(LARGE, 4000, 3000, seed=run)
-            small = photographs(SMALL, 448, 336, seed=1000 + run)
-            large_bodies = [form([("file", image)]) for image in large]
-            small_bodies = [form([("file", image)]) for image in small]
-            measured = (
-                upload_all(port, large_bodies, CLIENTS),
-                upload_all(service.port, large_bodies, CLIENTS),
-                decode_and_embed_alone(embedder, small),
-                upload_all(service.port, small_bodies, CLIENTS),
-            )
-            if run:
-                for name, rate in zip(rates, measured, strict=True):
-                    rates[name].append(rate)
-        sizes = (sum(map(len, large)) / len(large) / 1e6, sum(map(len, small)) / len(small) / 1e3)
+    make_parser(__doc__).parse_args()
+    embedder = load_embedder(slots=available_cores())
+    rates: dict[str, list[float]] = {name: [] for name in NAMES}
+    port = find_free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "benchmarks.naive", directory, str(port)]
+        with run_process(command, "/readyz", {}, port), run_lookalike() as service:
+            for run in range(RUNS + 1):  # the first run is the warm-up
+                large = make_photographs(LARGE, 4000, 3000, seed=run)
+                small = make_photographs(SMALL, 448, 336, seed=1000 + run)
+                large_bodies = [encode_form([("file", image)]) for image in large]
+                small_bodies = [encode_form([("file", image)]) for image in small]
+                measured = (
+                    upload_all(port, large_bodies, CLIENTS),
+                    upload_all(service.port, large_bodies, CLIENTS),
+                    measure_direct_rate(embedder, small),
+                    upload_all(service.port, small_bodies, CLIENTS),
+                )
+                if run:
+                    for name, rate in zip(NAMES, measured, strict=True):
+                        rates[name].append(rate)
+    megabytes = sum(map(len, large)) / len(large) / 1e6
+    kilobytes = sum(map(len, small)) / len(small) / 1e3
     table = Table(
-        title=f"Ingest, {CLIENTS} clients, {RUNS} alternating runs; 12 MP: {sizes[0]:.1f} MB, small: {sizes[1]:.0f} kB"
+        title=f"Uploads, {CLIENTS} clients, {RUNS} alternating runs. Large images have"
+        f" {megabytes:.1f} MB, small ones {kilobytes:.0f} kB."
     )
     for column in ("", "images/s (median)", "min", "max"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="right" if column else "left")
     for name, values in rates.items():
-        table.add_row(
-            name, f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}"
-        )
-    console.print(table)
-    naive, ours, bound, small_ours = rates.values()
+        summary = (statistics.median(values), min(values), max(values))
+        table.add_row(name, *(f"{value:.1f}" for value in summary))
+    Console().print(table)
+    naive, ours, bound, ours_small = rates.values()
     result = {
-        "ratio_vs_naive": round(
-            statistics.median(b / a for a, b in zip(naive, ours, strict=True)), 2
-        ),
-        "fraction_of_bound": round(
-            statistics.median(b / a for a, b in zip(bound, small_ours, strict=True)), 3
-        ),
+        "ratio_vs_naive": round(median_ratio(ours, naive), 2),
+        "fraction_of_bound": round(median_ratio(ours_small, bound), 3),
     }
     print(json.dumps(result))
 

@@ -1,9 +1,12 @@
-"""The obvious way, to compare with: full decode, PyTorch eager in float32, one image a call, one request at a time."""
+"""A naive service to compare with.
+
+It decodes every image in full, runs PyTorch eagerly in float32, embeds one image per call, and
+handles one request at a time.
+"""
 
 from __future__ import annotations
 
 import io
-import os
 import sqlite3
 import sys
 import uuid
@@ -18,15 +21,18 @@ from PIL import Image
 
 from models.engines import TorchEmbedder
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from storage.cores import available_cores
 
 
 class NaiveEmbedder:
+    """Embeds whole files with the shipped weights."""
+
     def __init__(self) -> None:
         self._engine = TorchEmbedder(WeightsFile.load(DEFAULT_WEIGHTS), device="cpu")
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(available_cores())
 
     def embed(self, content: bytes) -> NDArray[np.float32]:
-        """Bytes of an image -> ``(512,)`` float32."""
+        """Decode an image file and embed it: ``(512,)`` float32."""
         image = Image.open(io.BytesIO(content)).convert("RGB")
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -37,6 +43,7 @@ class NaiveEmbedder:
 
 
 def create_app(directory: Path) -> FastAPI:
+    """Create an app that stores uploads and their embeddings in ``directory``."""
     app = FastAPI()
     embedder = NaiveEmbedder()
     database = sqlite3.connect(directory / "naive.db", check_same_thread=False)
@@ -47,13 +54,12 @@ def create_app(directory: Path) -> FastAPI:
         return "ok"
 
     @app.post("/masters")
-    async def put_in(file: UploadFile) -> dict[str, str]:
+    async def upload(file: UploadFile) -> dict[str, str]:
         content = await file.read()
         name = str(uuid.uuid4())
         (directory / name).write_bytes(content)
-        database.execute(
-            "INSERT INTO images VALUES (?, ?)", (name, embedder.embed(content).tobytes())
-        )
+        vector = embedder.embed(content).tobytes()
+        database.execute("INSERT INTO images VALUES (?, ?)", (name, vector))
         database.commit()
         return {"id": name}
 

@@ -1,7 +1,8 @@
-"""What the benchmarks share: photographs to send, a service process to send them to, clients that cost little."""
+"""A running service to measure, images to send to it, and clients that cost little CPU time."""
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import io
 import os
@@ -21,39 +22,53 @@ from skimage import data
 
 ROOT = Path(__file__).parent.parent
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
+_START_TIMEOUT = 60  # seconds
+_BOUNDARY = b"lookalike-benchmark"
 
 
-def photographs(
+def make_parser(module_docstring: str | None) -> argparse.ArgumentParser:
+    """Make the argument parser of a benchmark; ``--help`` shows the whole module docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{Path(sys.argv[0]).stem}",
+        description=module_docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def make_photographs(
     count: int, width: int, height: int, quality: int = 85, seed: int = 0
 ) -> list[bytes]:
-    """Different JPEGs of that size: random parts of real photographs, with a little grain as a camera adds it."""
-    random = np.random.default_rng(seed)
+    """Make ``count`` different JPEGs of this size in pixels.
+
+    They are random parts of real photographs with a little noise, as a camera adds it.
+    """
+    rng = np.random.default_rng(seed)
     sources = [Image.fromarray(getattr(data, name)()[..., :3]) for name in _PHOTOGRAPHS]
     made = []
     for number in range(count):
         source = sources[number % len(sources)]
-        part = random.uniform(0.4, 0.9)
+        part = rng.uniform(0.4, 0.9)
         w = min(source.width * part, source.height * part * width / height)
         h = w * height / width
-        x, y = random.uniform(0, source.width - w), random.uniform(0, source.height - h)
+        x, y = rng.uniform(0, source.width - w), rng.uniform(0, source.height - h)
         image = source.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-        tile = random.normal(0, 4, (256, 256, 1)).repeat(3, axis=2)
-        grain = np.tile(tile, (height // 256 + 1, width // 256 + 1, 1))[:height, :width]
-        pixels = (np.asarray(image, dtype=np.float32) + grain).clip(0, 255).astype(np.uint8)
+        tile = rng.normal(0, 4, (256, 256, 1)).repeat(3, axis=2)
+        noise = np.tile(tile, (height // 256 + 1, width // 256 + 1, 1))[:height, :width]
+        pixels = (np.asarray(image, dtype=np.float32) + noise).clip(0, 255).astype(np.uint8)
         output = io.BytesIO()
         Image.fromarray(pixels).save(output, "JPEG", quality=quality)
         made.append(output.getvalue())
     return made
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-class Service:
-    """A running process that answers HTTP on 127.0.0.1."""
+class ServiceProcess:
+    """A process that answers HTTP on 127.0.0.1."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, ready_after: float) -> None:
         self.process = process
@@ -61,14 +76,16 @@ class Service:
         self.ready_after = ready_after  # seconds from the start of the process
 
     def resident_mb(self) -> float:
+        """Return the resident memory in MB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 @contextmanager
-def running(
+def run_process(
     command: Sequence[str], probe: str, environment: dict[str, str], port: int
-) -> Iterator[Service]:
+) -> Iterator[ServiceProcess]:
+    """Run a command and yield when ``GET probe`` answers 200 on the port; stop it afterwards."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL
@@ -81,31 +98,34 @@ def running(
                 if connection.getresponse().status == 200:
                     break
             except OSError:
-                if process.poll() is not None or time.perf_counter() - start > 60:
-                    raise RuntimeError(f"{command} did not start") from None
+                if process.poll() is not None or time.perf_counter() - start > _START_TIMEOUT:
+                    raise RuntimeError(f"The command did not start: {' '.join(command)}") from None
                 time.sleep(0.02)
-        yield Service(process, port, time.perf_counter() - start)
+        yield ServiceProcess(process, port, time.perf_counter() - start)
     finally:
         process.terminate()
         process.wait()
 
 
 @contextmanager
-def lookalike(**settings: str) -> Iterator[Service]:
-    """The service, as a user starts it, on an empty data directory."""
-    port = free_port()
+def run_lookalike(**settings: str) -> Iterator[ServiceProcess]:
+    """Run the service as a user starts it, on an empty data directory.
+
+    ``settings`` are names of settings in lower case, without the prefix ``LOOKALIKE_``.
+    """
+    port = find_free_port()
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as directory:
         environment = {"LOOKALIKE_DATA_DIR": directory, "LOOKALIKE_PORT": str(port)}
         environment |= {f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()}
-        with running([sys.executable, "api.py"], "/readyz", environment, port) as service:
+        with run_process([sys.executable, "api.py"], "/readyz", environment, port) as service:
             yield service
 
 
-_BOUNDARY = b"lookalike-benchmark"
+def encode_form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | None = None) -> bytes:
+    """Encode a multipart body, so that this is done before the clock starts.
 
-
-def form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | None = None) -> bytes:
-    """A multipart body, made before the clock runs."""
+    ``files`` are pairs of a field name and the content of a JPEG.
+    """
     parts = []
     for name, value in (fields or {}).items():
         parts.append(
@@ -113,24 +133,29 @@ def form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | None = Non
             % (_BOUNDARY, name.encode(), value.encode())
         )
     for name, content in files:
-        head = b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="photograph.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-        parts.append(head % (_BOUNDARY, name.encode()) + content + b"\r\n")
+        parts.append(
+            b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="photograph.jpg"\r\n'
+            b"Content-Type: image/jpeg\r\n\r\n" % (_BOUNDARY, name.encode())
+        )
+        parts.append(content + b"\r\n")
     return b"".join(parts) + b"--%s--\r\n" % _BOUNDARY
 
 
 class Client:
-    """One kept-alive connection."""
+    """One keep-alive connection to a service."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
     def post(self, path: str, body: bytes) -> bytes:
+        """Send a body from ``encode_form``. Raises RuntimeError for a status of 300 or more."""
         headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY.decode()}"}
         self._connection.request("POST", path, body, headers)
         response = self._connection.getresponse()
         answer = response.read()
         if response.status >= 300:
-            raise RuntimeError(f"{path}: {response.status} {answer[:200]!r}")
+            text = answer[:200].decode(errors="replace")
+            raise RuntimeError(f"POST {path} returned {response.status}: {text}")
         return answer
 
     def get(self, path: str) -> bytes:
@@ -138,8 +163,11 @@ class Client:
         return self._connection.getresponse().read()
 
 
-def in_threads(work: Callable[[int], None], count: int) -> float:
-    """Seconds that ``work(0) … work(count - 1)`` take side by side."""
+def time_threads(work: Callable[[int], None], count: int) -> float:
+    """Run ``work(0)`` to ``work(count - 1)`` concurrently; return the seconds until all are done.
+
+    Raises the first exception that any of them raised.
+    """
     failures: list[BaseException] = []
 
     def run(number: int) -> None:
@@ -160,15 +188,14 @@ def in_threads(work: Callable[[int], None], count: int) -> float:
 
 
 def upload_all(port: int | Sequence[int], bodies: Sequence[bytes], clients: int) -> float:
-    """Images per second of uploading the bodies over that many connections, spread over the ports."""
+    """Upload the bodies over ``clients`` connections, spread over the ports; return images/s."""
     ports = [port] if isinstance(port, int) else port
 
     def work(number: int) -> None:
         client = Client(ports[number % len(ports)])
         for body in bodies[number::clients]:
+            # An upload that is left to the worker took less work, so its time means nothing.
             if b'"indexed":false' in client.post("/masters", body):
-                raise RuntimeError(
-                    "an upload was left to the worker"
-                )  # it took less work: its time says nothing
+                raise RuntimeError("An upload was not indexed before it was acknowledged.")
 
-    return len(bodies) / in_threads(work, clients)
+    return len(bodies) / time_threads(work, clients)

@@ -1,6 +1,8 @@
-"""The server stack for benchmarks: the servers, the service's processes over them, and a replica whose network is a pause.
+"""The server stack for benchmarks: MariaDB, SeaweedFS and Milvus, and processes of the service.
 
-python -m benchmarks.stack      serves such a replica with the settings of the environment
+    python -m benchmarks.stack
+
+serves an API replica, with the settings of the environment, whose network only sleeps.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from app.logs import configure_logging
 from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
-from benchmarks.service import ROOT, Service, free_port, running
+from benchmarks.service import ROOT, ServiceProcess, find_free_port, run_process
 from tests.support.servers import Server, mariadb, milvus, seaweedfs
 
-PAUSE = 0.1  # seconds that the replica's network takes, one image at a time
+PAUSE = 0.1  # seconds that the sleeping network takes for each image
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Servers that are up, each on an empty directory."""
+    """Running servers, each on an empty directory."""
 
     mariadb: Server
     seaweedfs: Server
@@ -42,7 +44,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The service's settings for these servers."""
+        """The settings that connect the service to these servers."""
         return {
             "LOOKALIKE_DATABASE_URL": self.mariadb.url,
             "LOOKALIKE_OBJECTS_URL": self.seaweedfs.url,
@@ -53,11 +55,10 @@ class Stack:
     def servers(self) -> tuple[Server, ...]:
         return (self.mariadb, self.seaweedfs, self.milvus)
 
-    def upgrade(self) -> None:
-        """Make the tables."""
-        command = [sys.executable, "-m", "app.cli", "db", "upgrade"]
+    def upgrade_schema(self) -> None:
+        """Create the tables."""
         subprocess.run(
-            command,
+            [sys.executable, "-m", "app.cli", "db", "upgrade"],
             cwd=ROOT,
             env=os.environ | self.environment,
             stderr=subprocess.DEVNULL,
@@ -65,20 +66,23 @@ class Stack:
         )
 
     @contextmanager
-    def api(self, *command: str, **settings: str) -> Iterator[Service]:
-        """One API process over the servers; ``command`` instead of the one a user types."""
-        port = free_port()
+    def run_api(self, *command: str, **settings: str) -> Iterator[ServiceProcess]:
+        """Run one API process over the servers.
+
+        ``command`` are Python's arguments, by default ``api.py``; ``settings`` are as in
+        ``run_lookalike``.
+        """
+        port = find_free_port()
         environment = self.environment | {
             f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()
         }
         environment["LOOKALIKE_PORT"] = str(port)
-        with running(
-            [sys.executable, *(command or ("api.py",))], "/readyz", environment, port
-        ) as service:
+        arguments = [sys.executable, *(command or ("api.py",))]
+        with run_process(arguments, "/readyz", environment, port) as service:
             yield service
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+    def run_worker(self) -> Iterator[subprocess.Popen[bytes]]:
         command = [sys.executable, "-m", "app.cli", "worker"]
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | self.environment, stderr=subprocess.DEVNULL
@@ -91,17 +95,16 @@ class Stack:
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """All three servers. Call it in the main thread: they end with the thread that started them. Raises CannotStart."""
-    with (
-        tempfile.TemporaryDirectory(
-            prefix="lookalike-bench-", ignore_cleanup_errors=True
-        ) as directory,
-        ExitStack() as stopping,
-    ):
-        servers = [make(Path(directory) / make.__name__) for make in (mariadb, seaweedfs, milvus)]
+def run_stack() -> Iterator[Stack]:
+    """Run all three servers.
+
+    Call it in the main thread: the servers end with the thread that started them. Raises
+    CannotStart.
+    """
+    with _temporary_directory() as directory, ExitStack() as exits:
+        servers = [make(directory / make.__name__) for make in (mariadb, seaweedfs, milvus)]
         for server in servers:
-            stopping.callback(server.stop)
+            exits.callback(server.stop)
             server.launch()
         for server in servers:
             server.wait()
@@ -109,12 +112,10 @@ def stack() -> Iterator[Stack]:
 
 
 @contextmanager
-def milvus_alone() -> Iterator[Server]:
-    """As ``stack``, with Milvus only."""
-    with tempfile.TemporaryDirectory(
-        prefix="lookalike-bench-", ignore_cleanup_errors=True
-    ) as directory:
-        server = milvus(Path(directory))
+def run_milvus() -> Iterator[Server]:
+    """Run Milvus alone; see ``run_stack``."""
+    with _temporary_directory() as directory:
+        server = milvus(directory)
         try:
             server.start()
             yield server
@@ -122,22 +123,35 @@ def milvus_alone() -> Iterator[Server]:
             server.stop()
 
 
-def process_of(server: Server) -> subprocess.Popen[bytes]:
+@contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(
+        prefix="lookalike-bench-", ignore_cleanup_errors=True
+    ) as directory:
+        yield Path(directory)
+
+
+def require_process(server: Server) -> subprocess.Popen[bytes]:
+    """Return the process of a server. Raises RuntimeError if it has not been started."""
     if server.process is None:
         raise RuntimeError(f"{server.name} has not been started")
     return server.process
 
 
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """Processor time the process has taken so far, all its threads together."""
+def read_cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Return the CPU time of the process so far, in all threads together."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Sleeping:
-    """An embedder whose network is an accelerator of its own that takes one image at a time: the cores stay free meanwhile."""
+class SleepingEmbedder:
+    """Sleeps in place of a network, one image at a time, and returns random vectors.
+
+    It behaves like an accelerator: meanwhile the cores are free for everything else.
+    """
 
     model_version = "sleeping"
+    calibration = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -156,7 +170,7 @@ class Sleeping:
 def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
-    with run_service(settings, GivenModel(Sleeping())) as services:
+    with run_service(settings, GivenModel(SleepingEmbedder())) as services:
         app = create_app(settings, services)
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 

@@ -1,1 +1,1 @@
-"""Neural models: pixels in, embeddings out. Imports nothing of app/ or storage/."""
+"""Neural networks: they turn pixels into embeddings. Imports nothing from app/ or storage/."""

@@ -1,4 +1,4 @@
-"""What the service needs of a model: pixels to embeddings under one model version."""
+"""The interface between the service and a network: pixels in, embeddings of one version out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 
 class Embedder(Protocol):
-    """Thread-safe. ``model_version`` names weights and preprocessing together; vectors of two versions never mix."""
+    """A network that is ready to run. Implementations are thread-safe.
+
+    ``model_version`` identifies the weights together with the preprocessing. Vectors of two
+    versions must never be compared. ``calibration`` maps a distance to a probability; it is None
+    if the weights were not calibrated.
+    """
 
     model_version: str
-    calibration: Calibration | None  # from a distance to a probability, where the weights have one
+    calibration: Calibration | None
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``(n, 224, 224, 3)`` uint8 RGB, as models.transforms makes it -> ``(n, 512)`` float32, rows of length 1."""
+        """Embed ``(n, 224, 224, 3)`` uint8 RGB images, prepared by ``transforms.prepare_input``.
+
+        Returns ``(n, 512)`` float32 with rows of length 1.
+        """
 
 
 def load_embedder(
@@ -28,7 +36,12 @@ def load_embedder(
     precision: str = "auto",
     slots: int = 1,
 ) -> Embedder:
-    """The embedder for weights (the shipped ones by default). Raises WeightsInvalid, EngineMissing."""
+    """Build the embedder for ``weights``, by default the shipped ones.
+
+    ``precision`` (``auto``, ``bf16`` or ``f32``) and ``slots``, the number of images that are
+    embedded concurrently, apply to OpenVINO only. Raises WeightsInvalid if the weights do not fit
+    the network, and EngineMissing if PyTorch is chosen but not installed.
+    """
     from models import engines
 
     loaded = weights or WeightsFile.load(DEFAULT_WEIGHTS)

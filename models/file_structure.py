@@ -1,4 +1,8 @@
-"""Bounds on the pieces a file is made of: a few bytes of file can ask for hours of decoding."""
+"""Limits on the pieces that an image file consists of.
+
+A file of a few kilobytes can contain so many scans, segments or chunks that decoding it takes
+hours. Counting them first takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,23 @@ import re
 import struct
 from typing import BinaryIO
 
-MAX_SCANS = 100  # of a JPEG; progressive ones have about 10, and each goes over all pixels
-MAX_SEGMENTS = 2000  # of a JPEG; profiles and metadata are cut into pieces of 64 kB
-MAX_CHUNKS = 20_000  # of a PNG; encoders cut the pixels into pieces of 8 kB
-_MARKER = re.compile(
-    rb"\xff[^\x00\xd0-\xd7\xff]"
-)  # not an escaped byte of pixels, a restart or a fill byte
+MAX_SCANS = 100  # per JPEG; progressive files have about 10, and each scan rewrites every pixel
+MAX_SEGMENTS = 2000  # per JPEG; profiles and metadata are split into segments of 64 kB
+MAX_CHUNKS = 20_000  # per PNG; encoders split the pixels into chunks of 8 kB
+# A marker, as opposed to an escaped 0xFF in the pixels, a restart marker or a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
 class TooManyPieces(Exception):
-    """The message says of what."""
+    """The file has too many scans, segments or chunks; the message is a clause that names them."""
 
 
 def check_structure(file: BinaryIO) -> None:
-    """Raises TooManyPieces. Leaves the file at its start; damage is for the decoder to find."""
+    """Count the pieces of a JPEG or PNG file, and rewind it. Other formats always pass.
+
+    Damage is left for the decoder to detect. Raises TooManyPieces.
+    """
     file.seek(0)
     head = file.read(8)
     if head.startswith(b"\xff\xd8"):
@@ -31,7 +37,10 @@ def check_structure(file: BinaryIO) -> None:
 
 
 def _check_jpeg(file: BinaryIO) -> None:
-    """Goes from marker to marker as a decoder does (ITU T.81, B.1), up to the image's end: what is behind it does not count."""
+    """Step from marker to marker as a decoder does (ITU T.81, B.1), up to the end of the image.
+
+    Bytes behind the end of the image do not count.
+    """
     file.seek(0)
     content = file.read()
     scans = segments = 0

@@ -1,4 +1,8 @@
-"""The one decode gate: bytes of unknown origin in, an upright RGB image out, or ImageRejected."""
+"""Decodes images of unknown origin: returns an upright RGB image or raises ImageRejected.
+
+Every upload, sample and training image passes through ``decode_image``; nothing else opens files
+with Pillow.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,22 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import AvifImagePlugin, ExifTags, Image, WebPImagePlugin
 
-from models.file_structure import check_structure
+from models.file_structure import TooManyPieces, check_structure
 
 _T = TypeVar("_T")
-Image.MAX_IMAGE_PIXELS = (
-    None  # our own check comes first, counts frames too, and does not only warn
-)
-with suppress(ImportError):  # the extra `heif` adds the decoder for iPhone pictures
+# _check_size is stricter than Pillow's check: it counts frames, and it rejects instead of warning.
+Image.MAX_IMAGE_PIXELS = None
+with suppress(ImportError):  # the extra `heif` adds the decoder for the images of iPhones
     importlib.import_module("pillow_heif").register_heif_opener()
 
 MAX_PIXELS = 64_000_000  # width x height x frames
 MAX_ASPECT_RATIO = 100
 
-# Pillow's format name -> (media type, file extension). Anything else is refused, whatever Pillow could open.
+# Pillow's format name -> (media type, file extension). Other formats are rejected, even those that
+# Pillow could open.
 FORMATS: dict[str, tuple[str, str]] = {
     "JPEG": ("image/jpeg", "jpg"),
-    "MPO": (
-        "image/jpeg",
-        "jpg",
-    ),  # a JPEG with further pictures behind the first, as phones write it
+    "MPO": ("image/jpeg", "jpg"),  # a JPEG followed by further images, as some phones write it
     "PNG": ("image/png", "png"),
     "WEBP": ("image/webp", "webp"),
     "GIF": ("image/gif", "gif"),
@@ -40,13 +41,13 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 
 Image.preinit()
-_OPENED = [
-    name for name in FORMATS if name in Image.OPEN and name != "MPO"
-]  # what opens a JPEG finds out whether it is an MPO
-_PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders they register
+# Pillow's JPEG plugin recognises MPO itself.
+_OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]
+_PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders that they register
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
-_FIRST_ON_ITS_SIDE = 5
+_FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
+# EXIF orientation -> the Pillow transpositions that turn the image upright.
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
     3: (Image.Transpose.ROTATE_180,),
@@ -59,7 +60,12 @@ _TURNS = {
 
 
 class ImageRejected(Exception):
-    """The bytes are not an image this service takes; ``code`` is stable, the message says what is wrong and what to do."""
+    """The bytes are not an image that the service accepts.
+
+    ``code`` is a stable identifier for API clients: empty-file, unsupported-image-type,
+    invalid-image, too-many-pixels, bad-aspect-ratio or invalid-box. The message says what is wrong
+    and what to do.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -68,7 +74,7 @@ class ImageRejected(Exception):
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the upright image: left, top, width, height."""
+    """A rectangle in pixels of the upright image; ``x`` and ``y`` are its left and top edges."""
 
     x: int
     y: int
@@ -78,9 +84,10 @@ class Box:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """``image`` is RGB, upright, cut to the box if one was asked for, and perhaps smaller than the original.
+    """A decoded image and what is known about its file.
 
-    ``width`` and ``height`` are the whole original's, in pixels, after EXIF turning.
+    ``image`` is RGB, upright, cropped to the requested box if any, and possibly smaller than the
+    original. ``width`` and ``height`` are those of the whole upright original, in pixels.
     """
 
     image: Image.Image
@@ -90,19 +97,20 @@ class DecodedImage:
     height: int
 
 
-def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedImage:
-    """Decode all of the file's pixels (so that damage anywhere shows) and turn them upright.
+def decode_image(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedImage:
+    """Decode a file from its start and turn the image upright.
 
-    ``min_side``: the result's shorter side is at least that many pixels where the original has them; a JPEG is then
-    decoded at 1/2, 1/4 or 1/8 by its own scaling, which is several times faster. Raises ImageRejected.
+    Every pixel is decoded, so damage anywhere is detected. The shorter side of the result has at
+    least ``min_side`` pixels if the original has them; within that limit a JPEG is decoded at
+    1/2, 1/4 or 1/8 of its size, which is several times faster. Raises ImageRejected.
     """
-    _guarded(lambda: check_structure(file))
-    image = _guarded(lambda: _open(file))
-    if (
-        image.format == "PNG"
-    ):  # Pillow loads a PNG with a wrong checksum in its pixel data; verify() does not
-        _guarded(lambda: _open(file).verify())
-        image = _guarded(lambda: _open(file))
+    _guard(lambda: check_structure(file))
+    image = _guard(lambda: _open(file))
+    if image.format == "PNG":
+        # load() accepts a PNG whose pixel data has a wrong checksum; verify() does not, but it
+        # leaves the image unusable.
+        _guard(lambda: _open(file).verify())
+        image = _guard(lambda: _open(file))
     _check_size(image)
     mime, extension = FORMATS[image.format or ""]
     size = image.size
@@ -114,25 +122,33 @@ def decode(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedI
         image.load()
         return image
 
-    pixels, orientation = _guarded(lambda: _upright(load()))
+    pixels, orientation = _guard(lambda: _turn_upright(load()))
     width, height = size if orientation < _FIRST_ON_ITS_SIDE else size[::-1]
     if box is not None:
         _check_box(box, width, height)
-        x, y = pixels.width / width, pixels.height / height
-        pixels = pixels.crop(
-            (
-                math.floor(box.x * x),
-                math.floor(box.y * y),
-                min(pixels.width, math.ceil((box.x + box.width) * x)),
-                min(pixels.height, math.ceil((box.y + box.height) * y)),
-            )
-        )
+        pixels = _crop(pixels, box, width, height)
     return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """As RGB and turned, with the EXIF orientation, of a loaded image: looking for EXIF loads it and hides why that failed."""
-    pixels, orientation = _to_rgb(image), _orientation(image)
+def _crop(pixels: Image.Image, box: Box, width: int, height: int) -> Image.Image:
+    """Crop to a box that is given in pixels of the original ``width`` and ``height``."""
+    x, y = pixels.width / width, pixels.height / height
+    return pixels.crop(
+        (
+            math.floor(box.x * x),
+            math.floor(box.y * y),
+            min(pixels.width, math.ceil((box.x + box.width) * x)),
+            min(pixels.height, math.ceil((box.y + box.height) * y)),
+        )
+    )
+
+
+def _turn_upright(image: Image.Image) -> tuple[Image.Image, int]:
+    """Convert a loaded image to RGB and turn it upright; also return its EXIF orientation.
+
+    The image must be loaded already: reading EXIF loads it too, but hides why that failed.
+    """
+    pixels, orientation = _convert_to_rgb(image), _read_orientation(image)
     for turn in _TURNS.get(orientation, ()):
         pixels = pixels.transpose(turn)
     return pixels, orientation
@@ -143,28 +159,38 @@ def _open(file: BinaryIO) -> Image.Image:
     head = file.read(32)
     file.seek(0)
     if not head:
-        raise ImageRejected("empty-file", "The file has no bytes. Send the image's own bytes.")
-    if not _looks_like_an_image(head):
-        heif = ", HEIC." if "HEIF" in Image.OPEN else ". Convert the image to one of them."
-        if _is_heif(head):
-            heif = ". This one is HEIC, which is taken where the extra `heif` is installed; else convert it to JPEG."
         raise ImageRejected(
-            "unsupported-image-type",
-            f"The bytes are none of the image types taken here: JPEG, PNG, WebP, GIF, BMP, AVIF{heif}",
+            "empty-file", "The file is empty. Send the bytes of the image as the file's content."
         )
+    if not _has_known_signature(head):
+        raise ImageRejected("unsupported-image-type", _describe_unsupported_type(head))
     return Image.open(file, formats=_OPENED)
 
 
-def _looks_like_an_image(head: bytes) -> bool:
-    """Whether the first bytes are those of a format taken here, so that damage can be told from a foreign type."""
+def _describe_unsupported_type(head: bytes) -> str:
+    accepted = "JPEG, PNG, WebP, GIF, BMP and AVIF"
+    if "HEIF" in Image.OPEN:
+        accepted = "JPEG, PNG, WebP, GIF, BMP, AVIF and HEIC"
+    elif _is_heif(head):
+        return (
+            f"The file is a HEIC image, but this service accepts only {accepted}. Convert it to"
+            " JPEG, or ask the operator to install the extra `heif`."
+        )
+    return f"The file is not an image of an accepted type: {accepted}. Convert it to one of these."
+
+
+def _has_known_signature(head: bytes) -> bool:
+    """Whether the first 32 bytes belong to an accepted format.
+
+    This distinguishes a damaged image from a file of another type.
+    """
     if head[4:8] == b"ftyp":
         return ("HEIF" in Image.OPEN and _is_heif(head)) or any(
             brand in (b"avif", b"avis") for brand in _brands(head)
         )
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"[: len(head[8:12])]
-    bitmap = (
-        head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS
-    )  # two letters alone are too few: texts begin with them
+    # The letters BM are not enough, because a text may begin with them.
+    bitmap = head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS
     return (
         webp
         or bitmap
@@ -179,35 +205,48 @@ def _is_heif(head: bytes) -> bool:
 
 
 def _brands(head: bytes) -> tuple[bytes, ...]:
+    """Return the major brand and the first compatible brands (ISO/IEC 14496-12, 4.3)."""
     return head[8:12], head[16:20], head[20:24], head[24:28]
 
 
-def _guarded(step: Callable[[], _T]) -> _T:
-    """Run one Pillow step; whatever it raises on hostile bytes (a dozen types over the formats) means the same to us."""
+def _guard(step: Callable[[], _T]) -> _T:
+    """Run one Pillow step and turn whatever it raises into ImageRejected.
+
+    On hostile bytes Pillow raises a dozen exception types, which all mean the same here.
+    """
     try:
         return step()
     except ImageRejected:
         raise
     except Exception as error:
-        raise ImageRejected(
-            "invalid-image",
-            f"The image cannot be decoded ({error or type(error).__name__}). It is damaged or cut short; send it again whole.",
-        ) from error
+        raise ImageRejected("invalid-image", _describe_damage(error)) from error
+
+
+def _describe_damage(error: Exception) -> str:
+    if isinstance(error, TooManyPieces):
+        return f"The image cannot be decoded because {error}. Save it again in an image editor."
+    # Some of Pillow's messages contain the repr and address of a file object.
+    reason = "" if "<" in str(error) or not str(error) else f" ({error})"
+    return (
+        f"The image cannot be decoded{reason}. The file is probably damaged or incomplete: send"
+        " the complete file, or save it again in an image editor."
+    )
 
 
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
-    frames = 1 if image.format == "MPO" else _guarded(lambda: int(getattr(image, "n_frames", 1)))
+    frames = 1 if image.format == "MPO" else _guard(lambda: int(getattr(image, "n_frames", 1)))
     if width * height * frames > MAX_PIXELS:
         raise ImageRejected(
             "too-many-pixels",
-            f"{width} x {height} pixels in {frames} frame(s) is over the limit of {MAX_PIXELS // 1_000_000} megapixels."
-            " Send a smaller version.",
+            f"The image has {width} x {height} pixels in {frames} frame(s), which is over the limit"
+            f" of {MAX_PIXELS // 1_000_000} megapixels. Send a smaller version.",
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageRejected(
             "bad-aspect-ratio",
-            f"{width} x {height} is more than {MAX_ASPECT_RATIO} times longer than wide. Cut the image.",
+            f"The image has {width} x {height} pixels, so one side is more than {MAX_ASPECT_RATIO}"
+            " times as long as the other. Crop it.",
         )
 
 
@@ -216,13 +255,14 @@ def _check_box(box: Box, width: int, height: int) -> None:
     if not inside:
         raise ImageRejected(
             "invalid-box",
-            f"The box {box.x},{box.y},{box.width},{box.height} does not lie inside the upright image"
-            f" of {width} x {height} pixels.",
+            f"The box {box.x},{box.y},{box.width},{box.height} (x,y,width,height) is empty or does"
+            f" not lie inside the upright image of {width} x {height} pixels. Choose a box that"
+            " does.",
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the EXIF block is missing or broken, which does not spoil the picture."""
+def _read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a hostile EXIF block fails in many ways
@@ -230,10 +270,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: transparency on white, 16 bits scaled rather than clipped."""
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB: put transparency on white, and scale 16-bit values down."""
     if image.mode.startswith("I"):
-        return _to_8_bits(image).convert("RGB")
+        return _scale_to_8_bits(image).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -242,8 +282,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits scaled to 8, a strip at a time: the wider numbers in between would take eight times the memory."""
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey values to 8 bits.
+
+    It works on one strip of rows at a time, because the 64-bit intermediate values of a whole
+    image would take eight times its memory.
+    """
     transparent = image.info.get("transparency")
     scaled = Image.new("L", image.size)
     for top in range(0, image.height, _STRIP):

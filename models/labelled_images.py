@@ -1,42 +1,39 @@
-"""Labelled photographs: one folder a class, at any depth; or an exported collection and one of its attributes."""
+"""Labelled images for training and evaluation.
+
+A class is a folder at any depth, or a value of one attribute in an exported collection.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.imaging import FORMATS, ImageRejected, decode
+from models.imaging import FORMATS, ImageRejected, decode_image
+from models.progress import ProgressCallback, ignore_progress
 from models.transforms import INPUT_SIDE
+from storage.cores import available_cores
 
 _SUFFIXES = {f".{extension}" for _, extension in FORMATS.values()} | {".jpeg", ".tif"}
 
 
 class UnusableData(Exception):
-    """The labelled images cannot be used; the message says what to do."""
-
-
-class Advance(Protocol):
-    """Told after each of ``total`` steps of a stage."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """The labelled images cannot be used. The message says why and what to do."""
 
 
 @dataclass
 class LabelledImages:
-    """``labels[i]`` is the class of ``paths[i]``, such as the path of its folder. ``broken``: what was skipped, and why."""
+    """Image files with their classes: ``labels[i]`` is the class of ``paths[i]``.
+
+    ``broken`` lists the files that were skipped because they cannot be decoded, with the reason.
+    """
 
     root: Path
     paths: list[Path]
@@ -48,98 +45,112 @@ class LabelledImages:
 
     @classmethod
     def read(
-        cls, root: Path, advance: Advance = silent, *, gallery: bool = False
+        cls, root: Path, progress: ProgressCallback = ignore_progress, *, gallery: bool = False
     ) -> LabelledImages:
-        """Of folders. Decodes every image once, so that what is broken is known now. Raises UnusableData.
+        """Find the images below ``root``; the class of each is the path of its folder.
 
-        ``gallery``: it is only looked in, so one class, or one image a class, will do.
+        Every image is decoded once, so that broken files are known from the start. ``gallery``
+        marks images that are only searched, never used as queries: then a single class, or one
+        image per class, is enough. Raises UnusableData.
         """
-        found = images_in(root)
-        return cls._checked(
-            root,
-            found,
-            [path.parent.relative_to(root).as_posix() for path in found],
-            advance,
-            gallery,
-        )
+        paths = find_image_files(root)
+        labels = [path.parent.relative_to(root).as_posix() for path in paths]
+        return cls._read_all(root, paths, labels, progress, gallery)
 
     @classmethod
     def read_export(
-        cls, directory: Path, attribute: str, advance: Advance = silent, *, gallery: bool = False
+        cls,
+        directory: Path,
+        attribute: str,
+        progress: ProgressCallback = ignore_progress,
+        *,
+        gallery: bool = False,
     ) -> LabelledImages:
-        """Of an exported collection: the class of a master is its value of the attribute. Raises UnusableData, OSError."""
-        masters = [
-            json.loads(line)
-            for line in (directory / "masters.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        named = [
-            master for master in masters if master["attributes"].get(attribute) not in (None, "")
-        ]
+        """Read an exported collection; the class of a master is its value of ``attribute``.
+
+        Masters without the attribute are left out. See ``read`` for ``gallery``. Raises
+        UnusableData, and OSError if the export cannot be read.
+        """
+        lines = (directory / "masters.jsonl").read_text(encoding="utf-8").splitlines()
+        masters = [json.loads(line) for line in lines]
+        named = [each for each in masters if each["attributes"].get(attribute) not in (None, "")]
         if not named:
-            raise UnusableData(f"no master of {len(masters)} has the attribute {attribute}")
+            raise UnusableData(
+                f"None of the {len(masters)} masters in {directory} has the attribute {attribute}."
+                " Choose an attribute that names their class."
+            )
+        paths = [directory / master["file"] for master in named]
         labels = [str(master["attributes"][attribute]) for master in named]
-        return cls._checked(
-            directory, [directory / master["file"] for master in named], labels, advance, gallery
-        )
+        return cls._read_all(directory, paths, labels, progress, gallery)
 
     @classmethod
-    def _checked(
-        cls, root: Path, found: list[Path], labels: list[str], advance: Advance, gallery: bool
+    def _read_all(
+        cls,
+        root: Path,
+        paths: list[Path],
+        labels: list[str],
+        progress: ProgressCallback,
+        gallery: bool,
     ) -> LabelledImages:
         images = cls(root, [], [])
-        with ThreadPoolExecutor() as pool:
-            for number, (path, problem) in enumerate(
-                zip(found, pool.map(_problem, found), strict=True), start=1
+        with ThreadPoolExecutor(available_cores()) as pool:
+            problems = pool.map(_find_problem, paths)
+            for done, (path, label, problem) in enumerate(
+                zip(paths, labels, problems, strict=True), start=1
             ):
                 if problem:
                     images.broken.append((path, problem))
                 else:
                     images.paths.append(path)
-                    images.labels.append(labels[number - 1])
-                advance("reading", number, len(found))
-        images._check(gallery)
+                    images.labels.append(label)
+                progress("reading", done, len(paths))
+        images._check_classes(gallery)
         return images
 
-    def _check(self, gallery: bool) -> None:
+    def _check_classes(self, gallery: bool) -> None:
         counts = Counter(self.labels)
         if not counts:
             raise UnusableData(
-                f"there is no image under {self.root}: give a folder that has one folder of images for each class"
+                f"There is no image that can be read under {self.root}. Name a folder that has one"
+                " folder of images for each class."
             )
         if gallery:
             return
         if len(counts) == 1:
             raise UnusableData(
-                f"all images under {self.root} are of one class: give a folder that has a folder for each of them"
+                f"All images under {self.root} are of one class. Name a folder that has one folder"
+                " of images for each of several classes."
             )
         if max(counts.values()) == 1:
             raise UnusableData(
-                f"every class under {self.root} has one image: nothing says what looks alike. Give some of each"
+                f"Every class under {self.root} has only one image, so nothing shows which images"
+                " look alike. Add more images to the classes."
             )
 
-    def chosen(self, numbers: Sequence[int] | NDArray[np.intp]) -> LabelledImages:
-        """Only those of the numbers."""
+    def select(self, indices: Sequence[int] | NDArray[np.intp]) -> LabelledImages:
+        """Return only the images at these indices, in their order."""
         return LabelledImages(
-            self.root, [self.paths[i] for i in numbers], [self.labels[i] for i in numbers]
+            self.root, [self.paths[i] for i in indices], [self.labels[i] for i in indices]
         )
 
-    def class_numbers(self) -> NDArray[np.int64]:
-        """``(n,)``: the place of each image's class among the sorted classes."""
+    def class_indices(self) -> NDArray[np.int64]:
+        """Return ``(n,)`` int64: the index of each image's class among the sorted classes."""
         return np.unique(np.array(self.labels), return_inverse=True)[1].astype(np.int64)
 
 
 def check_disjoint(train: LabelledImages, test: LabelledImages) -> None:
-    """Raises UnusableData if a class is in both."""
+    """Raise UnusableData if a class occurs in both the training and the test images."""
     both = sorted(set(train.labels) & set(test.labels))
     if both:
         shown = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
         raise UnusableData(
-            f"{shown}: in the data to train on and in the data to test on. Scores of classes that were learned say nothing"
+            f"Classes occur in both the training and the test images: {shown}. Scores on classes"
+            " that the network was trained on mean nothing; remove the classes from one of them."
         )
 
 
-def images_in(root: Path) -> list[Path]:
-    """What looks like an image, at any depth, in a stable order."""
+def find_image_files(root: Path) -> list[Path]:
+    """List the files below ``root`` with an image suffix, sorted; hidden files are skipped."""
     return [
         path
         for path in sorted(root.rglob("*"))
@@ -147,20 +158,20 @@ def images_in(root: Path) -> list[Path]:
     ]
 
 
-def load(path: Path) -> Image.Image:
-    """Upright, RGB, of 224 pixels or more on the shorter side where the file has them. Raises ImageRejected, OSError."""
+def load_image(path: Path) -> Image.Image:
+    """Decode an image as the service does: upright RGB.
+
+    Its shorter side has at least 224 pixels if the original has them. Raises ImageRejected, and
+    OSError if the file cannot be read.
+    """
     with path.open("rb") as file:
-        return decode(file, min_side=INPUT_SIDE).image
+        return decode_image(file, min_side=INPUT_SIDE).image
 
 
-def _problem(path: Path) -> str:
+def _find_problem(path: Path) -> str:
+    """Return why the image cannot be decoded, or an empty string if it can."""
     try:
-        load(path)
+        load_image(path)
     except (ImageRejected, OSError) as error:
         return str(error)
     return ""
-
-
-def batches(count: int, size: int) -> Iterator[range]:
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))

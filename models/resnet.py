@@ -1,4 +1,8 @@
-"""The network in PyTorch: ResNet-50 -> pooling -> linear projection to 512 -> L2 (training, export, GPU)."""
+"""The network in PyTorch: ResNet-50, pooling, a linear projection to 512 numbers, L2 normalisation.
+
+Training, the ONNX export and the PyTorch engine use it. OpenVINO builds its own graph in
+``engines``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.transforms import PIXEL_MEAN, PIXEL_STD
 from models.weights_file import (
     BATCH_NORM_EPS,
     EMBEDDING_DIM,
@@ -19,10 +24,11 @@ from models.weights_file import (
 
 
 def _import_torchvision_resnet() -> Any:
-    """Import torchvision beside a CPU-only torch.
+    """Import torchvision's ResNet, also beside a CPU-only torch.
 
-    torchvision from PyPI is a CUDA build whose compiled operators do not load there, and its import fails on the missing
-    schema of ``nms``; declaring the two schemas is enough for models and transforms.
+    torchvision from PyPI is a CUDA build. Beside a CPU-only torch its compiled operators do not
+    load, and the import fails because the schema of ``nms`` is missing. Declaring the two schemas
+    is enough for the models, which never call these operators.
     """
     try:
         from torchvision.models import resnet
@@ -35,8 +41,12 @@ def _import_torchvision_resnet() -> Any:
     return resnet
 
 
-def resnet50_v1() -> nn.Module:
-    """ResNet-50 as published (He et al. 2015, "v1"): stride in the first 1x1 convolution of a stage, not in the 3x3."""
+def build_resnet50_v1() -> nn.Module:
+    """Build ResNet-50 as published (He et al. 2015), without its classifier.
+
+    This original "v1" has the stride of a stage in its first 1x1 convolution; torchvision has it
+    in the 3x3 convolution.
+    """
     network: nn.Module = _import_torchvision_resnet().resnet50(weights=None)
     for stage in (network.layer2, network.layer3, network.layer4):
         first = stage[0]
@@ -49,38 +59,39 @@ def resnet50_v1() -> nn.Module:
 
 
 class GeM(nn.Module):
-    """Generalised mean pooling with a learned exponent (Radenovic et al. 2018, eq. 3); p = 1 is average pooling."""
+    """Generalised mean pooling with a learned exponent ``p`` (Radenović et al. 2018, eq. 3).
+
+    With p = 1 it is average pooling.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = nn.Parameter(torch.tensor([p]))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pool ``(n, channels, height, width)`` to ``(n, channels)``."""
         return maps.clamp(min=1e-6).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)
 
 
 class EmbeddingNetwork(nn.Module):
-    """``(n, 224, 224, 3)`` uint8 RGB -> ``(n, 512)`` float32, rows of length 1."""
+    """Maps ``(n, 224, 224, 3)`` uint8 RGB to ``(n, 512)`` float32 with rows of length 1."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(self, pooling: str = "average", gem_p: float = 3.0) -> None:
         super().__init__()
-        self.backbone = resnet50_v1()
+        self.backbone = build_resnet50_v1()
         self.pooling = pooling
         self.backbone.avgpool = nn.Identity()
         self.pool: nn.Module = GeM(gem_p) if pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         self.projection = nn.Linear(FEATURE_DIM, EMBEDDING_DIM)
-        self.register_buffer(
-            "mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False
-        )
-        self.register_buffer(
-            "std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False
-        )
+        for name, values in (("mean", PIXEL_MEAN), ("std", PIXEL_STD)):
+            channels = torch.tensor(values).view(1, 3, 1, 1) * 255
+            self.register_buffer(name, channels, persistent=False)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The pooled ``(n, 2048)`` features before the projection."""
+        """Compute the pooled ``(n, 2048)`` features before the projection."""
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         net = self.backbone
         x = net.maxpool(net.relu(net.bn1(net.conv1(pixels))))
@@ -92,39 +103,48 @@ class EmbeddingNetwork(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: WeightsFile) -> EmbeddingNetwork:
-        """The network in evaluation mode with the weights of a file, in float32."""
+        """Build the network in float32 and evaluation mode.
+
+        If the weights have no projection, it keeps its random initialisation. Raises ValueError if
+        the tensors do not fit ResNet-50.
+        """
         network = cls(pooling=weights.pooling, gem_p=weights.gem_p)
         state = {
             name: torch.from_numpy(tensor.astype("float32"))
             for name, tensor in weights.tensors.items()
         }
         backbone = {
-            k: v for k, v in state.items() if not k.startswith(("projection.", "pool.", "fc."))
+            name: tensor
+            for name, tensor in state.items()
+            if not name.startswith(("projection.", "pool.", "fc."))
         }
         missing, unexpected = network.backbone.load_state_dict(backbone, strict=False)
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:
             raise ValueError(
-                f"weights do not fit ResNet-50: missing {missing[:3]}, unexpected {unexpected[:3]}"
+                f"The weights do not fit ResNet-50: missing tensors {', '.join(missing[:3])};"
+                f" unexpected tensors {', '.join(unexpected[:3])}."
             )
-        if weights.projected:
+        if weights.has_projection:
             network.projection.weight.data = state["projection.weight"]
             network.projection.bias.data = state["projection.bias"]
         network.eval()
         return network
 
     def save(self, path: Path, metadata: dict[str, str]) -> str:
-        """Write a weights file, convolutions and projection in float16; its model version."""
+        """Write a weights file and return its model version.
+
+        Convolutions and the projection are stored in float16, everything else in float32.
+        """
         tensors = {}
         for name, tensor in self.state_dict().items():
             if name.endswith("num_batches_tracked") or name == "pool.p":
                 continue
             values = tensor.detach().cpu().numpy()
-            kind = np.float16 if values.ndim > 1 else np.float32
-            tensors[name.removeprefix("backbone.")] = np.ascontiguousarray(
-                values, dtype=kind
-            )  # they lie channels last
-        about = {"pooling": self.pooling}
+            dtype = np.float16 if values.ndim > 1 else np.float32
+            # Training lays the tensors out channels-last; safetensors needs them contiguous.
+            tensors[name.removeprefix("backbone.")] = np.ascontiguousarray(values, dtype=dtype)
+        pooling = {"pooling": self.pooling}
         if isinstance(self.pool, GeM):
-            about["gem_p"] = str(self.pool.p.item())
-        return save_weights(path, tensors, about | metadata)
+            pooling["gem_p"] = str(self.pool.p.item())
+        return save_weights(path, tensors, pooling | metadata)

@@ -1,4 +1,7 @@
-"""Preprocessing: an upright RGB image -> the network's input. Its id is part of the model version."""
+"""Preprocessing: turns an upright RGB image into the network's input.
+
+``PREPROCESSING_ID`` is stored in the weights file and therefore part of the model version.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-INPUT_SIDE = 224
+INPUT_SIDE = 224  # pixels
+PIXEL_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, from 0 to 1 (torchvision)
+PIXEL_STD = (0.229, 0.224, 0.225)
 PREPROCESSING_ID = "centre-square-224-bicubic-1"
 
 
-def to_input(image: Image.Image) -> NDArray[np.uint8]:
-    """The centre square as ``(224, 224, 3)`` uint8 RGB; normalising by mean and deviation is the network's first step."""
+def prepare_input(image: Image.Image) -> NDArray[np.uint8]:
+    """Scale the centre square of an RGB image to ``(224, 224, 3)`` uint8.
+
+    Normalisation by ``PIXEL_MEAN`` and ``PIXEL_STD`` is the first step of the network itself.
+    """
     width, height = image.size
     side = min(width, height)
-    left, top = (
-        (width - side) / 2,
-        (height - side) / 2,
-    )  # half pixels are fine: a mirrored image gives the mirrored square
+    # Half pixels are intended: a mirrored image then yields the mirrored square.
+    left, top = (width - side) / 2, (height - side) / 2
     square = image.resize(
         (INPUT_SIDE, INPUT_SIDE),
         Image.Resampling.BICUBIC,
@@ -27,6 +33,6 @@ def to_input(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(square)
 
 
-def mirrored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same input seen in a mirror, ``(224, 224, 3)`` uint8."""
+def mirror_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirror a network input left to right: ``(224, 224, 3)`` uint8 in and out."""
     return np.ascontiguousarray(pixels[:, ::-1])

@@ -1,4 +1,7 @@
-"""The weights file: one safetensors file that every engine reads, and the model version derived from it."""
+"""The weights file: a safetensors file that every engine reads.
+
+The model version is derived from its content.
+"""
 
 from __future__ import annotations
 
@@ -9,145 +12,151 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load as tensors_of
-from safetensors.numpy import save
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as serialize_tensors
 
 from models.calibration import Calibration
 from models.transforms import PREPROCESSING_ID
 
 EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
-STAGES = (3, 4, 6, 3)  # bottlenecks in each stage of ResNet-50 (He et al. 2015, table 1)
-BATCH_NORM_EPS = 1.001e-5  # the Keras network's value; a different eps is a different network
+STAGES = (3, 4, 6, 3)  # bottleneck blocks per stage of ResNet-50 (He et al. 2015, table 1)
+BATCH_NORM_EPS = 1.001e-5  # of the Keras network; another value changes the embeddings
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "resnet50-512.safetensors"
 
 
 class WeightsInvalid(Exception):
-    """The weights file is missing, truncated, or not one of ours. The message says which and what to do."""
+    """The weights file is missing, truncated, or does not contain this network.
+
+    The message says which of these it is and what to do.
+    """
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Tensors under torchvision's names plus ``projection.weight (512, 2048)`` and ``projection.bias (512,)``."""
+    """The parsed content of a weights file.
 
-    source: str  # for messages
+    ``tensors`` has torchvision's names, plus ``projection.weight`` ``(512, 2048)`` and
+    ``projection.bias`` ``(512,)``, in float16 or float32. A quantized file has the graph that
+    OpenVINO runs instead: ``openvino.xml`` and ``openvino.bin``, ``(n,)`` uint8.
+    """
+
+    source: str  # file name or key, for error messages
     version: str
     preprocessing: str
-    pooling: str
+    pooling: str  # "average" or "gem"
     gem_p: float
     calibration: Calibration | None
     tensors: dict[str, np.ndarray]
 
     @property
-    def quantised(self) -> bool:
-        """int8, as the graph that OpenVINO runs: ``openvino.xml`` and ``openvino.bin``, ``(n,)`` uint8."""
+    def is_quantized(self) -> bool:
+        """Whether the weights are int8, which only OpenVINO runs."""
         return "openvino.xml" in self.tensors
 
     @property
-    def projected(self) -> bool:
-        """False for a backbone alone, which can be fine-tuned and evaluated, and not served."""
-        return self.quantised or "projection.weight" in self.tensors
+    def has_projection(self) -> bool:
+        """False for a backbone alone, which can be fine-tuned and evaluated but not served."""
+        return self.is_quantized or "projection.weight" in self.tensors
 
-    def check(self) -> None:
-        """Raises WeightsInvalid unless these are finite numbers for our network, and all that it needs."""
+    def validate(self) -> None:
+        """Check preprocessing, pooling, and the name, shape and values of every tensor.
+
+        The graph of quantized weights is checked when it is built. Raises WeightsInvalid.
+        """
         if self.preprocessing != PREPROCESSING_ID:
             raise WeightsInvalid(
-                f"{self.source} was made for preprocessing {self.preprocessing}, this program has {PREPROCESSING_ID}:"
-                " install the matching release"
+                f"{self.source} was made for the preprocessing {self.preprocessing}, but this"
+                f" release uses {PREPROCESSING_ID}. Install the release that the weights belong to."
             )
         if self.pooling not in ("average", "gem") or not 0.1 <= self.gem_p <= 100:
             raise WeightsInvalid(
-                f"{self.source} names a pooling that is not known: {self.pooling}, p = {self.gem_p}"
+                f"{self.source} names an unknown pooling: {self.pooling} with p = {self.gem_p}."
+                " Pooling is average, or gem with p from 0.1 to 100."
             )
-        if self.quantised:
-            return  # the graph says for itself what it takes and gives; the engine looks
+        if self.is_quantized:
+            return
         for name, shape in _expected_shapes().items():
-            tensor = self.tensors.get(name)
-            if tensor is None and name.startswith("projection.") and not self.projected:
+            if name.startswith("projection.") and not self.has_projection:
                 continue
-            if (
-                tensor is None
-                or tensor.shape != shape
-                or tensor.dtype not in (np.float16, np.float32)
-            ):
-                found = "is not there" if tensor is None else f"is {tensor.dtype} {tensor.shape}"
-                raise WeightsInvalid(
-                    f"{self.source} does not hold our network: {name} {found}, not float {shape}"
-                )
-            if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
-                raise WeightsInvalid(
-                    f"{self.source} does not hold our network: {name} has values that cannot be"
-                )
+            self._validate_tensor(name, shape)
+
+    def _validate_tensor(self, name: str, shape: tuple[int, ...]) -> None:
+        mismatch = f"{self.source} does not contain a ResNet-50 for Lookalike: the tensor {name}"
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise WeightsInvalid(f"{mismatch} is missing.")
+        if tensor.shape != shape or tensor.dtype not in (np.float16, np.float32):
+            raise WeightsInvalid(
+                f"{mismatch} is {tensor.dtype} {tensor.shape}, not float16 or float32 {shape}."
+            )
+        if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
+            raise WeightsInvalid(f"{mismatch} has values that are NaN, infinite or out of range.")
 
     @classmethod
     def load(cls, path: Path) -> WeightsFile:
-        """Raises WeightsInvalid."""
-        try:
-            return cls.parse(path.read_bytes(), str(path))
-        except OSError as error:
-            raise WeightsInvalid(
-                f"cannot read the weights {path}: {error}. Put the file back or reinstall."
-            ) from error
+        """Read a weights file that can be served. Raises WeightsInvalid."""
+        return cls.parse(_read_bytes(path), str(path))
 
     @classmethod
     def load_base(cls, path: Path) -> WeightsFile:
-        """To fine-tune from: a weights file, or an ImageNet ResNet-50 under torchvision's names. Raises WeightsInvalid."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise WeightsInvalid(f"cannot read the weights {path}: {error}.") from error
-        tensors, metadata = _read(content, str(path))
+        """Read weights to fine-tune from.
+
+        This is either a weights file, or an ImageNet ResNet-50 under torchvision's names. Raises
+        WeightsInvalid.
+        """
+        content, source = _read_bytes(path), str(path)
+        tensors, metadata = _parse_safetensors(content, source)
         if "preprocessing" in metadata:
-            weights = cls.parse(content, str(path))
+            weights = cls.parse(content, source)
         else:
-            weights = cls(
-                str(path), version_of(content), PREPROCESSING_ID, "average", 1.0, None, tensors
-            )
-        weights.check()
+            version = compute_model_version(content)
+            weights = cls(source, version, PREPROCESSING_ID, "average", 1.0, None, tensors)
+        weights.validate()
         return weights
 
     @classmethod
     def parse(cls, content: bytes, source: str = "the file") -> WeightsFile:
-        """From a file's bytes; their hash is the version, and they name the preprocessing too. Raises WeightsInvalid."""
-        tensors, metadata = _read(content, source)
+        """Parse the bytes of a weights file; ``source`` names it in error messages.
+
+        The tensors are not validated yet. Raises WeightsInvalid.
+        """
+        tensors, metadata = _parse_safetensors(content, source)
         projection = tensors.get("projection.weight")
-        served = set(tensors) == {"openvino.xml", "openvino.bin"} or (
+        can_be_served = set(tensors) == {"openvino.xml", "openvino.bin"} or (
             projection is not None and projection.shape == (EMBEDDING_DIM, FEATURE_DIM)
         )
-        if "preprocessing" not in metadata or not served:
+        if "preprocessing" not in metadata or not can_be_served:
             raise WeightsInvalid(
-                f"{source} is not a Lookalike weights file (no preprocessing id or no 2048 -> 512 projection)"
+                f"{source} is not a Lookalike weights file: it names no preprocessing, or has no"
+                f" projection from {FEATURE_DIM} to {EMBEDDING_DIM}. Make one with"
+                " `lookalike finetune`."
             )
         try:
+            calibration = metadata.get("calibration")
             return cls(
                 source=source,
-                version=version_of(content),
+                version=compute_model_version(content),
                 preprocessing=metadata["preprocessing"],
                 pooling=metadata.get("pooling", "average"),
                 gem_p=float(metadata.get("gem_p", "3")),
-                calibration=Calibration.from_json(metadata["calibration"])
-                if "calibration" in metadata
-                else None,
+                calibration=None if calibration is None else Calibration.from_json(calibration),
                 tensors=tensors,
             )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise WeightsInvalid(
-                f"{source} says something about itself that cannot be: {error}"
+                f"The metadata of {source} is invalid ({error}). Restore the file."
             ) from error
 
 
 def _expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Of the network's tensors, by torchvision's names (He et al. 2015, table 1)."""
+    """Return the shape of every tensor by torchvision's names (He et al. 2015, table 1)."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def conv(name: str, norm: str, outputs: int, inputs: int, side: int) -> None:
         shapes[f"{name}.weight"] = (outputs, inputs, side, side)
-        shapes.update(
-            {
-                f"{norm}.{part}": (outputs,)
-                for part in ("weight", "bias", "running_mean", "running_var")
-            }
-        )
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = (outputs,)
 
     conv("conv1", "bn1", 64, 3, 7)
     inputs = 64
@@ -168,16 +177,24 @@ def _expected_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    """Write a weights file as a whole, or not at all; its model version. The preprocessing is this program's."""
-    content = _ordered(save(tensors, metadata={"preprocessing": PREPROCESSING_ID} | metadata))
+    """Write a weights file atomically and return its model version.
+
+    The id of this release's preprocessing is added to the metadata.
+    """
+    metadata = {"preprocessing": PREPROCESSING_ID} | metadata
+    content = _sort_header(serialize_tensors(tensors, metadata=metadata))
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)
     partial.replace(path)
-    return version_of(content)
+    return compute_model_version(content)
 
 
-def _ordered(content: bytes) -> bytes:
-    """With the header's keys in order: safetensors writes metadata in any, and equal weights are to be one version."""
+def _sort_header(content: bytes) -> bytes:
+    """Sort the keys of a safetensors header.
+
+    safetensors writes the metadata in arbitrary order, but equal weights must get the same model
+    version. The header is padded with spaces to a multiple of 8 bytes, as the format requires.
+    """
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(
         json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")
@@ -186,23 +203,33 @@ def _ordered(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def version_of(content: bytes) -> str:
-    """The model version of a weights file, from its bytes."""
+def compute_model_version(content: bytes) -> str:
+    """Derive the model version from the bytes of a weights file: ``rn50-`` and 16 hex digits."""
     return f"rn50-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def _read(content: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_bytes(path: Path) -> bytes:
     try:
-        tensors = tensors_of(content)
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsInvalid(
+            f"The weights file {path} cannot be read ({error.strerror}). Check the path and its"
+            " permissions, or reinstall Lookalike if these are the shipped weights."
+        ) from error
+
+
+def _parse_safetensors(content: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        tensors = load_tensors(content)
     except SafetensorError as error:
         raise WeightsInvalid(
-            f"{source} is no safetensors file, or is cut short ({error})"
+            f"{source} is not a safetensors file, or is truncated ({error}). Copy it again."
         ) from error
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsInvalid(
-            f"{source} has tensors of a kind that cannot be read ({error})"
+            f"{source} contains tensors of an unsupported type ({error}). Save them as float16 or"
+            " float32."
         ) from error
-    length = int.from_bytes(
-        content[:8], "little"
-    )  # of the header: safetensors' load() drops its metadata
+    # load_tensors() drops the metadata, so the header is parsed again.
+    length = int.from_bytes(content[:8], "little")
     return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}

@@ -137,7 +137,7 @@ _ATTEMPTS = 5
 _Store = TypeVar("_Store", bound=type)
 
 
-def undone_transactions_retried(store: _Store) -> _Store:
+def retry_lost_transactions(store: _Store) -> _Store:
     """Class decorator: do a public method again when its one transaction was undone. Each method must be one transaction."""
     for name, method in list(vars(store).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):

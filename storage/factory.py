@@ -1,199 +1,193 @@
-"""Builds the three stores from their URLs: the scheme picks the backend."""
+"""Opens the stores that the URLs name.
+
+The server backends are imported only when a URL asks for them, so that the embedded default starts
+without pymilvus, minio and PyMySQL.
+"""
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import sqlalchemy as sa
 
 from storage import schema_upgrade
 from storage.database import Database, DatabaseOptions
 from storage.errors import ConfigurationError, StoreUnavailable
-from storage.metadata import SqlMetadataStore
+from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.objects_local import LocalObjectStore
-from storage.objects_s3 import S3ObjectStore, S3Options
-from storage.protocols import Stores
-from storage.registry import SqlModelRegistry
+from storage.protocols import ObjectStore, Stores, VectorStore
+from storage.store_urls import StoreUrls
 from storage.vectors_exact import ExactVectorStore
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+
+if TYPE_CHECKING:
+    from storage.objects_s3 import S3Options
+
+_DATABASE_HINT = (
+    "Use sqlite:///path or mysql+pymysql://user:password@host/name,"
+    " with @ : / # % in the password percent-encoded."
+)
+_OBJECTS_HINT = (
+    "Use file:///path or s3://KEY:SECRET@host:port/bucket?secure=true&region=…,"
+    " with / in the secret written as %2F."
+)
 
 
-@dataclass(frozen=True)
-class StoreUrls:
-    """``database``: sqlite:///path or mysql+pymysql://…; ``objects``: file:///path or s3://KEY:SECRET@host:port/bucket;
+def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool = False) -> Stores:
+    """Open the stores, ready for use.
 
-    ``vectors``: embedded: or http://milvus:19530. ``timeout`` in seconds bounds every call to a server.
-    """
+    The schema of an embedded database is upgraded, a missing bucket is created, and embedded
+    vectors are read into memory unless ``load_vectors`` is false. ``read_only`` opens embedded
+    stores beside a running service, so that their schema and unfinished uploads are left alone.
+    Milvus is connected to when it is first used.
 
-    database: str
-    objects: str
-    vectors: str
-    timeout: float = 10.0
-    database_pool: int = 32
-    create_bucket: bool = True
-    public_objects: str = ""
-    milvus: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def shown(self) -> dict[str, str]:
-        """Where the stores are, without user and password."""
-        return {
-            name: re.sub(r"//[^/]*@", "//", url.partition("?")[0])
-            for name, url in (
-                ("database", self.database),
-                ("objects", self.objects),
-                ("vectors", self.vectors),
-            )
-        }
-
-    @property
-    def mixed(self) -> bool:
-        """A database on a server, and something else in this process: seldom meant."""
-        return self.embedded and not self.database.startswith("sqlite:")
-
-    @property
-    def embedded(self) -> bool:
-        """Whether any store lives in this process, which must then be the only one."""
-        return (
-            self.database.startswith("sqlite:")
-            or self.objects.startswith("file:")
-            or self.vectors == "embedded:"
-        )
-
-
-def open_stores(urls: StoreUrls, *, searched: bool = True, shared: bool = False) -> Stores:
-    """The stores, ready for use: the embedded database migrated, a bucket made, vectors loaded unless not ``searched``.
-
-    ``shared``: beside a running service on the same embedded stores, which has them migrated; only for reading.
-    Raises ConfigurationError for what no waiting will mend, StoreUnavailable for what it may. Milvus is not waited for: it
-    is connected to when it is first needed.
+    Raises ConfigurationError if the settings are wrong, so that waiting does not help, and
+    StoreUnavailable if a store does not answer yet.
     """
     with ExitStack() as on_failure:
-        database = on_failure.enter_context(closing(_database(urls)))
+        database = on_failure.enter_context(closing(_open_database(urls)))
         metadata = SqlMetadataStore(database)
-        _refuse_newer(database)
-        if database.embedded and not shared:
-            metadata.migrate()
-        elif database.embedded and not schema_upgrade.is_newest(database):
-            raise ConfigurationError(
-                "the installation's schema is not this program's: run the program that serves it"
-            )
-        elif not database.embedded and not schema_upgrade.is_newest(database):
+        _check_schema(database)
+        if database.embedded and not read_only:
+            metadata.upgrade_schema()
+        elif not schema_upgrade.is_newest(database):
+            if database.embedded:
+                raise ConfigurationError(
+                    "The installation's schema is of another version than this program."
+                    " Run the version of the program that serves it."
+                )
             raise StoreUnavailable(
                 "metadata", "its schema is not this version's: run `lookalike db upgrade`"
             )
-        objects = on_failure.enter_context(closing(_objects(urls, shared=shared)))
-        vectors = on_failure.enter_context(closing(_vectors(urls, database, load=searched)))
-        on_failure.pop_all()
-        return Stores(
-            metadata=metadata, registry=SqlModelRegistry(database), objects=objects, vectors=vectors
+        objects = on_failure.enter_context(closing(_open_objects(urls, shared=read_only)))
+        vectors = on_failure.enter_context(
+            closing(_open_vectors(urls, database, load=load_vectors))
         )
+        on_failure.pop_all()
+    return Stores(metadata, SqlModelRegistry(database), objects, vectors)
 
 
 def upgrade_schema(urls: StoreUrls) -> None:
-    """Bring the database to this version's schema. Raises ConfigurationError, StoreUnavailable."""
-    with closing(_database(urls)) as database:
-        _refuse_newer(database)
+    """Upgrade the database's schema to this version. Raises ConfigurationError, StoreUnavailable."""
+    with closing(_open_database(urls)) as database:
+        _check_schema(database)
         schema_upgrade.upgrade(database)
 
 
-def _refuse_newer(database: Database) -> None:
-    """The first connection: what the driver does not take of the URL shows here, too."""
+def _check_schema(database: Database) -> None:
+    """Refuse a database whose schema is newer than this program. Raises ConfigurationError.
+
+    This is the first connection, so a URL that the driver refuses fails here, too.
+    """
     try:
         unknown = schema_upgrade.is_unknown(database)
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise ConfigurationError(
-            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error})"
+            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}). "
+            + _DATABASE_HINT
         ) from None
     if unknown:
         raise ConfigurationError(
-            "the database's schema is of a newer version than this program: update the program"
+            "The database's schema is newer than this program. Update the program."
         )
 
 
-def _database(urls: StoreUrls) -> Database:
-    hint = "it takes sqlite:///path or mysql+pymysql://user:password@host/name, with @ : / # % in the password percent-encoded"
+def _open_database(urls: StoreUrls) -> Database:
     try:
         url = sa.make_url(urls.database)
         if url.drivername not in ("sqlite", "mysql+pymysql") or not url.database:
-            raise ConfigurationError(f"LOOKALIKE_DATABASE_URL is {_scheme(urls.database)}; {hint}")
-        return Database(
-            urls.database, DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout)
-        )
+            raise ValueError(f"{_scheme(urls.database)} is not such a URL")
+        options = DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout)
+        return Database(urls.database, options)
     except (sa.exc.ArgumentError, ValueError, TypeError, OSError) as error:
         raise ConfigurationError(
-            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}); {hint}"
+            f"LOOKALIKE_DATABASE_URL cannot be used ({error}). {_DATABASE_HINT}"
         ) from None
 
 
-def _objects(urls: StoreUrls, *, shared: bool) -> LocalObjectStore | S3ObjectStore:
-    hint = "it takes file:///path or s3://KEY:SECRET@host:port/bucket?secure=true&region=…, with / in the secret written as %2F"
+def _open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
+    if urls.objects.startswith("file:"):
+        return LocalObjectStore(Path(unquote(urlsplit(urls.objects).path)), shared=shared)
+    from storage.objects_s3 import S3ObjectStore
+
     try:
-        parts = urlsplit(urls.objects)
-        if parts.scheme == "file":
-            return LocalObjectStore(Path(unquote(parts.path)), shared=shared)
-        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
-        region = query.pop("region", None)
-        if (
-            parts.scheme != "s3"
-            or not parts.hostname
-            or not parts.username
-            or query
-            or secure is None
-        ):
-            raise ConfigurationError(f"LOOKALIKE_OBJECTS_URL is {_scheme(urls.objects)}; {hint}")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        options = S3Options(
-            endpoint=f"{host}:{parts.port}" if parts.port else host,
-            access_key=unquote(parts.username),
-            secret_key=unquote(parts.password or ""),
-            bucket=parts.path.strip("/"),
-            secure=secure,
-            region=region,
-            timeout=urls.timeout,
-            create_bucket=urls.create_bucket,
-            public_url=urls.public_objects,
-        )
-        store = S3ObjectStore(options)
+        store = S3ObjectStore(_s3_options(urls))
         store.prepare()
-    except ValueError as error:  # a port, a bucket's name
+    except ValueError as error:  # also from minio: a name that no bucket can have
         raise ConfigurationError(
-            f"LOOKALIKE_OBJECTS_URL cannot be used ({error}); {hint}"
+            f"LOOKALIKE_OBJECTS_URL cannot be used ({error}). {_OBJECTS_HINT}"
         ) from None
     return store
 
 
-def _vectors(
-    urls: StoreUrls, database: Database, *, load: bool
-) -> ExactVectorStore | MilvusVectorStore:
+def _s3_options(urls: StoreUrls) -> S3Options:
+    """Parse the URL of an S3. Raises ValueError."""
+    from storage.objects_s3 import S3Options
+
+    parts = urlsplit(urls.objects)
+    query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
+    region = query.pop("region", None)
+    is_s3 = parts.scheme == "s3" and parts.hostname and parts.username
+    if not is_s3 or query or secure is None:
+        raise ValueError(f"{_scheme(urls.objects)} is not such a URL")
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname)
+    port = _port(parts)
+    return S3Options(
+        endpoint=f"{host}:{port}" if port else host,
+        access_key=unquote(str(parts.username)),
+        secret_key=unquote(parts.password or ""),
+        bucket=parts.path.strip("/"),
+        secure=secure,
+        region=region,
+        timeout=urls.timeout,
+        create_bucket=urls.create_bucket,
+        public_url=urls.public_objects,
+    )
+
+
+def _open_vectors(urls: StoreUrls, database: Database, *, load: bool) -> VectorStore:
     if urls.vectors == "embedded:":
         exact = ExactVectorStore(database)
         if load:
             exact.load()
         return exact
+    _check_milvus(urls)
+    from storage.vectors_milvus import MilvusVectorStore
+
+    return MilvusVectorStore(urls.vectors, urls.milvus, timeout=urls.timeout)
+
+
+def _check_milvus(urls: StoreUrls) -> None:
+    """Raise ConfigurationError if the URL or the certificate cannot be used."""
     try:
         parts = urlsplit(urls.vectors)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or (parts.port is None and ":" in parts.netloc)
-        ):
-            raise ValueError(_scheme(urls.vectors))
-        certificate = urls.milvus.get("ca_certificate")
-        if certificate:
-            Path(certificate).read_bytes()
-    except (ValueError, OSError) as error:
+        port_missing = _port(parts) is None and ":" in parts.netloc
+        if parts.scheme not in ("http", "https") or not parts.hostname or port_missing:
+            raise ValueError(f"{_scheme(urls.vectors)} is not such a URL")
+    except ValueError as error:
         raise ConfigurationError(
-            f"LOOKALIKE_VECTORS_URL or LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be used ({error}); it takes embedded: or http://milvus:19530"
+            f"LOOKALIKE_VECTORS_URL cannot be used ({error}). Use embedded: or http://milvus:19530."
         ) from None
-    return MilvusVectorStore(MilvusOptions(urls.vectors, timeout=urls.timeout, **urls.milvus))
+    try:
+        if urls.milvus.ca_certificate:
+            Path(urls.milvus.ca_certificate).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be read ({error}). Use the path of a PEM file."
+        ) from None
+
+
+def _port(parts: SplitResult) -> int | None:
+    """Return the port. Raises ValueError without what is there instead, which may be a password."""
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError("its port is not a number") from None
 
 
 def _scheme(url: str) -> str:
+    """The beginning of a URL, without what may be a password."""
     return url.split(":", 1)[0] + ":…"

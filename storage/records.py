@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,26 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
-FARTHEST = 900.0  # seconds: no lease of a row and no pause before another attempt may last longer
-WORKER = "worker-"  # begins the owners that work off what was acknowledged before; other owners have not answered yet
+DIMENSION = 512  # of an embedding
+FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
+WORKER = "worker-"  # prefix of lease owners whose work is acknowledged already; others are requests
+
+
+def new_id() -> UUID:
+    """Return a UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits.
+
+    Ids sort by the millisecond of their creation.
+    """
+    value = int.from_bytes(os.urandom(16))
+    value = (time.time_ns() // 1_000_000) << 80 | (value & (1 << 80) - 1)
+    value = value & ~(0xF << 76) | 7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 2 << 62)
 
 
 class MasterState(StrEnum):
-    PENDING = "pending"
-    STORED = "stored"
-    DAMAGED = "damaged"
-    DELETING = "deleting"
+    """How far the upload or the deletion of a master is."""
+
+    PENDING = "pending"  # reserved by an upload that is not acknowledged yet
+    STORED = "stored"  # acknowledged: it can be read and found
+    DAMAGED = "damaged"  # its bytes are lost or wrong: hidden until they are uploaded again
+    DELETING = "deleting"  # hidden; its vectors, object and row are being removed
 
 
 class ModelState(StrEnum):
-    BUILDING = "building"
-    ACTIVE = "active"
-    PREVIOUS = "previous"
-    RETIRED = "retired"
+    """The place of a model version in its life cycle."""
+
+    BUILDING = "building"  # workers make the embeddings of all masters
+    ACTIVE = "active"  # searches use it
+    PREVIOUS = "previous"  # kept complete, so that a rollback is possible
+    RETIRED = "retired"  # its embeddings are being removed
 
 
 @dataclass(frozen=True)
 class Collection:
+    """A named set of masters; a search stays inside one."""
+
     id: UUID
     name: str
     created_at: int  # milliseconds since 1970, UTC
@@ -38,13 +58,13 @@ class Collection:
 
 @dataclass(frozen=True)
 class NewMaster:
-    """What is known of an upload before it has a row. ``width`` and ``height`` in pixels, upright; ``size`` in bytes."""
+    """What is known of an upload before it has a row."""
 
-    sha256: bytes
-    size: int
+    sha256: bytes  # 32 bytes
+    size: int  # bytes
     mime: str
-    extension: str
-    width: int
+    extension: str  # without a dot
+    width: int  # pixels, of the upright image
     height: int
     name: str
     attributes: Attributes
@@ -52,14 +72,16 @@ class NewMaster:
 
 @dataclass(frozen=True)
 class Master:
+    """An uploaded image. Its revision starts at 1 and is raised by every change."""
+
     id: UUID
     collection_id: UUID
     collection: str
-    sha256: bytes
-    size: int
+    sha256: bytes  # 32 bytes
+    size: int  # bytes
     mime: str
-    extension: str
-    width: int
+    extension: str  # without a dot
+    width: int  # pixels, of the upright image
     height: int
     name: str
     attributes: Attributes
@@ -70,35 +92,40 @@ class Master:
 
     @property
     def object_key(self) -> str:
-        """Readable in a bucket browser, and enough to verify the bytes without the database."""
+        """The key of the bytes: readable in a bucket browser, and verifiable without the database."""
         digest = self.sha256.hex()
-        return f"masters/{self.collection}-{self.collection_id}/{digest[:2]}/{digest}/{self.id}.{self.extension}"
+        folder = f"masters/{self.collection}-{self.collection_id}/{digest[:2]}/{digest}"
+        return f"{folder}/{self.id}.{self.extension}"
 
 
 class Claim(StrEnum):
     """What an upload may do with the row of its collection and hash."""
 
-    OURS = "ours"  # pending under our lease: put the bytes and commit
-    EXISTS = "exists"  # stored already: answer with it
+    OURS = "ours"  # pending under the caller's lease: write the bytes and commit
+    EXISTS = "exists"  # stored already: return it
     BUSY = "busy"  # another upload of the same bytes holds it: wait
-    DAMAGED = "damaged"  # its bytes are lost: put them again and heal it
+    DAMAGED = "damaged"  # its bytes are lost: write them again and restore it
 
 
 @dataclass(frozen=True)
 class Reservation:
+    """The row for the bytes of an upload, and what the upload may do with it."""
+
     claim: Claim
     master: Master
 
 
 @dataclass(frozen=True)
 class Page:
+    """A part of a list; ``next_after`` is the id to continue after, None at the end."""
+
     masters: list[Master]
     next_after: UUID | None
 
 
 @dataclass(frozen=True)
 class IndexTask:
-    """One embedding to bring into the vector store, leased to the caller."""
+    """One embedding to write to the vector store, leased to the caller."""
 
     master: Master
     model_version: str
@@ -107,26 +134,30 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An embedding that failed as often as it may; it stays so until somebody has it tried again."""
+    """An embedding that failed as often as it may; it stays so until it is queued again."""
 
     master: Master
     model_version: str
     attempts: int
-    failure: str
+    failure: str  # of the last attempt
 
 
 @dataclass(frozen=True)
 class MasterRecord:
-    """All that the truth knows of a master."""
+    """A master with the state of its embeddings.
+
+    ``indexed`` maps a model version to the revision that was indexed, or to None while the
+    embedding is pending or a dead letter.
+    """
 
     master: Master
-    indexed: dict[
-        str, int | None
-    ]  # model version -> revision that was indexed; None while that is pending
+    indexed: dict[str, int | None]
 
 
 @dataclass(frozen=True)
 class ModelVersion:
+    """A model version that the registry knows; the id is a hash of weights and preprocessing."""
+
     id: str
     state: ModelState
     created_at: int  # milliseconds since 1970, UTC
@@ -142,21 +173,27 @@ class Replica:
 
 @dataclass(frozen=True)
 class ObjectInfo:
+    """An object without its bytes."""
+
     key: str
     size: int  # bytes
-    modified: float  # seconds since 1970
+    modified: float  # seconds since 1970, UTC
 
 
 @dataclass(frozen=True)
 class VectorRecord:
+    """The embedding of one master, with what searches filter by."""
+
     master_id: UUID
     collection_id: UUID
-    vector: NDArray[np.float32]  # (512,), length 1
+    vector: NDArray[np.float32]  # (512,), of length 1
     attributes: Attributes
-    revision: int
+    revision: int  # of the master, when the record was written
 
 
 @dataclass(frozen=True)
 class VectorHit:
+    """A master that a search found."""
+
     master_id: UUID
-    distance: float  # cosine distance, 0..2
+    distance: float  # cosine distance, 0 to 2

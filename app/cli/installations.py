@@ -14,9 +14,9 @@ from rich.console import Console
 from app.bootstrap import connect_stores, store_urls, wait_for_stores
 from app.cli.transfer import progress_bar
 from app.server import with_settings
-from app.services.backup_manifest import read_mark, write_mark
+from app.services.backup_manifest import read_manifest, write_manifest
 from app.services.deletion import BACKUP_LEASE
-from app.services.installation_copy import Copying, CopyingRefused, Tally
+from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
 from app.settings import Settings
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import upgrade_schema
@@ -62,9 +62,9 @@ def _migrate(directory: Path, settings: Settings, jobs: int) -> int:
             " or name a file with these settings with --to"
         )
     tally = _copied(directory, settings, jobs)
-    if tally.only_there:
+    if tally.only_in_target:
         _console.print(
-            f"The servers hold {tally.only_there} more, put in there or deleted here since."
+            f"The servers hold {tally.only_in_target} more, put in there or deleted here since."
         )
     if not tally.failed:
         _console.print(
@@ -80,7 +80,7 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
         raise ConfigurationError(
             "a backup cannot lie in the installation itself: name another directory"
         )
-    mark = read_mark(directory)
+    mark = read_manifest(directory)
     if mark is None and directory.exists() and any(directory.iterdir()):
         raise ConfigurationError(
             f"{directory} is not empty, and not a backup: name a new directory, or that of a backup"
@@ -90,7 +90,7 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
             f"the backup in {directory} has been served: what was put into it would be removed. Name another directory"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    write_mark(directory, complete=False, vectors=vectors)
+    write_manifest(directory, complete=False, vectors=vectors)
     owner = f"backup-{uuid4().hex}"
     with connect_stores(settings, load_vectors=False, read_only=True) as source:
         if not source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE):
@@ -102,7 +102,7 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
                 connect_stores(_embedded_in(directory, settings), load_vectors=False) as target,
                 _reported() as fail,
             ):
-                copying = Copying(
+                copying = InstallationCopy(
                     source,
                     target,
                     jobs=jobs,
@@ -117,13 +117,13 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
                     drain=target,
                     held=lambda: source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE),
                 )
-                copying.drain(
+                copying.finish_deletions(
                     target, lambda left: None
                 )  # what the installation has deleted since the last backup
-                write_mark(directory, complete=True, vectors=vectors, failed=tally.failed)
+                write_manifest(directory, complete=True, vectors=vectors, failed=tally.failed)
         finally:
             source.metadata.release_lease(BACKUP_LEASE, owner)
-    _console.print(_summary(tally) + f" {tally.changed} changed, {tally.only_there} removed.")
+    _console.print(_summary(tally) + f" {tally.changed} changed, {tally.only_in_target} removed.")
     _console.print(
         f"The backup is in {directory}. It can be served as it is: LOOKALIKE_DATA_DIR={directory} lookalike serve"
     )
@@ -131,7 +131,7 @@ def _backup(settings: Settings, directory: Path, jobs: int, *, vectors: bool, ve
 
 
 def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool) -> int:
-    mark = read_mark(directory)
+    mark = read_manifest(directory)
     if mark is None:
         raise ConfigurationError(f"there is no backup in {directory}")
     if not mark["complete"] and not incomplete:
@@ -144,9 +144,9 @@ def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool
         )
     _check_installation(directory, "the backup has lost its database")
     tally = _copied(directory, settings, jobs)
-    if tally.only_there:
+    if tally.only_in_target:
         _console.print(
-            f"There are {tally.only_there} more, put in since, or deleted from the backup."
+            f"There are {tally.only_in_target} more, put in since, or deleted from the backup."
         )
     if tally.to_embed:
         _console.print(
@@ -155,7 +155,7 @@ def _restore(directory: Path, settings: Settings, jobs: int, *, incomplete: bool
     return 1 if tally.failed else 0
 
 
-def _copied(directory: Path, settings: Settings, jobs: int) -> Tally:
+def _copied(directory: Path, settings: Settings, jobs: int) -> CopyCounts:
     """From the embedded installation in a directory, which nobody uses, into the stores of the settings."""
     urls = store_urls(settings)
     if not urls.embedded:
@@ -165,7 +165,9 @@ def _copied(directory: Path, settings: Settings, jobs: int) -> Tally:
         connect_stores(settings, load_vectors=False) as target,
         _reported() as fail,
     ):
-        copying = Copying(source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail)
+        copying = InstallationCopy(
+            source, target, jobs=jobs, lease=settings.lease_seconds, fail=fail
+        )
         tally = _watched(copying, drain=source)
     _console.print(_summary(tally))
     return tally
@@ -193,33 +195,35 @@ def _reported() -> Iterator[Callable[[str, str], None]]:
     errors = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
     try:
         yield lambda what, reason: errors.print(f"{what} is not copied: {reason}")
-    except CopyingRefused as error:
+    except CopyRefused as error:
         raise ConfigurationError(str(error)) from error
     except StoreUnavailable:
         _console.print("Stopped. Run the same command again to go on.")
         raise
 
 
-def _watched(copying: Copying, drain: Stores, held: Callable[[], bool] = lambda: True) -> Tally:
+def _watched(
+    copying: InstallationCopy, drain: Stores, held: Callable[[], bool] = lambda: True
+) -> CopyCounts:
     """Carry out the deletions of ``drain``, then copy, with a progress bar; ``held`` is called again and again."""
     try:
         with progress_bar() as progress:
             task = progress.add_task("Finishing", total=None, rate="")
-            copying.drain(drain, lambda left: progress.update(task, rate=f"{left} left"))
+            copying.finish_deletions(drain, lambda left: progress.update(task, rate=f"{left} left"))
             start = time.monotonic()
-            progress.update(task, description="Copying", total=copying.total(), rate="")
+            progress.update(task, description="Copying", total=copying.count_masters(), rate="")
 
             def advance(count: int) -> None:
                 if not held():
-                    raise CopyingRefused("another backup has begun meanwhile: try again later")
+                    raise CopyRefused("another backup has begun meanwhile: try again later")
                 rate = (progress.tasks[0].completed + count) / max(1e-3, time.monotonic() - start)
                 progress.update(task, advance=count, rate=f"{rate:.0f}/s")
 
-            return copying.run(advance)
+            return copying.copy_masters(advance)
     except KeyboardInterrupt:
         _console.print("Interrupted. Run the same command again to go on.")
         raise SystemExit(130) from None
 
 
-def _summary(tally: Tally) -> str:
-    return f"{tally.copied} masters copied and verified, {tally.there_already} were there already, {tally.failed} failed."
+def _summary(tally: CopyCounts) -> str:
+    return f"{tally.copied} masters copied and verified, {tally.unchanged} were there already, {tally.failed} failed."

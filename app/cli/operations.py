@@ -14,7 +14,7 @@ from rich.table import Table
 
 from app.cli.client import Client, ServiceError
 from app.cli.transfer import progress_bar
-from app.services.scrub import KINDS
+from app.services.scrub_report import KINDS
 
 _errors = Console(stderr=True, highlight=False, markup=False)
 _out = Console(highlight=False, markup=False, soft_wrap=True)

@@ -17,17 +17,22 @@ from rich.table import Table
 
 from app.cli.client import Client, ServiceError
 from app.cli.transfer import Exporter, progress_bar
-from app.settings import cores
-from models.calibration import Judged
-from models.contact_sheets import write_sheets
+from models.calibration import LabelledHits
+from models.contact_sheets import write_contact_sheets
 from models.embedder import load_embedder
 from models.engines import EngineMissing
-from models.evaluate import Ranked, embed, embeddings_a_second, rank, robustness
-from models.export import Format
-from models.export import export as export_network
-from models.export import quantise as quantise_network
-from models.labelled_images import Advance, LabelledImages, UnusableData, check_disjoint, images_in
+from models.evaluate import (
+    RankingMetrics,
+    embed_images,
+    measure_robustness,
+    measure_throughput,
+    rank_gallery,
+)
+from models.export import Format, export_network, quantize_network
+from models.labelled_images import LabelledImages, UnusableData, check_disjoint, find_image_files
+from models.progress import ProgressCallback
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+from storage.cores import available_cores
 
 _errors = Console(stderr=True, highlight=False, markup=False)
 _out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -117,8 +122,9 @@ def _finetune(
     device: str,
 ) -> int:
     try:
-        from models.training.card import Tested, write_card
-        from models.training.finetune import Finetuning, Recipe
+        from models.training.card import EvaluationScores, write_card
+        from models.training.finetune import Finetuning
+        from models.training.recipe import Recipe
     except ImportError as error:
         raise EngineMissing(
             f"fine-tuning needs more libraries ({error}): pip install -e '.[train]'"
@@ -144,7 +150,7 @@ def _finetune(
         outcome = Finetuning(images, weights, out, recipe, device=device).run(advance)
         if test and others:
             before, _ = _tested(weights, others, advance, "testing the base")
-            tested = Tested(
+            tested = EvaluationScores(
                 test.name,
                 len(others),
                 before,
@@ -168,19 +174,19 @@ def _finetune(
 
 
 def _tested(
-    weights: WeightsFile, images: LabelledImages, advance: Advance, stage: str
+    weights: WeightsFile, images: LabelledImages, advance: ProgressCallback, stage: str
 ) -> tuple[dict[str, float], float]:
     """Scores leave one out, and the expected calibration error."""
-    vectors = embed(
-        load_embedder(weights, slots=cores()),
+    vectors = embed_images(
+        load_embedder(weights, slots=available_cores()),
         images.paths,
-        slots=cores(),
-        advance=advance,
+        slots=available_cores(),
+        progress=advance,
         stage=stage,
     )
-    scores = rank(vectors, images.labels, vectors, images.labels, leave_out=True).means()
+    scores = rank_gallery(vectors, images.labels, vectors, images.labels, leave_out=True).means()
     error = (
-        Judged.of(vectors, images.labels).expected_error(weights.calibration)
+        LabelledHits.collect(vectors, images.labels).expected_error(weights.calibration)
         if weights.calibration
         else 0.0
     )
@@ -212,7 +218,7 @@ def quantise(model: str, images: Path, out: Path) -> int:
 
     def run() -> int:
         with watched() as advance:
-            version = quantise_network(_served(model), images_in(images), out, advance)
+            version = quantize_network(_served(model), find_image_files(images), out, advance)
         _out.print(f"Written: {out}   model version {version}")
         _out.print(
             f"Compare it: lookalike evaluate {out} DATA. Then: lookalike reembed start {out}"
@@ -232,7 +238,7 @@ def _weights(model: str) -> WeightsFile:
 
 def _served(model: str) -> WeightsFile:
     weights = _weights(model)
-    if not weights.projected:
+    if not weights.has_projection:
         raise WeightsInvalid(
             f"{model} is a backbone without our projection: give it one by lookalike finetune --base"
         )
@@ -270,7 +276,7 @@ def _evaluate(
     quick: bool,
 ) -> int:
     weights = _weights(model)
-    slots = cores()
+    slots = available_cores()
     embedder = load_embedder(weights, engine=engine, slots=slots)
     copies: dict[str, float] = {}
     with watched() as advance:
@@ -279,7 +285,7 @@ def _evaluate(
             if by
             else LabelledImages.read(data, advance)
         )
-        vectors = embed(embedder, images.paths, slots=slots, advance=advance)
+        vectors = embed_images(embedder, images.paths, slots=slots, progress=advance)
         if gallery is None:
             theirs, found_in = vectors, images
         else:
@@ -288,25 +294,29 @@ def _evaluate(
                 if by
                 else LabelledImages.read(gallery, advance, gallery=True)
             )
-            theirs = embed(
+            theirs = embed_images(
                 embedder,
                 found_in.paths,
                 slots=slots,
-                advance=advance,
+                progress=advance,
                 stage="embedding the gallery",
             )
-        ranked = rank(vectors, images.labels, theirs, found_in.labels, leave_out=gallery is None)
-        if not len(ranked.counted):
+        ranked = rank_gallery(
+            vectors, images.labels, theirs, found_in.labels, leave_out=gallery is None
+        )
+        if not len(ranked.queries):
             raise UnusableData(
                 "no query has an image of its class to find: give classes that have two images or more"
             )
         if not quick:
-            copies = robustness(embedder, images, vectors, slots=slots, advance=advance)
-    speed = embeddings_a_second(embedder, images, slots=slots)
+            copies = measure_robustness(embedder, images, vectors, slots=slots, progress=advance)
+    speed = measure_throughput(embedder, images, slots=slots)
     error = None
     if weights.calibration and gallery is None:
-        error = Judged.of(vectors, images.labels).expected_error(weights.calibration)
-    written = write_sheets(sheets, ranked, images, found_in, vectors, theirs) if sheets else []
+        error = LabelledHits.collect(vectors, images.labels).expected_error(weights.calibration)
+    written = (
+        write_contact_sheets(sheets, ranked, images, found_in, vectors, theirs) if sheets else []
+    )
     result: dict[str, Any] = {
         "model": embedder.model_version,
         "dimensions": vectors.shape[1],
@@ -315,7 +325,7 @@ def _evaluate(
     result |= {
         "classes": len(set(images.labels)),
         "broken": len(images.broken),
-        "queries": len(ranked.counted),
+        "queries": len(ranked.queries),
     }
     result |= {name: round(value, 4) for name, value in ranked.means().items()}
     result["intervals"] = {
@@ -335,7 +345,7 @@ def _evaluate(
     return 0
 
 
-def _show_evaluation(result: dict[str, Any], ranked: Ranked) -> None:
+def _show_evaluation(result: dict[str, Any], ranked: RankingMetrics) -> None:
     title = f"{result['model']}: {result['queries']} queries, {result['images']} images, {result['classes']} classes"
     table = Table(box=None, header_style="bold", title=title, title_justify="left")
     for column in ("", "", "95 % interval"):

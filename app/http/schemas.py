@@ -1,4 +1,4 @@
-"""Request and response models: the HTTP face of the service's values."""
+"""Request and response bodies of the HTTP API."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from storage import records
 
 
 class Links(BaseModel):
+    """Paths of what belongs to a master."""
+
     self: str
     content: str
     thumbnail: str
 
 
 class Master(BaseModel):
+    """An uploaded image that searches can find."""
+
     id: UUID
-    sha256: str = Field(description="Of the original bytes, in hexadecimal.")
-    size: int = Field(description="Bytes.")
-    width: int = Field(description="Pixels, after EXIF turning.")
-    height: int
-    mime: str
+    sha256: str = Field(description="SHA-256 of the original bytes, in hexadecimal.")
+    size: int = Field(description="Size of the original in bytes.")
+    width: int = Field(description="Width of the upright image in pixels.")
+    height: int = Field(description="Height of the upright image in pixels.")
+    mime: str = Field(description="Media type of the original, such as image/jpeg.")
     name: str
     attributes: dict[str, Any]
     collection: str
@@ -53,34 +57,45 @@ class Master(BaseModel):
 
 
 class MasterPage(BaseModel):
+    """A page of masters, newest first."""
+
     masters: list[Master]
     next_cursor: str | None = Field(
-        description="Pass it as `cursor` for the next page; null on the last one."
+        description="Pass it as `cursor` to get the next page; null on the last page."
     )
-    total: int
+    total: int = Field(description="Number of masters on all pages.")
 
 
 class MasterChange(BaseModel):
+    """New values for a master. A value that is left out stays as it is."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, max_length=10_000)
-    attributes: dict[str, Any] | None = Field(None, description="Replaces all attributes there.")
+    attributes: dict[str, Any] | None = Field(
+        None, description="Replaces all attributes of the master."
+    )
 
 
 class ScrubOptions(BaseModel):
+    """What a scrub does."""
+
     model_config = ConfigDict(extra="forbid")
 
-    repair: bool = Field(False, description="Repair what is found; else only report it.")
+    repair: bool = Field(False, description="Repair what is found; otherwise only report it.")
     full: bool = Field(
-        False, description="Read every object; else a thirtieth of them, another one each day."
+        False,
+        description="Read every object; otherwise a thirtieth of them, other ones each day.",
     )
 
 
 class DeadLetter(BaseModel):
+    """An embedding that failed too often."""
+
     master: Master
     model_version: str
-    attempts: int
-    failure: str = Field(description="Of the last attempt.")
+    attempts: int = Field(description="Number of failed attempts.")
+    failure: str = Field(description="Error of the last attempt.")
 
     @classmethod
     def of(cls, letter: records.DeadLetter) -> DeadLetter:
@@ -93,21 +108,27 @@ class DeadLetter(BaseModel):
 
 
 class DeadLetters(BaseModel):
+    """Embeddings that failed too often, oldest master first."""
+
     dead_letters: list[DeadLetter]
-    total: int
+    total: int = Field(description="Number of dead letters, also those not listed.")
 
 
 class Revived(BaseModel):
-    revived: int = Field(description="Embeddings that the worker tries again now.")
+    """The result of retrying dead letters."""
+
+    revived: int = Field(description="Number of embeddings that the worker retries.")
 
 
 class Model(BaseModel):
+    """A model version and its progress."""
+
     version: str
     state: str = Field(description="building, active, previous, or retired (being removed).")
-    masters: int = Field(description="That there are.")
-    indexed: int = Field(description="Of them, those that a search by this version finds.")
-    dead: int = Field(description="Of them, those that could not be embedded.")
-    loaded: int = Field(description="Running processes that have loaded it.")
+    masters: int = Field(description="Number of all stored masters.")
+    indexed: int = Field(description="Number of masters that have a vector of this version.")
+    dead: int = Field(description="Number of masters that failed too often.")
+    loaded: int = Field(description="Number of running processes that have loaded it.")
     created_at: datetime
 
     @classmethod
@@ -125,74 +146,93 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
+    """All model versions."""
+
     models: list[Model]
-    processes: int = Field(description="Running API and worker processes.")
+    processes: int = Field(description="Number of running API and worker processes.")
 
 
 class AddedModel(BaseModel):
+    """The version that a call was about."""
+
     version: str
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457)."""
+    """An error (RFC 9457), whose `code` is for programs and whose `detail` is for people."""
 
     type: str
     title: str
     status: int
     detail: str
-    code: str = Field(description="Stable; for programs.")
-    request_id: str
+    code: str = Field(description="Stable identifier of the error.")
+    request_id: str = Field(description="Identifies the request in the log.")
 
 
 class UploadResult(BaseModel):
+    """The outcome for one file: either a master or an error."""
+
     status: int = Field(
-        description="201 new, 202 new and searchable soon, 200 there already, else the error's."
+        description="201: new. 202: new, and searchable soon. 200: the collection has it already."
+        " Otherwise the status of the error."
     )
-    created: bool | None = None
-    indexed: bool | None = Field(None, description="Whether a search finds it by now.")
+    created: bool | None = Field(None, description="Whether the master is new.")
+    indexed: bool | None = Field(None, description="Whether searches find the master.")
     master: Master | None = None
     error: Problem | None = None
 
 
 class UploadResults(BaseModel):
+    """The outcomes of an upload."""
+
     results: list[UploadResult] = Field(description="One per file, in the order they were sent.")
 
 
 class Hit(BaseModel):
+    """A master that a search found."""
+
     master: Master
-    distance: float = Field(description="Cosine distance, 0 (same) to 2.")
-    score: float = Field(description="100 x (1 - distance / 2), for people.")
-    exact: bool = Field(description="The same bytes as the sample.")
+    distance: float = Field(description="Cosine distance, from 0 (the same) to 2.")
+    score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
+    exact: bool = Field(description="Whether the master has the same bytes as the sample.")
     probability: float | None = Field(
-        description="That it shows the same thing; null by a model without calibration."
+        description="Probability that both show the same thing; null if the model is not calibrated."
     )
 
 
 class SearchAnswer(BaseModel):
-    hits: list[Hit] = Field(description="Nearest first; ties by id.")
+    """The result of a search."""
+
+    hits: list[Hit] = Field(description="Hits, nearest first; equal distances in the order of ids.")
     model_version: str
-    took_ms: float
+    took_ms: float = Field(description="Duration of the search in milliseconds.")
 
 
 class Comparison(BaseModel):
-    distance: float
-    score: float
-    exact: bool
+    """How alike two images are."""
+
+    distance: float = Field(description="Cosine distance, from 0 (the same) to 2.")
+    score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
+    exact: bool = Field(description="Whether both have the same bytes.")
     probability: float | None = Field(
-        description="That both show the same thing; null by a model without calibration."
+        description="Probability that both show the same thing; null if the model is not calibrated."
     )
     model_version: str
 
 
 class NewCollection(BaseModel):
+    """A collection to create."""
+
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: str = Field(description="1 to 63 characters: a-z, 0-9 and hyphens.")
 
 
 class Collection(BaseModel):
+    """A named set of masters."""
+
     name: str
-    masters: int
+    masters: int = Field(description="Number of masters.")
     created_at: datetime
 
     @classmethod
@@ -201,27 +241,35 @@ class Collection(BaseModel):
 
 
 class CollectionList(BaseModel):
+    """All collections, in the order of their names."""
+
     collections: list[Collection]
     pending: int = Field(
-        description="Embeddings that are still to be made, in all collections and for all model versions."
+        description="Number of pending embeddings, of all collections and model versions."
     )
 
 
 class AttributeValue(BaseModel):
+    """A value of an attribute, or an item of a list."""
+
     value: bool | int | float | str
-    masters: int
+    masters: int = Field(description="Number of times that it occurs.")
 
 
 class Attribute(BaseModel):
+    """The values that masters have under one key."""
+
     key: str = Field(
-        description="As a filter spells it; keys of nested objects are joined by dots."
+        description="Key as filters write it; keys of nested objects are joined by dots."
     )
-    masters: int = Field(description="That have it.")
-    types: list[str] = Field(description="Of string, number, boolean, list.")
-    values: list[AttributeValue] = Field(description="The most frequent, of a list its items.")
-    distinct: int = Field(description="Different values; those beyond 10 000 are not counted.")
-    minimum: float | None = Field(description="Of the numbers.")
-    maximum: float | None
+    masters: int = Field(description="Number of masters that have the key.")
+    types: list[str] = Field(description="Types of the values: string, number, boolean, list.")
+    values: list[AttributeValue] = Field(
+        description="Most frequent values; a list counts by its items."
+    )
+    distinct: int = Field(description="Number of different values, at most 10 000.")
+    minimum: float | None = Field(description="Smallest number.")
+    maximum: float | None = Field(description="Largest number.")
 
     @classmethod
     def of(cls, summary: AttributeSummary, limit: int) -> Attribute:
@@ -240,17 +288,26 @@ class Attribute(BaseModel):
 
 
 class AttributeList(BaseModel):
-    attributes: list[Attribute] = Field(description="By number of masters.")
-    masters: int = Field(description="That were looked at: the newest 100 000 at most.")
+    """The attribute keys of a collection."""
+
+    attributes: list[Attribute] = Field(description="Keys, the most widespread first.")
+    masters: int = Field(
+        description="Number of masters that were read: the newest 100 000 at most."
+    )
 
 
 class Readiness(BaseModel):
+    """Whether the process can answer requests."""
+
     ready: bool
-    checks: dict[str, str] = Field(description="Each store and the model: `ok`, or what is wrong.")
+    checks: dict[str, str] = Field(
+        description="Each store and the model: `ok`, or the reason why it does not work."
+    )
     model_version: str
 
 
 def score_of(distance: float) -> float:
+    """Turn a cosine distance, 0 to 2, into a score, 100 to 0."""
     return round(100.0 * (1.0 - distance / 2.0), 4)
 
 

@@ -38,8 +38,8 @@ def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> S
     Repairs what can be repaired if asked. Closing the connection stops the scrub between two
     batches.
     """
-    scrub.total()  # raises while the response can still have the status of a store that is down
-    return _streamed(request, scrub.events(repair=options.repair, full=options.full))
+    scrub.count_items()  # raises while the response can still have the status of a store that is down
+    return _streamed(request, scrub.stream_scrub(repair=options.repair, full=options.full))
 
 
 @router.get("/admin/dead-letters", summary="List embeddings that failed too often")
@@ -52,7 +52,7 @@ def list_dead_letters(
 
     They are kept, but no search finds them. LOOKALIKE_INDEX_ATTEMPTS is the number of attempts.
     """
-    letters, total = dead_letters.list(limit)
+    letters, total = dead_letters.list_dead_letters(limit)
     listed = [schemas.DeadLetter.of(letter) for letter in letters]
     return schemas.DeadLetters(dead_letters=listed, total=total)
 
@@ -61,14 +61,14 @@ def list_dead_letters(
 @requires(Access.ADMIN)
 def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
     """Retries all of them."""
-    return schemas.Revived(revived=dead_letters.retry())
+    return schemas.Revived(revived=dead_letters.retry_dead_letters())
 
 
 @router.get("/admin/models", summary="List model versions")
 @requires(Access.ADMIN)
 def list_models(reembed: ReembedDep) -> schemas.ModelList:
     """Returns the model versions, their progress, and how many processes have loaded each."""
-    progress, replicas = reembed.status()
+    progress, replicas = reembed.list_progress()
     models = [schemas.Model.of(each, replicas) for each in progress]
     return schemas.ModelList(models=models, processes=len(replicas))
 
@@ -82,7 +82,7 @@ def add_weights(
     ],
 ) -> schemas.AddedModel:
     """Checks weights and stores them where every process finds them, without using them yet."""
-    return schemas.AddedModel(version=reembed.add(weights.file))
+    return schemas.AddedModel(version=reembed.add_weights(weights.file))
 
 
 @router.post("/admin/models/{version}/start", status_code=202, summary="Build a model version")
@@ -93,7 +93,7 @@ def start_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel
     Workers embed every master with it, and new uploads are embedded with both versions. Searches
     use the active version until another one is activated.
     """
-    reembed.start(version)
+    reembed.start_building(version)
     return schemas.AddedModel(version=version)
 
 
@@ -111,15 +111,15 @@ def activate_model(
 
     The version that was active is kept as the previous one, and activating it again rolls back.
     """
-    reembed.check_started(version)
-    return _streamed(request, reembed.activate(version))
+    reembed.check_registered(version)
+    return _streamed(request, reembed.activate_version(version))
 
 
 @router.post("/admin/models/{version}/retire", status_code=202, summary="Remove a model version")
 @requires(Access.ADMIN)
 def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
     """Removes the version being built, or the previous one, with its vectors and weights."""
-    reembed.retire(version)
+    reembed.retire_version(version)
     return schemas.AddedModel(version=version)
 
 

@@ -20,9 +20,12 @@ router = APIRouter(route_class=ApiRoute, tags=["collections"])
 def list_collections(collections: CollectionsDep) -> schemas.CollectionList:
     """Returns all collections in the order of their names, each with its number of masters."""
     listed = [
-        schemas.Collection.of(collection, masters) for collection, masters in collections.list()
+        schemas.Collection.of(collection, masters)
+        for collection, masters in collections.list_collections()
     ]
-    return schemas.CollectionList(collections=listed, pending=collections.count_pending())
+    return schemas.CollectionList(
+        collections=listed, pending=collections.count_pending_embeddings()
+    )
 
 
 @router.post("/collections", status_code=201, summary="Create a collection")
@@ -31,7 +34,7 @@ def create_collection(
     collections: CollectionsDep, new: schemas.NewCollection
 ) -> schemas.Collection:
     """Creates an empty collection. An upload that names a collection creates it, too."""
-    return schemas.Collection.of(collections.create(new.name), 0)
+    return schemas.Collection.of(collections.create_collection(new.name), 0)
 
 
 @router.get("/collections/{name}/attributes", summary="Summarise attributes")
@@ -44,7 +47,7 @@ def list_attributes(
     ] = 20,
 ) -> schemas.AttributeList:
     """Returns the attribute keys of a collection, with their types and most frequent values."""
-    summaries, masters = attributes.summary(name)
+    summaries, masters = attributes.summarize_attributes(name)
     listed = [schemas.Attribute.of(summary, values) for summary in summaries]
     return schemas.AttributeList(attributes=listed, masters=masters)
 
@@ -54,4 +57,4 @@ def list_attributes(
 def delete_collection(collections: CollectionsDep, name: str, confirm: ConfirmQuery) -> None:
     """Deletes a collection with all its masters. The name can be used again at once."""
     check_confirmed(name, confirm)
-    collections.delete(name)
+    collections.delete_collection(name)

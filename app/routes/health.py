@@ -31,10 +31,10 @@ def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
 
     Otherwise it answers 503, and `checks` has the reason.
     """
-    checks = health.check()
+    checks = health.check_readiness()
     ready = all(state == OK for state in checks.values())
     response.status_code = 200 if ready else 503
-    return schemas.Readiness(ready=ready, checks=checks, model_version=health.model_version())
+    return schemas.Readiness(ready=ready, checks=checks, model_version=health.last_active_version())
 
 
 @router.get("/metrics", response_class=Response, summary="Get Prometheus metrics")

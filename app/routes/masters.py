@@ -25,7 +25,7 @@ from app.http.parameters import (
 from app.http.problems import EXPECTED, Problem, problem_of, request_id_of
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
-from app.services.ingest import Ingested
+from app.services.ingest import UploadOutcome
 from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 
@@ -70,19 +70,21 @@ def upload(
         detail = "name is for a single file. Several files keep their own names."
         raise InvalidInput("invalid-request", detail)
     parsed = parse_json(attributes, "invalid-attributes", "attributes")
-    outcomes: list[Ingested | Problem] = []
+    outcomes: list[UploadOutcome | Problem] = []
     for part in file:
         try:
             part_name = name or part.filename or ""
             outcomes.append(
-                ingest.put(part.file, collection=collection, name=part_name, attributes=parsed)
+                ingest.upload_image(
+                    part.file, collection=collection, name=part_name, attributes=parsed
+                )
             )
         except EXPECTED as error:
             outcomes.append(problem_of(error))
     return _answer_upload(outcomes, request_id_of(request))
 
 
-def _answer_upload(outcomes: list[Ingested | Problem], request_id: str) -> Response:
+def _answer_upload(outcomes: list[UploadOutcome | Problem], request_id: str) -> Response:
     if len(outcomes) == 1 and isinstance(outcomes[0], Problem):
         return outcomes[0].response(request_id)
     results = [_upload_result(outcome, request_id) for outcome in outcomes]
@@ -96,7 +98,7 @@ def _answer_upload(outcomes: list[Ingested | Problem], request_id: str) -> Respo
     return Response(body, status, headers, media_type="application/json")
 
 
-def _upload_result(outcome: Ingested | Problem, request_id: str) -> schemas.UploadResult:
+def _upload_result(outcome: UploadOutcome | Problem, request_id: str) -> schemas.UploadResult:
     if isinstance(outcome, Problem):
         error = schemas.Problem(**outcome.body(request_id))
         return schemas.UploadResult(status=outcome.status, error=error)
@@ -132,7 +134,7 @@ def list_masters(
 ) -> Response:
     """Returns the masters of a collection, newest first, a page at a time."""
     conditions, after = parse_filter_text(filter), parse_cursor(cursor)
-    page, total = masters.list(collection, conditions, limit, after, offset)
+    page, total = masters.list_masters(collection, conditions, limit, after, offset)
     body = schemas.MasterPage.model_construct(
         masters=[schemas.Master.of(master) for master in page.masters],
         next_cursor=str(page.next_after) if page.next_after else None,
@@ -148,28 +150,30 @@ def delete_all_masters(
 ) -> None:
     """Deletes all masters of a collection. The collection itself stays, empty."""
     check_confirmed(collection, confirm)
-    collections.empty(collection)
+    collections.empty_collection(collection)
 
 
 @router.get("/masters/{master_id}", response_model=schemas.Master, summary="Get a master")
 @requires(Access.READ)
 def get_master(masters: MastersDep, master_id: UUID) -> Response:
     """Returns the metadata of one master."""
-    return _json(schemas.Master.of(masters.find(master_id)))
+    return _json(schemas.Master.of(masters.find_master(master_id)))
 
 
 @router.patch("/masters/{master_id}", response_model=schemas.Master, summary="Change a master")
 @requires(Access.WRITE)
 def change_master(masters: MastersDep, master_id: UUID, change: schemas.MasterChange) -> Response:
     """Changes the name, or replaces all attributes."""
-    return _json(schemas.Master.of(masters.update(master_id, change.name, change.attributes)))
+    return _json(
+        schemas.Master.of(masters.update_master(master_id, change.name, change.attributes))
+    )
 
 
 @router.delete("/masters/{master_id}", status_code=204, summary="Delete a master")
 @requires(Access.WRITE)
 def delete_master(masters: MastersDep, master_id: UUID) -> None:
     """Deletes one master. No request finds it any more once this has answered."""
-    masters.delete(master_id)
+    masters.delete_master(master_id)
 
 
 @router.get(
@@ -191,7 +195,7 @@ def get_content(
 
     If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to them instead.
     """
-    master = masters.find(master_id)
+    master = masters.find_master(master_id)
     etag = f'"{master.sha256.hex()}"'
     headers = _HARMLESS | {
         "ETag": etag,
@@ -202,7 +206,7 @@ def get_content(
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     if not getattr(request.state, "head", False):  # the link is signed for GET only
-        link = masters.link(master, headers["Content-Disposition"])
+        link = masters.link_content(master, headers["Content-Disposition"])
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     part = parse_range(range, master.size) if if_range in (None, etag) else None
@@ -210,7 +214,7 @@ def get_content(
     headers["Content-Length"] = str(stop - start)
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{master.size}"
-    body = masters.content(master, start, stop - start)
+    body = masters.read_content(master, start, stop - start)
     return StreamingResponse(body, 206 if part else 200, headers=headers, media_type=master.mime)
 
 
@@ -230,12 +234,12 @@ def get_thumbnail(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Returns a JPEG of at most `size` x `size` pixels, upright and without metadata."""
-    master = masters.find(master_id)
+    master = masters.find_master(master_id)
     etag = f'"{master.sha256.hex()[:32]}-{size}"'
     headers = _HARMLESS | {"ETag": etag, "Cache-Control": _IMMUTABLE}
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    return Response(masters.thumbnail(master, size), headers=headers, media_type="image/jpeg")
+    return Response(masters.make_thumbnail(master, size), headers=headers, media_type="image/jpeg")
 
 
 def _json(body: BaseModel) -> Response:

@@ -16,7 +16,7 @@ from app.http.parameters import parse_box, parse_filter_text
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.masters import Masters
-from app.services.search import MAX_REACH, Hit, Options
+from app.services.search import MAX_REACH, Hit, SearchOptions
 from app.settings import MIB, Settings
 
 router = APIRouter(route_class=ApiRoute, tags=["search"])
@@ -75,13 +75,13 @@ def search(
     if offset + k > MAX_REACH:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
     conditions, part = parse_filter_text(filter), parse_box(box)
-    options = Options(
+    options = SearchOptions(
         collection, k, offset, max_distance, conditions, part, mirror, min_probability
     )
     if sample is not None and master_id is None:
-        answer = search.by_sample(_file_of(sample, settings), options)
+        answer = search.search_by_sample(_file_of(sample, settings), options)
     elif master_id is not None and sample is None:
-        answer = search.by_master(master_id, options)
+        answer = search.search_by_master(master_id, options)
     else:
         detail = "Send either a file part named sample or the field master_id."
         raise InvalidInput("invalid-request", detail)
@@ -117,7 +117,7 @@ def compare(
     """Returns the distance between two images, each of which is a file or a master."""
     first = _image(a, a_id, "a", masters, settings)
     second = _image(b, b_id, "b", masters, settings)
-    compared = search.distance(first, second)
+    compared = search.compare_images(first, second)
     return schemas.Comparison(
         distance=compared.distance,
         score=schemas.score_of(compared.distance),
@@ -137,7 +137,7 @@ def _image(
     if file is not None and master_id is None:
         return _file_of(file, settings)
     if master_id is not None and file is None:
-        return masters.original(masters.find(master_id))
+        return masters.read_verified(masters.find_master(master_id))
     detail = f"Send either a file part named {name} or the field {name}_id."
     raise InvalidInput("invalid-request", detail)
 

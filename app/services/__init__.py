@@ -1,1 +1,1 @@
-"""The use cases. Each owns one thing the service does; none knows HTTP."""
+"""The use cases, without HTTP: uploads, searches, deletions, checks and model changes."""

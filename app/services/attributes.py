@@ -1,4 +1,4 @@
-"""What attributes the masters of a collection have: what a filter can be built from."""
+"""Summarises the attributes of a collection's masters: what a filter can be built from."""
 
 from __future__ import annotations
 
@@ -11,78 +11,84 @@ from app.services.collections import Collections
 from storage.filters import Scalar, type_name
 from storage.protocols import MetadataStore
 
-_LOOKED_AT = 100_000  # newest masters at most: bounds the time
-_COUNTED = 10_000  # different values of a key at most: bounds the memory
+_MAX_MASTERS = 100_000  # read per summary, to bound the time
+_MAX_VALUES = 10_000  # counted per key, to bound the memory
 _PAGE = 5_000
 
 
 @dataclass
 class AttributeSummary:
-    """One key, as a filter spells it; the values of a list count one by one."""
+    """One key as a filter spells it, with its types and values. List items count one by one."""
 
     key: str
-    masters: int = 0  # that have it
+    masters: int = 0  # number of masters with the key
     types: set[str] = field(default_factory=set)
-    counts: Counter[tuple[str, Scalar]] = field(
-        default_factory=Counter
-    )  # (type, value): 1 and true are two values
+    # by type and value, because 1 and true are equal in Python and differ in JSON
+    counts: Counter[tuple[str, Scalar]] = field(default_factory=Counter)
     minimum: float | None = None
     maximum: float | None = None
 
     def most_frequent(self, limit: int) -> list[tuple[Scalar, int]]:
-        return [
-            (value, count)
-            for (_, value), count in sorted(self.counts.items(), key=_by_count)[:limit]
-        ]
+        """Return the ``limit`` most frequent values with their numbers of occurrences."""
+        ordered = sorted(self.counts.items(), key=_frequency_order)
+        return [(value, count) for (_, value), count in ordered[:limit]]
 
-    def add(self, value: object) -> None:
+    def add_value(self, value: object) -> None:
+        """Count the value that one master has under this key."""
         self.masters += 1
         self.types.add(type_name(value))
         for item in value if isinstance(value, list) else [value]:
-            self._count(item)
+            self._count_scalar(item)
 
-    def _count(self, value: Any) -> None:
+    def _count_scalar(self, value: Any) -> None:
         typed = (type_name(value), value)
-        if typed in self.counts or len(self.counts) < _COUNTED:
+        if typed in self.counts or len(self.counts) < _MAX_VALUES:
             self.counts[typed] += 1
         if typed[0] == "number":
             self.minimum = value if self.minimum is None else min(self.minimum, value)
             self.maximum = value if self.maximum is None else max(self.maximum, value)
 
 
-def _by_count(item: tuple[tuple[str, Scalar], int]) -> tuple[int, str]:
+def _frequency_order(item: tuple[tuple[str, Scalar], int]) -> tuple[int, str]:
     (_, value), count = item
     return -count, str(value)
 
 
 class Attributes:
+    """The attribute keys and values that the masters of a collection have."""
+
     def __init__(self, metadata: MetadataStore, collections: Collections) -> None:
         self._metadata = metadata
         self._collections = collections
 
-    def summary(self, collection: str) -> tuple[list[AttributeSummary], int]:
-        """By number of masters, and how many masters were looked at: the newest 100 000. Raises NotFound."""
-        found = self._collections.find(collection)
+    def summarize_attributes(self, name: str) -> tuple[list[AttributeSummary], int]:
+        """Summarise the newest 100 000 masters of the collection ``name``.
+
+        Returns one summary per key, the most widespread key first, and the number of masters that
+        were read. Raises InvalidInput, NotFound, StoreUnavailable.
+        """
+        collection = self._collections.find_collection(name)
         summaries: dict[str, AttributeSummary] = {}
-        after, looked_at = None, 0
-        while looked_at < _LOOKED_AT:
-            rows = self._metadata.list_attributes(found.id, _PAGE, after)
+        after, masters = None, 0
+        while masters < _MAX_MASTERS:
+            rows = self._metadata.list_attributes(collection.id, _PAGE, after)
             for _, attributes in rows:
-                for key, value in flat(attributes):
-                    summaries.setdefault(key, AttributeSummary(key)).add(value)
-            looked_at += len(rows)
+                for key, value in flatten_attributes(attributes):
+                    summaries.setdefault(key, AttributeSummary(key)).add_value(value)
+            masters += len(rows)
             if len(rows) < _PAGE:
                 break
             after = rows[-1][0]
-        return sorted(
-            summaries.values(), key=lambda summary: (-summary.masters, summary.key)
-        ), looked_at
+        ordered = sorted(summaries.values(), key=lambda summary: (-summary.masters, summary.key))
+        return ordered, masters
 
 
-def flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Keys of nested objects joined by dots, as filters write them."""
+def flatten_attributes(
+    attributes: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    """Yield keys and values. The keys of nested objects are joined by dots, as in filters."""
     for key, value in attributes.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten_attributes(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -1,4 +1,4 @@
-"""backup.json: what a backup's directory says of itself."""
+"""Reads and writes backup.json, which describes the backup in its directory."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from app.logs import log
 _NAME = "backup.json"
 
 
-def read_mark(directory: Path) -> dict[str, Any] | None:
-    """None where there is no backup."""
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """Return the manifest of the backup in ``directory``, or None if there is no valid one."""
     try:
-        mark: dict[str, Any] = json.loads((directory / _NAME).read_text())
+        manifest: dict[str, Any] = json.loads((directory / _NAME).read_text())
     except (OSError, ValueError):
         return None
-    return mark if isinstance(mark, dict) and "complete" in mark else None
+    return manifest if isinstance(manifest, dict) and "complete" in manifest else None
 
 
-def write_mark(directory: Path, **about: object) -> None:
-    """Written anew whole: a backup that was cut off says so."""
+def write_manifest(directory: Path, **fields: object) -> None:
+    """Replace the manifest by ``fields`` and the current time, atomically and durably.
+
+    Raises OSError.
+    """
     new = directory / f"{_NAME}.new"
+    content = fields | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
         with new.open("w") as file:
-            file.write(
-                json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
-            )
+            file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
         new.replace(directory / _NAME)
@@ -38,23 +40,25 @@ def write_mark(directory: Path, **about: object) -> None:
         raise
 
 
-def note_serving(directory: Path) -> None:
-    """From now on it may hold what no other place holds: the next backup must not go there."""
-    mark = read_mark(directory)
-    if mark is None:
+def record_serving(directory: Path) -> None:
+    """Record in a backup that it is being served; nothing if ``directory`` is no backup.
+
+    A served backup may receive uploads that exist nowhere else, so the next backup must not
+    overwrite it. A directory that cannot be written to is served all the same.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
         return
-    if not mark["complete"]:
+    if not manifest["complete"]:
         log.warning(
-            "this is a backup that was interrupted: masters are missing", directory=str(directory)
+            "serving a backup that was interrupted: masters are missing", directory=str(directory)
         )
-    if not mark.get("served"):
+    if not manifest.get("served"):
         try:
-            write_mark(directory, **mark | {"served": True})
-        except (
-            OSError
-        ) as error:  # a medium or a disk that takes nothing can be looked at all the same
+            write_manifest(directory, **manifest | {"served": True})
+        except OSError as error:
             log.warning(
-                "it cannot be noted that this backup is served",
+                "cannot record that this backup is being served",
                 directory=str(directory),
                 reason=str(error),
             )

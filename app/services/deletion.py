@@ -1,4 +1,4 @@
-"""Carries out what was deleted, or never finished: the rows say what, the vector store and the bucket follow."""
+"""Removes the bytes and vectors of deleted masters: the worker's part of a deletion."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from storage.protocols import Stores
 from storage.records import Master
 
 _BATCH = 200
-_FAILURES = 3  # in one round; then it is the store
-BACKUP_LEASE = "backup"  # while somebody holds it, no object is removed; what is deleted stays deleted and waits
+_MAX_FAILURES = 3  # per round; more mean that the store is down, not that one master is stuck
+BACKUP_LEASE = "backup"  # while a backup holds it, no object is removed; deletions wait for it
 
 
 class Deletion:
+    """Carries out deletions that are acknowledged, and cleans up uploads that never finished."""
+
     def __init__(self, stores: Stores, lease: float) -> None:
+        """``lease`` is the time in seconds for which a process reserves the masters it removes."""
         self._stores = stores
         self._lease = lease
 
-    def step(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
-        """One round of abandoned uploads, deleted collections and deleted masters; whether there was anything to do."""
+    def remove_deleted(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Run one round: expired uploads, deleted collections, then up to 200 deleted masters.
+
+        ``owner`` holds the leases. Once ``stopping`` returns True, the round ends after the master
+        in hand. Returns whether there was anything to do. Raises StoreUnavailable when several
+        masters of a round fail; a single one is skipped until its lease expires.
+        """
         metadata = self._stores.metadata
-        busy = metadata.expire_pending() > 0
+        busy = metadata.expire_reservations() > 0
         busy = metadata.drain_collections(_BATCH) > 0 or busy
         if metadata.is_leased(BACKUP_LEASE):
             return busy
@@ -31,19 +39,20 @@ class Deletion:
             if stopping():
                 return True
             try:
-                self._remove(master, owner)
-            except (
-                StoreUnavailable
-            ) as error:  # this one again when its lease has run out; the others now
+                self._remove_master(master, owner)
+            except StoreUnavailable as error:
                 failures += 1
-                if failures == _FAILURES:
+                if failures == _MAX_FAILURES:
                     raise
-                log.warning("a deletion is put off", master=str(master.id), reason=str(error))
+                log.warning("deletion postponed", master=str(master.id), reason=str(error))
             busy = True
         return busy
 
-    def _remove(self, master: Master, owner: str) -> None:
-        """Vector, object, row, in that order: what is left after a crash is still known to the truth."""
+    def _remove_master(self, master: Master, owner: str) -> None:
+        """Remove vectors, object and row, in this order.
+
+        The row goes last, so that after a crash the metadata database still names what is left.
+        """
         for version in self._stores.vectors.versions():
             self._stores.vectors.delete(version, [master.id])
         self._stores.objects.delete(master.object_key)

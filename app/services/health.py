@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.errors import Unavailable
-from app.services.loaded_models import Models
+from app.services.loaded_models import LoadedModels
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 
@@ -15,31 +15,31 @@ OK = "ok"
 class Health:
     """The readiness of one process."""
 
-    def __init__(self, stores: Stores, models: Models) -> None:
+    def __init__(self, stores: Stores, models: LoadedModels) -> None:
         self._stores = stores
         self._models = models
 
-    def check(self) -> dict[str, str]:
-        """Check each store and the model: ``ok``, or the reason why it does not work."""
+    def check_readiness(self) -> dict[str, str]:
+        """Check each store and the model. Each result is ``ok`` or the reason of the failure."""
         checks = {
-            "metadata": _outcome(self._stores.metadata.ping),
-            "objects": _outcome(self._stores.objects.ping),
-            "vectors": _outcome(self._stores.vectors.ping),
+            "metadata": _run_check(self._stores.metadata.ping),
+            "objects": _run_check(self._stores.objects.ping),
+            "vectors": _run_check(self._stores.vectors.ping),
         }
-        if checks["metadata"] == OK:  # the metadata database says which model is active
-            checks["model"] = _outcome(self._models.active)
+        if checks["metadata"] == OK:  # the metadata database knows which model is active
+            checks["model"] = _run_check(self._models.active_version)
         else:
             checks["model"] = "unknown while the metadata store does not answer"
         return checks
 
-    def model_version(self) -> str:
-        """Return the version that this process last saw as the active one; empty before the first."""
-        return next(iter(self._models.live), "")
+    def last_active_version(self) -> str:
+        """Return the version that was active at the last refresh, or an empty string."""
+        return next(iter(self._models.live_versions), "")
 
 
-def _outcome(probe: Callable[[], object]) -> str:
+def _run_check(check: Callable[[], object]) -> str:
     try:
-        probe()
+        check()
     except (StoreUnavailable, Unavailable) as error:
         return str(error)
     return OK

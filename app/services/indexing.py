@@ -1,24 +1,35 @@
-"""Brings one master's embedding into the vector store: inline after an upload, or later by the worker."""
+"""Writes one master's embedding to the vector store: inline after an upload, or by the worker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.errors import Unavailable
 from app.logs import log
 from app.metrics import Metrics
-from app.services.loaded_models import Models
-from app.services.originals import original
-from app.services.vision import Picture, Vision
+from app.services.loaded_models import LoadedModels
+from app.services.originals import read_original
+from app.services.vision import DecodedImage, Vision
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import IndexTask, Master, VectorRecord
 
 
 class Indexing:
+    """Embeds masters and marks their embeddings as indexed."""
+
     def __init__(
-        self, stores: Stores, models: Models, vision: Vision, metrics: Metrics, lease: float
+        self,
+        stores: Stores,
+        models: LoadedModels,
+        vision: Vision,
+        metrics: Metrics,
+        lease: float,
     ) -> None:
+        """``lease`` is the time in seconds for which an embedding is reserved."""
         self._stores = stores
         self._models = models
         self._vision = vision
@@ -26,30 +37,20 @@ class Indexing:
         self._lease = lease
 
     @property
-    def versions(self) -> list[str]:
-        """The live model versions this process can embed with, the active one first."""
-        return self._models.live
+    def live_versions(self) -> list[str]:
+        """The live model versions that this process can embed with, the active one first."""
+        return self._models.live_versions
 
-    def index(self, task: IndexTask, owner: str, picture: Picture | None = None) -> bool:
-        """Embed, upsert, mark; the embedding is leased to ``owner``. False if the master changed or went meanwhile.
+    def index_embedding(
+        self, task: IndexTask, owner: str, image: DecodedImage | None = None
+    ) -> bool:
+        """Write the vector of ``task``, whose lease ``owner`` holds, and mark it as indexed.
 
-        Raises StoreUnavailable, ObjectMissing, Unavailable, ImageRejected.
+        ``image`` saves reading and decoding the original. Returns False if the master was changed
+        or deleted meanwhile. Raises StoreUnavailable, ObjectMissing, Unavailable, ImageRejected.
         """
-        vectors, metadata = self._stores.vectors, self._stores.metadata
-        master = task.master
-        if picture is not None:
-            vector = self._vision.embed(picture, task.model_version)
-        else:
-            known = vectors.get(task.model_version, [master.id]).get(
-                master.id
-            )  # its attributes changed, its bytes cannot
-            vector = (
-                known.vector
-                if known
-                else self._vision.embed(
-                    self._vision.read(original(self._stores.objects, master)), task.model_version
-                )
-            )
+        vectors, metadata, master = self._stores.vectors, self._stores.metadata, task.master
+        vector = self._find_or_embed_vector(task, image)
         record = VectorRecord(
             master.id, master.collection_id, vector, master.attributes, master.revision
         )
@@ -57,42 +58,58 @@ class Indexing:
             vectors.upsert(task.model_version, [record])
         if metadata.mark_indexed(task, owner):
             return True
-        if (
-            metadata.find_master(master.id) is None
-        ):  # deleted meanwhile: the deletion may have been there before us
+        if metadata.find_master(master.id) is None:
+            # The deletion may have removed the vector before the upsert above wrote it again.
             vectors.delete(task.model_version, [master.id])
         return False
 
-    def index_inline(
-        self, master: Master, owner: str, versions: Sequence[str], picture: Picture | None
-    ) -> bool:
-        """Index now what ``owner`` holds the leases of, by each version; whether there was any and all are done.
+    def _find_or_embed_vector(
+        self, task: IndexTask, image: DecodedImage | None
+    ) -> NDArray[np.float32]:
+        master, version = task.master, task.model_version
+        if image is None:
+            # The bytes of a master never change, so a vector it has already is still right.
+            stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
+            if stored is not None:
+                return stored.vector
+            image = self._vision.decode_image(read_original(self._stores.objects, master))
+        return self._vision.embed_image(image, version)
 
-        A vector store that is down leaves the rest to the worker.
+    def index_inline(
+        self, master: Master, owner: str, versions: Sequence[str], image: DecodedImage | None
+    ) -> bool:
+        """Index the embeddings of these versions now; ``owner`` holds their leases.
+
+        Failures are left to the worker. Returns whether ``versions`` is not empty and all of them
+        were indexed.
         """
-        done = [self._index_inline(master, owner, version, picture) for version in versions]
+        done = [self._index_version(master, owner, version, image) for version in versions]
         return bool(done) and all(done)
 
-    def _index_inline(
-        self, master: Master, owner: str, version: str, picture: Picture | None
+    def _index_version(
+        self, master: Master, owner: str, version: str, image: DecodedImage | None
     ) -> bool:
-        """A change that came in between found the lease taken and relies on us: index again until there is none."""
+        """Index until the embedding has the newest revision of the master.
+
+        A change that happened meanwhile did not get the lease: its request relies on the holder.
+        """
         metadata = self._stores.metadata
         current: Master | None = master
         while current is not None:
             task = IndexTask(current, version, attempts=0)
             try:
-                if self.index(task, owner, picture):
+                if self.index_embedding(task, owner, image):
                     return True
             except (StoreUnavailable, ObjectMissing, Unavailable) as error:
-                # without its bytes it is being deleted, or damaged; without a model, that is being retired
+                # Without its bytes the master is damaged or being deleted; without the model, the
+                # version is being retired.
                 log.warning(
                     "indexing left to the worker",
                     master=str(master.id),
                     version=version,
                     reason=str(error),
                 )
-                metadata.hand_back_embedding(task, owner, delay=0.0)
+                metadata.release_embedding(task, owner, delay=0.0)
                 return False
             current = metadata.find_master(master.id)
             if current is None or not metadata.claim_embedding(
@@ -102,11 +119,14 @@ class Indexing:
         return False
 
     def reindex_inline(self, master: Master, owner: str) -> bool:
-        """After a change of attributes: index now what nobody else is at; who is will see the change."""
-        metadata = self._stores.metadata
-        ours = [
+        """Index a changed master now, except versions whose lease another process holds.
+
+        The lease holder notices the new revision and indexes again. Returns whether all of the
+        claimed embeddings were indexed.
+        """
+        claimed = [
             version
-            for version in self.versions
-            if metadata.claim_embedding(master.id, version, owner, self._lease)
+            for version in self.live_versions
+            if self._stores.metadata.claim_embedding(master.id, version, owner, self._lease)
         ]
-        return self.index_inline(master, owner, ours, None)
+        return self.index_inline(master, owner, claimed, None)

@@ -1,4 +1,7 @@
-"""Puts one image in as a master: gate, dedupe, bytes, commit, index, in the order that a crash cannot spoil."""
+"""Uploads one image: validates it, finds duplicates, stores bytes and row, and indexes it.
+
+The order of the writes keeps every acknowledged upload intact after a crash at any step.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from uuid import uuid4
 
 from app.errors import InvalidInput, TooLarge, Unavailable
 from app.metrics import Metrics
-from app.services.collections import Collections, check_name
+from app.services.collections import Collections, check_collection_name
 from app.services.indexing import Indexing
 from app.services.names import clean_name
-from app.services.vision import Picture, Vision
+from app.services.vision import DecodedImage, Vision
 from app.settings import MIB, Settings
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
@@ -22,18 +25,22 @@ from storage.errors import CollectionGone
 from storage.protocols import Stores
 from storage.records import Attributes, Claim, Master, NewMaster, Reservation
 
-_CHUNK = 1024 * 1024
-_FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.5  # seconds between looks at another upload of the same bytes
+_CHUNK = 1024 * 1024  # bytes
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between polls of another upload's row
 
 
 @dataclass(frozen=True)
-class Ingested:
+class UploadOutcome:
+    """The master that has the uploaded bytes."""
+
     master: Master
-    created: bool
-    indexed: bool
+    created: bool  # False if the collection had the bytes already
+    indexed: bool  # whether searches with the active model version find it
 
 
 class Ingest:
+    """Accepts uploads."""
+
     def __init__(
         self,
         settings: Settings,
@@ -50,32 +57,40 @@ class Ingest:
         self._indexing = indexing
         self._metrics = metrics
 
-    def put(self, file: BinaryIO, *, collection: str, name: str, attributes: object) -> Ingested:
-        """Returns once the bytes are durable and the row is committed. Raises AppError, ImageRejected, StoreUnavailable."""
+    def upload_image(
+        self, file: BinaryIO, *, collection: str, name: str, attributes: object
+    ) -> UploadOutcome:
+        """Upload one image; its bytes are durable and its row is committed on return.
+
+        The collection is created if it does not exist. Bytes that it has already change nothing.
+        An empty ``name`` becomes a part of the hash. Raises InvalidInput, TooLarge, ImageRejected,
+        Unavailable, StoreUnavailable.
+        """
         try:
-            check_name(collection)
-            cleaned = checked_attributes(attributes)
-            digest, size = self._hash(file)
-            known = self._stores.metadata.find_by_hash(collection, digest)
-            if known is not None:
-                return self._existing(known)
-            picture = self._vision.read(file)
+            check_collection_name(collection)
+            cleaned = validate_attributes(attributes)
+            digest, size = self._hash_file(file)
+            existing = self._stores.metadata.find_by_hash(collection, digest)
+            if existing is not None:
+                return self._existing_outcome(existing)
+            image = self._vision.decode_image(file)
         except (ImageRejected, InvalidInput, TooLarge):
             self._metrics.uploads.labels("rejected").inc()
             raise
         new = NewMaster(
             sha256=digest,
             size=size,
-            mime=picture.mime,
-            extension=picture.extension,
-            width=picture.width,
-            height=picture.height,
-            name=clean_name(name) or f"{digest.hex()[:12]}.{picture.extension}",
+            mime=image.mime,
+            extension=image.extension,
+            width=image.width,
+            height=image.height,
+            name=clean_name(name) or f"{digest.hex()[:12]}.{image.extension}",
             attributes=cleaned,
         )
-        return self._store(file, collection, new, picture)
+        return self._store_master(file, collection, new, image)
 
-    def _hash(self, file: BinaryIO) -> tuple[bytes, int]:
+    def _hash_file(self, file: BinaryIO) -> tuple[bytes, int]:
+        """Return SHA-256 and size in bytes. Raises TooLarge."""
         sha, size = hashlib.sha256(), 0
         with self._metrics.stage("hash"):
             file.seek(0)
@@ -84,75 +99,73 @@ class Ingest:
                 size += len(chunk)
         limit = self._settings.max_file_bytes
         if size > limit:
-            raise TooLarge(
-                "file-too-large",
-                f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version.",
-            )
+            detail = f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version."
+            raise TooLarge("file-too-large", detail)
         return sha.digest(), size
 
-    def _existing(self, master: Master) -> Ingested:
+    def _existing_outcome(self, master: Master) -> UploadOutcome:
         self._metrics.uploads.labels("existing").inc()
-        active = next(iter(self._indexing.versions), "")
-        return Ingested(
-            master, created=False, indexed=self._stores.metadata.is_indexed(master.id, active)
-        )
+        active = next(iter(self._indexing.live_versions), "")
+        indexed = self._stores.metadata.is_indexed(master.id, active)
+        return UploadOutcome(master, created=False, indexed=indexed)
 
-    def _store(self, file: BinaryIO, collection: str, new: NewMaster, picture: Picture) -> Ingested:
+    def _store_master(
+        self, file: BinaryIO, collection: str, new: NewMaster, image: DecodedImage
+    ) -> UploadOutcome:
         owner = uuid4().hex
         metadata, lease = self._stores.metadata, self._settings.lease_seconds
         while True:
-            reservation = self._reserve(collection, new, owner)
-            if reservation.claim is Claim.EXISTS:
-                return self._existing(reservation.master)
+            reservation = self._reserve_row(collection, new, owner)
             master = reservation.master
-            self._put_object(file, master, owner)
+            if reservation.claim is Claim.EXISTS:
+                return self._existing_outcome(master)
+            self._write_object(file, master, owner)
             if reservation.claim is Claim.DAMAGED:
-                if metadata.heal(master.id):
-                    return self._existing(master)
-                continue  # healed by somebody else, or deleted: look again
+                if metadata.restore_damaged(master.id):
+                    return self._existing_outcome(master)
+                continue  # another upload restored it first, or it was deleted
             with self._metrics.stage("commit"):
-                versions = metadata.commit_stored(master.id, owner, self._indexing.versions, lease)
+                versions = metadata.commit_stored(
+                    master.id, owner, self._indexing.live_versions, lease
+                )
             if versions is not None:
                 break
-            metadata.abandon(
-                master.id, owner
-            )  # its collection was deleted, or our lease ran out and the row is no longer ours
+            # The collection was deleted, or the lease expired and another upload took the row over.
+            metadata.abandon_reservation(master.id, owner)
         self._metrics.uploads.labels("created").inc()
-        return Ingested(
-            master,
-            created=True,
-            indexed=self._indexing.index_inline(master, owner, versions, picture),
-        )
+        indexed = self._indexing.index_inline(master, owner, versions, image)
+        return UploadOutcome(master, created=True, indexed=indexed)
 
-    def _reserve(self, collection: str, new: NewMaster, owner: str) -> Reservation:
-        """Our pending row or the stored one; never answers on somebody else's pending row."""
-        give_up = time.monotonic() + self._settings.upload_wait
-        pause = _FIRST_WAIT
+    def _reserve_row(self, collection: str, new: NewMaster, owner: str) -> Reservation:
+        """Reserve a row, or wait until another upload of the same bytes has finished.
+
+        An upload must not answer with a row that is still pending: its upload may fail. Raises
+        Unavailable after LOOKALIKE_UPLOAD_WAIT seconds.
+        """
+        deadline = time.monotonic() + self._settings.upload_wait
+        pause = _FIRST_PAUSE
         while True:
-            target = self._collections.find_or_create(collection)
+            target = self._collections.find_or_create_collection(collection)
             try:
                 with self._metrics.stage("reserve"):
-                    reservation = self._stores.metadata.reserve(
+                    reservation = self._stores.metadata.reserve_master(
                         target.id, new, owner, self._settings.lease_seconds
                     )
-            except CollectionGone:  # deleted between the two lines above
+            except CollectionGone:  # it was deleted since the line above found it
                 continue
             if reservation.claim is not Claim.BUSY:
                 return reservation
-            if time.monotonic() > give_up:
-                raise Unavailable(
-                    "upload-in-progress",
-                    "Another upload of the same bytes is under way. Try again.",
-                    5,
-                )
+            if time.monotonic() > deadline:
+                detail = "Another upload of the same bytes is in progress. Retry in a few seconds."
+                raise Unavailable("upload-in-progress", detail, 5)
             time.sleep(pause)
-            pause = min(_LONGEST_WAIT, pause * 1.5)
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
 
-    def _put_object(self, file: BinaryIO, master: Master, owner: str) -> None:
-        lease = self._settings.lease_seconds
+    def _write_object(self, file: BinaryIO, master: Master, owner: str) -> None:
+        metadata, lease = self._stores.metadata, self._settings.lease_seconds
         file.seek(0)
-        renewing = _Renewing(
-            file, lease / 3, lambda: self._stores.metadata.renew(master.id, owner, lease)
+        renewing = _LeaseRenewingFile(
+            file, lease / 3, lambda: metadata.renew_reservation(master.id, owner, lease)
         )
         try:
             with self._metrics.stage("put"):
@@ -161,14 +174,15 @@ class Ingest:
                     master.object_key, source, master.size, master.mime, master.name
                 )
         except BaseException:
-            self._stores.metadata.abandon(master.id, owner)
+            metadata.abandon_reservation(master.id, owner)
             raise
 
 
-class _Renewing:
-    """A file that renews the lease of its upload while it is being read."""
+class _LeaseRenewingFile:
+    """A file that renews the lease of its upload while the object store reads it."""
 
     def __init__(self, file: BinaryIO, interval: float, renew: Callable[[], object]) -> None:
+        """``interval`` is the time in seconds between two calls of ``renew``."""
         self._file = file
         self._interval = interval
         self._renew = renew
@@ -187,7 +201,8 @@ class _Renewing:
         return self._file.seek(offset, whence)
 
 
-def checked_attributes(attributes: object) -> Attributes:
+def validate_attributes(attributes: object) -> Attributes:
+    """Return the attributes in the form that is stored. Raises InvalidInput."""
     try:
         return clean_attributes(attributes)
     except InvalidAttributes as error:

@@ -1,4 +1,4 @@
-"""The model versions this process has loaded: those that are live in the registry, kept up with as they come and go."""
+"""The model versions that this process has loaded, kept in step with the registry."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import ModelState
 
-_LEASE = 15.0  # seconds for which a heartbeat holds
-_BEATS = 3  # in that time
+_LEASE = 15.0  # seconds for which a heartbeat counts
+_HEARTBEATS = 3  # per lease
 
 
 def weights_key(version: str) -> str:
-    """Where the weights of a version lie in the object store, for every process to load."""
+    """Return the object store's key for the weights of a version."""
     return f"models/{version}/weights.safetensors"
 
 
 @dataclass(frozen=True)
 class GivenModel:
-    """What the process was started with: the shipped weights, or those of the settings."""
+    """The model that the process was started with: the shipped weights or those of the settings."""
 
     embedder: Embedder
     weights: Path | None = None  # None: there is no file to share with the other processes
-    chosen: bool = False  # by the settings
+    chosen: bool = False  # whether the settings name it
 
 
-class Models:
+class LoadedModels:
+    """Loads every live version of the registry, and drops those that are no longer live."""
+
     def __init__(
         self, stores: Stores, load: Callable[[WeightsFile], Embedder], interval: float
     ) -> None:
-        """``interval`` in seconds between two looks at the registry."""
+        """``load`` builds the network for weights; ``interval`` is in seconds between refreshes."""
         self._stores = stores
         self._load = load
         self._interval = interval
@@ -48,19 +50,23 @@ class Models:
         self._refreshing = threading.Lock()
         self._loaded: dict[str, Embedder] = {}
         self._broken: set[str] = set()
-        self._said: tuple[float, list[str]] = (0.0, [])  # time and content of the last heartbeat
+        self._last_heartbeat: tuple[float, list[str]] = (0.0, [])  # its time and content
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._thread = threading.Thread(target=self._keep_refreshing, name="models", daemon=True)
 
     def start(self, given: GivenModel) -> None:
-        """Make the given model the active one where there is none, load what is live, and keep up. Raises StoreUnavailable."""
+        """Load the live versions, and start the thread that refreshes them.
+
+        If the registry has no active version yet, the given model becomes it. Raises
+        StoreUnavailable.
+        """
         version = given.embedder.model_version
         active = self._stores.registry.register_active(version)
         if active == version:
-            self._share(given)
+            self._share_weights(given)
         elif given.chosen:
             log.warning(
-                "LOOKALIKE_WEIGHTS is not the active model; `lookalike reembed` changes it",
+                "LOOKALIKE_WEIGHTS is not the active model; `lookalike models` changes it",
                 given=version,
                 active=active,
             )
@@ -69,61 +75,68 @@ class Models:
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop the thread, and remove this process from the registry."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
             with suppress(StoreUnavailable):
-                self._stores.registry.leave(self._replica)
+                self._stores.registry.remove_replica(self._replica)
 
-    def active(self) -> str:
-        """The active version, read anew. Raises Unavailable if this process has not loaded it."""
-        active = self._stores.registry.active()
-        self.embedder(active)
+    def active_version(self) -> str:
+        """Read the active version from the registry.
+
+        Raises StoreUnavailable, and Unavailable if this process has not loaded it.
+        """
+        active = self._stores.registry.find_active()
+        self.find_embedder(active)
         return active or ""
 
-    def embedder(self, version: str | None) -> Embedder:
-        """Raises Unavailable if this process has not loaded it."""
+    def find_embedder(self, version: str | None) -> Embedder:
+        """Return the network of a version. Raises Unavailable if it is not loaded."""
         embedder = self._loaded.get(version or "")
         if embedder is None:
-            raise Unavailable(
-                "model-not-loaded",
-                f"This process has not loaded the model version {version}. Try again.",
-                5,
+            detail = (
+                f"This process has not loaded the model version {version or '(none)'} yet."
+                " Retry in a few seconds."
             )
+            raise Unavailable("model-not-loaded", detail, 5)
         return embedder
 
     @property
-    def live(self) -> list[str]:
-        """The live versions this process has loaded, the active one first, as it last saw them."""
+    def live_versions(self) -> list[str]:
+        """The loaded versions, the active one first, as of the last refresh."""
         return list(self._loaded)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(min(self._interval, _LEASE / _BEATS)):
+    def _keep_refreshing(self) -> None:
+        while not self._stopping.wait(min(self._interval, _LEASE / _HEARTBEATS)):
             try:
                 self.refresh()
             except StoreUnavailable as error:
-                log.warning("the models are not kept up with", store=error.store, reason=str(error))
-            except Exception:  # the loop outlives whatever comes
-                log.exception("the models are not kept up with")
+                log.warning("models not refreshed", store=error.store, reason=str(error))
+            except Exception:  # the thread must survive every error
+                log.exception("models not refreshed")
 
     def refresh(self) -> None:
-        """Load what has become live, let go of what no longer is, and say what is loaded. Raises StoreUnavailable."""
-        with self._refreshing:  # an older look must not undo a newer one
+        """Load new live versions, drop those that are retired, and send a heartbeat.
+
+        Raises StoreUnavailable.
+        """
+        with self._refreshing:  # so that an older registry read never overwrites a newer one
             live = [
                 model.id
-                for model in self._stores.registry.models()
+                for model in self._stores.registry.list_models()
                 if model.state is not ModelState.RETIRED
             ]
             loaded = {}
             for version in live:
-                embedder = self._loaded.get(version) or self._loaded_anew(version)
+                embedder = self._loaded.get(version) or self._load_version(version)
                 if embedder is not None:
                     loaded[version] = embedder
-            self._loaded = loaded  # as one, for the threads that read it
+            self._loaded = loaded  # replaced as a whole, because other threads read it
             self._broken &= set(live)
-            self._beat(list(loaded))
+            self._send_heartbeat(list(loaded))
 
-    def _loaded_anew(self, version: str) -> Embedder | None:
+    def _load_version(self, version: str) -> Embedder | None:
         key = weights_key(version)
         try:
             weights = WeightsFile.parse(b"".join(self._stores.objects.read(key)), key)
@@ -131,36 +144,34 @@ class Models:
                 raise WeightsInvalid(f"the weights under {key} are those of {weights.version}")
             embedder = self._load(weights)
         except (ObjectMissing, WeightsInvalid) as error:
-            if version not in self._broken:  # once is enough
-                log.error("a model cannot be loaded", version=version, reason=str(error))
+            if version not in self._broken:  # log it once, not at every refresh
+                log.error("cannot load a model", version=version, reason=str(error))
                 self._broken.add(version)
             return None
         log.info("model loaded", version=version)
         return embedder
 
-    def _share(self, given: GivenModel) -> None:
-        """Put the weights where every process finds them, a later release of this program with other weights, too."""
+    def _share_weights(self, given: GivenModel) -> None:
+        """Store the weights for other processes, whose release may ship other weights."""
         if given.weights is None:
             return
         key = weights_key(given.embedder.model_version)
         try:
             self._stores.objects.stat(key)
         except ObjectMissing:
+            size, name = given.weights.stat().st_size, given.weights.name
             with given.weights.open("rb") as file:
-                self._stores.objects.put(
-                    key,
-                    file,
-                    given.weights.stat().st_size,
-                    "application/octet-stream",
-                    given.weights.name,
-                )
+                self._stores.objects.put(key, file, size, "application/octet-stream", name)
 
-    def _beat(self, loaded: list[str]) -> None:
-        """A database that can only be read is no reason not to search."""
-        at, said = self._said
-        if said != loaded or time.monotonic() - at > _LEASE / _BEATS / 2:
-            self._said = (time.monotonic(), loaded)
+    def _send_heartbeat(self, loaded: list[str]) -> None:
+        """Record what is loaded, if that changed or the last heartbeat is too old.
+
+        A failure is only logged: a database that cannot be written to can still be searched.
+        """
+        sent_at, sent = self._last_heartbeat
+        if sent != loaded or time.monotonic() - sent_at > _LEASE / _HEARTBEATS / 2:
+            self._last_heartbeat = (time.monotonic(), loaded)
             try:
-                self._stores.registry.heartbeat(self._replica, loaded, _LEASE)
+                self._stores.registry.record_heartbeat(self._replica, loaded, _LEASE)
             except StoreUnavailable as error:
-                log.warning("no heartbeat could be written", store=error.store, reason=str(error))
+                log.warning("heartbeat not recorded", store=error.store, reason=str(error))

@@ -1,4 +1,4 @@
-"""What is there: looking at masters, changing, deleting them; their bytes and thumbnails."""
+"""Reads, changes and deletes masters, with their bytes and thumbnails."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cachetools import LRUCache
 from app.errors import InvalidInput, NotFound, Unavailable
 from app.services.collections import Collections
 from app.services.indexing import Indexing
-from app.services.ingest import checked_attributes
+from app.services.ingest import validate_attributes
 from app.services.names import clean_name
-from app.services.originals import original
+from app.services.originals import read_original
 from app.services.vision import Vision
 from storage.errors import ObjectMissing
 from storage.filters import Filter
@@ -23,6 +23,8 @@ from storage.records import Master, Page
 
 
 class Masters:
+    """The stored masters. Every method may raise StoreUnavailable."""
+
     def __init__(
         self,
         stores: Stores,
@@ -32,6 +34,10 @@ class Masters:
         cache_bytes: int,
         wake_worker: Callable[[], None],
     ) -> None:
+        """``cache_bytes`` bounds the thumbnails in memory.
+
+        ``wake_worker`` is called when a deleted master is left to the worker.
+        """
         self._stores = stores
         self._collections = collections
         self._vision = vision
@@ -42,88 +48,113 @@ class Masters:
         )
         self._lock = threading.Lock()
 
-    def find(self, master_id: UUID) -> Master:
-        """Raises NotFound."""
+    def find_master(self, master_id: UUID) -> Master:
+        """Return the master. Raises NotFound."""
         master = self._stores.metadata.find_master(master_id)
         if master is None:
-            raise NotFound("master-not-found", f"There is no master {master_id}.")
+            raise _master_not_found(master_id)
         return master
 
-    def list(
+    def list_masters(
         self,
-        collection: str,
+        collection_name: str,
         filter: Filter | None,
         limit: int,
         after: UUID | None,
         offset: int = 0,
     ) -> tuple[Page, int]:
-        """A page, newest first, and how many there are in all."""
-        found = self._collections.find(collection)
+        """Return a page of at most ``limit`` masters, newest first, and the number of all matches.
+
+        The page begins ``offset`` masters behind the master ``after``, or behind the start. Raises
+        InvalidInput, NotFound.
+        """
+        collection = self._collections.find_collection(collection_name)
         metadata = self._stores.metadata
-        return metadata.list_masters(
-            found.id, filter, limit, after, offset
-        ), metadata.count_masters(found.id, filter)
+        page = metadata.list_masters(collection.id, filter, limit, after, offset)
+        return page, metadata.count_masters(collection.id, filter)
 
-    def update(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
-        """Attributes given replace those there."""
-        if name is not None and set(name) & set(
-            "/\\"
-        ):  # an upload's path loses its folders; here somebody would lose words
-            raise InvalidInput(
-                "invalid-name", "A name has no / and no \\: these are between folders."
-            )
-        cleaned = clean_name(name) if name is not None else None
-        if cleaned == "":
-            raise InvalidInput(
-                "invalid-name", "A name needs at least one character that can be seen."
-            )
-        changed = self._stores.metadata.update_master(
+    def update_master(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
+        """Change the name, and replace all attributes; None leaves a value as it is.
+
+        Raises InvalidInput, NotFound.
+        """
+        updated = self._stores.metadata.update_master(
             master_id,
-            name=cleaned,
-            attributes=checked_attributes(attributes) if attributes is not None else None,
+            name=_validate_name(name) if name is not None else None,
+            attributes=validate_attributes(attributes) if attributes is not None else None,
         )
-        if changed is None:
-            raise NotFound("master-not-found", f"There is no master {master_id}.")
-        self._indexing.reindex_inline(changed, uuid4().hex)
-        return changed
+        if updated is None:
+            raise _master_not_found(master_id)
+        self._indexing.reindex_inline(updated, uuid4().hex)
+        return updated
 
-    def delete(self, master_id: UUID) -> None:
-        """Gone for everybody on return; its vector and bytes follow. Raises NotFound."""
+    def delete_master(self, master_id: UUID) -> None:
+        """Delete a master: no request finds it any more on return.
+
+        The worker removes its vectors and bytes. Raises NotFound.
+        """
         if not self._stores.metadata.delete_master(master_id):
-            raise NotFound("master-not-found", f"There is no master {master_id}.")
+            raise _master_not_found(master_id)
         self._wake_worker()
 
-    def original(self, master: Master) -> io.BytesIO:
-        """All of its bytes, and certainly its own. Raises NotFound, Unavailable."""
+    def read_verified(self, master: Master) -> io.BytesIO:
+        """Return the original's bytes, with a verified hash. Raises NotFound, Unavailable."""
         try:
-            return original(self._stores.objects, master)
+            return read_original(self._stores.objects, master)
         except ObjectMissing:
-            raise self._missing(master) from None
+            raise self._object_missing(master) from None
 
-    def content(self, master: Master, offset: int, length: int) -> Iterator[bytes]:
+    def read_content(self, master: Master, offset: int, length: int) -> Iterator[bytes]:
+        """Return chunks of ``length`` bytes of the original from ``offset``, not verified.
+
+        Raises NotFound, Unavailable.
+        """
         try:
             return self._stores.objects.read(master.object_key, offset, length)
         except ObjectMissing:
-            raise self._missing(master) from None
+            raise self._object_missing(master) from None
 
-    def _missing(self, master: Master) -> Unavailable:
-        self.find(master.id)  # deleted since it was looked up: not found
-        return Unavailable(
-            "object-missing", "The bytes of this master are not in the object store.", 60
+    def _object_missing(self, master: Master) -> Unavailable:
+        self.find_master(master.id)  # raises NotFound if it was deleted meanwhile
+        detail = (
+            f"The bytes of the master {master.id} are not in the object store. Upload the image"
+            " again after `lookalike scrub --repair` has marked the damage."
         )
+        return Unavailable("object-missing", detail, 60)
 
-    def link(self, master: Master, disposition: str) -> str | None:
-        """Where a client gets the bytes without us, if it can."""
+    def link_content(self, master: Master, disposition: str) -> str | None:
+        """Return a URL at which clients get the original from the object store itself.
+
+        ``disposition`` is the value of the header Content-Disposition. None if clients cannot reach
+        the object store.
+        """
         return self._stores.objects.link(master.object_key, master.mime, disposition)
 
-    def thumbnail(self, master: Master, size: int) -> bytes:
+    def make_thumbnail(self, master: Master, size: int) -> bytes:
+        """Return a JPEG of at most ``size`` x ``size`` pixels. Raises NotFound, Unavailable."""
         key = (master.sha256, size)
         with self._lock:
             cached = self._thumbnails.get(key)
         if cached is not None:
             return cached
-        made = self._vision.thumbnail(self.original(master), size)
+        thumbnail = self._vision.make_thumbnail(self.read_verified(master), size)
         with self._lock:
-            if len(made) <= self._thumbnails.maxsize:
-                self._thumbnails[key] = made
-        return made
+            if len(thumbnail) <= self._thumbnails.maxsize:
+                self._thumbnails[key] = thumbnail
+        return thumbnail
+
+
+def _validate_name(name: str) -> str:
+    # An upload's path loses its folders silently. Here a person typed the name, so a cut would
+    # surprise.
+    if set(name) & set("/\\"):
+        raise InvalidInput("invalid-name", "A name cannot contain / or \\. Leave them out.")
+    cleaned = clean_name(name)
+    if not cleaned:
+        raise InvalidInput("invalid-name", "A name needs at least one visible character.")
+    return cleaned
+
+
+def _master_not_found(master_id: UUID) -> NotFound:
+    detail = f"There is no master {master_id}. It may have been deleted."
+    return NotFound("master-not-found", detail)

@@ -1,4 +1,4 @@
-"""A master's name: what people call the picture. Never a path, never markup, never long."""
+"""Cleans the names of masters: no path, no invisible characters, at most 255 characters."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ import re
 import unicodedata
 
 MAX_LENGTH = 255  # characters
-_UNSEEN = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Co",
-    "Cn",
-    "Zl",
-    "Zp",
-)  # controls, marks that turn text round, surrogates, unassigned
+# Unicode categories: controls, format characters such as those that reverse the direction of text,
+# surrogates, private use, unassigned, line and paragraph separators
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def clean_name(name: str) -> str:
-    """The last part of a path, without what cannot be seen, at most 255 characters; may be empty."""
+    """Return the last part of a path without invisible characters; the result may be empty."""
     last = re.split(r"[/\\]", name)[-1]
-    seen = "".join(
-        character for character in last if unicodedata.category(character) not in _UNSEEN
-    )
-    cut = seen.strip()[:MAX_LENGTH].strip()
+    visible = (letter for letter in last if unicodedata.category(letter) not in _INVISIBLE)
+    cut = "".join(visible).strip()[:MAX_LENGTH].strip()
     return "" if set(cut) <= {".", " "} else cut

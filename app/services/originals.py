@@ -1,4 +1,4 @@
-"""A master's own bytes, for what looks at the image."""
+"""Reads the original bytes of a master and verifies them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from storage.protocols import ObjectStore
 from storage.records import Master
 
 
-def original(objects: ObjectStore, master: Master) -> io.BytesIO:
-    """The bytes that were once put in. Raises ObjectMissing, StoreUnavailable, and Unavailable for other bytes."""
+def read_original(objects: ObjectStore, master: Master) -> io.BytesIO:
+    """Return the bytes that were uploaded, whose SHA-256 is verified.
+
+    Raises ObjectMissing, StoreUnavailable, and Unavailable if the object has other bytes.
+    """
     content = b"".join(objects.read(master.object_key))
     if hashlib.sha256(content).digest() != master.sha256:
         raise Unavailable(
             "object-damaged",
-            f"The bytes of the master {master.id} are not those that were put in. `lookalike scrub --full --repair` marks it;"
-            " putting the image in again heals it.",
+            f"The stored bytes of the master {master.id} are not those that were uploaded. Upload"
+            " the image again after `lookalike scrub --full --repair` has marked the damage.",
             60,
         )
     return io.BytesIO(content)

@@ -1,4 +1,4 @@
-"""Checks the three stores against each other, by ids and never by counts, and repairs what is safe to repair."""
+"""Checks the three stores against each other, id by id, and repairs what is safe to repair."""
 
 from __future__ import annotations
 
@@ -6,171 +6,138 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
 from app.metrics import Metrics
+from app.services.scrub_report import KINDS, ScrubReport
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import MasterRecord, MasterState, ModelState, ObjectInfo, VectorRecord
+from storage.records import (
+    Master,
+    MasterRecord,
+    MasterState,
+    ModelState,
+    ObjectInfo,
+    VectorRecord,
+)
 
 _BATCH = 200
-_SAMPLE_DAYS = 30  # every object is read once in so many daily runs
-_EXAMPLES = 20  # of each kind, in the report
-_UNREADABLE = 3  # objects in a row that the store fails to give: then it is the store
+_SAMPLE_DAYS = 30  # a scrub that is not full reads this share of the objects, others each day
+_MAX_UNREADABLE = 3  # objects in a row that cannot be read before the store counts as down
 _DAY = 86_400  # seconds
 _UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_KEY = re.compile(
-    rf"masters/[a-z0-9-]+-{_UUID}/(?P<aa>[0-9a-f]{{2}})/(?P=aa)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+"
+_MASTER_KEY = re.compile(
+    rf"masters/[a-z0-9-]+-{_UUID}"
+    rf"/(?P<start>[0-9a-f]{{2}})/(?P=start)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+"
 )
-_WEIGHTS = re.compile(r"models/[^/]+/weights\.safetensors")
+_WEIGHTS_KEY = re.compile(r"models/[^/]+/weights\.safetensors")
 _Item = TypeVar("_Item")
-
-KINDS = {
-    "object-missing": "a master whose bytes are gone",
-    "object-wrong": "a master whose bytes are not those that were put in",
-    "object-unreadable": "a master whose bytes the store fails to give; look at the disk",
-    "object-unknown": "an object of no master",
-    "object-foreign": "an object that is where none of ours belongs; look yourself",
-    "vector-missing": "a master without its vector",
-    "vector-outdated": "a master whose vector has other attributes than it",
-    "vector-unknown": "a vector of no master",
-    "healed": "a damaged master whose bytes are right again",
-}
-
-
-@dataclass
-class Report:
-    """What a run looked at, found, and repaired; ids and keys of the first few of each kind."""
-
-    repair: bool
-    masters: int = 0
-    hashed: int = 0
-    objects: int = 0
-    vectors: int = 0
-    waiting: int = 0  # embeddings that the worker has still to make
-    seconds: float = 0.0
-    found: dict[str, int] = field(default_factory=dict)
-    repaired: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def clean(self) -> bool:
-        """Nothing was found."""
-        return not self.found
-
-    @property
-    def looked_at(self) -> int:
-        return self.masters + self.objects + self.vectors
-
-    def add(self, kind: str, what: object, *, repaired: bool) -> None:
-        self.found[kind] = self.found.get(kind, 0) + 1
-        if repaired:
-            self.repaired[kind] = self.repaired.get(kind, 0) + 1
-        shown = self.examples.setdefault(kind, [])
-        if len(shown) < _EXAMPLES:
-            shown.append(str(what))
-
-    def as_json(self) -> dict[str, Any]:
-        return vars(self) | {"seconds": round(self.seconds, 1), "clean": self.clean}
 
 
 class Scrub:
-    """Safe beside uploads, deletions and searches: each finding is looked at again before it counts."""
+    """Runs scrubs, which are safe beside uploads, deletions and searches.
+
+    Each finding is checked a second time before it counts, because the stores change meanwhile.
+    """
 
     def __init__(self, stores: Stores, metrics: Metrics, *, grace: float) -> None:
-        """``grace`` in seconds: an object younger than that may belong to an upload under way."""
+        """``grace`` is in seconds: a younger object may belong to an upload in progress."""
         self._stores = stores
         self._metrics = metrics
         self._grace = grace
-        self._unreadable = 0  # in a row
+        self._unreadable = 0  # objects in a row
 
-    def total(self) -> int:
-        """About how much there is to look at: masters, objects, vectors."""
+    def count_items(self) -> int:
+        """Estimate the number of masters, objects and vectors to check. Raises StoreUnavailable."""
+        vectors = self._stores.vectors
         masters = sum(count for _, count in self._stores.metadata.list_collections())
-        return (
-            masters
-            + masters
-            + sum(
-                self._stores.vectors.count(version) for version in self._stores.vectors.versions()
-            )
-        )
+        return 2 * masters + sum(vectors.count(version) for version in vectors.versions())
 
-    def run(self, *, repair: bool, full: bool) -> Iterator[Report]:
-        """The report so far after each batch, so that whoever asks may pause or stop; the last one is whole.
+    def run_scrub(self, *, repair: bool, full: bool) -> Iterator[ScrubReport]:
+        """Yield the report so far after each batch, so that the caller may pause or stop.
 
-        ``full`` reads every object, else a thirtieth of them, another one each day. Raises StoreUnavailable.
+        The last report is complete. ``full`` reads every object; otherwise a thirtieth of them is
+        read, another one each day. Raises StoreUnavailable.
         """
-        report, start = Report(repair), time.monotonic()
+        report, start = ScrubReport(repair), time.monotonic()
         today = int(time.time() // _DAY) % _SAMPLE_DAYS
         steps = (
-            self._masters(report, lambda id_: full or id_.int % _SAMPLE_DAYS == today),
-            self._objects(report),
-            self._vectors(report),
+            self._check_masters(report, lambda id_: full or id_.int % _SAMPLE_DAYS == today),
+            self._check_objects(report),
+            self._check_vector_ids(report),
         )
         for step in steps:
             for _ in step:
                 report.seconds = time.monotonic() - start
                 yield report
         report.seconds = time.monotonic() - start
-        report.waiting = self._stores.metadata.count_pending()
+        report.waiting = self._stores.metadata.count_pending_embeddings()
         for kind in KINDS:
             self._metrics.scrub_findings.labels(kind).set(report.found.get(kind, 0))
         self._metrics.scrub_ended.set_to_current_time()
         yield report
 
-    def run_vectors(self, version: str) -> Iterator[tuple[Report, list[MasterRecord]]]:
-        """Check only that every master has its vector of one version, and repair nothing: the report so far, each batch."""
-        report, after = Report(repair=False), None
-        while batch := self._stores.metadata.walk_masters(after, _BATCH):
-            self._check_vectors(batch, report, [version])
+    def check_vectors(self, version: str) -> Iterator[tuple[ScrubReport, list[MasterRecord]]]:
+        """Check only that every master has its vector of one version, and repair nothing.
+
+        Yields the report so far and the records of each batch. Raises StoreUnavailable.
+        """
+        report = ScrubReport(repair=False)
+        for batch in self._list_batches():
+            self._check_vectors_of(batch, report, [version])
             report.masters += len(batch)
-            after = batch[-1].master.id
             yield report, batch
 
-    def events(self, *, repair: bool, full: bool) -> Iterator[dict[str, Any]]:
-        """A run for somebody who watches: how far it is, again and again, and at last the report."""
-        total, report = self.total(), Report(repair)
-        for report in self.run(repair=repair, full=full):
-            yield {"looked_at": report.looked_at, "total": total}
+    def stream_scrub(self, *, repair: bool, full: bool) -> Iterator[dict[str, Any]]:
+        """Run a scrub and yield its events: the progress after each batch, and then the report."""
+        total, report = self.count_items(), ScrubReport(repair)
+        for report in self.run_scrub(repair=repair, full=full):
+            yield {"looked_at": report.checked, "total": total}
         yield {"report": report.as_json()}
 
-    # rows -> objects, rows -> vectors
+    # From the rows to their objects and vectors
 
-    def _masters(self, report: Report, is_read: Callable[[UUID], bool]) -> Iterator[None]:
+    def _list_batches(self) -> Iterator[list[MasterRecord]]:
         after: UUID | None = None
-        while batch := self._stores.metadata.walk_masters(after, _BATCH):
-            for record in batch:
-                self._check_object(record, report, read=is_read(record.master.id))
-            self._check_vectors(batch, report, self._versions())
-            report.masters += len(batch)
+        while batch := self._stores.metadata.list_records(after, _BATCH):
             after = batch[-1].master.id
+            yield batch
+
+    def _check_masters(
+        self, report: ScrubReport, is_read: Callable[[UUID], bool]
+    ) -> Iterator[None]:
+        for batch in self._list_batches():
+            for record in batch:
+                self._check_object_of(record.master, report, read=is_read(record.master.id))
+            self._check_vectors_of(batch, report, self._list_complete_versions())
+            report.masters += len(batch)
             yield
 
-    def _check_object(self, record: MasterRecord, report: Report, *, read: bool) -> None:
-        metadata, master = self._stores.metadata, record.master
-        damaged = master.state is MasterState.DAMAGED
-        read = read or damaged
-        problem = self._object_problem(record, report, read=read)
-        if damaged and not problem:
-            report.add("healed", master.id, repaired=report.repair and metadata.heal(master.id))
-        elif damaged:
-            report.add(problem, master.id, repaired=report.repair)  # it is marked already
-        elif problem == "object-unreadable":
-            report.add(problem, master.id, repaired=False)
+    def _check_object_of(self, master: Master, report: ScrubReport, *, read: bool) -> None:
+        metadata, repair = self._stores.metadata, report.repair
+        if master.state is MasterState.DAMAGED:
+            problem = self._find_object_problem(master, report, read=True)
+            if problem:  # the master is marked already
+                report.add_finding(problem, master.id, repaired=repair)
+            else:
+                repaired = repair and metadata.restore_damaged(master.id)
+                report.add_finding("healed", master.id, repaired=repaired)
+            return
+        problem = self._find_object_problem(master, report, read=read)
+        if problem == "object-unreadable":
+            report.add_finding(problem, master.id, repaired=False)
         elif (
             problem
-            and self._is_stored(master.id)
-            and self._object_problem(record, report, read=read) == problem
+            and metadata.find_master(master.id) is not None
+            and self._find_object_problem(master, report, read=read) == problem
         ):
-            report.add(
-                problem, master.id, repaired=report.repair and metadata.mark_damaged(master.id)
-            )
+            repaired = repair and metadata.mark_damaged(master.id)
+            report.add_finding(problem, master.id, repaired=repaired)
 
-    def _object_problem(self, record: MasterRecord, report: Report, *, read: bool) -> str:
-        master = record.master
+    def _find_object_problem(self, master: Master, report: ScrubReport, *, read: bool) -> str:
+        """Return the kind of finding, or an empty string. Raises StoreUnavailable."""
         try:
             if self._stores.objects.stat(master.object_key).size != master.size:
                 return "object-wrong"
@@ -183,128 +150,125 @@ class Scrub:
                     return "object-wrong"
         except ObjectMissing:
             return "object-missing"
-        except StoreUnavailable:  # this one, or the whole store
+        except StoreUnavailable:
             self._unreadable += 1
-            if self._unreadable == _UNREADABLE:
+            if self._unreadable == _MAX_UNREADABLE:
                 raise
             return "object-unreadable"
         self._unreadable = 0
         return ""
 
-    def _is_stored(self, master_id: UUID) -> bool:
-        return self._stores.metadata.find_master(master_id) is not None
-
-    def _check_vectors(
-        self, batch: Sequence[MasterRecord], report: Report, versions: Sequence[str]
+    def _check_vectors_of(
+        self, batch: Sequence[MasterRecord], report: ScrubReport, versions: Sequence[str]
     ) -> None:
-        for record, version, problem in self._vector_problems(batch, versions):
-            fresh = self._known(record.master.id)
+        for record, version, problem in self._find_vector_problems(batch, versions):
+            current = self._find_record(record.master.id)
             if (
-                fresh is None
-                or not list(self._vector_problems([fresh], [version]))
-                or self._known(fresh.master.id) != fresh
+                current is None
+                or not any(self._find_vector_problems([current], [version]))
+                or self._find_record(current.master.id) != current
             ):
-                continue
-            seen = fresh.indexed.get(version)
+                continue  # it changed during the check
             repaired = report.repair and self._stores.metadata.requeue_embedding(
-                fresh.master.id, version, seen
+                current.master.id, version, current.indexed.get(version)
             )
-            report.add(problem, fresh.master.id, repaired=repaired)
+            report.add_finding(problem, current.master.id, repaired=repaired)
 
-    def _vector_problems(
+    def _find_vector_problems(
         self, batch: Sequence[MasterRecord], versions: Sequence[str]
     ) -> Iterator[tuple[MasterRecord, str, str]]:
-        """Those of stored masters; an embedding that is pending is the worker's, and no problem."""
+        """Yield record, version and kind of finding of stored masters.
+
+        An embedding that is still pending is no finding.
+        """
         stored = [record for record in batch if record.master.state is MasterState.STORED]
         for version in versions:
-            done = [record for record in stored if record.indexed.get(version, 0) is not None]
-            vectors = self._stores.vectors.get(version, [record.master.id for record in done])
-            for record in done:
+            indexed = [each for each in stored if each.indexed.get(version, 0) is not None]
+            ids = [record.master.id for record in indexed]
+            vectors = self._stores.vectors.fetch_vectors(version, ids)
+            for record in indexed:
                 vector = vectors.get(record.master.id)
                 if vector is None:
                     yield record, version, "vector-missing"
-                elif not _agrees(record, vector):
+                elif not _is_current(vector, record.master):
                     yield record, version, "vector-outdated"
 
-    def _known(self, master_id: UUID) -> MasterRecord | None:
-        return self._stores.metadata.know_masters([master_id]).get(master_id)
+    def _find_record(self, master_id: UUID) -> MasterRecord | None:
+        return self._stores.metadata.find_records([master_id]).get(master_id)
 
-    def _versions(self) -> list[str]:
-        """Those that every master must have a vector of; one that is being built may still lack embeddings."""
+    def _list_complete_versions(self) -> list[str]:
+        """Return the versions that have an embedding of every master, unlike one being built."""
         complete = (ModelState.ACTIVE, ModelState.PREVIOUS)
-        return [model.id for model in self._stores.registry.models() if model.state in complete]
+        models = self._stores.registry.list_models()
+        return [model.id for model in models if model.state in complete]
 
-    # objects -> rows
+    # From the objects to their rows
 
-    def _objects(self, report: Report) -> Iterator[None]:
-        for batch in _batches(self._stores.objects.list(""), _BATCH):
-            ids = {info.key: _id_of(info.key) for info in batch}
-            known = self._stores.metadata.know_masters(
-                [id_ for id_ in ids.values() if id_ is not None]
-            )
+    def _check_objects(self, report: ScrubReport) -> Iterator[None]:
+        for batch in _split_into_batches(self._stores.objects.list(""), _BATCH):
+            ids = {info.key: _parse_master_id(info.key) for info in batch}
+            records = self._stores.metadata.find_records([id_ for id_ in ids.values() if id_])
             for info in batch:
+                if _WEIGHTS_KEY.fullmatch(info.key):
+                    continue  # weights that were added but not started have no row
                 id_ = ids[info.key]
-                if _WEIGHTS.fullmatch(info.key):
-                    continue  # a few, and a model that is not started yet has no row
-                if id_ is None or (id_ in known and known[id_].master.object_key != info.key):
-                    report.add(
-                        "object-foreign", info.key, repaired=False
-                    )  # never removed: who knows whose only copy it is
-                elif id_ not in known and time.time() - info.modified >= self._grace:
-                    self._unknown_object(info, id_, report)
+                if id_ is None or (id_ in records and records[id_].master.object_key != info.key):
+                    # never removed: it may be somebody's only copy
+                    report.add_finding("object-foreign", info.key, repaired=False)
+                elif id_ not in records and time.time() - info.modified >= self._grace:
+                    self._check_unknown_object(info, id_, report)
             report.objects += len(batch)
             yield
 
-    def _unknown_object(self, info: ObjectInfo, id_: UUID, report: Report) -> None:
-        if self._known(id_) or not self._exists(
-            info.key
-        ):  # a row goes after its object: what was listed may be deleted by now
+    def _check_unknown_object(self, info: ObjectInfo, id_: UUID, report: ScrubReport) -> None:
+        # A deletion removes the object before the row, so a listed object may be gone by now.
+        if self._find_record(id_) or not self._object_exists(info.key):
             return
         if report.repair:
             self._stores.objects.delete(info.key)
-        report.add("object-unknown", info.key, repaired=report.repair)
+        report.add_finding("object-unknown", info.key, repaired=report.repair)
 
-    def _exists(self, key: str) -> bool:
+    def _object_exists(self, key: str) -> bool:
         try:
             self._stores.objects.stat(key)
         except ObjectMissing:
             return False
         return True
 
-    # vectors -> rows
+    # From the vectors to their rows
 
-    def _vectors(self, report: Report) -> Iterator[None]:
+    def _check_vector_ids(self, report: ScrubReport) -> Iterator[None]:
         for version in self._stores.vectors.versions():
-            for ids in self._stores.vectors.walk(version):
-                for some in _batches(ids, _BATCH):
-                    known = self._stores.metadata.know_masters(some)
-                    for id_ in some:
-                        if id_ not in known:
-                            self._unknown_vector(version, id_, report)
-                    report.vectors += len(some)
+            for ids in self._stores.vectors.iterate_ids(version):
+                for batch in _split_into_batches(ids, _BATCH):
+                    records = self._stores.metadata.find_records(batch)
+                    for id_ in batch:
+                        if id_ not in records:
+                            self._check_unknown_vector(version, id_, report)
+                    report.vectors += len(batch)
                     yield
 
-    def _unknown_vector(self, version: str, id_: UUID, report: Report) -> None:
-        if self._known(id_) or not self._stores.vectors.get(version, [id_]):  # as with objects
+    def _check_unknown_vector(self, version: str, id_: UUID, report: ScrubReport) -> None:
+        if self._find_record(id_) or not self._stores.vectors.fetch_vectors(version, [id_]):
             return
         if report.repair:
             self._stores.vectors.delete(version, [id_])
-        report.add("vector-unknown", id_, repaired=report.repair)
+        report.add_finding("vector-unknown", id_, repaired=report.repair)
 
 
-def _agrees(record: MasterRecord, vector: VectorRecord) -> bool:
-    master = record.master
-    ours = (master.collection_id, master.attributes, master.revision)
-    return (vector.collection_id, vector.attributes, vector.revision) == ours
+def _is_current(vector: VectorRecord, master: Master) -> bool:
+    """Tell whether the vector carries the master's collection, attributes and revision."""
+    expected = (master.collection_id, master.attributes, master.revision)
+    return (vector.collection_id, vector.attributes, vector.revision) == expected
 
 
-def _id_of(key: str) -> UUID | None:
-    """The master whose object has such a key (Master.object_key); None if it is not a key of ours."""
-    found = _KEY.fullmatch(key)
-    return UUID(found["id"]) if found else None
+def _parse_master_id(key: str) -> UUID | None:
+    """Return the master's id in a key of the form Master.object_key; None for other keys."""
+    match = _MASTER_KEY.fullmatch(key)
+    return UUID(match["id"]) if match else None
 
 
-def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+def _split_into_batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,1 +1,1 @@
-"""Fine-tuning: metric learning on labelled photographs. Needs the extra ``train``."""
+"""Fine-tuning: metric learning on labelled images. Needs the extra ``train``."""

@@ -1,4 +1,4 @@
-"""The model card of a fine-tuning: what it was made from and how, what it scores, and pictures of both."""
+"""Writes the model card of a fine-tuning: data, scores, hyperparameters, and plots of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.calibration import Judged
+from models.calibration import LabelledHits
 from models.labelled_images import LabelledImages
-from models.training.finetune import Outcome, Recipe
+from models.training.finetune import FinetuningResult
+from models.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Tested:
-    """Scores of other classes, before and after, and the calibration error after."""
+class EvaluationScores:
+    """Scores on a separate set of images whose classes took no part in the training.
+
+    ``before`` and ``after`` map the name of a metric to its mean; the expected calibration error is
+    that of the fine-tuned network.
+    """
 
     name: str
     images: int
@@ -29,85 +34,128 @@ class Tested:
 
 
 _BLUE, _ORANGE, _GREY, _GREEN = "#0969da", "#bc4c00", "#8c959f", "#1a7f37"
-_PARTS = (("classes", _ORANGE), ("instances", _GREEN), ("kept", _GREY))
-_SHOWN = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mAP@R"}
+_LOSS_PARTS = (("classes", _ORANGE), ("instances", _GREEN), ("kept", _GREY))
+_METRIC_NAMES = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mAP@R"}
+_MOST_LISTED = {"classes": 40, "broken": 20}
 mpl.use("agg")
+
+_CARD = """# {result.version}
+
+ResNet-50 with {recipe.pooling} pooling and 512 dimensions, fine-tuned from `{base}`. The weights
+are in `{result.weights.name}`.
+
+## Data
+{images} images of {classes} classes from `{data.root.name}`. {broken}
+
+{held_out_images} images of {held_out_classes} classes were held out and never trained on. They
+decided when to stop, and the calibration was fitted to them. The classes: {held_out_names}.
+
+## Scores on the held-out classes, leaving one out
+| | base | fine-tuned |
+|---|---|---|
+{held_out_rows}
+![Scores on the held-out classes](recall.png)
+{test_section}
+## Training
+{hyperparameters}
+
+The loss has three parts. `classes` draws images of one class together and pushes others apart.
+`instances` keeps altered views of one image together. `kept` measures how far the similarities
+between different images have moved from those of the base. After the training the projection is
+fitted again, so the scores above are not those of the last step.
+
+![Loss per training step](training.png)
+
+## Distances
+The plot shows the cosine distances of held-out images to their ten nearest images, and again to
+their ten nearest images of other classes.
+
+![Distances of images of the same class and of other classes](distances.png)
+
+## Calibration
+`p = 1 / (1 + exp({calibration.slope:.3f} * distance - {calibration.intercept:.3f}))` is the
+probability that one of the first ten hits shows the same thing, if half of the queries have no
+match in the collection. The expected calibration error on the classes that it was fitted to is
+{calibration_error:.3f}.
+
+![Predicted probability and actual share of matches](reliability.png)
+"""
+_TEST_SECTION = """
+## Scores on other classes, leaving one out
+`{scores.name}` has {scores.images} images. The expected calibration error there is
+{scores.calibration_error:.3f}.
+
+| | base | fine-tuned |
+|---|---|---|
+{rows}"""
 
 
 def write_card(
     out: Path,
-    outcome: Outcome,
+    result: FinetuningResult,
     data: LabelledImages,
     recipe: Recipe,
     base: str,
-    tested: Tested | None = None,
+    test_scores: EvaluationScores | None = None,
 ) -> Path:
-    """``README.md`` with its plots beside the weights."""
-    _plot(out / "training.png", lambda axes: _training(axes, outcome))
-    _plot(out / "recall.png", lambda axes: _recall(axes, outcome))
-    _plot(out / "distances.png", lambda axes: _distances(axes, outcome))
-    _plot(out / "reliability.png", lambda axes: _reliability(axes, outcome))
-    held = Counter(outcome.labels)
-    broken = "".join(f"- {path.name}: {why}\n" for path, why in data.broken[:20])
-    error = Judged.of(outcome.vectors, outcome.labels).expected_error(outcome.calibration)
-    held_rows = _rows(outcome.before, outcome.after)
-    test = ""
-    if tested:
-        test = f"""
-## Scores on other classes, leave one out
-`{tested.name}`: {tested.images} images. Expected calibration error: {tested.calibration_error:.3f}.
+    """Write ``README.md`` and its plots into the directory ``out``; return the card's path.
 
-| | base | fine-tuned |
-|---|---|---|
-{_rows(tested.before, tested.after)}"""
-    text = f"""# {outcome.version}
-
-ResNet-50, {recipe.pooling} pooling, 512 dimensions, fine-tuned from `{base}`. File: `{outcome.weights.name}`.
-
-## Data
-{len(data)} images of {len(set(data.labels))} classes from `{data.root.name}`; {len(data.broken)} could not be read{" (first 20):" if broken else "."}
-{broken}
-Held out: {len(outcome.labels)} images of {len(held)} classes, never learned from. They decided when to stop and fitted the calibration:
-{", ".join(sorted(held)[:40])}{" and others" if len(held) > 40 else ""}.
-
-## Scores on the held-out classes, leave one out
-| | base | fine-tuned |
-|---|---|---|
-{held_rows}
-![recall](recall.png)
-{test}
-## Training
-{chr(10).join(f"- {name}: {value}" for name, value in asdict(recipe).items())}
-
-The loss has three parts: `classes` brings images of one class together and others apart; `instances` holds altered views of one image together; `kept`
-is how far the similarities between different images have gone from the base's. After the training the projection is fitted anew, so the
-scores above are not those of the last step.
-
-![training](training.png)
-
-## Distances
-Cosine distances of held-out images to their ten nearest, and again to their ten nearest of other classes.
-
-![distances](distances.png)
-
-## Calibration
-p = 1 / (1 + exp({outcome.calibration.slope:.3f} * distance - {outcome.calibration.intercept:.3f})): the probability that a hit among the
-first ten shows the same thing, where half of what is looked for is there and half is not. Expected calibration error on the classes it was fitted on: {error:.3f}.
-
-![reliability](reliability.png)
-"""
+    ``base`` is the file name of the weights that the fine-tuning started from.
+    """
+    hits = LabelledHits.collect(result.vectors, result.labels)
+    _save_plot(out / "training.png", lambda axes: _plot_losses(axes, result))
+    _save_plot(out / "recall.png", lambda axes: _plot_scores(axes, result))
+    _save_plot(out / "distances.png", lambda axes: _plot_distances(axes, hits))
+    _save_plot(out / "reliability.png", lambda axes: _plot_reliability(axes, hits, result))
+    test_section = ""
+    if test_scores:
+        rows = _format_rows(test_scores.before, test_scores.after)
+        test_section = _TEST_SECTION.format(scores=test_scores, rows=rows)
+    held_out = Counter(result.labels)
+    text = _CARD.format(
+        result=result,
+        recipe=recipe,
+        base=base,
+        data=data,
+        images=len(data),
+        classes=len(set(data.labels)),
+        broken=_format_broken(data.broken),
+        held_out_images=len(result.labels),
+        held_out_classes=len(held_out),
+        held_out_names=_format_names(sorted(held_out)),
+        held_out_rows=_format_rows(result.before, result.after),
+        test_section=test_section,
+        hyperparameters="\n".join(f"- {name}: {value}" for name, value in asdict(recipe).items()),
+        calibration=result.calibration,
+        calibration_error=hits.expected_error(result.calibration),
+    )
     path = out / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _rows(before: dict[str, float], after: dict[str, float]) -> str:
+def _format_broken(broken: list[tuple[Path, str]]) -> str:
+    if not broken:
+        return "All of them could be read."
+    most = _MOST_LISTED["broken"]
+    listed = "".join(f"\n- {path.name}: {reason}" for path, reason in broken[:most])
+    shown = f"; the first {most} are" if len(broken) > most else ""
+    return f"{len(broken)} further files could not be read{shown}:\n{listed}"
+
+
+def _format_names(names: list[str]) -> str:
+    most = _MOST_LISTED["classes"]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
+
+
+def _format_rows(before: dict[str, float], after: dict[str, float]) -> str:
     return "".join(
-        f"| {name} | {before[key]:.4f} | {after[key]:.4f} |\n" for key, name in _SHOWN.items()
+        f"| {name} | {before[key]:.4f} | {after[key]:.4f} |\n"
+        for key, name in _METRIC_NAMES.items()
     )
 
 
-def _plot(path: Path, draw: Callable[[Axes], None]) -> None:
+def _save_plot(path: Path, draw: Callable[[Axes], None]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -115,58 +163,50 @@ def _plot(path: Path, draw: Callable[[Axes], None]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _training(axes: Axes, outcome: Outcome) -> None:
-    steps = np.array([row["step"] for row in outcome.history])
-    for name, colour in (("loss", _BLUE), *_PARTS):
-        values = np.array([row[name] for row in outcome.history])
+def _plot_losses(axes: Axes, result: FinetuningResult) -> None:
+    steps = np.array([row["step"] for row in result.history])
+    for name, colour in (("loss", _BLUE), *_LOSS_PARTS):
+        values = np.array([row[name] for row in result.history])
         width = max(1, min(15, len(values) // 10))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(steps[width - 1 :], smooth, color=colour, label="all" if name == "loss" else name)
-    axes.set(xlabel="step", ylabel="loss, smoothed", xlim=(0, None), ylim=(0, None))
+        label = "total" if name == "loss" else name
+        axes.plot(steps[width - 1 :], smooth, color=colour, label=label)
+    axes.set(xlabel="training step", ylabel="loss, smoothed", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _recall(axes: Axes, outcome: Outcome) -> None:
-    places = np.arange(len(_SHOWN))
+def _plot_scores(axes: Axes, result: FinetuningResult) -> None:
+    places = np.arange(len(_METRIC_NAMES))
     for shift, scores, colour, label in (
-        (-0.2, outcome.before, _GREY, "base"),
-        (0.2, outcome.after, _BLUE, "fine-tuned"),
+        (-0.2, result.before, _GREY, "base"),
+        (0.2, result.after, _BLUE, "fine-tuned"),
     ):
-        bars = axes.bar(
-            places + shift, [scores[key] for key in _SHOWN], 0.38, color=colour, label=label
-        )
+        heights = [scores[key] for key in _METRIC_NAMES]
+        bars = axes.bar(places + shift, heights, 0.38, color=colour, label=label)
         axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
-    axes.set(ylabel="held-out classes", ylim=(0, 1.08), yticks=np.arange(0, 1.01, 0.2))
-    axes.set_xticks(places, list(_SHOWN.values()))
+    axes.set(ylabel="mean over queries", ylim=(0, 1.08), yticks=np.arange(0, 1.01, 0.2))
+    axes.set_xticks(places, list(_METRIC_NAMES.values()))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _distances(axes: Axes, outcome: Outcome) -> None:
-    judged = Judged.of(outcome.vectors, outcome.labels)
-    bins = np.linspace(0, max(0.01, judged.distances.max()), 50)
-    for same, colour, name in ((True, _BLUE, "same class"), (False, _ORANGE, "another")):
-        chosen = judged.distances[judged.same == same]
+def _plot_distances(axes: Axes, hits: LabelledHits) -> None:
+    bins = np.linspace(0, max(0.01, hits.distances.max()), 50)
+    for same, colour, name in ((True, _BLUE, "same class"), (False, _ORANGE, "other class")):
+        chosen = hits.distances[hits.same == same]
         axes.hist(chosen, bins=list(bins), color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
-    axes.set(xlabel="cosine distance", ylabel="hits")
+    axes.set(xlabel="cosine distance", ylabel="number of hits")
     axes.legend(frameon=False)
 
 
-def _reliability(axes: Axes, outcome: Outcome) -> None:
-    rows = Judged.of(outcome.vectors, outcome.labels).reliability(outcome.calibration)
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect")
-    said, true, counts = zip(*rows, strict=True)
-    axes.plot(said, true, color=_BLUE)
-    axes.scatter(
-        said,
-        true,
-        [20 + 300 * count / max(counts) for count in counts],
-        color=_BLUE,
-        label="size: how many hits",
-        clip_on=False,
-    )
+def _plot_reliability(axes: Axes, hits: LabelledHits, result: FinetuningResult) -> None:
+    predicted, actual, counts = zip(*hits.reliability(result.calibration), strict=True)
+    sizes = [20 + 300 * count / max(counts) for count in counts]
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect calibration")
+    axes.plot(predicted, actual, color=_BLUE)
+    axes.scatter(predicted, actual, sizes, color=_BLUE, label="size: number of hits", clip_on=False)
     axes.set(
-        xlabel="probability said",
-        ylabel="share that were of the same class",
+        xlabel="predicted probability",
+        ylabel="share of hits of the same class",
         xlim=(0, 1),
         ylim=(0, 1),
     )

@@ -1,70 +1,45 @@
-"""Fine-tunes ResNet-50 for retrieval: classes apart, views of one image together, and what the base network knew kept."""
+"""Fine-tunes ResNet-50 for retrieval.
+
+Training separates classes, keeps the views of one image together, and preserves what the base
+network knows about other subjects.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.calibration import Calibration, Judged, fit_calibration
-from models.evaluate import Vectors, rank
-from models.labelled_images import Advance, LabelledImages, UnusableData, batches, silent
+from models.calibration import Calibration, LabelledHits, fit_calibration
+from models.evaluate import Vectors, rank_gallery
+from models.labelled_images import LabelledImages, UnusableData
+from models.progress import ProgressCallback, ignore_progress
 from models.resnet import EmbeddingNetwork
-from models.training.losses import instance_loss, kept_similarities, metric_loss
-from models.training.stages import Parts, TrunkCache, Tune, digest_of
-from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
+from models.training.checkpoint import CheckpointFile
+from models.training.projection import fit_projection
+from models.training.recipe import Recipe
+from models.training.sampling import BatchSampler, split_classes
+from models.training.split_network import SplitNetwork
+from models.training.trainer import Trainer
+from models.training.trunk_cache import TrunkCache, fingerprint_inputs
+from models.weights_file import WeightsFile
 
-_WHITENING = 1.0  # of what is unwanted: 0 is plain PCA, 1 full whitening
-_EVEN = 1.0  # so much of all directions alike is unwanted, too: what the images do not show is whitened less
-_FLATTENING = 0.4  # of what is kept
-_LENGTH = 10.0  # of a projected vector before it is normalised, by which the learning rate is felt
-_WARM_UP = 30  # steps
-_PROJECTION_RATE = 10.0  # times the rate of the backbone
-_PROXY_RATE = 100.0
-_CLIP = 5.0  # norm of the gradients
-_BATCH = 64
-_KEPT_EVERY = 60  # seconds of training at most that an interruption costs; every check is kept, too
+_BATCH = 64  # images per inference
+_ALTERED_VIEWS = 2  # at most, that the projection is fitted to
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is trained, and how. Faster rates than the default took away what the base knew of other things."""
+class FinetuningResult:
+    """The outcome of a fine-tuning.
 
-    loss: str = "supcon"
-    tune: Tune = "layer4"
-    pooling: Literal["average", "gem"] = "gem"
-    gem_p: float = 1.5  # where the exponent of "gem" begins; a base with a projection keeps its own, or begins at 1, the average
-    norms: Literal["frozen", "tuned"] = "frozen"
-    steps: int = 300
-    classes: int = 16  # in a batch
-    images: int = 3  # of each class in a batch, in two views each
-    rate: float = 1e-5  # of the backbone; a cosine after a warm-up
-    decay: float = 1e-4
-    instances: float = 1.0  # weight of the loss that holds views of one image together
-    kept: float = 5.0  # weight of the loss that keeps the base network's similarities
-    average: float = 0.99  # of the moving average of the weights, which is what comes out
-    blend: float = 1.0  # 1: the tuned weights; less: so far from the base's towards them (Wortsman et al. 2022)
-    views: int = 6  # kept of each image: one as it is, the others altered
-    plain: float = 0.3  # chance that the first view of an image is the one as it is
-    held_out: float = 0.2  # of the classes, to stop early by and to calibrate on
-    check_every: int = 100  # steps
-    patience: int = 3  # checks without a better mAP
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``before`` and ``after`` are scores of the held-out classes, ``vectors`` and ``labels`` their embeddings after."""
+    ``before`` and ``after`` map the name of a metric to its mean on the held-out classes.
+    ``history`` has one entry per training step. ``vectors`` ``(n, 512)`` float32 and ``labels`` are
+    those of the held-out images after the training.
+    """
 
     weights: Path
     version: str
@@ -76,80 +51,12 @@ class Outcome:
     labels: list[str]
 
 
-def split_classes(
-    data: LabelledImages, held_out: float, seed: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Numbers of the images to train on, and of those of the classes held out.
-
-    Classes whose folders lie in one folder go to one side together: sister varieties would make the held-out ones known.
-    Raises UnusableData if there are too few.
-    """
-    tops = [label.partition("/")[0] for label in data.labels]
-    groups = tops if len(set(tops)) >= 4 else list(data.labels)
-    names = sorted(set(groups))
-    count = max(2, round(len(names) * held_out))
-    several = {label for label, images in Counter(data.labels).items() if images > 1}
-    judged = sorted(
-        {group for group, label in zip(groups, data.labels, strict=True) if label in several}
-    )
-    if len(judged) < 2:
-        raise UnusableData(
-            "two classes or more must have two images or more: they are held out to judge by"
-        )
-    if len(names) < count + 2:
-        raise UnusableData(
-            f"{len(names)} classes are too few: two are held out to judge by, and two or more are needed to learn from"
-        )
-    held = set(np.random.default_rng(seed).choice(judged, min(count, len(judged)), replace=False))
-    is_held = np.array([group in held for group in groups])
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
-
-
-def fit_projection(
-    views: list[Vectors], classes: NDArray[np.int64], head: Vectors | None = None
-) -> tuple[Vectors, Vectors]:
-    """Weight ``(512, 2048)``, bias ``(512,)``: learned whitening (Mikolajczyk & Matas 2007, Radenović et al. 2018), then PCA.
-
-    ``views``: ``(n, 2048)`` pooled features of the same images, first as they are, then altered. Whitened, in part, is how images
-    of one class differ and how views of one image differ. ``head``, the base network's own projection or classifier
-    ``(outputs, 2048)``, says which directions tell things apart that are not among the images: without it, PCA keeps those of
-    the images alone.
-    """
-    features = views[0].astype(np.float64)
-    mean = features.mean(axis=0)
-    means = np.stack([features[classes == n].mean(axis=0) for n in np.unique(classes)])
-    within = features - means[np.unique(classes, return_inverse=True)[1]]
-    unwanted = _shares(within.T @ within)
-    if views[1:]:
-        altered = np.concatenate([features - view for view in views[1:]])
-        unwanted += _shares(altered.T @ altered)
-    unwanted = _shares(unwanted) + np.eye(FEATURE_DIM) * _EVEN / FEATURE_DIM
-    variances, axes = np.linalg.eigh(unwanted)
-    whitening = (axes * variances ** (-_WHITENING / 2)) @ axes.T
-    wanted = _shares(_scatter(features)) + (
-        0 if head is None else _shares(_scatter(head.astype(np.float64)))
-    )
-    spread, axes = np.linalg.eigh(whitening @ wanted @ whitening)
-    largest = np.argsort(-spread)[:EMBEDDING_DIM]
-    spread = np.maximum(spread[largest], spread[largest[0]] * 1e-6)
-    weight = (axes[:, largest] * spread ** (-_FLATTENING / 2)).T @ whitening
-    weight *= _LENGTH / np.sqrt((((features - mean) @ weight.T) ** 2).sum(axis=1).mean())
-    return weight.astype(np.float32), (-weight @ mean).astype(np.float32)
-
-
-def _shares(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of a trace of 1, where it has any."""
-    return scatter / max(float(np.trace(scatter)), 1e-12)
-
-
-def _scatter(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = rows - rows.mean(axis=0)
-    product: NDArray[np.float64] = centred.T @ centred
-    return product
-
-
 class Finetuning:
-    """One run; started again with the same arguments it goes on from its last check, to the same end."""
+    """One fine-tuning run.
+
+    If it is interrupted, a run with the same arguments resumes from the last checkpoint and ends
+    with the same weights.
+    """
 
     def __init__(
         self,
@@ -160,87 +67,76 @@ class Finetuning:
         *,
         device: str = "auto",
     ) -> None:
-        """``out`` takes the weights, and ``out/work`` what lets a run go on. Raises UnusableData."""
-        if base.quantised:
-            raise UnusableData(
-                f"{base.source} is int8, which cannot be trained: give the weights that it was made from"
-            )
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UnusableData("PyTorch finds no CUDA device here: leave out --device")
-        if out.resolve().is_relative_to(data.root.resolve()):
-            raise UnusableData(
-                f"{out} lies in {data.root}: its plots would be learned from the next time. Give another --out"
-            )
+        """Check the arguments, hold out classes and open the cache.
+
+        The weights are written to ``out``; ``out/work`` holds what a resumed run needs. ``device``
+        is ``cpu``, ``cuda`` or ``auto``. Raises UnusableData.
+        """
+        _check_arguments(data, base, out, device)
         self._data, self._base, self._out, self._recipe = data, base, out, recipe
-        self._device = (
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
-        self._train, self._held = split_classes(data, recipe.held_out, recipe.seed)
-        self._classes = data.class_numbers()
-        self._of_class = [
-            rows
-            for n in np.unique(self._classes)
-            if len(rows := self._train[self._classes[self._train] == n])
-        ]
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._train, self._held_out = split_classes(data, recipe.held_out, recipe.seed)
+        self._sampler = BatchSampler(data.class_indices(), self._train, recipe)
         torch.manual_seed(recipe.seed)
         if recipe.pooling != base.pooling:
-            base = replace(
-                base, pooling=recipe.pooling, gem_p=1.0 if base.projected else recipe.gem_p
-            )
+            gem_p = 1.0 if base.has_projection else recipe.gem_p
+            base = replace(base, pooling=recipe.pooling, gem_p=gem_p)
         self._network = EmbeddingNetwork.from_weights(base)
-        self._parts = Parts(self._network, recipe.tune, self._device)
-        key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
+        self._split = SplitNetwork(self._network, recipe.tune, device)
+        network_key = f"{base.version} {recipe.tune} {base.pooling} {base.gem_p}"
+        work = out / "work"
         self._cache = TrunkCache(
-            out / "work", data.paths, recipe.views, self._parts, recipe.seed, key
+            work, data.paths, recipe.views, self._split, recipe.seed, network_key
         )
-        self._checkpoint = out / "work" / "checkpoint.pt"
-        self._about = digest_of(data.paths, data.labels, asdict(recipe), base.version)
+        fingerprint = fingerprint_inputs(data.paths, data.labels, asdict(recipe), base.version)
+        self._checkpoint = CheckpointFile(work / "checkpoint.pt", fingerprint, device)
 
-    def run(self, advance: Advance = silent) -> Outcome:
-        self._cache.fill(advance)
-        before = (
-            self._scores(self._embedded(self._held, advance, "base"))
-            if self._base.projected
-            else None
-        )
-        taught = self._project(advance, "base features")
-        start = self._scores(taught[self._held])
-        base = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        history = self._fit(torch.from_numpy(taught).to(self._device), start, advance)
-        self._blend(base)
-        if self._parts.tuned():
-            vectors = self._project(advance, "tuned features")[self._held]
+    def run(self, progress: ProgressCallback = ignore_progress) -> FinetuningResult:
+        """Train, calibrate, and write ``weights.safetensors``."""
+        self._cache.fill(progress)
+        before = None
+        if self._base.has_projection:
+            before = self._score(self._embed_held_out(self._split, progress, "base embeddings"))
+        base_embeddings = self._refit_projection(progress, "base features")
+        start = self._score(base_embeddings[self._held_out])
+        base_state = {name: each.clone() for name, each in self._network.state_dict().items()}
+        history = self._train_head(base_embeddings, start["map"], progress)
+        self._blend_with(base_state)
+        if self._split.tuned_parameters():
+            vectors = self._refit_projection(progress, "tuned features")[self._held_out]
         else:
-            vectors = self._embedded(self._held, advance, "embeddings")
-        calibration = fit_calibration(Judged.of(vectors, self._labels()))
+            vectors = self._embed_held_out(self._split, progress, "tuned embeddings")
+        calibration = fit_calibration(LabelledHits.collect(vectors, self._held_out_labels()))
         weights = self._out / "weights.safetensors"
-        recipe = json.dumps(asdict(self._recipe))
-        version = self._network.save(
-            weights,
-            {"calibration": calibration.as_json(), "recipe": recipe, "base": self._base.version},
-        )
-        return Outcome(
-            weights,
-            version,
-            before or start,
-            self._scores(vectors),
-            calibration,
-            history,
-            vectors,
-            self._labels(),
+        metadata = {
+            "calibration": calibration.as_json(),
+            "recipe": json.dumps(asdict(self._recipe)),
+            "base": self._base.version,
+        }
+        return FinetuningResult(
+            weights=weights,
+            version=self._network.save(weights, metadata),
+            before=before or start,
+            after=self._score(vectors),
+            calibration=calibration,
+            history=history,
+            vectors=vectors,
+            labels=self._held_out_labels(),
         )
 
-    def _project(self, advance: Advance, stage: str) -> Vectors:
-        """Fits the projection to the backbone as it is, and embeds all images with it: ``(n, 512)`` float32 of length 1."""
-        features = self._pooled(np.arange(len(self._data)), 0, advance, stage)
-        altered = [
-            self._pooled(self._train, view, advance, stage)
-            for view in range(1, min(3, self._recipe.views))
-        ]
-        head = self._base.tensors.get("projection.weight", self._base.tensors.get("fc.weight"))
-        weight, bias = fit_projection(
-            [features[self._train], *altered], self._place(self._train), head
-        )
+    def _refit_projection(self, progress: ProgressCallback, stage: str) -> Vectors:
+        """Fit the projection to the current backbone.
+
+        Returns the embeddings ``(n, 512)`` float32 of all images under it, with rows of length 1.
+        """
+        features = self._compute_features(np.arange(len(self._data)), 0, progress, stage)
+        views = range(1, min(1 + _ALTERED_VIEWS, self._recipe.views))
+        altered = [self._compute_features(self._train, view, progress, stage) for view in views]
+        tensors = self._base.tensors
+        head = tensors.get("projection.weight", tensors.get("fc.weight"))
+        classes = self._sampler.class_indices_of(self._train)
+        weight, bias = fit_projection([features[self._train], *altered], classes, head)
         with torch.no_grad():
             self._network.projection.weight.copy_(torch.from_numpy(weight))
             self._network.projection.bias.copy_(torch.from_numpy(bias))
@@ -248,199 +144,73 @@ class Finetuning:
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         return embeddings
 
-    # training
-
-    def _fit(
-        self, taught: torch.Tensor, start: dict[str, float], advance: Advance
+    def _train_head(
+        self, base_embeddings: Vectors, base_map: float, progress: ProgressCallback
     ) -> list[dict[str, float]]:
-        """Leaves the network with the averaged weights that were best on the held-out classes."""
-        recipe, network = self._recipe, self._network
-        loss = metric_loss(recipe.loss, len(self._of_class)).to(self._device)
-        instances = instance_loss()
-        groups = [
-            {"params": self._parts.tuned(), "lr": recipe.rate},
-            {
-                "params": [*network.projection.parameters(), *network.pool.parameters()],
-                "lr": recipe.rate * _PROJECTION_RATE,
-            },
-            {"params": list(loss.parameters()), "lr": recipe.rate * _PROXY_RATE},
-        ]
-        optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], weight_decay=recipe.decay
+        trainer = Trainer(
+            self._split,
+            self._cache,
+            self._sampler,
+            self._recipe,
+            self._checkpoint,
+            lambda split: self._score(self._embed_held_out(split, ignore_progress, "")),
         )
-        rates = [group["lr"] for group in optimizer.param_groups]
-        averaged = AveragedModel(
-            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
-        )
-        history: list[dict[str, float]] = []
-        best: dict[str, Any] = {"map": start["map"], "step": 0, "network": _copied(network)}
-        state = {"loss": loss, "network": network, "averaged": averaged, "optimizer": optimizer}
-        first = self._resumed(state, history, best)
-        kept_at = time.monotonic()
-        if recipe.norms == "tuned":
-            network.train()
-        for step in range(first, recipe.steps):
-            if self._is_over(step, best):
-                break
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = (
-                    rate
-                    * min(1.0, (step + 1) / _WARM_UP)
-                    * 0.5
-                    * (1 + math.cos(math.pi * step / recipe.steps))
-                )
-            images, views = self._batch(step)
-            embeddings = self._parts.head(self._cache.get(images, views))
-            classes = torch.from_numpy(self._place(images)).to(self._device)
-            numbers = torch.from_numpy(images).to(self._device)
-            parts = {
-                "classes": loss(embeddings, classes),
-                "instances": recipe.instances * instances(embeddings, numbers),
-                "kept": recipe.kept * kept_similarities(embeddings, taught[numbers], numbers),
-            }
-            total = sum(parts.values(), start=torch.zeros((), device=self._device))
-            optimizer.zero_grad()
-            total.backward()
-            nn.utils.clip_grad_norm_(
-                [p for group in optimizer.param_groups for p in group["params"]], _CLIP
-            )
-            optimizer.step()
-            averaged.update_parameters(network)
-            history.append(
-                {"step": step + 1, "loss": total.item()}
-                | {name: part.item() for name, part in parts.items()}
-            )
-            if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
-                self._check(step + 1, averaged, history, best)
-                kept_at = -math.inf
-            if time.monotonic() - kept_at > _KEPT_EVERY:
-                self._keep(state, history, best, step + 1)
-                kept_at = time.monotonic()
-            advance("training", step + 1, recipe.steps)
-        network.load_state_dict(best["network"])
-        network.eval()
-        return history
+        on_device = torch.from_numpy(base_embeddings).to(self._split.device)
+        return trainer.train(on_device, base_map, progress)
 
-    def _batch(self, step: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Numbers of images, all twice, and their views: some images of some classes, by chance that the step alone decides."""
-        recipe, chance = self._recipe, np.random.default_rng([self._recipe.seed, step])
-        classes = chance.choice(
-            len(self._of_class), min(recipe.classes, len(self._of_class)), replace=False
-        )
-        rows = [self._of_class[n] for n in classes]
-        images = np.concatenate(
-            [chance.choice(some, recipe.images, replace=len(some) < recipe.images) for some in rows]
-        )
-        altered = (
-            (lambda: chance.integers(1, recipe.views, len(images)))
-            if recipe.views > 1
-            else (lambda: np.zeros_like(images))
-        )
-        first = np.where(chance.random(len(images)) < recipe.plain, 0, altered())
-        return np.concatenate([images, images]), np.concatenate([first, altered()])
-
-    def _place(self, images: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Class numbers among those that are trained on."""
-        numbers = np.unique(self._classes[self._train])
-        return np.searchsorted(numbers, self._classes[images]).astype(np.int64)
-
-    def _is_over(self, step: int, best: dict[str, Any]) -> bool:
-        return bool(step - best["step"] >= self._recipe.patience * self._recipe.check_every)
-
-    def _check(
-        self,
-        step: int,
-        averaged: AveragedModel,
-        history: list[dict[str, float]],
-        best: dict[str, Any],
-    ) -> None:
-        network = averaged.module.eval()
-        scores = self._scores(
-            self._embedded(self._held, silent, "", Parts(network, self._recipe.tune, self._device))
-        )
-        history[-1] |= scores
-        if scores["map"] >= best["map"]:  # where all is found already, views may still come closer
-            best |= {"map": scores["map"], "step": step, "network": _copied(network)}
-
-    def _keep(
-        self,
-        state: dict[str, Any],
-        history: list[dict[str, float]],
-        best: dict[str, Any],
-        step: int,
-    ) -> None:
-        content = {name: part.state_dict() for name, part in state.items()}
-        content |= {"about": self._about, "history": history, "best": best, "step": step}
-        partial = self._checkpoint.with_suffix(".partial")
-        try:
-            torch.save(content, partial)
-        except RuntimeError as error:  # of its own, where a write fails
-            partial.unlink(missing_ok=True)
-            raise OSError(f"cannot write {self._checkpoint}: {error}") from error
-        partial.replace(self._checkpoint)
-
-    def _resumed(
-        self, state: dict[str, Any], history: list[dict[str, float]], best: dict[str, Any]
-    ) -> int:
-        """The step to go on from."""
-        if not self._checkpoint.exists():
-            return 0
-        content = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
-        if content.get("about") != self._about:  # of other images, another base or another recipe
-            return 0
-        for name, part in state.items():
-            part.load_state_dict(content[name])
-        history += content["history"]
-        best |= content["best"]
-        step: int = content["step"]
-        return step
-
-    def _blend(self, base: dict[str, torch.Tensor]) -> None:
-        blend = self._recipe.blend
+    def _blend_with(self, base_state: dict[str, torch.Tensor]) -> None:
+        """Interpolate between the base's weights and the tuned ones, as the recipe says."""
         state = self._network.state_dict()
         for name, tensor in state.items():
             if tensor.is_floating_point():
-                state[name] = torch.lerp(base[name].to(tensor), tensor, blend)
+                state[name] = torch.lerp(base_state[name].to(tensor), tensor, self._recipe.blend)
         self._network.load_state_dict(state)
 
-    # looking at it
+    def _held_out_labels(self) -> list[str]:
+        return [self._data.labels[i] for i in self._held_out]
 
-    def _labels(self) -> list[str]:
-        return [self._data.labels[i] for i in self._held]
+    def _score(self, vectors: Vectors) -> dict[str, float]:
+        """Compute the mean metrics of the held-out images, leaving one out."""
+        labels = self._held_out_labels()
+        return rank_gallery(vectors, labels, vectors, labels, leave_out=True).means()
 
-    def _scores(self, vectors: Vectors) -> dict[str, float]:
-        """Of the held-out classes, leave one out."""
-        return rank(vectors, self._labels(), vectors, self._labels(), leave_out=True).means()
-
-    def _embedded(
-        self, images: NDArray[np.intp], advance: Advance, stage: str, parts: Parts | None = None
+    def _embed_held_out(
+        self, split: SplitNetwork, progress: ProgressCallback, stage: str
     ) -> Vectors:
-        """``(n, 512)`` float32 of the images as they are."""
-        rows = []
+        """Compute the embeddings ``(n, 512)`` float32 of the unaltered held-out images."""
+        rows, total = [], len(self._held_out)
         with torch.inference_mode():
-            for some in batches(len(images), _BATCH):
-                rows.append(
-                    (parts or self._parts)
-                    .head(self._cache.get(images[some.start : some.stop]))
-                    .cpu()
-                    .numpy()
-                )
-                advance(stage, some.stop, len(images))
+            for start in range(0, total, _BATCH):
+                images = self._held_out[start : start + _BATCH]
+                activations = self._cache.load_activations(images)
+                rows.append(split.embed_activations(activations).cpu().numpy())
+                progress(stage, start + len(images), total)
         return np.concatenate(rows)
 
-    def _pooled(self, images: NDArray[np.intp], view: int, advance: Advance, stage: str) -> Vectors:
-        """``(n, 2048)`` float32 of images in one view."""
-        rows = []
+    def _compute_features(
+        self, images: NDArray[np.intp], view: int, progress: ProgressCallback, stage: str
+    ) -> Vectors:
+        """Compute the pooled features ``(n, 2048)`` float32 of the images in one view."""
+        rows, total = [], len(images)
         with torch.inference_mode():
-            for some in batches(len(images), _BATCH):
-                rows.append(
-                    self._parts.features(self._cache.get(images[some.start : some.stop], view))
-                    .cpu()
-                    .numpy()
-                )
-                advance(f"{stage}, view {view}", some.stop, len(images))
+            for start in range(0, total, _BATCH):
+                some = images[start : start + _BATCH]
+                activations = self._cache.load_activations(some, view)
+                rows.append(self._split.compute_features(activations).cpu().numpy())
+                progress(f"{stage}, view {view}", start + len(some), total)
         return np.concatenate(rows)
 
 
-def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+def _check_arguments(data: LabelledImages, base: WeightsFile, out: Path, device: str) -> None:
+    if base.is_quantized:
+        raise UnusableData(
+            f"{base.source} is quantized to int8, so it cannot be trained. Name the weights that"
+            " it was made from."
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnusableData("PyTorch finds no CUDA device on this machine. Omit --device.")
+    if out.resolve().is_relative_to(data.root.resolve()):
+        raise UnusableData(
+            f"The output directory {out} lies inside the data {data.root}, so the next run would"
+            " train on its plots. Choose another --out."
+        )

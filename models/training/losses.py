@@ -1,4 +1,4 @@
-"""The losses to choose from, all of pytorch-metric-learning, with the settings of their papers."""
+"""The losses of fine-tuning, from pytorch-metric-learning, with the settings of their papers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.weights_file import EMBEDDING_DIM
 
 
 class _MultiSimilarity(nn.Module):
-    """With its own miner of hard pairs (Wang et al. 2019)."""
+    """The multi-similarity loss with its own miner of hard pairs (Wang et al. 2019)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,37 +25,49 @@ class _MultiSimilarity(nn.Module):
         return loss
 
 
+# Name -> a function from the number of classes to the loss.
 LOSSES: dict[str, Callable[[int], Any]] = {
     "multi-similarity": lambda classes: _MultiSimilarity(),
+    # Kim et al. 2020
     "proxy-anchor": lambda classes: losses.ProxyAnchorLoss(
         classes, EMBEDDING_DIM, margin=0.1, alpha=32
-    ),  # Kim et al. 2020
-    "arcface": lambda classes: losses.ArcFaceLoss(
-        classes, EMBEDDING_DIM, margin=28.6, scale=32
-    ),  # Deng et al. 2019; degrees
-    "supcon": lambda classes: losses.SupConLoss(temperature=0.1),  # Khosla et al. 2020
+    ),
+    # Deng et al. 2019; the margin is in degrees
+    "arcface": lambda classes: losses.ArcFaceLoss(classes, EMBEDDING_DIM, margin=28.6, scale=32),
+    # Khosla et al. 2020
+    "supcon": lambda classes: losses.SupConLoss(temperature=0.1),
 }
 
 
-def metric_loss(name: str, classes: int) -> nn.Module:
-    """``(n, 512)`` embeddings and ``(n,)`` class numbers -> the loss; its own parameters, if any, are learned along."""
+def build_metric_loss(name: str, classes: int) -> nn.Module:
+    """Build the loss that separates classes; ``name`` is a key of ``LOSSES``.
+
+    The module maps ``(n, 512)`` embeddings and ``(n,)`` class indices to a scalar. Some losses have
+    parameters of their own (proxies), which must be trained too.
+    """
     loss: nn.Module = LOSSES[name](classes)
     return loss
 
 
-def instance_loss() -> nn.Module:
-    """Views of one image are a class of their own: what makes altered copies find their original."""
+def build_instance_loss() -> nn.Module:
+    """Build the loss that treats the views of one image as a class of their own.
+
+    Because of it, an altered copy finds its original. It maps ``(n, 512)`` embeddings and ``(n,)``
+    image indices to a scalar.
+    """
     loss: nn.Module = losses.SupConLoss(temperature=0.1)
     return loss
 
 
-def kept_similarities(
-    embeddings: torch.Tensor, taught: torch.Tensor, images: torch.Tensor
+def compute_similarity_drift(
+    embeddings: torch.Tensor, base_embeddings: torch.Tensor, images: torch.Tensor
 ) -> torch.Tensor:
-    """How far the cosines between different images have gone from the base network's.
+    """Compute how far the cosines between different images have moved from the base network's.
 
-    ``embeddings`` and ``taught`` ``(n, 512)`` of length 1, ``images`` ``(n,)`` numbers; the mean square (Park et al. 2019,
-    with cosines for distances), times 100.
+    Both embeddings are ``(n, 512)`` with rows of length 1; ``images`` is ``(n,)`` image indices.
+    Returns 100 times the mean squared difference (Park et al. 2019, with cosines in place of
+    distances).
     """
-    apart = (images[:, None] != images[None, :]).float()
-    return ((embeddings @ embeddings.T - taught @ taught.T) * apart).pow(2).mean() * 100
+    differ = (images[:, None] != images[None, :]).float()
+    drift = embeddings @ embeddings.T - base_embeddings @ base_embeddings.T
+    return (drift * differ).pow(2).mean() * 100

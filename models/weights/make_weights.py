@@ -1,9 +1,10 @@
-"""Makes the shipped weights: the ImageNet network, fine-tuned for retrieval on groceries and clothing.
+"""Makes the shipped weights: fine-tunes an ImageNet ResNet-50 on images of groceries and clothing.
 
     python models/weights/make_weights.py BASE.safetensors --grocery GROCERY --clothing CLOTHING
 
-Needs the extra ``train``; a quarter of an hour on two cores; started again it goes on from where it was. Learns from the
-train and validation splits, without every third coarse grocery class (sorted): those are kept for testing.
+This needs the extra ``train`` and takes a quarter of an hour on two cores. An interrupted run
+resumes if it is started again. It trains on the train and validation splits, without every third
+coarse grocery class (in sorted order): those classes are reserved for testing.
 """
 
 from __future__ import annotations
@@ -15,68 +16,73 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
-from models.export import export
 from models.labelled_images import LabelledImages
 from models.training.card import write_card
-from models.training.finetune import Finetuning, Recipe
+from models.training.finetune import Finetuning
+from models.training.recipe import Recipe
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 RECIPE = Recipe(views=4, held_out=0.15)
 
 
-def photographs(grocery: Path, clothing: Path) -> LabelledImages:
-    """Classes are folders below the splits; a grocery's is COARSE/FINE, so that sister varieties are held out together."""
-    tested = set(sorted(folder.name for folder in (grocery / "train").iterdir())[2::3])
+def collect_images(grocery: Path, clothing: Path) -> LabelledImages:
+    """List the training images of both data sets.
+
+    A class is a folder below the splits. Those of groceries are COARSE/FINE, so that varieties of
+    one product are held out together.
+    """
+    reserved = set(sorted(folder.name for folder in (grocery / "train").iterdir())[2::3])
     images = LabelledImages(grocery.parent, [], [])
     for split in (grocery / "train", grocery / "val", clothing / "train", clothing / "validation"):
         for path in sorted(split.rglob("*.jpg")):
             label = path.parent.relative_to(split).as_posix()
-            if label.partition("/")[0] not in tested:
+            if label.partition("/")[0] not in reserved:
                 images.paths.append(path)
                 images.labels.append(label)
     return images
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "base", type=Path, help="ImageNet weights under torchvision's names, with their classifier"
+        "base", type=Path, help="ImageNet weights under torchvision's names, with the classifier"
     )
-    parser.add_argument("--grocery", type=Path, required=True)
-    parser.add_argument("--clothing", type=Path, required=True)
+    parser.add_argument("--grocery", type=Path, required=True, help="GroceryStoreDataset")
+    parser.add_argument("--clothing", type=Path, required=True, help="clothing-dataset-small")
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("build/weights"),
-        help="for what can be removed afterwards (8 GB)",
+        help="directory for intermediate files (8 GB), which can be deleted afterwards",
     )
-    parser.add_argument("--out", type=Path, default=DEFAULT_WEIGHTS)
-    arguments = parser.parse_args()
-    images = photographs(arguments.grocery, arguments.clothing)
-    with Progress() as progress:
+    parser.add_argument("--out", type=Path, default=DEFAULT_WEIGHTS, help="weights file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    images = collect_images(arguments.grocery, arguments.clothing)
+    base = WeightsFile.load_base(arguments.base)
+    with Progress() as bars:
         tasks: dict[str, TaskID] = {}
 
-        def advance(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
 
-        outcome = Finetuning(
-            images, WeightsFile.load_base(arguments.base), arguments.work, RECIPE
-        ).run(advance)
-    shutil.copyfile(outcome.weights, arguments.out)
-    write_card(
-        arguments.work, replace(outcome, weights=arguments.out), images, RECIPE, arguments.base.name
-    )
-    for path in export(WeightsFile.load(arguments.out), arguments.work, "openvino"):
-        shutil.copyfile(path, arguments.out.with_suffix(path.suffix))
+        result = Finetuning(images, base, arguments.work, RECIPE).run(progress)
+    shutil.copyfile(result.weights, arguments.out)
+    result = replace(result, weights=arguments.out)
+    write_card(arguments.work, result, images, RECIPE, arguments.base.name)
     card = arguments.out.parent / "card"
     card.mkdir(exist_ok=True)
     for name in ("README.md", "training.png", "recall.png", "distances.png", "reliability.png"):
         shutil.copyfile(arguments.work / name, card / name)
-    print(f"{arguments.out}: {outcome.version}, {arguments.out.stat().st_size / 1e6:.1f} MB")
+    megabytes = arguments.out.stat().st_size / 1e6
+    print(f"Wrote {arguments.out}: model version {result.version}, {megabytes:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_a_service_in_use_comes_back_whole(
     assert ("8 have no vector" in restored.stderr) is not vectors
     with serving(target, embedder) as service:
         assert masters(service) == before
-        assert eventually(lambda: service.stores.metadata.count_pending() == 0)
+        assert eventually(lambda: service.stores.metadata.count_pending_embeddings() == 0)
         assert (
             service.search(encoded(photograph("chelsea"), quality=60), collection="animals")[0][
                 "distance"

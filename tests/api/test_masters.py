@@ -73,18 +73,20 @@ def test_the_same_image_fifty_times_at_once_is_one_master(service: Service) -> N
     assert len({response.json()["results"][0]["master"]["id"] for response in responses}) == 1
     assert service.client.get("/masters").json()["total"] == 1
     assert len(service.objects()) == 1
-    assert service.stores.vectors.count(service.stores.registry.active()) == 1
+    assert service.stores.vectors.count(service.stores.registry.find_active()) == 1
 
 
 def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
     images = [encoded(part_of("coffee", seed)) for seed in range(40)]
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda image: service.put_master(image)["id"], images))
-    version = service.stores.registry.active()
+    version = service.stores.registry.find_active()
     for image, id_ in zip(images, ids, strict=True):
-        vector = service.stores.vectors.get(version, [UUID(id_)])[UUID(id_)].vector
-        picture = service.app.state.services.vision.read(io.BytesIO(image))
-        assert float(vector @ service.app.state.services.vision.embed(picture, version)) > 0.9999
+        vector = service.stores.vectors.fetch_vectors(version, [UUID(id_)])[UUID(id_)].vector
+        picture = service.app.state.services.vision.decode_image(io.BytesIO(image))
+        assert (
+            float(vector @ service.app.state.services.vision.embed_image(picture, version)) > 0.9999
+        )
 
 
 def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:
@@ -311,9 +313,9 @@ def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> Non
     assert (response.json()["attributes"], response.json()["name"]) == ({"a": 5}, "newname")
     assert [hit["master"]["id"] for hit in service.search(CAT, filter='{"a": 5}')] == [master["id"]]
     assert service.search(CAT, filter='{"b": 2}') == []
-    record = service.stores.vectors.get(service.stores.registry.active(), [UUID(master["id"])])[
-        UUID(master["id"])
-    ]
+    record = service.stores.vectors.fetch_vectors(
+        service.stores.registry.find_active(), [UUID(master["id"])]
+    )[UUID(master["id"])]
     assert (record.attributes, record.revision) == ({"a": 5}, 2)
 
 

@@ -175,7 +175,7 @@ def test_what_is_not_complete_or_not_right_is_refused(
     assert complete(service, new)
     vectors = service.stores.vectors
     ids = [UUID(master["id"]) for master in masters]
-    right = vectors.get(new, ids)
+    right = vectors.fetch_vectors(new, ids)
     vectors.delete(new, ids[:1])
     said = activate(service, new)["error"]
     assert (said["code"], "1 x vector-missing" in said["detail"]) == ("model-not-ready", True)
@@ -206,7 +206,7 @@ def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
 ) -> None:
     from app.services import reembed
 
-    monkeypatch.setattr(reembed, "_PATIENCE", 0.3)
+    monkeypatch.setattr(reembed, "_ACTIVATION_WAIT", 0.3)
     with serving(settings.model_copy(update={"index_attempts": 1}), embedder) as service:
         service.put_master(encoded(photograph("rocket")))
         master = service.put_master(encoded(photograph("chelsea")))
@@ -239,17 +239,17 @@ def test_weights_that_went_with_a_retirement_are_missed(
         "/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}
     ).json()["version"]
     registry = service.stores.registry
-    original = registry.start
+    original = registry.start_building
 
     def started_after_removal(version: str) -> None:
         service.stores.objects.delete(f"models/{version}/weights.safetensors")
         original(version)
 
-    registry.start = started_after_removal
+    registry.start_building = started_after_removal
     try:
         response = service.client.post(f"/admin/models/{version}/start")
     finally:
-        del registry.start
+        del registry.start_building
     assert (response.status_code, response.json()["code"]) == (404, "model-not-found")
     assert eventually(lambda: states(service) == ["active"])
 

@@ -52,7 +52,8 @@ def found(service: Service, **options: bool) -> dict[str, int]:
 def settled(service: Service) -> bool:
     return eventually(
         lambda: (
-            service.stores.metadata.count_pending() + service.stores.metadata.count_unfinished()
+            service.stores.metadata.count_pending_embeddings()
+            + service.stores.metadata.count_unfinished()
             == 0
         )
     )
@@ -172,7 +173,7 @@ def test_vectors_come_back_and_strangers_go(service: Service) -> None:
     version = service.client.get("/readyz").json()["model_version"]
     lost, outdated = UUID(masters[0]["id"]), UUID(masters[1]["id"])
     vectors = service.stores.vectors
-    record = vectors.get(version, [outdated])[outdated]
+    record = vectors.fetch_vectors(version, [outdated])[outdated]
     vectors.delete(version, [lost])
     vectors.upsert(
         version,
@@ -185,7 +186,9 @@ def test_vectors_come_back_and_strangers_go(service: Service) -> None:
     assert scrub(service, repair=True)["repaired"] == expected
     assert settled(service)
     assert scrub(service, full=True)["clean"]
-    kept = vectors.get(version, [UUID(master["id"]) for master in masters] + [stranger.master_id])
+    kept = vectors.fetch_vectors(
+        version, [UUID(master["id"]) for master in masters] + [stranger.master_id]
+    )
     assert {id_: vector.attributes for id_, vector in kept.items()} == {
         UUID(master["id"]): {"n": 1} for master in masters
     }
@@ -249,7 +252,7 @@ def test_what_is_deleted_after_it_was_listed_is_no_finding(
     master = service.put_master(CAT)
     store, walk = {
         "objects": (service.stores.objects, "list"),
-        "vectors": (service.stores.vectors, "walk"),
+        "vectors": (service.stores.vectors, "iterate_ids"),
     }[listed]
     original = getattr(store, walk)
 

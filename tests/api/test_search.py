@@ -185,8 +185,8 @@ def test_deleted_masters_never_appear_and_are_refilled(
     hits = service.search(CAT, k="4")
     assert len(hits) == 4
     assert "chelsea" not in names(hits)
-    version = service.stores.registry.active()
-    assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.get(
+    version = service.stores.registry.find_active()
+    assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.fetch_vectors(
         version, [UUID(gallery["chelsea"]["id"])]
     )
 

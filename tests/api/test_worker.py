@@ -46,7 +46,7 @@ def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobo
         (path,) = Path(settings.data_dir / "objects").rglob(f"{poisonous}.*")
         path.write_bytes(b"no image")
     with serving(settings.model_copy(update={"index_attempts": 2}), embedder) as service:
-        assert eventually(lambda: service.stores.metadata.count_dead() == 1)
+        assert eventually(lambda: service.stores.metadata.count_dead_letters() == 1)
         assert [hit["master"]["id"] for hit in service.search(encoded(part_of("coffee", 1)))] == [
             fine
         ]
@@ -78,8 +78,8 @@ def test_a_store_that_is_down_makes_no_dead_letters(
             patch.setattr(service.stores.vectors, "upsert", down)
             assert service.put(CAT).status_code == 202
             assert eventually(lambda: len(calls) > 5)
-        assert eventually(lambda: service.stores.metadata.count_pending() == 0)
-        assert service.stores.metadata.count_dead() == 0
+        assert eventually(lambda: service.stores.metadata.count_pending_embeddings() == 0)
+        assert service.stores.metadata.count_dead_letters() == 0
 
 
 def test_an_object_that_cannot_be_removed_holds_up_nobody(

@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
-from storage.metadata import SqlMetadataStore
+from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import MetadataStore, ModelRegistry, ObjectStore, VectorStore
-from storage.registry import SqlModelRegistry
+from storage.store_urls import MilvusOptions
 from storage.vectors_exact import ExactVectorStore
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
 
 
@@ -24,7 +24,7 @@ from tests.support import fleet
 def database(tmp_path: Path) -> Iterator[Database]:
     """An empty embedded database with the newest schema."""
     database = Database(f"sqlite:///{tmp_path}/metadata.db")
-    SqlMetadataStore(database).migrate()
+    SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
@@ -49,7 +49,7 @@ def sql(request: pytest.FixtureRequest) -> Iterator[Database]:
         yield request.getfixturevalue("database")
         return
     database = Database(request.getfixturevalue("mysql_url"))
-    SqlMetadataStore(database).migrate()
+    SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
@@ -103,8 +103,8 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
         yield exact
         exact.close()
         return
-    store = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}"))
+    store = MilvusVectorStore(fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}"))
     yield store
     for version in store.versions():
-        store.drop(version)
+        store.drop_version(version)
     store.close()

@@ -15,7 +15,8 @@ from storage.database import Database
 from storage.filters import Filter, matches, parse_filter
 from storage.metadata import SqlMetadataStore
 from storage.records import Attributes, NewMaster, VectorRecord
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.store_urls import MilvusOptions
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
 from tests.unit.test_filters import ATTRIBUTES, FILTERS, about
 
@@ -36,7 +37,7 @@ class Backends:
         kept: dict[UUID, Attributes] = {}
         for number, each in enumerate(attributes):
             new = NewMaster(number.to_bytes(32), 1, "image/jpeg", "jpg", 1, 1, "a.jpg", each)
-            master = self.metadata.reserve(collection, new, "test", 60).master
+            master = self.metadata.reserve_master(collection, new, "test", 60).master
             self.metadata.commit_stored(master.id, "test", [], 60)
             kept[master.id] = each
         self.vectors.upsert(
@@ -63,10 +64,10 @@ def backends() -> Iterator[Backends]:
     with server.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
     database = Database(server.url.set(database=name).render_as_string(hide_password=False))
-    SqlMetadataStore(database).migrate()
-    vectors = MilvusVectorStore(MilvusOptions(fleet.url_of("milvus"), prefix=name, index="FLAT"))
+    SqlMetadataStore(database).upgrade_schema()
+    vectors = MilvusVectorStore(fleet.url_of("milvus"), MilvusOptions(prefix=name, index="FLAT"))
     yield Backends(database, vectors)
-    vectors.drop(VERSION)
+    vectors.drop_version(VERSION)
     vectors.close()
     database.close()
     server.dispose()

@@ -35,7 +35,7 @@ def other(number: int) -> NewMaster:
 def stored(
     metadata: MetadataStore, collection: Collection, new: NewMaster = NEW, *, indexed: bool = True
 ) -> Master:
-    master = metadata.reserve(collection.id, new, "owner", LEASE).master
+    master = metadata.reserve_master(collection.id, new, "owner", LEASE).master
     assert metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
     if indexed:
         assert metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
@@ -89,7 +89,7 @@ def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(
         metadata.forget_master(master.id, "worker")
     metadata.drain_collections(2)
     with pytest.raises(CollectionGone):
-        metadata.reserve(collection.id, NEW, "owner", LEASE)
+        metadata.reserve_master(collection.id, NEW, "owner", LEASE)
 
 
 def test_nothing_goes_into_a_deleted_collection(
@@ -97,7 +97,7 @@ def test_nothing_goes_into_a_deleted_collection(
 ) -> None:
     metadata.delete_collection("shop")
     with pytest.raises(CollectionGone):
-        metadata.reserve(collection.id, NEW, "owner", LEASE)
+        metadata.reserve_master(collection.id, NEW, "owner", LEASE)
 
 
 def test_collections_are_listed_by_name_with_their_stored_masters(
@@ -105,7 +105,7 @@ def test_collections_are_listed_by_name_with_their_stored_masters(
 ) -> None:
     metadata.create_collection("archive")
     stored(metadata, collection)
-    metadata.reserve(collection.id, other(2), "owner", LEASE)
+    metadata.reserve_master(collection.id, other(2), "owner", LEASE)
     assert [(found.name, count) for found, count in metadata.list_collections()] == [
         ("archive", 0),
         ("shop", 1),
@@ -113,7 +113,7 @@ def test_collections_are_listed_by_name_with_their_stored_masters(
 
 
 def test_a_master_is_visible_once_stored(metadata: MetadataStore, collection: Collection) -> None:
-    reservation = metadata.reserve(collection.id, NEW, "owner", LEASE)
+    reservation = metadata.reserve_master(collection.id, NEW, "owner", LEASE)
     assert reservation.claim is Claim.OURS
     assert metadata.find_master(reservation.master.id) is None
     assert metadata.find_by_hash("shop", NEW.sha256) is None
@@ -131,45 +131,45 @@ def test_a_master_is_visible_once_stored(metadata: MetadataStore, collection: Co
 
 
 def test_the_same_bytes_are_reserved_once(metadata: MetadataStore, collection: Collection) -> None:
-    first = metadata.reserve(collection.id, NEW, "first", LEASE)
-    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
+    first = metadata.reserve_master(collection.id, NEW, "first", LEASE)
+    assert metadata.reserve_master(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
     metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
-    second = metadata.reserve(collection.id, NEW, "second", LEASE)
+    second = metadata.reserve_master(collection.id, NEW, "second", LEASE)
     assert (second.claim, second.master.id) == (Claim.EXISTS, first.master.id)
 
 
 def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
     metadata: MetadataStore, collection: Collection
 ) -> None:
-    first = metadata.reserve(collection.id, NEW, "first", 0.0)
+    first = metadata.reserve_master(collection.id, NEW, "first", 0.0)
     time.sleep(0.01)
-    second = metadata.reserve(collection.id, replace(NEW, name="new name"), "second", LEASE)
+    second = metadata.reserve_master(collection.id, replace(NEW, name="new name"), "second", LEASE)
     assert (second.claim, second.master.id, second.master.name) == (
         Claim.OURS,
         first.master.id,
         "new name",
     )
-    assert not metadata.renew(first.master.id, "first", LEASE)
+    assert not metadata.renew_reservation(first.master.id, "first", LEASE)
     assert not metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
     assert metadata.commit_stored(first.master.id, "second", [VERSION], LEASE)
 
 
 def test_renewing_keeps_others_off(metadata: MetadataStore, collection: Collection) -> None:
-    master = metadata.reserve(collection.id, NEW, "first", 0.0).master
-    assert metadata.renew(master.id, "first", LEASE)
-    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
+    master = metadata.reserve_master(collection.id, NEW, "first", 0.0).master
+    assert metadata.renew_reservation(master.id, "first", LEASE)
+    assert metadata.reserve_master(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
 
 
 def test_abandoned_and_expired_uploads_are_deleted(
     metadata: MetadataStore, collection: Collection
 ) -> None:
-    abandoned = metadata.reserve(collection.id, NEW, "owner", LEASE).master
-    assert not metadata.abandon(abandoned.id, "somebody else")
-    assert metadata.abandon(abandoned.id, "owner")
-    expired = metadata.reserve(collection.id, other(2), "owner", 0.0).master
-    kept = metadata.reserve(collection.id, other(3), "owner", LEASE).master
+    abandoned = metadata.reserve_master(collection.id, NEW, "owner", LEASE).master
+    assert not metadata.abandon_reservation(abandoned.id, "somebody else")
+    assert metadata.abandon_reservation(abandoned.id, "owner")
+    expired = metadata.reserve_master(collection.id, other(2), "owner", 0.0).master
+    kept = metadata.reserve_master(collection.id, other(3), "owner", LEASE).master
     time.sleep(0.01)
-    assert metadata.expire_pending() == 1
+    assert metadata.expire_reservations() == 1
     assert {master.id for master in metadata.claim_deleting("worker", 10, LEASE)} == {
         abandoned.id,
         expired.id,
@@ -181,7 +181,7 @@ def test_of_many_at_once_one_reserves(metadata: MetadataStore, collection: Colle
     claims: list[Claim] = []
 
     def reserve(number: int) -> None:
-        claims.append(metadata.reserve(collection.id, NEW, f"owner-{number}", LEASE).claim)
+        claims.append(metadata.reserve_master(collection.id, NEW, f"owner-{number}", LEASE).claim)
 
     threads = [threading.Thread(target=reserve, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -231,7 +231,7 @@ def test_attributes_are_listed_newest_first_in_pages(
         )
         time.sleep(0.002)
     metadata.delete_master(masters[2].id)
-    metadata.reserve(collection.id, other(9), "uploading", 60)
+    metadata.reserve_master(collection.id, other(9), "uploading", 60)
     first = metadata.list_attributes(collection.id, 3, None)
     assert first == [(masters[n].id, {"n": n}) for n in (4, 3, 1)]
     assert metadata.list_attributes(collection.id, 3, first[-1][0]) == [(masters[0].id, {"n": 0})]
@@ -252,7 +252,7 @@ def test_an_update_raises_the_revision_and_asks_for_indexing(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection)
-    assert metadata.count_pending() == 0
+    assert metadata.count_pending_embeddings() == 0
     changed = metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
     assert changed is not None
     assert (changed.revision, changed.attributes, changed.name) == (
@@ -260,7 +260,7 @@ def test_an_update_raises_the_revision_and_asks_for_indexing(
         {"colour": "blue"},
         "cat.jpg",
     )
-    assert metadata.count_pending() == 1
+    assert metadata.count_pending_embeddings() == 1
     assert not metadata.is_indexed(master.id, VERSION)
     assert metadata.update_master(new_id(), name="x", attributes=None) is None
 
@@ -271,13 +271,13 @@ def test_an_index_of_an_old_revision_does_not_count(
     master = stored(metadata, collection, indexed=False)
     metadata.update_master(master.id, name="new", attributes=None)
     assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
-    assert metadata.count_pending() == 1
+    assert metadata.count_pending_embeddings() == 1
     (task,) = metadata.claim_embeddings(
         [VERSION], "worker", 10, LEASE
     )  # handed back by its first owner
     assert task.master.revision == 2
     assert metadata.mark_indexed(task, "worker")
-    assert metadata.count_pending() == 0
+    assert metadata.count_pending_embeddings() == 0
 
 
 def test_only_the_owner_of_the_lease_marks_indexed(
@@ -322,7 +322,7 @@ def test_embeddings_of_other_versions_are_left_alone(
 
 def test_releasing_hands_everything_back(metadata: MetadataStore, collection: Collection) -> None:
     stored(metadata, collection, indexed=False)
-    metadata.release_leases("owner")
+    metadata.release_owned_leases("owner")
     assert len(metadata.claim_embeddings([VERSION], "worker", 10, LEASE)) == 1
 
 
@@ -346,10 +346,10 @@ def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(
     assert claimed.object_key == replace(master, state=MasterState.DELETING).object_key
     assert metadata.claim_deleting("another", 10, LEASE) == []
     metadata.forget_master(master.id, "another")
-    metadata.release_leases("worker")
+    metadata.release_owned_leases("worker")
     assert len(metadata.claim_deleting("another", 10, LEASE)) == 1
     metadata.forget_master(master.id, "another")
-    metadata.release_leases("another")
+    metadata.release_owned_leases("another")
     assert metadata.claim_deleting("worker", 10, LEASE) == []
 
 
@@ -364,22 +364,22 @@ def test_masters_are_carried_into_another_database_as_they_are(
         metadata.update_master(first.id, name="dog.jpg", attributes={"ü": [1, 2.5, None]})
         is not None
     )
-    metadata.reserve(collection.id, other(3), "owner", LEASE)
-    records = metadata.walk_masters(None, 10, collection.id)
+    metadata.reserve_master(collection.id, other(3), "owner", LEASE)
+    records = metadata.list_records(None, 10, collection.id)
     assert [(record.master.id, record.indexed) for record in records] == [
         (first.id, {VERSION: None}),
         (second.id, {VERSION: None}),
     ]
-    assert metadata.walk_masters(first.id, 10, collection.id) == records[1:]
-    assert metadata.walk_masters(None, 1, collection.id) == records[:1]
+    assert metadata.list_records(first.id, 10, collection.id) == records[1:]
+    assert metadata.list_records(None, 1, collection.id) == records[:1]
     assert metadata.empty_collection("shop")
 
     elsewhere = replace(collection, id=new_id(), name="elsewhere")
-    metadata.adopt_collection(elsewhere)
-    metadata.adopt_collection(elsewhere)
+    metadata.import_collection(elsewhere)
+    metadata.import_collection(elsewhere)
     assert metadata.find_collection("elsewhere") == elsewhere
     with pytest.raises(CollectionExists):
-        metadata.adopt_collection(replace(elsewhere, id=new_id()))
+        metadata.import_collection(replace(elsewhere, id=new_id()))
     carried = [
         replace(
             record,
@@ -390,8 +390,8 @@ def test_masters_are_carried_into_another_database_as_they_are(
         for record in records
     ]
     carried[1] = replace(carried[1], indexed={VERSION: 1})
-    metadata.adopt_masters(carried)
-    assert metadata.walk_masters(None, 10, elsewhere.id) == sorted(
+    metadata.import_records(carried)
+    assert metadata.list_records(None, 10, elsewhere.id) == sorted(
         carried, key=lambda record: record.master.id
     )
     same_bytes = replace(carried[0], master=replace(carried[0].master, id=new_id()))
@@ -399,7 +399,7 @@ def test_masters_are_carried_into_another_database_as_they_are(
         carried[0], master=replace(carried[0].master, id=new_id(), sha256=b"\x09" * 32)
     )
     with pytest.raises(MasterExists):
-        metadata.adopt_masters([unlike, same_bytes])
+        metadata.import_records([unlike, same_bytes])
     assert metadata.find_master(unlike.master.id) is None
     tasks = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
     assert [task.master for task in tasks if task.master.collection == "elsewhere"] == [
@@ -410,7 +410,7 @@ def test_masters_are_carried_into_another_database_as_they_are(
 def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection)
     assert metadata.count_unfinished() == 0
-    metadata.reserve(collection.id, other(1), "owner", LEASE)
+    metadata.reserve_master(collection.id, other(1), "owner", LEASE)
     metadata.delete_master(master.id)
     metadata.create_collection("other")
     metadata.delete_collection("other")
@@ -426,17 +426,17 @@ def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(
     assert metadata.find_master(master.id) is None
     assert metadata.find_by_hash("shop", NEW.sha256) is None
     assert (
-        metadata.know_masters([master.id, new_id()])[master.id].master.state is MasterState.DAMAGED
+        metadata.find_records([master.id, new_id()])[master.id].master.state is MasterState.DAMAGED
     )
-    assert [record.master.id for record in metadata.walk_masters(None, 10)] == [master.id]
-    reservation = metadata.reserve(collection.id, NEW, "second", LEASE)
+    assert [record.master.id for record in metadata.list_records(None, 10)] == [master.id]
+    reservation = metadata.reserve_master(collection.id, NEW, "second", LEASE)
     assert (reservation.claim, reservation.master.id) == (Claim.DAMAGED, master.id)
-    assert metadata.heal(master.id)
-    assert not metadata.heal(master.id)
-    assert metadata.reserve(collection.id, NEW, "second", LEASE).claim is Claim.EXISTS
+    assert metadata.restore_damaged(master.id)
+    assert not metadata.restore_damaged(master.id)
+    assert metadata.reserve_master(collection.id, NEW, "second", LEASE).claim is Claim.EXISTS
     metadata.delete_master(master.id)
     assert not metadata.mark_damaged(master.id)
-    assert metadata.know_masters([master.id])[master.id].master.state is MasterState.DELETING
+    assert metadata.find_records([master.id])[master.id].master.state is MasterState.DELETING
 
 
 def test_an_embedding_is_requeued_only_as_it_was_seen(
@@ -448,7 +448,7 @@ def test_an_embedding_is_requeued_only_as_it_was_seen(
     assert metadata.requeue_embedding(master.id, VERSION, 1)
     assert not metadata.requeue_embedding(master.id, VERSION, 1)
     assert metadata.requeue_embedding(master.id, "model-2", None)
-    assert metadata.know_masters([master.id])[master.id].indexed == {VERSION: None, "model-2": None}
+    assert metadata.find_records([master.id])[master.id].indexed == {VERSION: None, "model-2": None}
     metadata.delete_master(master.id)
     assert not metadata.requeue_embedding(master.id, "model-3", None)
 
@@ -479,10 +479,10 @@ def test_a_lease_has_one_holder_at_a_time(metadata: MetadataStore) -> None:
 def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
     metadata: MetadataStore, collection: Collection
 ) -> None:
-    master = metadata.reserve(collection.id, NEW, "owner", LEASE).master
+    master = metadata.reserve_master(collection.id, NEW, "owner", LEASE).master
     assert metadata.empty_collection("shop")
     assert not metadata.commit_stored(master.id, "owner", [VERSION], LEASE)
-    assert metadata.abandon(master.id, "owner")
+    assert metadata.abandon_reservation(master.id, "owner")
 
 
 def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
@@ -502,4 +502,4 @@ def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
         time.sleep(0.3)
     marking.join()
     assert marked == [False]
-    assert metadata.count_pending() == 1
+    assert metadata.count_pending_embeddings() == 1

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from storage import schema_upgrade
 from storage.database import Database
-from storage.registry import SqlModelRegistry
+from storage.metadata import SqlModelRegistry
 from storage.tables import Base
 
 
@@ -65,4 +65,4 @@ def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None
         )
     schema_upgrade.upgrade(sql)
     registry = SqlModelRegistry(sql)
-    assert (registry.active(), registry.register_active("new")) == ("old", "old")
+    assert (registry.find_active(), registry.register_active("new")) == ("old", "old")

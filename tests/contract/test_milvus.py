@@ -15,7 +15,8 @@ from storage.errors import StoreUnavailable
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.records import VectorRecord
-from storage.vectors_milvus import MilvusOptions, MilvusVectorStore
+from storage.store_urls import MilvusOptions
+from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
 from tests.support.servers import milvus
 from tests.support.service import eventually
@@ -25,8 +26,8 @@ SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusOptions]:
-    """How to reach a Milvus that wants TLS and a password; wrong ones are for the tests to try."""
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, MilvusOptions]]:
+    """The URL of a Milvus that requires TLS and a password, and the options that it accepts."""
     fleet.url_of("milvus")  # skips, or fails, where it cannot run
     directory = tmp_path_factory.mktemp("guarded")
     authority = trustme.CA()
@@ -44,13 +45,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusOptions]
         **{"queryNode.enableDisk": True},
     )
     server.start()
-    yield MilvusOptions(
-        server.url.replace("http:", "https:"),
-        token="root:Milvus",  # noqa: S106 - what it begins with
+    options = MilvusOptions(
+        token="root:Milvus",  # noqa: S106 - the initial password
         ca_certificate=str(directory / "ca.pem"),
-        timeout=5.0,
         prefix=f"test_{uuid4().hex}",
     )
+    yield server.url.replace("http:", "https:"), options
     server.kill()
 
 
@@ -61,17 +61,17 @@ def unit(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("index", ["HNSW", "IVF_SQ8", "DISKANN", "FLAT"])
 def test_every_kind_of_index_finds_each_vector_under_its_collection(
-    guarded: MilvusOptions, index: str
+    guarded: tuple[str, MilvusOptions], index: str
 ) -> None:
-    store = MilvusVectorStore(
-        replace(guarded, index=index, prefix=f"{guarded.prefix}_{index}", timeout=60.0)
-    )
+    url, options = guarded
+    options = replace(options, index=index, prefix=f"{options.prefix}_{index}")
+    store = MilvusVectorStore(url, options, timeout=60.0)
     records = [
         VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], vector, {"n": number}, 1)
         for number, vector in enumerate(unit(3000))
     ]
     store.upsert(VERSION, records)
-    client = store._client
+    client = store._connection._client
     assert client is not None
     name = store._name(VERSION)
     client.flush(name)
@@ -104,15 +104,14 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
     ],
 )
 def test_without_the_password_or_the_certificate_nothing_is_had(
-    guarded: MilvusOptions, wrong: dict[str, str]
+    guarded: tuple[str, MilvusOptions], wrong: dict[str, str]
 ) -> None:
-    store = MilvusVectorStore(replace(guarded, timeout=2.0, **wrong))  # type: ignore[arg-type]
+    url, options = guarded
+    store = MilvusVectorStore(url, replace(options, **wrong), timeout=2.0)  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable):
         store.versions()
     store.close()
-    plain = MilvusVectorStore(
-        replace(guarded, uri=guarded.uri.replace("https:", "http:"), timeout=2.0)
-    )
+    plain = MilvusVectorStore(url.replace("https:", "http:"), options, timeout=2.0)
     with pytest.raises(StoreUnavailable):
         plain.versions()
     plain.close()
@@ -121,9 +120,8 @@ def test_without_the_password_or_the_certificate_nothing_is_had(
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     """Ten collections, each about things of its own, in one HNSW index."""
-    store = MilvusVectorStore(
-        MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0)
-    )
+    options = MilvusOptions(prefix=f"test_{uuid4().hex}")
+    store = MilvusVectorStore(fleet.url_of("milvus"), options, timeout=60.0)
     random = np.random.default_rng(1)
     centres = random.normal(size=(20, 512)) + 0.3 * random.normal(size=512)
     kinds = random.integers(0, 20, 8000)
@@ -134,7 +132,7 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
         for number, (kind, vector) in enumerate(zip(kinds, vectors, strict=True))
     ]
     store.upsert(VERSION, records)
-    client, name = store._client, store._name(VERSION)
+    client, name = store._connection._client, store._name(VERSION)
     assert client is not None
     client.flush(name)
 
@@ -146,7 +144,7 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     client.release_collection(name)
     client.load_collection(name)
     yield store, records
-    store.drop(VERSION)
+    store.drop_version(VERSION)
     store.close()
 
 
@@ -179,18 +177,18 @@ def test_a_filter_costs_no_hits(
 
 
 def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = MilvusOptions(fleet.url_of("milvus"), prefix=f"test_{uuid4().hex}", timeout=60.0)
+    url, options = fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}")
     record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
     with monkeypatch.context() as patch:
         patch.setattr("pymilvus.MilvusClient.create_index", _killed)
         with pytest.raises(StoreUnavailable):
-            MilvusVectorStore(options).upsert(VERSION, [record])
-    store = MilvusVectorStore(options)
+            MilvusVectorStore(url, options, timeout=60.0).upsert(VERSION, [record])
+    store = MilvusVectorStore(url, options, timeout=60.0)
     store.upsert(VERSION, [record])
     assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [
         record.master_id
     ]
-    store.drop(VERSION)
+    store.drop_version(VERSION)
     store.close()
 
 

@@ -30,14 +30,14 @@ def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
 
 
 def states(registry: ModelRegistry) -> dict[str, ModelState]:
-    return {model.id: model.state for model in registry.models()}
+    return {model.id: model.state for model in registry.list_models()}
 
 
 def stored(
     metadata: MetadataStore, collection: Collection, number: int, indexed: tuple[str, ...] = (OLD,)
 ) -> Master:
     """A master whose upload was answered, indexed by some versions."""
-    master = metadata.reserve(
+    master = metadata.reserve_master(
         collection.id, replace(IMAGE, sha256=number.to_bytes(32)), f"owner-{number}", LEASE
     ).master
     leased = metadata.commit_stored(master.id, f"owner-{number}", indexed, LEASE)
@@ -56,17 +56,17 @@ def fill(registry: ModelRegistry, version: str, batch: int = 2) -> int:
     """The number of batches."""
     after: UUID | None = None
     for count in range(1, 100):
-        after = registry.backfill(version, after, batch)
+        after = registry.backfill_embeddings(version, after, batch)
         if after is None:
             return count
     raise AssertionError("it does not end")
 
 
 def test_the_first_model_becomes_active_and_stays(registry: ModelRegistry) -> None:
-    assert registry.active() is None
+    assert registry.find_active() is None
     assert registry.register_active("a") == "a"
     assert registry.register_active("b") == "a"
-    assert registry.active() == "a"
+    assert registry.find_active() == "a"
     assert states(registry) == {"a": _ACTIVE}
 
 
@@ -82,99 +82,99 @@ def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(found) == {registry.active()}
-    assert len(registry.models()) == 1
+    assert set(found) == {registry.find_active()}
+    assert len(registry.list_models()) == 1
 
 
 def test_from_building_to_active_and_back_and_away(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     before = [stored(metadata, collection, number) for number in range(5)]
-    registry.start(NEW)
-    registry.start(NEW)  # again: as if the answer was lost
+    registry.start_building(NEW)
+    registry.start_building(NEW)  # again: as if the answer was lost
     assert states(registry) == {OLD: _ACTIVE, NEW: _BUILDING}
     after = stored(metadata, collection, 5, indexed=(OLD, NEW))
     assert fill(registry, NEW) == 4
     assert fill(registry, NEW, 100) == 1  # nothing twice
-    assert registry.count(NEW) == {"pending": 5, "indexed": 1}
+    assert registry.count_embeddings(NEW) == {"pending": 5, "indexed": 1}
     with pytest.raises(ModelConflict, match="5 masters lack an embedding"):
-        registry.activate(NEW)
+        registry.activate_model(NEW)
     assert work(metadata, NEW) == len(before)
-    registry.activate(NEW)
-    assert (registry.active(), states(registry)) == (NEW, {NEW: _ACTIVE, OLD: _PREVIOUS})
+    registry.activate_model(NEW)
+    assert (registry.find_active(), states(registry)) == (NEW, {NEW: _ACTIVE, OLD: _PREVIOUS})
     later = stored(metadata, collection, 6, indexed=(NEW, OLD))
-    assert metadata.know_masters([after.id, later.id])[later.id].indexed == {OLD: 1, NEW: 1}
-    registry.activate(OLD)
+    assert metadata.find_records([after.id, later.id])[later.id].indexed == {OLD: 1, NEW: 1}
+    registry.activate_model(OLD)
     assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS}
     with pytest.raises(ModelConflict, match="is active"):
-        registry.retire(OLD)
-    registry.retire(NEW)
+        registry.retire_model(OLD)
+    registry.retire_model(NEW)
     with pytest.raises(ModelConflict, match="being removed"):
-        registry.start(NEW)
-    assert metadata.know_masters([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
-    assert registry.drain(OLD, 100) == 0  # not a retired one
-    assert [registry.drain(NEW, 4), registry.drain(NEW, 4)] == [3, 0]
-    assert registry.count(OLD) == {"indexed": 7}
-    registry.forget(OLD)
-    registry.forget(NEW)
+        registry.start_building(NEW)
+    assert metadata.find_records([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
+    assert registry.drain_retired(OLD, 100) == 0  # not a retired one
+    assert [registry.drain_retired(NEW, 4), registry.drain_retired(NEW, 4)] == [3, 0]
+    assert registry.count_embeddings(OLD) == {"indexed": 7}
+    registry.forget_retired(OLD)
+    registry.forget_retired(NEW)
     assert states(registry) == {OLD: _ACTIVE}
-    registry.start(NEW)
+    registry.start_building(NEW)
 
 
 def test_one_is_built_at_a_time_and_one_kept(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start(NEW)
+    registry.start_building(NEW)
     with pytest.raises(ModelConflict, match="model-2 is being built"):
-        registry.start("model-3")
+        registry.start_building("model-3")
     with pytest.raises(ModelConflict, match="model-2 is being built"):
-        registry.start(OLD)
-    registry.activate(NEW)
+        registry.start_building(OLD)
+    registry.activate_model(NEW)
     with pytest.raises(ModelConflict, match="is previous: roll back"):
-        registry.start(OLD)
-    registry.start("model-3")
+        registry.start_building(OLD)
+    registry.start_building("model-3")
     with pytest.raises(
         ModelConflict, match="model-1 is kept as the previous version: retire it first"
     ):
-        registry.activate("model-3")
-    registry.activate(OLD)  # a way back is open while another one is built
+        registry.activate_model("model-3")
+    registry.activate_model(OLD)  # a way back is open while another one is built
     assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS, "model-3": _BUILDING}
     for version in ("model-4", OLD):
         with pytest.raises(ModelConflict):
-            registry.activate(version)
+            registry.activate_model(version)
 
 
 def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start(NEW)
-    master = metadata.reserve(collection.id, IMAGE, "upload", LEASE).master
+    registry.start_building(NEW)
+    master = metadata.reserve_master(collection.id, IMAGE, "upload", LEASE).master
     assert metadata.commit_stored(master.id, "upload", [OLD, NEW], LEASE) == [OLD, NEW]
-    registry.activate(NEW)  # the upload goes on to index by both before it answers
-    registry.activate(OLD)
-    metadata.hand_back_embedding(
+    registry.activate_model(NEW)  # the upload goes on to index by both before it answers
+    registry.activate_model(OLD)
+    metadata.release_embedding(
         IndexTask(master, NEW, 0), "upload", 0.0
     )  # it answered: indexed later
     with pytest.raises(ModelConflict, match="1 masters lack"):
-        registry.activate(NEW)
+        registry.activate_model(NEW)
     assert len(metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)) == 1
     with pytest.raises(ModelConflict, match="1 masters lack"):
-        registry.activate(NEW)
+        registry.activate_model(NEW)
 
 
 def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start(NEW)
+    registry.start_building(NEW)
     master = stored(metadata, collection, 1, indexed=(OLD,))
     (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
     metadata.retry_embedding(task, f"{WORKER}1", "why", None)
     with pytest.raises(ModelConflict, match="1 masters lack"):
-        registry.activate(NEW)
+        registry.activate_model(NEW)
     assert metadata.requeue_embedding(master.id, OLD, 1)
     (task,) = metadata.claim_embeddings([OLD], f"{WORKER}1", 10, LEASE)
     metadata.retry_embedding(task, f"{WORKER}1", "why", None)
-    registry.activate(NEW)
+    registry.activate_model(NEW)
 
 
 def test_deleted_and_damaged_masters_hold_nothing_back(
@@ -187,42 +187,42 @@ def test_deleted_and_damaged_masters_hold_nothing_back(
     metadata.mark_damaged(damaged.id)
     metadata.delete_collection("other")
     metadata.drain_collections(10)
-    registry.start(NEW)
+    registry.start_building(NEW)
     fill(registry, NEW)
-    registry.activate(NEW)
-    metadata.heal(damaged.id)
+    registry.activate_model(NEW)
+    metadata.restore_damaged(damaged.id)
     assert work(metadata, NEW) == 1
 
 
 def test_a_running_process_must_have_loaded_it(
     registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start(NEW)
-    registry.heartbeat("one", [OLD, NEW], LEASE)
-    registry.heartbeat("two", [OLD], LEASE)
-    registry.heartbeat("gone", [OLD], -1.0)
-    assert {replica.id: replica.loaded for replica in registry.replicas()} == {
+    registry.start_building(NEW)
+    registry.record_heartbeat("one", [OLD, NEW], LEASE)
+    registry.record_heartbeat("two", [OLD], LEASE)
+    registry.record_heartbeat("gone", [OLD], -1.0)
+    assert {replica.id: replica.loaded for replica in registry.list_replicas()} == {
         "one": [OLD, NEW],
         "two": [OLD],
     }
     with pytest.raises(ModelConflict, match="1 running processes have not loaded model-2: two"):
-        registry.activate(NEW)
-    registry.heartbeat("two", [OLD, NEW], LEASE)
-    registry.activate(NEW)
-    registry.leave("two")
-    assert [replica.id for replica in registry.replicas()] == ["one"]
+        registry.activate_model(NEW)
+    registry.record_heartbeat("two", [OLD, NEW], LEASE)
+    registry.activate_model(NEW)
+    registry.remove_replica("two")
+    assert [replica.id for replica in registry.list_replicas()] == ["one"]
 
 
 def test_a_retired_version_waits_for_those_at_work(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start(NEW)
+    registry.start_building(NEW)
     stored(metadata, collection, 1)
     (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
-    registry.retire(NEW)
-    assert registry.drain(NEW, 10) == 1
-    metadata.hand_back_embedding(task, f"{WORKER}1", 0.0)
-    assert registry.drain(NEW, 10) == 0
+    registry.retire_model(NEW)
+    assert registry.drain_retired(NEW, 10) == 1
+    metadata.release_embedding(task, f"{WORKER}1", 0.0)
+    assert registry.drain_retired(NEW, 10) == 0
 
 
 def test_no_upload_misses_a_model_that_starts_meanwhile(
@@ -248,21 +248,21 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
     try:
         for round_ in range(6):
             version = f"{'az'[round_ % 2]}-{round_}"  # ids before and behind those there
-            registry.start(version)
+            registry.start_building(version)
             fill(registry, version, 100)
             while work(metadata, version, *states(registry)):
                 pass
             for _ in range(100):
                 try:
-                    registry.activate(version)
+                    registry.activate_model(version)
                     break
                 except ModelConflict:
                     work(metadata, version)
             previous = next(id_ for id_, state in states(registry).items() if state is _PREVIOUS)
-            registry.retire(previous)
-            while registry.drain(previous, 100):
+            registry.retire_model(previous)
+            while registry.drain_retired(previous, 100):
                 pass
-            registry.forget(previous)
+            registry.forget_retired(previous)
     finally:
         done.set()
         for thread in threads:
@@ -272,6 +272,6 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
     lacking = [
         master.id
         for master in made
-        if active not in metadata.know_masters([master.id])[master.id].indexed
+        if active not in metadata.find_records([master.id])[master.id].indexed
     ]
     assert (lacking, len(made) > 20) == ([], True)

@@ -109,7 +109,7 @@ def test_an_upsert_replaces(vectors: VectorStore, records: list[VectorRecord]) -
     assert (hits[0].master_id, hits[0].distance) == (old.master_id, pytest.approx(0.0, abs=1e-5))
     assert sum(hit.master_id == old.master_id for hit in hits) == 1
     assert vectors.search(VERSION, SHOP, unit(7), 10, parse_filter({"number": 1})) == []
-    found = vectors.get(VERSION, [old.master_id])[old.master_id]
+    found = vectors.fetch_vectors(VERSION, [old.master_id])[old.master_id]
     assert (found.revision, found.attributes) == (2, {"number": "new"})
     assert np.allclose(found.vector, unit(500), atol=1e-6)
 
@@ -118,7 +118,7 @@ def test_what_is_deleted_is_not_found(vectors: VectorStore, records: list[Vector
     gone = [one.master_id for one in records[:20]]
     vectors.delete(VERSION, [*gone, new_id()])
     assert vectors.count(VERSION) == len(records) - 20
-    assert vectors.get(VERSION, gone) == {}
+    assert vectors.fetch_vectors(VERSION, gone) == {}
     hits = vectors.search(VERSION, SHOP, unit(7), 1000)
     assert not {hit.master_id for hit in hits} & set(gone)
 
@@ -163,9 +163,9 @@ def test_searches_beside_writes_see_every_finished_write(
 def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecord]) -> None:
     vectors.upsert(VERSION, records[:10])
     vectors.delete(VERSION, [records[20].master_id])
-    walked = [id_ for batch in vectors.walk(VERSION) for id_ in batch]
+    walked = [id_ for batch in vectors.iterate_ids(VERSION) for id_ in batch]
     assert sorted(walked) == sorted(one.master_id for one in records if one is not records[20])
-    assert list(vectors.walk("another model")) == []
+    assert list(vectors.iterate_ids("another model")) == []
 
 
 @pytest.mark.parametrize("operator", ["$or", "$and"])

@@ -35,12 +35,12 @@ MOST = 1  # of the calls of one name
 SECOND = tiny_weights("second")
 NEW = WeightsFile.parse(SECOND).version
 UNREACHED = {  # by these steps, each for its reason
-    "metadata.renew",  # an upload that takes longer than a third of its lease
-    "metadata.abandon",  # a store that fails
-    "metadata.hand_back_embedding",
+    "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
+    "metadata.abandon_reservation",  # a store that fails
+    "metadata.release_embedding",
     "metadata.retry_embedding",  # an image that cannot be embedded
-    "metadata.revive_dead",
-    "metadata.expire_pending",  # only when it recovers
+    "metadata.requeue_dead_letters",
+    "metadata.expire_reservations",  # only when it recovers
     "registry.register_active",  # the first start
 }
 Step = Callable[[Journal, Running], None]

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from app.errors import NotFound
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
-from app.services.ingest import Ingest, Ingested
+from app.services.ingest import Ingest, UploadOutcome
 from app.services.masters import Masters
 from storage.records import Claim, IndexTask, Master
 
@@ -17,35 +17,35 @@ from storage.records import Claim, IndexTask, Master
 def row_before_object() -> None:
     """An upload is stored before its bytes are."""
 
-    def store(self: Ingest, file: Any, collection: str, new: Any, picture: Any) -> Ingested:
+    def store(self: Ingest, file: Any, collection: str, new: Any, picture: Any) -> UploadOutcome:
         owner = uuid4().hex
-        reservation = self._reserve(collection, new, owner)
+        reservation = self._reserve_row(collection, new, owner)
         if reservation.claim is not Claim.OURS:
-            return self._existing(reservation.master)
+            return self._existing_outcome(reservation.master)
         master = reservation.master
         versions = self._stores.metadata.commit_stored(
-            master.id, owner, self._indexing.versions, 60
+            master.id, owner, self._indexing.live_versions, 60
         )
-        self._put_object(file, master, owner)
-        return Ingested(
+        self._write_object(file, master, owner)
+        return UploadOutcome(
             master,
             created=True,
             indexed=self._indexing.index_inline(master, owner, versions or [], picture),
         )
 
-    Ingest._store = store  # type: ignore[method-assign]
+    Ingest._store_master = store  # type: ignore[method-assign]
 
 
 def object_before_row() -> None:
     """A deletion removes the bytes before it is committed."""
 
     def delete(self: Masters, master_id: UUID) -> None:
-        master = self.find(master_id)
+        master = self.find_master(master_id)
         self._stores.objects.delete(master.object_key)
         if not self._stores.metadata.delete_master(master_id):
             raise NotFound("master-not-found", "gone")
 
-    Masters.delete = delete  # type: ignore[method-assign]
+    Masters.delete_master = delete  # type: ignore[method-assign]
 
 
 def row_forgotten_first() -> None:
@@ -57,19 +57,19 @@ def row_forgotten_first() -> None:
             self._stores.vectors.delete(version, [master.id])
         self._stores.objects.delete(master.object_key)
 
-    Deletion._remove = remove  # type: ignore[method-assign]
+    Deletion._remove_master = remove  # type: ignore[method-assign]
 
 
 def marked_before_written() -> None:
     """An embedding is said to be indexed before its vector is written."""
-    index = Indexing.index
+    index = Indexing.index_embedding
 
     def early(self: Indexing, task: IndexTask, owner: str, picture: Any = None) -> bool:
         marked = self._stores.metadata.mark_indexed(task, owner)
         index(self, task, owner, picture)
         return marked
 
-    Indexing.index = early  # type: ignore[method-assign]
+    Indexing.index_embedding = early  # type: ignore[method-assign]
 
 
 MISTAKES: dict[str, Callable[[], None]] = {

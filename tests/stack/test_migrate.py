@@ -127,7 +127,7 @@ def test_unfinished_uploads_and_deletions_are_finished_first(
     metadata = SqlMetadataStore(database)
     collection = metadata.find_collection("animals")
     assert collection is not None
-    metadata.reserve(
+    metadata.reserve_master(
         collection.id, NewMaster(b"\x01" * 32, 1, "image/jpeg", "jpg", 1, 1, "a", {}), "killed", 2.0
     )
     assert metadata.count_unfinished() == 2
@@ -149,7 +149,7 @@ def test_a_damaged_original_is_named_and_the_others_are_copied(
     assert "11 masters copied and verified, 0 were there already, 2 failed." in done.stderr
     words = " ".join(done.stderr.split())
     assert f"{damaged.stem} (" in words
-    assert "its bytes are not those that were put in" in words
+    assert "its bytes are not those that were uploaded" in words
     assert f"{missing.stem} (" in words
     with stack.replica() as client:
         assert client.get(f"/masters/{damaged.stem}").status_code == 404
@@ -162,7 +162,10 @@ def test_servers_with_masters_of_their_own_are_refused_and_an_empty_default_is_n
         master = result_of(put(client, CAT))["master"]
         refused = migrate()
         assert refused.returncode == 2
-        assert "there is a collection default already, with other masters in it" in refused.stderr
+        assert (
+            "the target has a collection default already, with other masters in it"
+            in refused.stderr
+        )
         client.delete(f"/masters/{master['id']}")
         assert migrate().returncode == 0
 
@@ -199,7 +202,7 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(
     installation: Path, migrate: MigrateCommand
 ) -> None:
     metadata = SqlMetadataStore(Database(f"sqlite:///{installation}/lookalike.db"))
-    damaged = metadata.walk_masters(None, 1)[0].master
+    damaged = metadata.list_records(None, 1)[0].master
     assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
     metadata.close()
     for said in (

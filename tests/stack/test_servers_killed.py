@@ -68,7 +68,7 @@ def test_a_server_killed_while_a_process_starts_is_waited_for(
 
         def start() -> None:
             with run_services(settings, stores, GivenModel(embedder)) as services:
-                started.append(services.models.active())
+                started.append(services.models.active_version())
 
         starting = threading.Thread(target=start)
         starting.start()
@@ -143,7 +143,8 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(
         metadata = SqlMetadataStore(Database(servers["mariadb"].url))
         ending.callback(metadata.close)
         drained = eventually(
-            lambda: metadata.count_unfinished() + metadata.count_pending() == 0, _RECOVERY
+            lambda: metadata.count_unfinished() + metadata.count_pending_embeddings() == 0,
+            _RECOVERY,
         )
         assert drained, stack.logs()
         scrub(client)  # a put that came after its row was given up may have left an object

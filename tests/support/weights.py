@@ -12,7 +12,7 @@ from models.weights_file import DEFAULT_WEIGHTS
 
 
 def turned_weights(path: Path, seed: int) -> Path:
-    """The shipped model with its projection turned: another version, whose distances are the same."""
+    """Write the shipped weights with a rotated projection: another version with equal distances."""
     with safe_open(DEFAULT_WEIGHTS, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((512, 512)))

@@ -1,4 +1,4 @@
-"""The engines agree, the weights file is checked, and the model version is its content."""
+"""The engines agree, weights files are validated, and their content defines the model version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from models.embedder import Embedder
 from models.engines import OpenVinoEmbedder
-from models.imaging import decode
-from models.transforms import INPUT_SIDE, mirrored, to_input
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, mirror_input, prepare_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
@@ -25,7 +25,7 @@ def weights() -> WeightsFile:
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
-    return np.stack([to_input(photograph(name)) for name in PHOTOGRAPHS])
+    return np.stack([prepare_input(photograph(name)) for name in PHOTOGRAPHS])
 
 
 def test_embeddings_are_512_floats_of_length_1(
@@ -59,13 +59,13 @@ def test_batches_and_single_images_give_the_same_vectors(
     assert np.array_equal(embedder.embed(pixels), one_by_one)
 
 
-def test_a_downscaled_decode_hardly_moves_the_vector(embedder: Embedder) -> None:
+def test_a_downscaled_decode_hardly_changes_the_vector(embedder: Embedder) -> None:
     for name in PHOTOGRAPHS:
         large = photograph(name).resize((1800, 1200))
-        drafted = to_input(
-            decode(io.BytesIO(encoded(large, quality=95)), min_side=INPUT_SIDE).image
+        drafted = prepare_input(
+            decode_image(io.BytesIO(encoded(large, quality=95)), min_side=INPUT_SIDE).image
         )
-        full = to_input(large)
+        full = prepare_input(large)
         a, b = embedder.embed(np.stack([drafted, full]))
         assert float(a @ b) > 0.97
 
@@ -74,13 +74,13 @@ def test_a_mirrored_input_is_the_input_of_the_mirrored_image() -> None:
     image = photograph("coffee").crop((0, 0, 301, 200))
     from PIL import ImageOps
 
-    difference = to_input(ImageOps.mirror(image)).astype(int) - mirrored(to_input(image)).astype(
-        int
-    )
+    difference = prepare_input(ImageOps.mirror(image)).astype(int) - mirror_input(
+        prepare_input(image)
+    ).astype(int)
     assert np.abs(difference).max() <= 1
 
 
-def test_the_model_version_follows_the_bytes(weights: WeightsFile, tmp_path: Path) -> None:
+def test_the_model_version_depends_on_the_bytes_alone(weights: WeightsFile, tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     content = bytearray(DEFAULT_WEIGHTS.read_bytes())
     copy.write_bytes(content)
@@ -91,7 +91,7 @@ def test_the_model_version_follows_the_bytes(weights: WeightsFile, tmp_path: Pat
 
 
 @pytest.mark.parametrize("keep", [0, 100, 1_000_000])
-def test_a_truncated_weights_file_is_refused(tmp_path: Path, keep: int) -> None:
+def test_a_truncated_weights_file_is_rejected(tmp_path: Path, keep: int) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(DEFAULT_WEIGHTS.read_bytes()[:keep])
     with pytest.raises(WeightsInvalid, match="cut"):
@@ -100,6 +100,6 @@ def test_a_truncated_weights_file_is_refused(tmp_path: Path, keep: int) -> None:
         WeightsFile.load(tmp_path / "missing.safetensors")
 
 
-def test_weights_of_other_preprocessing_are_refused(weights: WeightsFile) -> None:
+def test_weights_for_another_preprocessing_are_rejected(weights: WeightsFile) -> None:
     with pytest.raises(WeightsInvalid, match="preprocessing"):
         OpenVinoEmbedder(replace(weights, preprocessing="another"), slots=1)

@@ -1,4 +1,7 @@
-"""Weights for other programs and in int8: every form embeds alike; int8 is a model version of its own, and is served."""
+"""Exported networks embed as the original does; int8 weights have a version of their own.
+
+They are served like any other weights.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from numpy.typing import NDArray
 from app.settings import Settings
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
-from models.export import export, quantise
+from models.export import export_network, quantize_network
 from models.labelled_images import UnusableData
-from models.transforms import to_input
+from models.transforms import prepare_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import serving
@@ -28,7 +31,7 @@ def weights() -> WeightsFile:
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
-    return np.stack([to_input(photograph(name)) for name in PHOTOGRAPHS])
+    return np.stack([prepare_input(photograph(name)) for name in PHOTOGRAPHS])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def int8(weights: WeightsFile, tmp_path_factory: pytest.TempPathFactory) -> Path
         for name in PHOTOGRAPHS:
             paths.append(directory / f"{name}-{seed}.jpg")
             paths[-1].write_bytes(encoded(part_of(name, seed)))
-    quantise(weights, paths, directory / "int8.safetensors")
+    quantize_network(weights, paths, directory / "int8.safetensors")
     return directory / "int8.safetensors"
 
 
@@ -51,21 +54,21 @@ def run_by_openvino(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
-def test_what_is_exported_embeds_alike(
+def test_an_exported_network_embeds_like_the_original(
     weights: WeightsFile, pixels: NDArray[np.uint8], tmp_path: Path, kind: str
 ) -> None:
-    path = export(weights, tmp_path, kind)[0]  # type: ignore[arg-type]
+    path = export_network(weights, tmp_path, kind)[0]  # type: ignore[arg-type]
     expected = TorchEmbedder(weights, device="cpu").embed(pixels)
     assert path.stem == weights.version
     for some in (pixels, pixels[:1]):
         assert (run_by_openvino(path, some) * expected[: len(some)]).sum(axis=1).min() > 0.999
 
 
-def test_int8_is_another_version_that_embeds_nearly_alike(
+def test_int8_weights_are_another_version_with_nearly_the_same_embeddings(
     int8: Path, weights: WeightsFile, pixels: NDArray[np.uint8]
 ) -> None:
     quantised = WeightsFile.load(int8)
-    assert quantised.quantised
+    assert quantised.is_quantized
     assert quantised.version != weights.version
     assert int8.stat().st_size < 0.6 * DEFAULT_WEIGHTS.stat().st_size
     ours, theirs = (load_embedder(each, slots=1).embed(pixels) for each in (quantised, weights))
@@ -74,10 +77,10 @@ def test_int8_is_another_version_that_embeds_nearly_alike(
     with pytest.raises(WeightsInvalid, match="openvino"):
         TorchEmbedder(quantised)
     with pytest.raises(WeightsInvalid, match="int8"):
-        export(quantised, int8.parent, "onnx")
+        export_network(quantised, int8.parent, "onnx")
 
 
-def test_int8_is_served(int8: Path, settings: Settings) -> None:
+def test_int8_weights_are_served(int8: Path, settings: Settings) -> None:
     with serving(settings, load_embedder(WeightsFile.load(int8), slots=2)) as service:
         for name in PHOTOGRAPHS:
             service.put_master(encoded(photograph(name)), f"{name}.jpg")
@@ -93,7 +96,7 @@ def test_int8_is_served(int8: Path, settings: Settings) -> None:
     [lambda xml: xml[:200], lambda xml: xml.replace(b"224", b"112")],
     ids=["cut", "other size"],
 )
-def test_a_graph_that_is_not_ours_is_refused(
+def test_an_unreadable_or_different_graph_is_rejected(
     int8: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
 ) -> None:
     tensors = dict(WeightsFile.load(int8).tensors)
@@ -103,8 +106,10 @@ def test_a_graph_that_is_not_ours_is_refused(
         load_embedder(WeightsFile.load(tmp_path / "spoilt.safetensors"))
 
 
-def test_int8_skips_broken_images_and_needs_one(weights: WeightsFile, tmp_path: Path) -> None:
+def test_quantizing_skips_broken_images_and_needs_a_readable_one(
+    weights: WeightsFile, tmp_path: Path
+) -> None:
     (tmp_path / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:500])
     for images in ([], [tmp_path / "broken.jpg"]):
         with pytest.raises(UnusableData, match="no image that can be read"):
-            quantise(weights, images, tmp_path / "int8.safetensors")
+            quantize_network(weights, images, tmp_path / "int8.safetensors")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storage import vectors_exact
+from storage import vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
@@ -59,7 +59,7 @@ class Gallery:
         content = sha256(f"{self.version} {next(_numbers)}".encode()).digest()
         kept = clean_attributes(attributes)
         new = NewMaster(content, 1, "image/png", "png", 1, 1, "one pixel", kept)
-        master = self.metadata.reserve(self.collection, new, "test", lease=60).master
+        master = self.metadata.reserve_master(self.collection, new, "test", lease=60).master
         assert self.metadata.commit_stored(master.id, "test", [], lease=60) is not None
         self._index(master.id, kept)
         return master.id
@@ -107,7 +107,7 @@ class Gallery:
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('filters')}/test.db")
-    SqlMetadataStore(database).migrate()
+    SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
@@ -280,7 +280,7 @@ def test_every_backend_picks_the_same_masters_after_changes(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
         patch.setattr(
-            vectors_exact, "_LEAST_CAPACITY", 3
+            vector_matrix, "_LEAST_CAPACITY", 3
         )  # so that the matrix is compacted every few writes
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:

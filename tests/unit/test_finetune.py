@@ -1,4 +1,4 @@
-"""Fine-tuning: every loss lowers itself, an interrupted run ends as one that was not, what comes out is served."""
+"""Fine-tuning: losses, resuming after an interruption, and the resulting weights and card."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ from typer.main import get_command
 from app.cli.main import app
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
-from models.evaluate import embed
-from models.labelled_images import LabelledImages, UnusableData, load
+from models.evaluate import embed_images
+from models.labelled_images import LabelledImages, UnusableData, load_image
 from models.resnet import EmbeddingNetwork
-from models.training.augment import augmented
+from models.training.augment import augment_image
 from models.training.card import write_card
-from models.training.finetune import Finetuning, Outcome, Recipe, fit_projection, split_classes
-from models.training.losses import LOSSES, instance_loss, kept_similarities, metric_loss
-from models.transforms import to_input
+from models.training.finetune import Finetuning, FinetuningResult
+from models.training.losses import (
+    LOSSES,
+    build_instance_loss,
+    build_metric_loss,
+    compute_similarity_drift,
+)
+from models.training.projection import fit_projection
+from models.training.recipe import Recipe
+from models.training.sampling import split_classes
+from models.transforms import prepare_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.support.images import encoded, part_of, photograph
 
@@ -55,11 +63,11 @@ def base() -> WeightsFile:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_lowers_itself(name: str) -> None:
+def test_minimising_lowers_every_loss(name: str) -> None:
     torch.manual_seed(0)
     points = torch.nn.Parameter(torch.randn(24, 512))
     labels = torch.arange(24) % 4
-    loss = metric_loss(name, 4)
+    loss = build_metric_loss(name, 4)
     optimizer = torch.optim.Adam([points, *loss.parameters()], lr=0.05)
     values = []
     for _ in range(60):
@@ -71,19 +79,19 @@ def test_every_loss_lowers_itself(name: str) -> None:
     assert values[-1] < values[0] * 0.9
 
 
-def test_views_of_one_image_come_together() -> None:
+def test_the_instance_loss_is_lower_if_views_of_one_image_are_close() -> None:
     numbers = torch.tensor([0, 1, 0, 1])
     apart = torch.nn.functional.normalize(torch.eye(4, 512))
     together = apart[numbers]
-    assert instance_loss()(together, numbers) < instance_loss()(apart, numbers)
+    assert build_instance_loss()(together, numbers) < build_instance_loss()(apart, numbers)
 
 
-def test_what_the_base_knew_is_measured() -> None:
+def test_similarity_drift_is_zero_until_an_embedding_moves() -> None:
     taught = torch.nn.functional.normalize(torch.randn(6, 512))
     numbers = torch.arange(6)
-    assert kept_similarities(taught, taught, numbers).item() == pytest.approx(0, abs=1e-6)
+    assert compute_similarity_drift(taught, taught, numbers).item() == pytest.approx(0, abs=1e-6)
     assert (
-        kept_similarities(
+        compute_similarity_drift(
             taught @ torch.linalg.qr(torch.randn(512, 512))[0], taught, numbers
         ).item()
         < 1e-6
@@ -91,28 +99,30 @@ def test_what_the_base_knew_is_measured() -> None:
     moved = taught.clone()
     moved[0] = taught[1]
     expected = ((moved @ moved.T - taught @ taught.T) ** 2).mean().item() * 100
-    assert kept_similarities(moved, taught, numbers).item() == pytest.approx(expected, rel=1e-4)
+    assert compute_similarity_drift(moved, taught, numbers).item() == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
-def test_views_are_altered_and_always_the_same() -> None:
+def test_views_differ_and_are_reproducible() -> None:
     image: Image.Image = photograph("chelsea")
-    views = [augmented(image, np.random.default_rng([0, view])) for view in range(20)]
+    views = [augment_image(image, np.random.default_rng([0, view])) for view in range(20)]
     assert {view.shape for view in views} == {(224, 224, 3)}
     assert len({view.tobytes() for view in views}) == 20
-    assert np.array_equal(views[3], augmented(image, np.random.default_rng([0, 3])))
+    assert np.array_equal(views[3], augment_image(image, np.random.default_rng([0, 3])))
 
 
 def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() -> None:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(40), 20)
     centres = np.zeros((40, 2048), dtype=np.float32)
-    centres[:, :30] = chance.standard_normal((40, 30))
+    centres[:, :30] = rng.standard_normal((40, 30))
     within, altered = np.zeros((2, 800, 2048), dtype=np.float32)
-    within[:, 30:60] = 3 * chance.standard_normal((800, 30))  # louder than what tells classes apart
-    altered[:, 60:90] = 3 * chance.standard_normal((800, 30))
-    noise = 0.01 * chance.standard_normal((800, 2048)).astype(np.float32)
+    within[:, 30:60] = 3 * rng.standard_normal((800, 30))  # larger than what separates the classes
+    altered[:, 60:90] = 3 * rng.standard_normal((800, 30))
+    noise = 0.01 * rng.standard_normal((800, 2048)).astype(np.float32)
     images = centres[classes] + within + noise
-    images[:, 60:90] += 3 * chance.standard_normal((800, 30)).astype(np.float32)
+    images[:, 60:90] += 3 * rng.standard_normal((800, 30)).astype(np.float32)
     weight, bias = fit_projection([images, images + altered], classes)
     assert np.abs((images @ weight.T + bias).mean(axis=0)).max() < 1e-2
     gain = np.linalg.norm(weight, axis=0)
@@ -120,45 +130,45 @@ def test_the_projection_shrinks_what_differs_within_a_class_and_between_views() 
     assert gain[:30].mean() > 2 * gain[60:90].mean()
 
 
-def test_the_projection_keeps_what_the_base_tells_apart() -> None:
-    chance = np.random.default_rng(0)
+def test_the_projection_keeps_the_directions_of_the_base_classifier() -> None:
+    rng = np.random.default_rng(0)
     images = np.zeros((1200, 2048), dtype=np.float32)
-    images[:, :600] = chance.standard_normal((1200, 600))  # more directions than are kept
+    images[:, :600] = rng.standard_normal((1200, 600))  # more directions than the projection keeps
     classes = np.arange(1200) // 4
     head = np.zeros((1000, 2048), dtype=np.float32)
-    head[:, 600:700] = chance.standard_normal((1000, 100))
+    head[:, 600:700] = rng.standard_normal((1000, 100))
     without, _ = fit_projection([images], classes)
     with_head, _ = fit_projection([images], classes, head)
     assert np.abs(without[:, 600:700]).max() < 1e-3 * np.abs(without).max()
     assert np.linalg.matrix_rank(with_head[:, 600:700], tol=0.01 * np.abs(with_head).max()) == 100
 
 
-def test_classes_are_held_out_whole_and_sisters_together() -> None:
+def test_whole_classes_are_held_out_together_with_their_siblings() -> None:
     labels = [f"{coarse}/{fine}" for coarse in "abcdef" for fine in "12" for _ in range(3)]
     data = LabelledImages(Path(), [Path(str(number)) for number in range(len(labels))], labels)
     train, held = split_classes(data, 0.3, 0)
     tops = [{labels[i][0] for i in some} for some in (train, held)]
     assert (len(tops[0] | tops[1]), tops[0] & tops[1], len(tops[1])) == (6, set(), 2)
     with pytest.raises(UnusableData, match="too few"):
-        split_classes(data.chosen(list(range(9))), 0.5, 0)
+        split_classes(data.select(list(range(9))), 0.5, 0)
 
 
 @pytest.mark.parametrize(
     "recipe", [TINY, replace(TINY, tune="layer4", pooling="gem", loss="proxy-anchor", blend=0.5)]
 )
-def test_an_interrupted_run_ends_as_one_that_was_not(
+def test_an_interrupted_run_ends_with_the_same_weights(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, recipe: Recipe
 ) -> None:
     whole = Finetuning(images, base, tmp_path / "whole", recipe).run()
 
     def interrupt(at_stage: str, at: int) -> Callable[[str, int, int], None]:
-        def advance(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int) -> None:
             if stage == at_stage and done >= at:
                 raise KeyboardInterrupt
 
-        return advance
+        return progress
 
-    for stage, at in (("frozen stages", 1), ("training", 3), ("training", 5)):
+    for stage, at in (("frozen layers", 1), ("training", 3), ("training", 5)):
         with pytest.raises(KeyboardInterrupt):
             Finetuning(images, base, tmp_path / "cut", recipe).run(interrupt(stage, at))
     cut = Finetuning(images, base, tmp_path / "cut", recipe).run()
@@ -167,7 +177,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("projected", [False, True])
-def test_the_projection_is_fitted_to_what_the_network_became(
+def test_the_projection_is_fitted_to_the_tuned_network(
     images: LabelledImages, base: WeightsFile, tmp_path: Path, projected: bool
 ) -> None:
     backbone = {
@@ -193,22 +203,24 @@ def test_the_projection_is_fitted_to_what_the_network_became(
         if label not in set(outcome.labels)
     ]
     with torch.inference_mode():
-        pixels = torch.from_numpy(np.stack([to_input(load(path)) for path in learned]))
+        pixels = torch.from_numpy(np.stack([prepare_input(load_image(path)) for path in learned]))
         projected = network.projection(network.features(pixels))
-    assert projected.mean(dim=0).norm() < 0.12 * projected.norm(dim=1).mean()  # but for bfloat16
+    assert (
+        projected.mean(dim=0).norm() < 0.12 * projected.norm(dim=1).mean()
+    )  # not zero because of bfloat16
 
 
 @pytest.fixture(scope="module")
 def outcome(
     images: LabelledImages, base: WeightsFile, tmp_path_factory: pytest.TempPathFactory
-) -> Outcome:
+) -> FinetuningResult:
     return Finetuning(
         images, base, tmp_path_factory.mktemp("out"), replace(TINY, patience=9, steps=8)
     ).run()
 
 
-def test_what_comes_out_is_another_model_that_every_engine_reads(
-    outcome: Outcome, base: WeightsFile, images: LabelledImages
+def test_the_result_is_another_version_that_every_engine_runs(
+    outcome: FinetuningResult, base: WeightsFile, images: LabelledImages
 ) -> None:
     weights = WeightsFile.load(outcome.weights)
     assert weights.version == outcome.version != base.version
@@ -218,8 +230,8 @@ def test_what_comes_out_is_another_model_that_every_engine_reads(
         for path, label in zip(images.paths, images.labels, strict=True)
         if label in set(outcome.labels)
     ]
-    by_openvino = embed(load_embedder(weights, slots=2, precision="f32"), held, slots=2)
-    by_torch = embed(TorchEmbedder(weights, device="cpu"), held, slots=1)
+    by_openvino = embed_images(load_embedder(weights, slots=2, precision="f32"), held, slots=2)
+    by_torch = embed_images(TorchEmbedder(weights, device="cpu"), held, slots=1)
     assert np.abs((by_openvino * by_torch).sum(axis=1) - 1).max() < 1e-3
     assert (by_torch * outcome.vectors).sum(
         axis=1
@@ -227,7 +239,7 @@ def test_what_comes_out_is_another_model_that_every_engine_reads(
 
 
 def test_the_card_shows_scores_and_plots(
-    outcome: Outcome, images: LabelledImages, tmp_path: Path
+    outcome: FinetuningResult, images: LabelledImages, tmp_path: Path
 ) -> None:
     card = write_card(tmp_path, outcome, images, TINY, "base.safetensors").read_text()
     assert outcome.version in card
@@ -243,7 +255,7 @@ def copied(images: LabelledImages, root: Path) -> LabelledImages:
     return LabelledImages.read(root)
 
 
-def test_an_out_that_was_used_before_changes_nothing(
+def test_an_output_directory_of_another_run_does_not_change_the_result(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
 ) -> None:
     data = copied(images, tmp_path / "data")
@@ -254,13 +266,13 @@ def test_an_out_that_was_used_before_changes_nothing(
     first = tuned(data, "used")
     Finetuning(
         data, base, tmp_path / "used", replace(TINY, seed=1)
-    )  # stopped before its first batch
+    )  # stopped before its first step
     assert tuned(data, "used") == first
 
-    fewer = data.chosen([i for i, label in enumerate(data.labels) if label != "rocket"])
+    fewer = data.select([i for i, label in enumerate(data.labels) if label != "rocket"])
     assert tuned(fewer, "used") == tuned(fewer, "fresh") != first
 
-    for number in range(3):  # other pictures under the names of those before
+    for number in range(3):  # other images under the same names
         kinds = [data.root / kind / f"{number}.jpg" for kind in ("coffee", "chelsea")]
         contents = [path.read_bytes() for path in kinds]
         for path, content in zip(kinds, reversed(contents), strict=True):
@@ -270,7 +282,7 @@ def test_an_out_that_was_used_before_changes_nothing(
     assert tuned(fewer, "used") == tuned(fewer, "other")
 
 
-def test_what_cannot_be_learned_from_or_into(
+def test_unusable_data_weights_and_output_directories_are_rejected(
     images: LabelledImages, base: WeightsFile, tmp_path: Path
 ) -> None:
     labels = ["a", "b", "c", "d", "e", "e"]
@@ -283,8 +295,8 @@ def test_what_cannot_be_learned_from_or_into(
     assert {pairs.labels[i] for i in split_classes(pairs, 0.2, 0)[1]} == {
         "e",
         "f",
-    }  # the others have nothing to find
-    with pytest.raises(UnusableData, match="lies in"):
+    }  # the others have no match
+    with pytest.raises(UnusableData, match="lies inside"):
         Finetuning(images, base, images.root / "finetuned", TINY)
     with pytest.raises(UnusableData, match="int8"):
         Finetuning(
@@ -294,12 +306,13 @@ def test_what_cannot_be_learned_from_or_into(
     spoiled = dict(base.tensors)
     spoiled["projection.weight"] = np.full_like(spoiled["projection.weight"], np.nan)
     save_weights(tmp_path / "nan.safetensors", spoiled, {})
-    with pytest.raises(WeightsInvalid, match="values that cannot be"):
+    with pytest.raises(WeightsInvalid, match="NaN, infinite or out of range"):
         WeightsFile.load_base(tmp_path / "nan.safetensors")
 
 
-def test_the_help_tells_the_defaults_as_they_are() -> None:
-    options = {option.name: option for option in get_command(app).commands["finetune"].params}  # type: ignore[attr-defined]
+def test_the_help_shows_the_defaults_of_the_recipe() -> None:
+    command = get_command(app).commands["finetune"]  # type: ignore[attr-defined]
+    options = {option.name: option for option in command.params}
     told = {
         name: match[1]
         for name, option in options.items()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from app.errors import Forbidden, Unauthorized
+from app.http.errors import Forbidden, Unauthorized
+from app.http.problems import problem_of
 from app.http.security import Access, InsecureSettings, KeyRing, check_listening, is_loopback
 from app.settings import Settings
 
@@ -129,7 +130,7 @@ def test_anything_but_a_key_of_the_ring_is_unauthorized(value: str, needed: Acce
     with pytest.raises(Unauthorized) as caught:
         RING.check(with_authorization(value.encode("latin-1")), needed)
     assert caught.value.code == "unauthorized"
-    assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
+    assert problem_of(caught.value).headers == {"WWW-Authenticate": "Bearer"}
 
 
 def test_no_header_is_unauthorized() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import ConfigurationError
-from storage.factory import StoreUrls, open_stores
+from storage.factory import open_stores
+from storage.store_urls import MilvusOptions, StoreUrls
 
 NOWHERE = "127.0.0.1:1"
 
@@ -67,5 +68,9 @@ def test_vectors(urls: StoreUrls, url: str) -> None:
 def test_a_certificate_that_is_not_there(urls: StoreUrls) -> None:
     with pytest.raises(ConfigurationError, match="CA_CERTIFICATE"):
         open_stores(
-            replace(urls, vectors=f"https://{NOWHERE}", milvus={"ca_certificate": "/not/there.pem"})
+            replace(
+                urls,
+                vectors=f"https://{NOWHERE}",
+                milvus=MilvusOptions(ca_certificate="/not/there.pem"),
+            )
         )

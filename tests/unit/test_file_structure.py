@@ -1,4 +1,4 @@
-"""Files whose few bytes ask for hours of decoding are refused before they are decoded."""
+"""Small files that would take hours to decode are rejected before they are decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.file_structure import (
     TooManyPieces,
     check_structure,
 )
-from models.imaging import ImageRejected, decode
+from models.imaging import ImageRejected, decode_image
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
 JPEG = encoded(photograph("coffee"), progressive=True)
@@ -32,7 +32,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def bomb(kind: str) -> bytes:
-    if kind == "scans":  # the last scan once more and once more
+    if kind == "scans":  # the last scan, repeated
         last = JPEG[JPEG.rindex(b"\xff\xda") : -2]
         return JPEG[:-2] + last * MAX_SCANS + JPEG[-2:]
     if kind == "segments":
@@ -41,11 +41,11 @@ def bomb(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["scans", "segments", "chunks"])
-def test_too_many_pieces_are_refused(kind: str) -> None:
+def test_too_many_pieces_are_rejected(kind: str) -> None:
     with pytest.raises(TooManyPieces, match=kind):
         check_structure(io.BytesIO(bomb(kind)))
     with pytest.raises(ImageRejected, match=kind) as caught:
-        decode(io.BytesIO(bomb(kind)), min_side=224)
+        decode_image(io.BytesIO(bomb(kind)), min_side=224)
     assert caught.value.code == "invalid-image"
 
 
@@ -53,19 +53,17 @@ def test_too_many_pieces_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     ("format", "progressive"), [("JPEG", False), ("JPEG", True), ("PNG", False), ("WEBP", False)]
 )
-def test_real_files_pass_and_are_left_at_their_start(
-    name: str, format: str, progressive: bool
-) -> None:
+def test_real_files_pass_and_are_rewound(name: str, format: str, progressive: bool) -> None:
     file = io.BytesIO(
         encoded(photograph(name), format, **({"progressive": True} if progressive else {}))
     )
     check_structure(file)
     assert file.tell() == 0
-    assert decode(file, min_side=224).width == photograph(name).width
+    assert decode_image(file, min_side=224).width == photograph(name).width
 
 
-def test_a_palette_longer_than_itself_is_invalid() -> None:
-    """Pillow finds out only when it converts the colours."""
+def test_more_transparency_entries_than_colours_are_invalid() -> None:
+    """Pillow notices it only when it converts the colours."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9 * 8))
     content = (
@@ -77,5 +75,5 @@ def test_a_palette_longer_than_itself_is_invalid() -> None:
         + chunk(b"IEND", b"")
     )
     with pytest.raises(ImageRejected) as caught:
-        decode(io.BytesIO(content), min_side=224)
+        decode_image(io.BytesIO(content), min_side=224)
     assert caught.value.code == "invalid-image"

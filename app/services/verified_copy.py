@@ -1,0 +1,137 @@
+"""Copies objects and vectors from one installation to another, and reads each back to verify it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from app.services.loaded_models import weights_key
+from models.weights_file import compute_model_version
+from storage.errors import ObjectMissing, StoreUnavailable
+from storage.protocols import Stores
+from storage.records import Master, MasterRecord, VectorRecord
+
+_SPOOL = 8 * 1024 * 1024  # bytes of an original that are held in memory
+_MAX_UNREADABLE = 3  # originals in a row that cannot be read before the store counts as down
+_TOLERANCE = 1e-6  # per component, between a vector and what the target's vector store returns
+
+
+class VerifiedCopy:
+    """Copies what belongs to a master except its row. Every method may raise StoreUnavailable."""
+
+    def __init__(self, source: Stores, target: Stores, fail: Callable[[str, str], None]) -> None:
+        """``fail`` is called with a description of what cannot be copied, and the reason."""
+        self._source = source
+        self._target = target
+        self._fail = fail
+        self._unreadable = 0  # originals in a row
+
+    def copy_weights(self, version: str) -> None:
+        """Copy the weights of a version; nothing if the source's object store lacks them.
+
+        The shipped weights need not be in the object store.
+        """
+        key = weights_key(version)
+        with suppress(ObjectMissing):
+            content = b"".join(self._source.objects.read(key))
+            if compute_model_version(content) != version:
+                reason = "they are damaged: add the right file again with `lookalike models add`"
+                self._fail(f"the weights of {version}", reason)
+                return
+            with suppress(ObjectMissing):
+                if b"".join(self._target.objects.read(key)) == content:
+                    return
+            file = io.BytesIO(content)
+            self._target.objects.put(
+                key, file, len(content), "application/octet-stream", "weights.safetensors"
+            )
+
+    def copy_object(self, master: Master) -> str | None:
+        """Copy the bytes of a master, and verify what the target returns.
+
+        Returns None if the target now has the bytes, or the reason why not. The reason is empty if
+        the master was deleted meanwhile.
+        """
+        with tempfile.SpooledTemporaryFile(_SPOOL) as file:
+            digest = hashlib.sha256()
+            try:
+                for chunk in self._source.objects.read(master.object_key):
+                    digest.update(chunk)
+                    file.write(chunk)
+            except ObjectMissing:
+                exists = self._source.metadata.find_master(master.id) is not None
+                return "its bytes are missing" if exists else ""
+            except StoreUnavailable as error:
+                self._unreadable += 1
+                if self._unreadable == _MAX_UNREADABLE:
+                    raise
+                return f"its bytes cannot be read: {error}"
+            self._unreadable = 0
+            if digest.digest() != master.sha256:
+                return "its bytes are not those that were uploaded"
+            file.seek(0)
+            self._target.objects.put(
+                master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name
+            )
+        if self._hash_target(master) != master.sha256:
+            return "the object store returned other bytes than were written"
+        return None
+
+    def target_has_object(self, master: Master, *, verify: bool) -> bool:
+        """Tell whether the target has the bytes, by their size or, with ``verify``, their hash."""
+        try:
+            if verify:
+                return self._hash_target(master) == master.sha256
+            return self._target.objects.stat(master.object_key).size == master.size
+        except ObjectMissing:
+            return False
+
+    def _hash_target(self, master: Master) -> bytes:
+        digest = hashlib.sha256()
+        for chunk in self._target.objects.read(master.object_key):
+            digest.update(chunk)
+        return digest.digest()
+
+    def copy_vectors(self, records: Sequence[MasterRecord], version: str) -> list[MasterRecord]:
+        """Copy the vectors of these masters, and return the records to write to the target.
+
+        A record whose vector is missing or outdated gets a pending embedding, for the target's
+        worker to make. A record whose vector differs when it is read back is left out.
+        """
+        complete = {record.master.id: record for record in records}
+        vectors = self._source.vectors.fetch_vectors(version, list(complete))
+        for id_, record in complete.items():
+            vector = vectors.get(id_)
+            if vector is None or vector.revision != record.master.revision:
+                vectors.pop(id_, None)
+                complete[id_] = replace(record, indexed={version: None})
+        written = list(vectors.values())
+        self._target.vectors.upsert(version, written)
+        returned = self._target.vectors.fetch_vectors(version, list(vectors))
+        for vector in written:
+            if not _vectors_equal(vector, returned.get(vector.master_id)):
+                master = complete.pop(vector.master_id).master
+                reason = "the vector store returned another vector than was written"
+                self._fail(describe_master(master), reason)
+        return list(complete.values())
+
+
+def describe_master(master: Master) -> str:
+    """Name a master in a message for people."""
+    return f"{master.id} ({master.name})"
+
+
+def _vectors_equal(written: VectorRecord, returned: VectorRecord | None) -> bool:
+    return (
+        returned is not None
+        and np.allclose(written.vector, returned.vector, atol=_TOLERANCE)
+        and (written.collection_id, written.attributes, written.revision)
+        == (returned.collection_id, returned.attributes, returned.revision)
+    )

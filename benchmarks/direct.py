@@ -1,0 +1,35 @@
+"""The work behind a request, called directly: decode and embed, without HTTP and storage.
+
+This is the bound that the benchmarks compare the service with.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.service import time_threads
+from models.embedder import Embedder
+from models.imaging import decode_image
+from models.transforms import INPUT_SIDE, prepare_input
+from storage.cores import available_cores
+
+
+def embed_bytes(embedder: Embedder, content: bytes) -> NDArray[np.float32]:
+    """Decode an image file and embed it: ``(512,)`` float32."""
+    image = decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image
+    return embedder.embed(prepare_input(image)[None])[0]
+
+
+def measure_direct_rate(embedder: Embedder, images: Sequence[bytes]) -> float:
+    """Decode and embed all images on one thread per core; return images per second."""
+    cores = available_cores()
+
+    def work(number: int) -> None:
+        for content in images[number::cores]:
+            embed_bytes(embedder, content)
+
+    return len(images) / time_threads(work, cores)

@@ -1,0 +1,38 @@
+"""The metadata store and the model registry on a SQL database; each concern has its own module."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from storage import schema_upgrade
+from storage.database import Database, retry_lost_transactions
+from storage.metadata.collections import SqlCollections
+from storage.metadata.leases import SqlLeases
+from storage.metadata.masters import SqlMasters
+from storage.metadata.outbox import SqlEmbeddingOutbox
+from storage.metadata.registry import SqlModelRegistry
+from storage.metadata.transfer import SqlRecords
+from storage.metadata.uploads import SqlUploads
+from storage.records import new_id
+
+__all__ = ["SqlMetadataStore", "SqlModelRegistry", "new_id"]
+
+
+@retry_lost_transactions
+class SqlMetadataStore(
+    SqlCollections, SqlUploads, SqlMasters, SqlEmbeddingOutbox, SqlLeases, SqlRecords
+):
+    """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def upgrade_schema(self) -> None:
+        schema_upgrade.upgrade(self._db)
+
+    def ping(self) -> None:
+        with self._db.read() as connection:
+            connection.execute(sa.select(1))
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,186 @@
+"""The outbox of embeddings in the metadata database: what is to be indexed, by whom, and how often it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from storage.database import Database, now, past, retry_lost_transactions
+from storage.metadata.rows import (
+    DEAD,
+    EMBEDDINGS,
+    FREE_LEASE,
+    INDEXED,
+    KEPT,
+    MASTERS,
+    PENDING,
+    SELECT_MASTERS,
+    from_now,
+    is_embedding,
+    is_free,
+    master_of,
+    new_embedding,
+)
+from storage.records import DeadLetter, IndexTask, MasterState
+
+_MOST_FAILURE = 500  # characters of a failure that are kept
+
+
+@retry_lost_transactions
+class SqlEmbeddingOutbox:
+    """EmbeddingOutbox on a SQL database."""
+
+    _db: Database
+
+    def claim_embeddings(
+        self, versions: Sequence[str], owner: str, limit: int, lease: float
+    ) -> list[IndexTask]:
+        due = sa.and_(
+            EMBEDDINGS.c.state == PENDING,
+            past(EMBEDDINGS.c.run_after),
+            is_free(EMBEDDINGS.c.lease_until),
+            EMBEDDINGS.c.model_version.in_(versions),
+            MASTERS.c.state == MasterState.STORED,
+        )
+        statement = (
+            SELECT_MASTERS.add_columns(EMBEDDINGS.c.model_version, EMBEDDINGS.c.attempts)
+            .join(EMBEDDINGS, EMBEDDINGS.c.master_id == MASTERS.c.id)
+            .where(due)
+            .order_by(EMBEDDINGS.c.run_after)
+            .limit(limit)
+        )
+        with self._db.read() as connection:  # often none: check before taking the write lock
+            if connection.execute(statement.limit(1)).first() is None:
+                return []
+        locked = statement.with_for_update(skip_locked=True, of=EMBEDDINGS)
+        with self._db.write() as connection:
+            rows = connection.execute(locked).all()
+            for row in rows:
+                connection.execute(
+                    EMBEDDINGS.update()
+                    .where(is_embedding(row.id, row.model_version))
+                    .values(lease_owner=owner, lease_until=from_now(lease))
+                )
+        return [IndexTask(master_of(row), row.model_version, row.attempts) for row in rows]
+
+    def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
+        available = sa.and_(EMBEDDINGS.c.state == PENDING, is_free(EMBEDDINGS.c.lease_until))
+        with self._db.write() as connection:
+            result = connection.execute(
+                EMBEDDINGS.update()
+                .where(is_embedding(master_id, version), available)
+                .values(lease_owner=owner, lease_until=from_now(lease))
+            )
+        return result.rowcount == 1
+
+    def is_indexed(self, master_id: UUID, version: str) -> bool:
+        state = sa.select(EMBEDDINGS.c.state).where(is_embedding(master_id, version))
+        with self._db.read() as connection:
+            return connection.scalar(state) == INDEXED
+
+    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
+        current = sa.select(MASTERS.c.id).where(
+            MASTERS.c.id == task.master.id,
+            MASTERS.c.revision == task.master.revision,
+            MASTERS.c.state == MasterState.STORED,
+        )
+        indexed = FREE_LEASE | {
+            "state": INDEXED,
+            "indexed_revision": task.master.revision,
+            "attempts": 0,
+            "failure": None,
+        }
+        with self._db.write() as connection:
+            # The master's row is locked first, as update_master does: a subquery would read it
+            # before a change that is under way is committed.
+            is_current = connection.execute(current.with_for_update(read=True)).first() is not None
+            result = connection.execute(
+                EMBEDDINGS.update()
+                .where(_is_leased(task, owner))
+                .values(**indexed if is_current else FREE_LEASE)
+            )
+        return is_current and result.rowcount == 1
+
+    def retry_embedding(
+        self, task: IndexTask, owner: str, failure: str, delay: float | None
+    ) -> None:
+        counted = FREE_LEASE | {
+            "attempts": EMBEDDINGS.c.attempts + 1,
+            "failure": failure[:_MOST_FAILURE],
+        }
+        due = {"state": DEAD} if delay is None else {"run_after": from_now(delay)}
+        self._update_leased(task, owner, counted | due)
+
+    def release_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        self._update_leased(task, owner, FREE_LEASE | {"run_after": from_now(delay)})
+
+    def _update_leased(self, task: IndexTask, owner: str, changes: dict[str, Any]) -> None:
+        with self._db.write() as connection:
+            connection.execute(EMBEDDINGS.update().where(_is_leased(task, owner)).values(**changes))
+
+    def requeue_embedding(
+        self, master_id: UUID, version: str, indexed_revision: int | None
+    ) -> bool:
+        one = is_embedding(master_id, version)
+        stored = sa.select(MASTERS.c.id).where(
+            MASTERS.c.id == master_id, MASTERS.c.state == MasterState.STORED
+        )
+        with self._db.write() as connection:
+            if connection.execute(stored.with_for_update(read=True)).first() is None:
+                return False
+            if indexed_revision is not None:
+                as_seen = sa.and_(
+                    one,
+                    EMBEDDINGS.c.state == INDEXED,
+                    EMBEDDINGS.c.indexed_revision == indexed_revision,
+                )
+                pending = {"state": PENDING, "attempts": 0, "run_after": now()}
+                result = connection.execute(EMBEDDINGS.update().where(as_seen).values(**pending))
+                return result.rowcount == 1
+            if connection.execute(sa.select(EMBEDDINGS.c.state).where(one)).first() is not None:
+                return False
+            connection.execute(EMBEDDINGS.insert().values(new_embedding(master_id, version)))
+        return True
+
+    def list_dead_letters(self, limit: int) -> list[DeadLetter]:
+        statement = (
+            SELECT_MASTERS.add_columns(
+                EMBEDDINGS.c.model_version, EMBEDDINGS.c.attempts, EMBEDDINGS.c.failure
+            )
+            .join(EMBEDDINGS, EMBEDDINGS.c.master_id == MASTERS.c.id)
+            .where(EMBEDDINGS.c.state == DEAD, MASTERS.c.state.in_(KEPT))
+            .order_by(MASTERS.c.id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [
+                DeadLetter(master_of(row), row.model_version, row.attempts, row.failure or "")
+                for row in connection.execute(statement)
+            ]
+
+    def requeue_dead_letters(self) -> int:
+        pending = {"state": PENDING, "attempts": 0, "run_after": now()}
+        with self._db.write() as connection:
+            return connection.execute(
+                EMBEDDINGS.update().where(EMBEDDINGS.c.state == DEAD).values(**pending)
+            ).rowcount
+
+    def count_pending_embeddings(self) -> int:
+        return self._count_in_state(PENDING)
+
+    def count_dead_letters(self) -> int:
+        return self._count_in_state(DEAD)
+
+    def _count_in_state(self, state: str) -> int:
+        number = sa.select(sa.func.count()).where(EMBEDDINGS.c.state == state)
+        with self._db.read() as connection:
+            return connection.scalar(number) or 0
+
+
+def _is_leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        is_embedding(task.master.id, task.model_version), EMBEDDINGS.c.lease_owner == owner
+    )

@@ -1,0 +1,275 @@
+"""The model registry in the metadata database: versions, their states, and the processes that loaded them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from storage.database import Database, now, retry_lost_transactions
+from storage.errors import ModelConflict, ModelNotReady
+from storage.metadata.rows import (
+    COLLECTIONS,
+    DEAD,
+    EMBEDDINGS,
+    INDEXED,
+    KEPT,
+    LIVE,
+    MASTERS,
+    MODELS,
+    REPLICAS,
+    is_free,
+    new_embedding,
+)
+from storage.records import WORKER, MasterState, ModelState, ModelVersion, Replica
+
+_LIVE_STATES = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
+_ORDER = (ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.BUILDING, ModelState.RETIRED)
+_IS_ACTIVE = MODELS.c.only_active.is_(True)
+_COUNTED_LACKING = 1000  # masters without an embedding are counted up to this number
+_FORGOTTEN_AFTER = 86_400_000  # milliseconds after which a replica without heartbeat is removed
+
+
+def lock_live_models(connection: sa.Connection) -> Sequence[str]:
+    """Return the live versions, none of which can start or end before the transaction's commit.
+
+    A master stored in this transaction needs an embedding of each. The lock is on the active
+    version, which every change of states locks, too; the others are read after it is held.
+    """
+    connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update(read=True)).all()
+    live = sa.select(MODELS.c.id).where(MODELS.c.state.in_(_LIVE_STATES))
+    return connection.scalars(live).all()
+
+
+@retry_lost_transactions
+class SqlModelRegistry:
+    """ModelRegistry on SQLite, MySQL and MariaDB, with the same statements for each."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def list_models(self) -> list[ModelVersion]:
+        with self._db.read() as connection:
+            rows = connection.execute(sa.select(MODELS)).all()
+        found = [ModelVersion(row.id, ModelState(row.state), row.created_at) for row in rows]
+        return sorted(found, key=lambda model: (_ORDER.index(model.state), model.id))
+
+    def find_active(self) -> str | None:
+        with self._db.read() as connection:
+            return connection.scalar(sa.select(MODELS.c.id).where(_IS_ACTIVE))
+
+    def register_active(self, version: str) -> str:
+        active = self.find_active()
+        if active is not None:
+            return active
+        values = {"id": version, "state": ModelState.ACTIVE, "only_active": True}
+        try:
+            with self._db.write() as connection:
+                connection.execute(MODELS.insert().values(**values, created_at=now()))
+        except sa.exc.IntegrityError:  # another replica was faster
+            return self.find_active() or version
+        return version
+
+    def replace_active(self, version: str) -> None:
+        active = {"state": ModelState.ACTIVE, "only_active": True}
+        with self._db.write() as connection:
+            connection.execute(MODELS.delete().where(MODELS.c.id != version))
+            known = connection.execute(
+                MODELS.update().where(MODELS.c.id == version).values(**active)
+            )
+            if known.rowcount == 0:
+                connection.execute(MODELS.insert().values(id=version, created_at=now(), **active))
+
+    def start_building(self, version: str) -> None:
+        with self._db.write() as connection:
+            states = _lock_states(connection)
+            building = [id_ for id_, state in states.items() if state is ModelState.BUILDING]
+            if building == [version]:
+                return
+            if building:
+                raise ModelConflict(f"{building[0]} is being built: activate or retire it first")
+            if version in states:
+                raise ModelConflict(f"{version} is {states[version]}" + _hint(states[version]))
+            connection.execute(
+                MODELS.insert().values(id=version, state=ModelState.BUILDING, created_at=now())
+            )
+
+    def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
+        some = sa.select(MASTERS.c.id).where(MASTERS.c.state.in_(KEPT))
+        some = some.order_by(MASTERS.c.id).limit(limit)
+        if after is not None:
+            some = some.where(MASTERS.c.id > after)
+        its_state = sa.select(MODELS.c.state).where(MODELS.c.id == version)
+        with self._db.write() as connection:
+            state = connection.scalar(its_state.with_for_update(read=True))
+            if state != ModelState.BUILDING:
+                return None
+            ids = connection.scalars(some.with_for_update(read=True)).all()
+            have = sa.select(EMBEDDINGS.c.master_id).where(
+                EMBEDDINGS.c.model_version == version, EMBEDDINGS.c.master_id.in_(ids)
+            )
+            known = set(connection.scalars(have))
+            clock = {"run_after": connection.scalar(sa.select(now()))}
+            missing = [new_embedding(id_, version) | clock for id_ in ids if id_ not in known]
+            if missing:
+                connection.execute(EMBEDDINGS.insert(), missing)
+        return ids[-1] if len(ids) == limit else None
+
+    def count_embeddings(self, version: str) -> dict[str, int]:
+        state = EMBEDDINGS.c.state
+        numbers = sa.select(state, sa.func.count()).where(EMBEDDINGS.c.model_version == version)
+        with self._db.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(numbers.group_by(state))}
+
+    def activate_model(self, version: str) -> None:
+        with self._db.write() as connection:
+            states = _lock_states(connection)
+            if states.get(version) not in (ModelState.BUILDING, ModelState.PREVIOUS):
+                raise _wrong_state(version, states.get(version))
+            (active,) = (id_ for id_, state in states.items() if state is ModelState.ACTIVE)
+            for id_, state in states.items():
+                if state is ModelState.PREVIOUS and id_ != version:
+                    raise ModelConflict(f"{id_} is kept as the previous version: retire it first")
+            _check_loaded_everywhere(connection, version)
+            _check_complete(connection, version, active)
+            for id_, new in ((active, ModelState.PREVIOUS), (version, ModelState.ACTIVE)):
+                only = True if new is ModelState.ACTIVE else None
+                connection.execute(
+                    MODELS.update().where(MODELS.c.id == id_).values(state=new, only_active=only)
+                )
+
+    def retire_model(self, version: str) -> None:
+        with self._db.write() as connection:
+            state = _lock_states(connection).get(version)
+            if state not in (ModelState.BUILDING, ModelState.PREVIOUS):
+                raise _wrong_state(version, state)
+            connection.execute(
+                MODELS.update().where(MODELS.c.id == version).values(state=ModelState.RETIRED)
+            )
+
+    def drain_retired(self, version: str, limit: int) -> int:
+        of_it = EMBEDDINGS.c.model_version == version
+        removable = sa.and_(of_it, is_free(EMBEDDINGS.c.lease_until))
+        some = sa.select(EMBEDDINGS.c.master_id).where(removable).limit(limit)
+        number_left = sa.select(sa.func.count()).select_from(EMBEDDINGS).where(of_it)
+        its_state = sa.select(MODELS.c.state).where(MODELS.c.id == version)
+        with self._db.write() as connection:
+            if connection.scalar(its_state.with_for_update()) != ModelState.RETIRED:
+                return 0
+            ids = connection.scalars(some).all()
+            connection.execute(
+                EMBEDDINGS.delete().where(removable, EMBEDDINGS.c.master_id.in_(ids))
+            )
+            return connection.scalar(number_left) or 0
+
+    def forget_retired(self, version: str) -> None:
+        retired = sa.and_(MODELS.c.id == version, MODELS.c.state == ModelState.RETIRED)
+        with self._db.write() as connection:
+            connection.execute(MODELS.delete().where(retired))
+
+    def record_heartbeat(self, replica: str, loaded: Sequence[str], seconds: float) -> None:
+        values = {"loaded": list(loaded), "until": now() + int(seconds * 1000)}
+        forgotten = REPLICAS.c.until < now() - _FORGOTTEN_AFTER
+        with self._db.write() as connection:
+            known = connection.execute(
+                REPLICAS.update().where(REPLICAS.c.id == replica).values(**values)
+            )
+            if known.rowcount == 0:
+                connection.execute(REPLICAS.delete().where(forgotten))
+                connection.execute(REPLICAS.insert().values(id=replica, **values))
+
+    def remove_replica(self, replica: str) -> None:
+        with self._db.write() as connection:
+            connection.execute(REPLICAS.delete().where(REPLICAS.c.id == replica))
+
+    def list_replicas(self) -> list[Replica]:
+        with self._db.read() as connection:
+            return _running_replicas(connection)
+
+
+def _wrong_state(version: str, state: ModelState | None) -> ModelConflict:
+    return ModelConflict(f"{version} is {state or 'not known'}" + _hint(state))
+
+
+def _hint(state: ModelState | None) -> str:
+    """What to do with a version whose state forbids what was asked for."""
+    return {
+        None: ": start it first",
+        ModelState.ACTIVE: ": every search uses it. Activate another version, then retire this one",
+        ModelState.RETIRED: " and being removed: start it again once a worker has removed it",
+        ModelState.PREVIOUS: ": roll back to it, or retire it and start it again",
+    }.get(state, "")
+
+
+def _lock_states(connection: sa.Connection) -> dict[str, ModelState]:
+    """Return each version's state and lock them all until the transaction ends.
+
+    Uploads wait with their commit meanwhile (see ``lock_live_models``).
+    """
+    connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update()).all()
+    rows = connection.execute(sa.select(MODELS.c.id, MODELS.c.state).with_for_update())
+    return {row.id: ModelState(row.state) for row in rows}
+
+
+def _running_replicas(connection: sa.Connection) -> list[Replica]:
+    running = sa.select(REPLICAS).where(REPLICAS.c.until > now()).order_by(REPLICAS.c.id)
+    return [Replica(row.id, row.loaded) for row in connection.execute(running)]
+
+
+def _check_loaded_everywhere(connection: sa.Connection, version: str) -> None:
+    """Raise ModelNotReady if a running process has not loaded the version."""
+    replicas = _running_replicas(connection)
+    unaware = [replica.id for replica in replicas if version not in replica.loaded]
+    if unaware:
+        raise ModelNotReady(
+            f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}"
+        )
+
+
+def _check_complete(connection: sa.Connection, version: str, active: str) -> None:
+    """Raise ModelNotReady if a search by the version would miss stored masters."""
+    lacking = _count_lacking(connection, version, active)
+    if lacking:
+        more = "" if lacking < _COUNTED_LACKING else " or more"
+        raise ModelNotReady(
+            f"{lacking} masters{more} lack an embedding of {version}:"
+            " wait for the workers, or check the dead letters"
+        )
+
+
+def _count_lacking(connection: sa.Connection, version: str, active: str) -> int:
+    """Count the stored masters that a search by ``version`` would miss, up to a thousand.
+
+    An embedding that an upload or a change holds the lease of does not count, because its request
+    is not answered yet. Neither does one that is a dead letter under the active version, too.
+    """
+    theirs = EMBEDDINGS.alias()
+    unanswered = sa.and_(theirs.c.lease_until > now(), theirs.c.lease_owner.not_like(f"{WORKER}%"))
+    dead_already = (
+        sa.exists()
+        .where(
+            EMBEDDINGS.c.master_id == MASTERS.c.id,
+            EMBEDDINGS.c.model_version == active,
+            EMBEDDINGS.c.state == DEAD,
+        )
+        .correlate(MASTERS)
+    )
+    lacking = sa.or_(
+        theirs.c.master_id.is_(None),
+        sa.and_(
+            theirs.c.state != INDEXED,
+            sa.not_(sa.func.coalesce(unanswered, False)),
+            sa.not_(dead_already),
+        ),
+    )
+    of_version = sa.and_(theirs.c.master_id == MASTERS.c.id, theirs.c.model_version == version)
+    some = (
+        sa.select(MASTERS.c.id)
+        .join(COLLECTIONS, COLLECTIONS.c.id == MASTERS.c.collection_id)
+        .outerjoin(theirs, of_version)
+        .where(MASTERS.c.state == MasterState.STORED, COLLECTIONS.c.state == LIVE, lacking)
+        .limit(_COUNTED_LACKING)
+        .subquery()
+    )
+    return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0

@@ -1,0 +1,100 @@
+"""The tables of the metadata database, and the conditions and values that its statements share."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from storage.database import now, past
+from storage.records import Master, MasterState
+from storage.tables import (
+    CollectionRow,
+    EmbeddingRow,
+    LeaseRow,
+    MasterRow,
+    ModelVersionRow,
+    ReplicaRow,
+    table_of,
+)
+
+COLLECTIONS = table_of(CollectionRow)
+MASTERS = table_of(MasterRow)
+EMBEDDINGS = table_of(EmbeddingRow)
+LEASES = table_of(LeaseRow)
+MODELS = table_of(ModelVersionRow)
+REPLICAS = table_of(ReplicaRow)
+
+LIVE, DELETING = "live", "deleting"  # states of a collection
+PENDING, INDEXED, DEAD = "pending", "indexed", "dead"  # states of an embedding
+KEPT = (MasterState.STORED, MasterState.DAMAGED)  # states of a master whose upload was acknowledged
+FREE_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+
+SELECT_MASTERS = sa.select(*MASTERS.c, COLLECTIONS.c.name.label("collection")).join(
+    COLLECTIONS, COLLECTIONS.c.id == MASTERS.c.collection_id
+)
+IS_VISIBLE = sa.and_(MASTERS.c.state == MasterState.STORED, COLLECTIONS.c.state == LIVE)
+
+
+def from_now(seconds: float) -> sa.ColumnElement[int]:
+    """The moment that many seconds from now on the database's clock, in milliseconds since 1970."""
+    return now() + int(seconds * 1000)
+
+
+def is_free(lease_until: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether nobody holds the lease that ends at ``lease_until``, or it has expired."""
+    return sa.or_(lease_until.is_(None), past(lease_until))
+
+
+def is_reserved_by(master_id: UUID, owner: str, state: MasterState) -> sa.ColumnElement[bool]:
+    """Whether a row is this master's, in that state, and its lease belongs to ``owner``."""
+    return sa.and_(
+        MASTERS.c.id == master_id, MASTERS.c.lease_owner == owner, MASTERS.c.state == state
+    )
+
+
+def is_embedding(master_id: UUID, version: str) -> sa.ColumnElement[bool]:
+    """Whether a row is the embedding of this master under that model version."""
+    return sa.and_(EMBEDDINGS.c.master_id == master_id, EMBEDDINGS.c.model_version == version)
+
+
+def deleting_values() -> dict[str, Any]:
+    """The values that turn a master's row into one that waits for its deletion."""
+    return FREE_LEASE | {
+        "state": MasterState.DELETING,
+        "live_sha256": None,
+        "updated_at": now(),
+    }
+
+
+def new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
+    """The values of a new pending embedding, which is due at once."""
+    return {
+        "master_id": master_id,
+        "model_version": version,
+        "state": PENDING,
+        "attempts": 0,
+        "run_after": now(),
+    }
+
+
+def master_of(row: Any) -> Master:
+    """The master in a row of ``SELECT_MASTERS``."""
+    return Master(
+        id=row.id,
+        collection_id=row.collection_id,
+        collection=row.collection,
+        sha256=row.sha256,
+        size=row.size,
+        mime=row.mime,
+        extension=row.extension,
+        width=row.width,
+        height=row.height,
+        name=row.name,
+        attributes=row.attributes,
+        revision=row.revision,
+        state=MasterState(row.state),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

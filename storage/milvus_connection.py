@@ -1,0 +1,145 @@
+"""A connection to a Milvus server, and the physical collections in it, one per model version."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from storage.errors import StoreUnavailable
+from storage.records import DIMENSION
+from storage.store_urls import MilvusOptions
+
+LISTS = 1024  # clusters of an IVF index
+_SLOW = 60.0  # seconds, the least timeout for creating a collection or an index
+_LOADING = 10.0  # seconds, the least timeout for loading a collection
+_T = TypeVar("_T")
+
+
+class MilvusConnection:
+    """Thread-safe. Connects when it is first used, so that a service may start before its Milvus."""
+
+    def __init__(self, uri: str, options: MilvusOptions, timeout: float) -> None:
+        """``timeout`` in seconds bounds every call."""
+        self._uri = uri
+        self._options = options
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._client: MilvusClient | None = None
+        self._loaded: set[str] = set()  # names of collections that are known to be usable
+
+    def call(self, work: Callable[[MilvusClient], _T]) -> _T:
+        """Return ``work(client)`` of a connected client. Raises StoreUnavailable for every failure."""
+        try:
+            return work(self._connected())
+        except (MilvusException, grpc.RpcError) as error:
+            # The client passes gRPC's own errors on where it does not retry.
+            self._loaded.clear()
+            raise StoreUnavailable("vector", _reason(error)) from error
+
+    def _connected(self) -> MilvusClient:
+        if not self._lock.acquire(timeout=self._timeout):  # other threads still try to connect
+            raise StoreUnavailable("vector", "no connection yet")
+        try:
+            if self._client is None:
+                certificate = self._options.ca_certificate
+                secure = {"server_pem_path": certificate} if certificate else {}
+                # A shared connection is identified by address and token alone and never closed, so
+                # it might be one with other TLS options: this one is dedicated.
+                self._client = MilvusClient(
+                    uri=self._uri,
+                    token=self._options.token,
+                    timeout=self._timeout,
+                    dedicated=True,
+                    **secure,
+                )
+            return self._client
+        finally:
+            self._lock.release()
+
+    def has_collection(self, name: str) -> bool:
+        """Return whether the collection exists; if so, it is loaded and can be searched."""
+        if name in self._loaded:
+            return True
+        timeout = self._timeout
+        exists = self.call(lambda client: bool(client.has_collection(name, timeout=timeout)))
+        if exists:
+            self.call(lambda client: self._load(client, name))
+        return exists
+
+    def ensure_collection(self, name: str) -> None:
+        """Create the collection and its index if they do not exist, and load it."""
+        if name not in self._loaded:
+            self.call(lambda client: self._ensure(client, name))
+
+    def _ensure(self, client: MilvusClient, name: str) -> None:
+        if not client.has_collection(name, timeout=self._timeout):
+            self._create(client, name)
+        self._load(client, name)
+
+    def _create(self, client: MilvusClient, name: str) -> None:
+        """Create the collection, without a partition key.
+
+        Milvus 2.3 computes a partition key from the wrong field on an upsert and loses the rows.
+        """
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+        schema.add_field("collection", DataType.VARCHAR, max_length=36)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+        schema.add_field("attributes", DataType.JSON)
+        schema.add_field("revision", DataType.INT64)
+        schema.add_field("slice", DataType.INT8)
+        schema.add_field("collection_key", DataType.INT64)
+        client.create_collection(
+            name,
+            schema=schema,
+            consistency_level=self._options.consistency,
+            timeout=max(_SLOW, self._timeout),
+        )
+
+    def _load(self, client: MilvusClient, name: str) -> None:
+        # The index is checked each time: the process that created the collection may have died.
+        if not client.list_indexes(name, field_name="vector"):
+            self._create_index(client, name)
+        # Loading continues in the server if the timeout is not enough.
+        client.load_collection(name, timeout=max(_LOADING, self._timeout))
+        self._loaded.add(name)
+
+    def _create_index(self, client: MilvusClient, name: str) -> None:
+        options = self._options
+        parameters: dict[str, dict[str, Any]] = {
+            "HNSW": {"M": options.m, "efConstruction": options.ef_construction},
+            "IVF_SQ8": {"nlist": LISTS},
+        }
+        index = client.prepare_index_params()
+        index.add_index(
+            "vector",
+            index_type=options.index,
+            metric_type="COSINE",
+            params=parameters.get(options.index, {}),
+        )
+        client.create_index(name, index, timeout=max(_SLOW, self._timeout))
+
+    def drop_collection(self, name: str) -> None:
+        """Delete the collection; nothing if it does not exist."""
+        self._loaded.discard(name)
+        self.call(lambda client: client.drop_collection(name, timeout=self._timeout))
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+
+def _reason(error: MilvusException | grpc.RpcError) -> str:
+    if isinstance(error, MilvusException):
+        return str(error.message)
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    return type(error).__name__

@@ -1,0 +1,48 @@
+"""What a storage backend promises: one protocol per store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.protocols.metadata import (
+    CollectionStore,
+    EmbeddingOutbox,
+    LeaseStore,
+    MasterStore,
+    MetadataStore,
+    RecordStore,
+    UploadStore,
+)
+from storage.protocols.objects import ObjectStore
+from storage.protocols.registry import ModelRegistry
+from storage.protocols.vectors import VectorStore
+
+__all__ = [
+    "CollectionStore",
+    "EmbeddingOutbox",
+    "LeaseStore",
+    "MasterStore",
+    "MetadataStore",
+    "ModelRegistry",
+    "ObjectStore",
+    "RecordStore",
+    "Stores",
+    "UploadStore",
+    "VectorStore",
+]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The four stores of one installation, opened together."""
+
+    metadata: MetadataStore
+    registry: ModelRegistry
+    objects: ObjectStore
+    vectors: VectorStore
+
+    def close(self) -> None:
+        """Close all stores; none can be used afterwards."""
+        self.vectors.close()
+        self.objects.close()
+        self.metadata.close()

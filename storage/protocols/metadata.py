@@ -1,0 +1,318 @@
+"""The metadata database: the source of truth about collections, masters and embeddings.
+
+The rules hold for every method of every protocol here:
+
+- A method is one transaction. It has happened as a whole when it returns, and not at all when it
+  raises.
+- A lease, a delay or a duration is in seconds. Moments are compared on the database's clock, so the
+  clocks of the processes need not agree. A lease has an owner, a text that is unique to one upload,
+  request or process.
+- StoreUnavailable means that the database does not answer or refuses; the same call may succeed
+  later. Other errors are named by the method.
+- An empty sequence of ids or versions selects nothing: the method returns an empty result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from storage.filters import Filter
+from storage.records import (
+    Attributes,
+    Collection,
+    DeadLetter,
+    IndexTask,
+    Master,
+    MasterRecord,
+    NewMaster,
+    Page,
+    Reservation,
+)
+
+
+class CollectionStore(Protocol):
+    """Collections. A live collection owns its name; a deleted one is drained in the background."""
+
+    def create_collection(self, name: str) -> Collection:
+        """Create a collection and return it.
+
+        Raises CollectionExists if a live collection has the name, and CollectionGone if the new one
+        was deleted before it could be read back.
+        """
+
+    def find_collection(self, name: str) -> Collection | None:
+        """Return the live collection of that name, or None."""
+
+    def list_collections(self) -> list[tuple[Collection, int]]:
+        """Return the live collections in the order of their names, each with its number of stored
+        masters."""
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the live collection of that name; False if there is none.
+
+        Its name is free and its masters are hidden at once. ``drain_collections`` removes them.
+        """
+
+    def empty_collection(self, name: str) -> bool:
+        """Delete the live collection and create an empty one of the same name in its place.
+
+        Both are one commit, so that the name is never without a collection. False if there is none.
+        """
+
+    def drain_collections(self, limit: int) -> int:
+        """Move up to ``limit`` masters of deleted collections to `deleting` and return their number.
+
+        A deleted collection without masters is removed. A collection is complete when a call
+        returns 0 and its masters have been forgotten.
+        """
+
+
+class UploadStore(Protocol):
+    """Uploads. A row is reserved under a lease, its bytes are written, then it is committed."""
+
+    def reserve_master(
+        self, collection_id: UUID, new: NewMaster, owner: str, lease: float
+    ) -> Reservation:
+        """Reserve the row for these bytes in this collection, and return what the caller may do.
+
+        If no live row has the same SHA-256, a new `pending` row is inserted and leased to ``owner``
+        (Claim.OURS). A `pending` row whose lease expired is taken over, with the caller's name and
+        attributes. Otherwise the claim describes the existing row, which stays as it is. Concurrent
+        calls agree: exactly one of them gets Claim.OURS. Raises CollectionGone if the collection is
+        not live.
+        """
+
+    def renew_reservation(self, master_id: UUID, owner: str, lease: float) -> bool:
+        """Extend the lease of a `pending` row to ``lease`` seconds from now.
+
+        False if the row is no longer `pending` or no longer leased to ``owner``.
+        """
+
+    def commit_stored(
+        self, master_id: UUID, owner: str, versions: Sequence[str], lease: float
+    ) -> list[str] | None:
+        """Turn a reserved row into a stored master: the acknowledgement of the upload.
+
+        The same commit adds one `pending` embedding for each live model version. Those of
+        ``versions`` that are live are leased to ``owner``, who indexes them next, and returned in
+        the order given; with an empty ``versions`` the workers index all of them. Returns None and
+        changes nothing if the row is no longer reserved by ``owner`` or its collection was deleted.
+        """
+
+    def abandon_reservation(self, master_id: UUID, owner: str) -> bool:
+        """Move a reserved row to `deleting` after its upload failed.
+
+        False if the row is no longer `pending` or no longer leased to ``owner``.
+        """
+
+    def expire_reservations(self) -> int:
+        """Move every `pending` row whose lease expired to `deleting`, and return their number."""
+
+
+class MasterStore(Protocol):
+    """Masters whose upload was acknowledged. A master is visible if it is stored in a live collection."""
+
+    def find_master(self, master_id: UUID) -> Master | None:
+        """Return the visible master with that id, or None."""
+
+    def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
+        """Return the visible master with those bytes in the live collection of that name, or None.
+
+        ``sha256`` is the digest of 32 bytes.
+        """
+
+    def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
+        """Return the visible masters of that collection among the ids, by id; others are left out."""
+
+    def list_masters(
+        self,
+        collection_id: UUID,
+        filter: Filter | None,
+        limit: int,
+        after: UUID | None,
+        offset: int = 0,
+    ) -> Page:
+        """Return a page of up to ``limit`` visible masters, newest first.
+
+        ``filter`` None selects all. The page begins after the master ``after``, or with the newest
+        if that is None, and skips ``offset`` more. ``Page.next_after`` continues the list.
+        """
+
+    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
+        """Return the number of visible masters that the filter selects; None selects all."""
+
+    def list_attributes(
+        self, collection_id: UUID, limit: int, after: UUID | None
+    ) -> list[tuple[UUID, Attributes]]:
+        """Return ids and attributes of up to ``limit`` stored masters, newest first, after ``after``.
+
+        The caller must know that the collection is live: it is not checked again.
+        """
+
+    def update_master(
+        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+    ) -> Master | None:
+        """Change a visible master and return it, or None if there is no such master.
+
+        None leaves a value as it is; ``attributes`` replaces all of them, and an empty dict removes
+        them. The revision is raised by one and every embedding becomes `pending`, even if nothing
+        was given. Leases on embeddings stay: their holders notice the new revision.
+        """
+
+    def mark_damaged(self, master_id: UUID) -> bool:
+        """Move a `stored` master to `damaged`; False if it is not `stored`.
+
+        A damaged master is hidden until its bytes are uploaded again.
+        """
+
+    def restore_damaged(self, master_id: UUID) -> bool:
+        """Move a `damaged` master back to `stored`; False if it is not `damaged`."""
+
+    def delete_master(self, master_id: UUID) -> bool:
+        """Delete a stored or damaged master of a live collection: the acknowledgement of a deletion.
+
+        The row becomes `deleting`, so that it is hidden and its bytes may be uploaded again at once.
+        False if there is no such master.
+        """
+
+    def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]:
+        """Lease up to ``limit`` `deleting` rows that nobody holds to ``owner``, and return them."""
+
+    def forget_master(self, master_id: UUID, owner: str) -> None:
+        """Remove a `deleting` row and its embeddings: the last step of a deletion.
+
+        Nothing happens unless ``owner`` holds the row's lease.
+        """
+
+
+class EmbeddingOutbox(Protocol):
+    """Embeddings that are to be indexed: one row per master and model version, with its own lease."""
+
+    def claim_embeddings(
+        self, versions: Sequence[str], owner: str, limit: int, lease: float
+    ) -> list[IndexTask]:
+        """Lease up to ``limit`` pending embeddings of stored masters to ``owner``.
+
+        Only those of ``versions`` that are due and that nobody holds; those due longest come first.
+        Concurrent calls never return the same embedding.
+        """
+
+    def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
+        """Lease one pending embedding; False if it is leased, not `pending` or does not exist."""
+
+    def is_indexed(self, master_id: UUID, version: str) -> bool:
+        """Return whether the current revision of the master is indexed by that version."""
+
+    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
+        """Mark an embedding as indexed at the revision of ``task.master``, and release its lease.
+
+        If the master was changed since, or is no longer stored, only the lease is released, and the
+        result is False. It is also False if ``owner`` no longer holds the lease.
+        """
+
+    def retry_embedding(
+        self, task: IndexTask, owner: str, failure: str, delay: float | None
+    ) -> None:
+        """Count a failed attempt and release the lease.
+
+        The embedding is due again after ``delay`` seconds; None makes it a dead letter. Of
+        ``failure``, the first 500 characters are kept. Nothing happens unless ``owner`` holds the
+        lease.
+        """
+
+    def release_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
+        """Release the lease without counting an attempt; the embedding is due after ``delay`` seconds.
+
+        For failures that are not the master's, such as a store that is down. Nothing happens unless
+        ``owner`` holds the lease.
+        """
+
+    def requeue_embedding(
+        self, master_id: UUID, version: str, indexed_revision: int | None
+    ) -> bool:
+        """Make an embedding of a stored master `pending` if it is still as the caller saw it.
+
+        ``indexed_revision`` is the revision that was indexed; None means that there was no row, and
+        adds one. False if the master is not stored or the embedding has changed.
+        """
+
+    def list_dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Return up to ``limit`` embeddings that were given up, those of the oldest masters first."""
+
+    def requeue_dead_letters(self) -> int:
+        """Make every dead letter `pending` and due, without attempts, and return their number."""
+
+    def count_pending_embeddings(self) -> int:
+        """Return the number of pending embeddings, of all versions."""
+
+    def count_dead_letters(self) -> int:
+        """Return the number of dead letters, of all versions."""
+
+
+class LeaseStore(Protocol):
+    """Leases by name, for work that one process at a time may do."""
+
+    def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Acquire the lease, or extend it if ``owner`` holds it; False while another owner holds it."""
+
+    def release_lease(self, name: str, owner: str) -> None:
+        """Release the lease. Nothing happens unless ``owner`` holds it."""
+
+    def is_leased(self, name: str) -> bool:
+        """Return whether anybody holds the lease."""
+
+    def release_owned_leases(self, owner: str) -> None:
+        """Release the leases of rows, of masters and of embeddings, that ``owner`` holds.
+
+        For a graceful stop. Leases by name are not touched.
+        """
+
+
+class RecordStore(Protocol):
+    """Whole records of masters, for checking the stores and for copying an installation."""
+
+    def list_records(
+        self, after: UUID | None, limit: int, collection_id: UUID | None = None
+    ) -> list[MasterRecord]:
+        """Return up to ``limit`` stored and damaged masters of live collections, in the order of ids.
+
+        The list begins after the id ``after``, or with the first if that is None. ``collection_id``
+        restricts it to one collection.
+        """
+
+    def find_records(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
+        """Return the rows with these ids, in any state and also in deleted collections, by id."""
+
+    def count_unfinished(self) -> int:
+        """Return the number of masters that are `pending` or `deleting`, plus that of deleted
+        collections that are not drained yet."""
+
+    def import_collection(self, collection: Collection) -> None:
+        """Insert a collection with its id and time of creation; nothing if it is there already.
+
+        Raises CollectionExists if a different collection has the name.
+        """
+
+    def import_records(self, records: Sequence[MasterRecord]) -> None:
+        """Insert the records as they are, with ids, states and embeddings, all or none.
+
+        A record replaces the row with the same id. Raises MasterExists if another master of the
+        collection has the same bytes, or if the collection does not exist.
+        """
+
+
+class MetadataStore(
+    CollectionStore, UploadStore, MasterStore, EmbeddingOutbox, LeaseStore, RecordStore, Protocol
+):
+    """The metadata database as a whole."""
+
+    def upgrade_schema(self) -> None:
+        """Upgrade the schema to the newest version; nothing if it is up to date."""
+
+    def ping(self) -> None:
+        """Raise StoreUnavailable if the database does not answer."""
+
+    def close(self) -> None:
+        """Close all connections; the store cannot be used afterwards."""

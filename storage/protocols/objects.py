@@ -1,0 +1,55 @@
+"""The object store: the bytes of masters and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+from storage.records import ObjectInfo
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys, which are relative paths with forward slashes.
+
+    Every method may raise StoreUnavailable; the same call may then succeed later.
+    """
+
+    def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
+        """Store ``size`` bytes from the file's position under the key; durable on return.
+
+        An object under the same key is replaced as a whole: readers get the old bytes or the new
+        ones. If the file has fewer bytes, or reading it raises, nothing is stored and the old
+        object stays. ``content_type`` and ``name`` are metadata that a store may ignore.
+        """
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Return chunks of the object's bytes from ``offset``.
+
+        ``length`` bounds the number of bytes; None reads to the end, 0 gives no chunk. A range
+        beyond the end is cut. Raises ObjectMissing before it returns.
+        """
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Return the size in bytes and the time of the last change. Raises ObjectMissing."""
+
+    def link(self, key: str, content_type: str, disposition: str) -> str | None:
+        """Return a URL that gives anybody the object for five minutes, with these response headers.
+
+        None if clients cannot reach the store.
+        """
+
+    def delete(self, key: str) -> None:
+        """Delete the object; nothing if the key does not exist."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with the prefix, in no particular order.
+
+        The prefix is a whole path segment or empty, which lists everything. Objects that are added
+        or deleted meanwhile may or may not be among them. Unfinished uploads never are.
+        """
+
+    def ping(self) -> None:
+        """Raise StoreUnavailable if the store does not answer or cannot be written to."""
+
+    def close(self) -> None:
+        """Close all connections; the store cannot be used afterwards."""

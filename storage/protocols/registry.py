@@ -1,0 +1,91 @@
+"""The model registry: which versions exist, which processes loaded them, how far their embeddings are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from storage.records import ModelVersion, Replica
+
+
+class ModelRegistry(Protocol):
+    """Model versions and their states. Every method is one transaction and may raise StoreUnavailable.
+
+    A version goes from `building` to `active`, between `active` and `previous`, and from `building`
+    or `previous` to `retired`, before it is forgotten. Versions that are building, active or
+    previous are live: every upload gets an embedding of each. At most one is active, one building
+    and one previous.
+    """
+
+    def list_models(self) -> list[ModelVersion]:
+        """Return all versions: the active one first, then previous, building and retired ones."""
+
+    def find_active(self) -> str | None:
+        """Return the active version, or None before the first one is registered."""
+
+    def register_active(self, version: str) -> str:
+        """Make ``version`` active if none is, and return the active version.
+
+        Processes that start at the same time agree on one.
+        """
+
+    def replace_active(self, version: str) -> None:
+        """Make ``version`` the active one and forget all others.
+
+        For stores that no process serves: running processes are not asked.
+        """
+
+    def start_building(self, version: str) -> None:
+        """Register ``version`` as `building`; nothing if it is already.
+
+        Raises ModelConflict if another version is being built, or if this one is live or retired.
+        """
+
+    def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
+        """Visit up to ``limit`` masters, and add a pending embedding to those without one.
+
+        Masters are visited in the order of their ids after ``after``, None being the start. Returns
+        the last id visited, to continue from, or None at the end or if the version is not being
+        built. Masters that are stored later get their embedding when they are stored.
+        """
+
+    def count_embeddings(self, version: str) -> dict[str, int]:
+        """Return the number of the version's embeddings by state: pending, indexed, dead.
+
+        States without embeddings are left out; an unknown version has none.
+        """
+
+    def activate_model(self, version: str) -> None:
+        """Make a `building` or `previous` version active; the active one becomes previous.
+
+        Raises ModelConflict if its state forbids that or another previous version is kept. Raises
+        ModelNotReady if a running process has not loaded it, or a stored master lacks a current
+        embedding. Two kinds of embedding are not required: one whose lease an unanswered upload or
+        change holds, and one that is a dead letter under the active version, too.
+        """
+
+    def retire_model(self, version: str) -> None:
+        """Move a `building` or `previous` version to `retired`. Raises ModelConflict for others."""
+
+    def drain_retired(self, version: str, limit: int) -> int:
+        """Remove up to ``limit`` embeddings of a retired version, and return the number left.
+
+        Leased embeddings stay until they are released. Returns 0 if the version is not retired.
+        """
+
+    def forget_retired(self, version: str) -> None:
+        """Remove a retired version whose embeddings are drained; nothing if it is not retired."""
+
+    def record_heartbeat(self, replica: str, loaded: Sequence[str], seconds: float) -> None:
+        """Record that the process ``replica`` runs with these versions loaded.
+
+        It counts as running for ``seconds`` from now; a process that has been silent for a day is
+        forgotten.
+        """
+
+    def remove_replica(self, replica: str) -> None:
+        """Remove a process that stops; nothing if it is not known."""
+
+    def list_replicas(self) -> list[Replica]:
+        """Return the processes that run, in the order of their ids."""

@@ -1,0 +1,69 @@
+"""The vector store: one embedding per master and model version, searched by distance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.filters import Filter
+from storage.records import VectorHit, VectorRecord
+
+
+class VectorStore(Protocol):
+    """Vectors, kept apart by model version. A search sees every write that returned before it.
+
+    Every method may raise StoreUnavailable. A version without vectors is unknown, which is no error:
+    it is searched, counted and listed as empty.
+    """
+
+    def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
+        """Insert the records, each in the place of the master's earlier one; none if it is empty.
+
+        Records are written in batches: after an error some may be there. Writing all again is safe.
+        """
+
+    def delete(self, version: str, ids: Sequence[UUID]) -> None:
+        """Delete the vectors of these masters; ids without a vector are ignored."""
+
+    def versions(self) -> list[str]:
+        """Return the versions that the store knows, in alphabetical order."""
+
+    def drop_version(self, version: str) -> None:
+        """Delete a version with all its vectors; nothing if it is unknown."""
+
+    def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
+        """Yield the ids of all masters with a vector, in batches.
+
+        Ids that are added or deleted meanwhile may or may not be among them.
+        """
+
+    def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+        """Return the records of these masters by id; those without a vector are left out."""
+
+    def search(
+        self,
+        version: str,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None = None,
+        max_distance: float | None = None,
+    ) -> list[VectorHit]:
+        """Return up to ``limit`` masters of a collection, the nearest first, ties in order of ids.
+
+        ``vector`` is ``(512,) float32`` of length 1. ``filter`` None selects all. ``max_distance``
+        is a cosine distance, 0 to 2, and inclusive; None sets no bound.
+        """
+
+    def count(self, version: str) -> int:
+        """Return the number of vectors of a version."""
+
+    def ping(self) -> None:
+        """Raise StoreUnavailable if the store does not answer."""
+
+    def close(self) -> None:
+        """Close all connections; the store cannot be used afterwards."""

@@ -1,0 +1,157 @@
+"""The vectors of one model version in memory, and exact search over them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.attribute_columns import AttributeColumns, Mask
+from storage.cores import available_cores
+from storage.filters import Filter
+from storage.records import DIMENSION, VectorHit, VectorRecord
+
+_FLOAT32_ERROR = 1e-4  # bound of the error of a float32 product of two unit vectors of 512 numbers
+_LEAST_CAPACITY = 1024  # rows
+_LEAST_PARALLEL = 2000  # rows from which slices on several cores are faster than one
+
+
+class VectorMatrix:
+    """Thread-safe. Rows are only appended or marked dead, so a search continues beside a write."""
+
+    def __init__(self, capacity: int = 0) -> None:
+        capacity = max(_LEAST_CAPACITY, capacity)
+        self._lock = threading.Lock()
+        self._size = 0
+        self._vectors = np.empty((capacity, DIMENSION), dtype=np.float32)
+        self._ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
+        self._collections = np.empty(capacity, dtype=np.int32)
+        self._alive = np.zeros(capacity, dtype=np.bool_)
+        self._row_of: dict[UUID, int] = {}
+        self._attributes = AttributeColumns()
+        self._collection_codes: dict[UUID, int] = {}
+
+    def put_rows(self, records: Sequence[VectorRecord]) -> None:
+        """Insert the records, each in the place of the master's earlier one."""
+        with self._lock:
+            self._make_room(len(records))
+            for record in records:
+                old = self._row_of.get(record.master_id)
+                if old is not None:
+                    self._alive[old] = False
+                row = self._size
+                self._vectors[row] = record.vector
+                self._ids[row] = divmod(record.master_id.int, 1 << 64)
+                self._collections[row] = self._collection_codes.setdefault(
+                    record.collection_id, len(self._collection_codes)
+                )
+                self._attributes.add(row, record.attributes)
+                self._row_of[record.master_id] = row
+                self._alive[row] = True
+                self._size += 1
+
+    def drop_rows(self, ids: Sequence[UUID]) -> None:
+        """Remove the vectors of these masters; ids without a vector are ignored."""
+        with self._lock:
+            for master_id in ids:
+                row = self._row_of.pop(master_id, None)
+                if row is not None:
+                    self._alive[row] = False
+
+    def _make_room(self, more: int) -> None:
+        """Make room for ``more`` rows: when the arrays are full, grow by half without the dead rows.
+
+        Searches under way keep the old arrays, which stay as they are.
+        """
+        if self._size + more <= len(self._vectors):
+            return
+        keep = np.flatnonzero(self._alive[: self._size])
+        capacity = max(_LEAST_CAPACITY, (len(keep) + more) * 3 // 2)
+        renumbered = np.full(self._size, -1, dtype=np.int64)
+        renumbered[keep] = np.arange(len(keep))
+        for name in ("_vectors", "_ids", "_collections", "_alive"):
+            old = getattr(self, name)
+            new = np.zeros((capacity, *old.shape[1:]), dtype=old.dtype)
+            np.take(old, keep, axis=0, out=new[: len(keep)])
+            setattr(self, name, new)
+        self._attributes.renumber(renumbered)
+        self._row_of = {master_id: int(renumbered[row]) for master_id, row in self._row_of.items()}
+        self._size = len(keep)
+
+    def search(
+        self,
+        pool: ThreadPoolExecutor,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None,
+        max_distance: float | None,
+    ) -> list[VectorHit]:
+        """Search as ``VectorStore.search`` does, with the slices of large searches run on ``pool``."""
+        with self._lock:
+            code = self._collection_codes.get(collection_id)
+            if code is None:
+                return []
+            chosen = self._alive[: self._size] & (self._collections[: self._size] == code)
+            if filter is not None:
+                chosen &= self._attributes.select(filter, self._size)
+            vectors, ids = self._vectors[: self._size], self._ids[: self._size]
+        rows = np.flatnonzero(chosen)
+        near = 1.0 - _products(pool, vectors, rows, vector)
+        if max_distance is not None:
+            rows, near = _where(near <= max_distance + _FLOAT32_ERROR, rows, near)
+        if len(rows) > limit:
+            farthest = np.partition(near, limit - 1)[limit - 1]
+            rows, near = _where(near <= farthest + 2 * _FLOAT32_ERROR, rows, near)
+        # The candidates are computed again in float64, row by row: equal vectors tie in any row.
+        products = (vectors[rows].astype(np.float64) * vector).sum(axis=1)
+        distances = np.clip(np.round(1.0 - products, 6), 0.0, 2.0)
+        if max_distance is not None:
+            rows, distances = _where(distances <= max_distance, rows, distances)
+        order = np.lexsort((ids[rows, 1], ids[rows, 0], distances))[:limit]
+        return [
+            VectorHit(UUID(int=int(high) << 64 | int(low)), float(distance))
+            for (high, low), distance in zip(ids[rows[order]], distances[order], strict=True)
+        ]
+
+
+def _where(chosen: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    return tuple(array[chosen] for array in arrays)
+
+
+def _products(
+    pool: ThreadPoolExecutor,
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    vector: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return the dot products of the chosen rows with ``vector``, ``(len(rows),) float32``.
+
+    The work is split over the cores, because memory bandwidth is the bound: a row has 2 kB.
+    """
+    total, chosen = len(vectors), len(rows)
+    slices = available_cores()
+    if chosen * 3 < total:  # gathering few rows moves less memory than reading all
+
+        def gathered(index: int) -> NDArray[np.float32]:
+            some = rows[chosen * index // slices : chosen * (index + 1) // slices]
+            return vectors[some] @ vector
+
+        return _concatenated(pool, gathered, slices, chosen)
+
+    def whole(index: int) -> NDArray[np.float32]:
+        return vectors[total * index // slices : total * (index + 1) // slices] @ vector
+
+    return _concatenated(pool, whole, slices, total)[rows]
+
+
+def _concatenated(
+    pool: ThreadPoolExecutor, part: Any, slices: int, size: int
+) -> NDArray[np.float32]:
+    run = map if size < _LEAST_PARALLEL else pool.map
+    return np.concatenate(list(run(part, range(slices))))
