@@ -26,8 +26,9 @@ install: .venv/.base ## set up .venv with what serving needs
 serve: .venv/.base ## serve on http://127.0.0.1:8000
 	$(BIN)/python api.py
 
-# One thread per process: the threads of several processes would only wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
+# One thread per process: the threads of several processes would only wait for each other. Compiled
+# modules are kept even where the environment says otherwise: without them each process compiles all.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
 test: check offer-system-packages ## run all checks and all tests; a server for each store is started
 	$(PYTEST) --cov --cov-report term:skip-covered

@@ -12,7 +12,7 @@ from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.weights_file import WeightsFile
 from tests.support.fleet import Fleet
-from tests.support.service import Service, serving
+from tests.support.service import Service, serving, share_openapi_document
 from tests.support.system_packages import summarize_skipped
 from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
@@ -60,9 +60,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def process_set_up() -> None:
-    """Log errors alone, and let tiny weights be served wherever weights are."""
+    """Log errors alone, serve tiny weights as well as real ones, and start apps faster."""
     configure_logging("error")
     accept_tiny_weights()
+    share_openapi_document()
 
 
 @pytest.fixture(scope="session")

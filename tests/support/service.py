@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
+import fastapi.applications
 import httpx
 import uvicorn
 
@@ -16,6 +18,22 @@ from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder
+
+
+def share_openapi_document() -> None:
+    """Let all apps of this process share one generated document, which costs more than all else.
+
+    It depends on the routes alone, and these are the same in every app.
+    """
+    generate = fastapi.applications.get_openapi
+    generated: list[dict[str, Any]] = []
+
+    def get_openapi(**options: Any) -> dict[str, Any]:
+        if not generated:
+            generated.append(generate(**options))
+        return deepcopy(generated[0])
+
+    fastapi.applications.get_openapi = get_openapi  # type: ignore[assignment]
 
 
 class Service:
