@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,9 +35,11 @@ def start_fork(data_dir: Path, port: int, **settings: str) -> CommandProcess:
     weights.write_bytes(tiny_weights("first"))
     environment = _environment(data_dir, port, settings)
     environment.setdefault("LOOKALIKE_WEIGHTS", str(weights))
-    return CommandProcess(
+    process = CommandProcess(
         "serve", environment=environment, stdout=output / "stdout", stderr=output / "stderr"
     )
+    weakref.finalize(process, shutil.rmtree, output, ignore_errors=True)
+    return process
 
 
 def start_interpreter(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
