@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.training import watched
+from app.cli.console import show_stages
 from app.settings import cores
 from models.calibration import Judged
 from models.embedder import load_embedder
@@ -32,7 +32,7 @@ def scored(
 ) -> tuple[Ranked, dict[str, float], float | None]:
     """Ranks, R@1 of altered copies, and the expected calibration error if the weights are calibrated."""
     embedder = load_embedder(weights, slots=cores())
-    with watched() as advance:
+    with show_stages() as advance:
         vectors = embed(embedder, images.paths, slots=cores(), advance=advance)
         copies = robustness(embedder, images, vectors, slots=cores(), advance=advance)
     ranked = rank(vectors, images.labels, vectors, images.labels, leave_out=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli.transfer import find_images
+from app.cli.image_files import find_images
 from app.settings import cores
 from benchmarks.service import Client, Service, form, in_threads, lookalike
 from benchmarks.stack import stack
