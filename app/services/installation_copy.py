@@ -150,7 +150,7 @@ class Copying:
             if version_of(content) != version:
                 self._failed(
                     f"the weights of {version}",
-                    "they are damaged: `lookalike reembed start` with the right file mends them",
+                    "they are damaged: `lookalike models start` with the right file mends them",
                 )
                 return
             with suppress(ObjectMissing):

@@ -60,7 +60,7 @@ class Models:
             self._share(given)
         elif given.chosen:
             log.warning(
-                "LOOKALIKE_WEIGHTS is not the active model; `lookalike reembed` changes it",
+                "LOOKALIKE_WEIGHTS is not the active model; `lookalike models` changes it",
                 given=version,
                 active=active,
             )

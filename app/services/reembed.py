@@ -114,7 +114,7 @@ class Reembed:
         if version not in {model.id for model in self._stores.registry.models()}:
             raise NotFound(
                 "model-not-found",
-                f"There is no model version {version} that was started: lookalike reembed start {version}",
+                f"There is no model version {version} that was started: lookalike models start {version}",
             )
 
     def activate(self, version: str) -> Iterator[dict[str, Any]]:

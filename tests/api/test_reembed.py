@@ -1,4 +1,4 @@
-"""`/admin/models` and `lookalike reembed`: another model, built, switched to, rolled back from and removed in use."""
+"""`/admin/models` and `lookalike models`: another model, built, switched to, rolled back from and removed in use."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app.cli", "reembed", *arguments, "--url", url]
+    command = [sys.executable, "-m", "app.cli", "models", *arguments, "--url", url]
     environment = os.environ | {"COLUMNS": "150"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -366,14 +366,14 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     begun = run(url, "start", str(other_weights))
     assert (begun.returncode, "is being built" in begun.stdout) == (0, True), begun
     new = begun.stdout.split()[0]
-    watched = run(url, "status", "--watch")
+    watched = run(url, "list", "--watch")
     assert (
         watched.returncode,
         "3 of 3" in watched.stdout,
-        "reembed activate" in watched.stdout,
+        "models activate" in watched.stdout,
     ) == (0, True, True), watched
     assert run(url, "activate").returncode == 0
-    assert json.loads(run(url, "status", "--json").stdout)["models"][0] == models(service)[new]
+    assert json.loads(run(url, "list", "--json").stdout)["models"][0] == models(service)[new]
     rolled = run(url, "rollback")
     assert (rolled.returncode, rolled.stdout.split()[0]) == (0, old), rolled
     assert run(url, "retire", new).returncode == 0
