@@ -53,9 +53,11 @@ def import_(
 ) -> ExitCode:
     """Upload images from files, directories and zip files.
 
-    Images that the collection already has are not stored twice, so you can interrupt the command and run it again to resume.
+    Images that the collection already has are not stored twice, so you can interrupt the
+    command and run it again to resume.
 
-    Exit codes: 0 all images were uploaded; 1 some failed, see the report; 2 the command could not continue; 130 interrupted.
+    Exit codes: 0 all images were uploaded; 1 some failed, see the report; 2 the command could
+    not continue; 130 interrupted.
     """
     from app.cli.transfers import Importer
 
@@ -149,9 +151,11 @@ def export(
 ) -> ExitCode:
     """Download all images of a collection.
 
-    Writes every original file, and masters.jsonl with the metadata. You can interrupt the command and run it again to resume.
+    Writes every original file, and masters.jsonl with the metadata. You can interrupt the
+    command and run it again to resume.
 
-    Exit codes: 0 all images were written; 1 some failed; 2 the command could not continue; 130 interrupted.
+    Exit codes: 0 all images were written; 1 some failed; 2 the command could not continue; 130
+    interrupted.
     """
     from app.cli.transfers import Exporter
 

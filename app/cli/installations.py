@@ -35,12 +35,15 @@ def copy(
 ) -> ExitCode:
     """Copy an embedded installation to servers.
 
-    IDs, original files and vectors stay the same, so nothing is embedded again. Every original and every vector is read back
-    and compared. The source keeps its data; only deletions that had already begun are finished there first.
+    IDs, original files and vectors stay the same, so nothing is embedded again. Every original
+    and every vector is read back
+    and compared. The source keeps its data; only deletions that had already begun are finished
+    there first.
 
     You can interrupt the command and run it again to resume.
 
-    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not continue; 130 interrupted.
+    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not
+    continue; 130 interrupted.
     """
     from app.cli import installation_copies
 
@@ -69,12 +72,15 @@ def backup(
 ) -> ExitCode:
     """Back up the installation that the settings name. The service may keep running.
 
-    Every original is hashed while it is copied, and read back. If you run the command again on the same directory, it copies
-    new images, updates changed ones and removes deleted ones. To keep older states, use several directories.
+    Every original is hashed while it is copied, and read back. If you run the command again on
+    the same directory, it copies
+    new images, updates changed ones and removes deleted ones. To keep older states, use
+    several directories.
 
     You can interrupt the command and run it again to resume.
 
-    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not continue; 130 interrupted.
+    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not
+    continue; 130 interrupted.
     """
     from app.cli import installation_copies
 
@@ -92,12 +98,14 @@ def restore(
 ) -> ExitCode:
     """Restore a backup into the empty stores that the settings name.
 
-    The target is a stopped embedded installation, or servers. Every original is hashed while it is copied, and read back. IDs
+    The target is a stopped embedded installation, or servers. Every original is hashed while
+    it is copied, and read back. IDs
     stay the same.
 
     You can interrupt the command and run it again to resume.
 
-    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not continue; 130 interrupted.
+    Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not
+    continue; 130 interrupted.
     """
     from app.cli import installation_copies
 

@@ -96,7 +96,8 @@ def _root(
 ) -> None:
     """Visual search: upload images, then find the ones that look like a given image.
 
-    Start the service with `lookalike serve`. The commands that add and find images connect to it at --url.
+    Start the service with `lookalike serve`. The commands that add and find images connect to
+    it at --url.
     """
 
 

@@ -98,7 +98,8 @@ def activate(
 ) -> None:
     """Switch all searches to the new model version.
 
-    The service first checks that the version is complete and correct. Searches switch in one step, without downtime.
+    The service first checks that the version is complete and correct. Searches switch in one
+    step, without downtime.
     """
     _switch("building", model, url, api_key)
 
@@ -141,7 +142,8 @@ def export(
 ) -> None:
     """Export the network for use in other programs.
 
-    Its input is images (n, 224, 224, 3) uint8 RGB; its output is embeddings (n, 512) float32 of length 1.
+    Its input is images (n, 224, 224, 3) uint8 RGB; its output is embeddings (n, 512) float32
+    of length 1.
     """
     from app.cli import model_files
 
@@ -162,7 +164,8 @@ def quantize(
 ) -> None:
     """Quantize weights to int8: faster, slightly less accurate.
 
-    It is faster on CPUs with VNNI instructions. The result is a model version of its own. Needs the extra `train`.
+    It is faster on CPUs with VNNI instructions. The result is a model version of its own.
+    Needs the extra `train`.
     """
     from app.cli import model_files
 

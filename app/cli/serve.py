@@ -20,7 +20,8 @@ def serve(
 ) -> ExitCode:
     """Start the service: the HTTP API and the web page.
 
-    Settings come from environment variables that start with LOOKALIKE_, or from a file .env in the current directory.
+    Settings come from environment variables that start with LOOKALIKE_, or from a file .env in
+    the current directory.
     """
     from app import server
 
@@ -31,7 +32,8 @@ def serve(
 def worker() -> None:
     """Run a separate indexing worker.
 
-    Needed only when the stores are on servers. An embedded installation runs the worker inside `lookalike serve`.
+    Needed only when the stores are on servers. An embedded installation runs the worker inside
+    `lookalike serve`.
     """
     from app import server
 
@@ -41,7 +43,8 @@ def worker() -> None:
 def upgrade() -> None:
     """Upgrade the schema of the database that LOOKALIKE_DATABASE_URL names.
 
-    Run it once before the first start on a server, and after each update of Lookalike. The embedded database upgrades itself.
+    Run it once before the first start on a server, and after each update of Lookalike. The
+    embedded database upgrades itself.
     """
     from app import server
 

@@ -136,10 +136,12 @@ def finetune(
 ) -> None:
     """Train the model on your own images.
 
-    Writes weights.safetensors and a model card with plots. Some classes are held out to decide when to stop. Needs the extra
+    Writes weights.safetensors and a model card with plots. Some classes are held out to decide
+    when to stop. Needs the extra
     `train`.
 
-    You can interrupt the command and run it again to resume. When it is done, you can delete the directory OUT/work.
+    You can interrupt the command and run it again to resume. When it is done, you can delete
+    the directory OUT/work.
 
     Exit codes: 0 done; 2 the command could not continue; 130 interrupted.
     """
@@ -209,7 +211,8 @@ def evaluate(
 ) -> None:
     """Measure how well a model finds images of the same class.
 
-    Reports R@1, R@5, R@10, mAP and mAP@R with 95 % confidence intervals, robustness to altered copies, and speed.
+    Reports R@1, R@5, R@10, mAP and mAP@R with 95 % confidence intervals, robustness to altered
+    copies, and speed.
     """
     from app.cli import evaluation
 
