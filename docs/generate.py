@@ -38,9 +38,7 @@ def settings_reference() -> str:
         if name in _SECTIONS:
             lines += ["", f"## {_SECTIONS[name]}", ""]
             lines += ["| variable | default | meaning |", "|---|---|---|"]
-        lines.append(
-            f"| `LOOKALIKE_{name.upper()}` | {default_text(name)} | {field.description} |"
-        )
+        lines.append(f"| `LOOKALIKE_{name.upper()}` | {default_text(name)} | {field.description} |")
     return "\n".join([*lines, ""])
 
 
