@@ -58,15 +58,15 @@ export async function request(path, { quiet = false, ...options } = {}) {
   }
   if (response.ok) return response;
   if (response.status === 503 && !quiet) seeWhatIsWrong();
-  const problem = await problemOf(response);
+  const told = await response.json().catch(() => null);
+  const problem = problemOf(response.status, told, response.headers.get("Retry-After"));
   if (!quiet && (await newKey(used, problem))) return request(path, options);
   throw problem;
 }
 
-async function problemOf(response) {
-  const told = await response.json().catch(() => ({}));
-  const detail = response.status === 401 ? LOCKED : (told.detail ?? `The service answered ${response.status}.`);
-  return new Problem({ status: response.status, code: told.code, detail }, Number(response.headers.get("Retry-After")) || 0);
+function problemOf(status, told, retryAfter) {
+  const detail = status === 401 ? LOCKED : (told?.detail ?? `The service answered ${status}.`);
+  return new Problem({ status, code: told?.code, detail }, Number(retryAfter) || 0);
 }
 
 const json = async (path, options) => {
@@ -126,10 +126,7 @@ export function putIn(file, fields, { signal, progress }) {
       signal.removeEventListener("abort", abort);
       const result = sending.response?.results?.[0];
       if (result?.master) return resolve(result);
-      const told = result?.error ?? sending.response ?? {};
-      const retryAfter = Number(sending.getResponseHeader("Retry-After")) || 0;
-      const detail = sending.status === 401 ? LOCKED : (told.detail ?? `The service answered ${sending.status}.`);
-      const problem = new Problem({ ...told, detail, status: sending.status }, retryAfter);
+      const problem = problemOf(sending.status, result?.error ?? sending.response, sending.getResponseHeader("Retry-After"));
       if (await newKey(used, problem)) return resolve(putIn(file, fields, { signal, progress }));
       reject(problem);
     };

@@ -34,7 +34,8 @@ export class Browse {
     if (!anew && !again) return;
     Object.assign(this, { collection, filter, failed: false });
     this.stop?.abort();
-    this.stop = new AbortController();
+    const stop = (this.stop = new AbortController());
+    this.settled = false;
     this.asked.clear();
     if (anew) this.pages.clear();
     const loading = this.load(0);
@@ -44,11 +45,19 @@ export class Browse {
       this.grid.expect(24);
     }
     await loading;
+    if (stop !== this.stop) return;
+    this.settled = !this.failed;
     this.grid.update(); // asks for the pages in sight
+  }
+
+  /** So many are in the collection now. */
+  counted(masters) {
+    if (this.settled && !this.filter && this.total !== masters) this.show(this, { again: true });
   }
 
   hide() {
     this.stop?.abort();
+    this.settled = false;
     this.collection = null;
   }
 

@@ -205,9 +205,6 @@ watch({
     for (const grid of [browse.grid, hits.grid]) grid.retry();
     renew();
   },
-  counted(masters) {
-    const now = state.current();
-    if (document.body.dataset.view === "browse" && !now.filter && browse.total !== masters) browse.show(now, { again: true });
-  },
+  counted: (masters) => browse.counted(masters),
 });
 show();

@@ -45,6 +45,7 @@ export class Sample {
     release(this.image);
     Object.assign(this, { shown: null, size: null, box: null });
     this.image.alt = "";
+    this.image.dataset.state = "loading";
     this.draw();
   }
 
