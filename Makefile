@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test check check-js test-js format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -21,16 +21,29 @@ install: .venv/.base ## set up .venv with what serving needs
 serve: .venv/.base ## serve on http://127.0.0.1:8000
 	$(BIN)/python api.py
 
-test: .venv/.dev check ## all checks and tests
+test: .venv/.dev check test-js ## all checks and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # threads of both at once wait for each other
 
-check: .venv/.dev ## format, lint, types, import rules, deployment files
+check: .venv/.dev check-js ## format, lint, types, import rules, deployment files
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+
+# The page's tools need Node 20 or later; without it their checks are skipped. The page itself needs no build.
+NODE := $(shell command -v npm)
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent
+	touch $@
+
+check-js: $(if $(NODE),node_modules/.package-lock.json) ## lint, format and types of the page
+	@$(if $(NODE),npm run --silent lint && npm run --silent types,echo "check-js: skipped, because Node is not installed")
+
+test-js: $(if $(NODE),node_modules/.package-lock.json) ## unit tests of the page's modules
+	@$(if $(NODE),npm run --silent test,echo "test-js: skipped, because Node is not installed")
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,8 @@ _TYPES = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
+# JSDoc is for developers and for the type check; browsers do not need to download it.
+_JSDOC = re.compile(rb"^[ \t]*/\*\*.*?\*/\n", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ def _read() -> tuple[dict[str, Asset], str]:
         for path in sorted((Path(__file__).parents[1] / "web").iterdir())
         if path.suffix in _TYPES
     }
-    assets = {name: Asset(path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
+    assets = {
+        name: Asset(_JSDOC.sub(b"", path.read_bytes()), _TYPES[path.suffix])
+        for name, path in files.items()
+    }
     return assets, hashlib.sha256(b"".join(asset.content for asset in assets.values())).hexdigest()[
         :12
     ]

@@ -11,8 +11,7 @@ const CHECK = "Check that it is running and reachable. No data is lost.";
 const ADVICE = {
 	metadata: `Pictures cannot be shown or added until the database responds. ${CHECK}`,
 	objects: `Pictures cannot be shown or added until the object store responds. ${CHECK}`,
-	vectors:
-		"Searching is unavailable until the vector store responds. You can still add pictures; they are indexed later.",
+	vectors: "Searching is unavailable until the vector store responds. You can still add pictures.",
 	model: "Searching is unavailable until the model is loaded. This page retries automatically.",
 };
 let timer;
