@@ -24,7 +24,8 @@ from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import Service, serving
 
-LOADED = "() => [...document.images].every((image) => !image.checkVisibility() || image.dataset.state !== 'loading')"
+LOADED = """() => [...document.images].every(
+    (image) => !image.checkVisibility() || image.dataset.state !== 'loading')"""
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
 NAMES = {
     "astronaut": "Eileen Collins",
