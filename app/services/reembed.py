@@ -1,23 +1,23 @@
-"""Changes the model without downtime: built beside the active one, checked, switched to, rolled back from, removed."""
+"""Changes the model without downtime: adds, builds, checks, activates and retires versions."""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import itemgetter
 from typing import Any, BinaryIO
-from uuid import UUID, uuid4
 
 import numpy as np
 
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.logs import log
-from app.services.loaded_models import Models, weights_key
-from app.services.originals import original
-from app.services.scrub import Report, Scrub
+from app.services.loaded_models import LoadedModels, weights_key
+from app.services.originals import read_original
+from app.services.scrub import Scrub
+from app.services.scrub_report import ScrubReport
 from app.services.vision import Vision
 from models.embedder import Embedder
 from models.imaging import ImageRejected
@@ -25,224 +25,208 @@ from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
 from storage.errors import ModelConflict, ModelNotReady, ObjectMissing
 from storage.protocols import Stores
-from storage.records import Master, MasterState, ModelState, ModelVersion, Replica
+from storage.records import Master, MasterState, ModelVersion, Replica
 
-_BATCH = 1000
-_GOLDEN = 32  # masters that are embedded anew and looked for
-_ALIKE = 0.001  # cosine distance within which two engines' embeddings are of one model version
-_PATIENCE = 20.0  # seconds for which what is on its way may come to an end
-_PAUSE = 0.05
+_SPOT_CHECKS = 32  # random masters that are embedded again before a version is activated
+_TOLERANCE = 0.001  # cosine distance between embeddings of one version made by different engines
+_ACTIVATION_WAIT = 20.0  # seconds for the last embeddings and processes to catch up
+_ACTIVATION_PAUSE = 0.05  # seconds between two attempts
+_Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a version is. ``masters`` there are; so many of them are ``indexed``, and ``dead`` letters."""
+    """How far a model version is."""
 
     model: ModelVersion
-    masters: int
-    indexed: int
-    dead: int
+    masters: int  # number of stored masters
+    indexed: int  # embeddings in the vector store
+    dead: int  # embeddings that failed too often
 
 
 class Reembed:
+    """The life cycle of model versions. Every method may raise StoreUnavailable."""
+
     def __init__(
         self,
         stores: Stores,
-        models: Models,
+        models: LoadedModels,
         vision: Vision,
         scrub: Scrub,
         load: Callable[[WeightsFile], Embedder],
+        wake_worker: Callable[[], None],
     ) -> None:
+        """``load`` builds the network for weights; ``wake_worker`` is called when it has work."""
         self._stores = stores
         self._models = models
         self._vision = vision
         self._scrub = scrub
         self._load = load
+        self._wake_worker = wake_worker
 
-    def add(self, weights: BinaryIO) -> str:
-        """Put weights where every process finds them; their model version. Raises InvalidInput."""
+    def add_weights(self, weights: BinaryIO) -> str:
+        """Validate weights and store them for every process; return their model version.
+
+        Raises InvalidInput.
+        """
         weights.seek(0)
         content = weights.read()
         try:
-            version = _tried(self._load(WeightsFile.parse(content)))
+            version = _check_embedder(self._load(WeightsFile.parse(content)))
         except WeightsInvalid as error:
-            raise InvalidInput(
-                "invalid-weights", f"These are no weights to serve with: {error}"
-            ) from None
+            detail = f"The weights file cannot be used: {error}"
+            raise InvalidInput("invalid-weights", detail) from None
         key, file = weights_key(version), io.BytesIO(content)
         self._stores.objects.put(
             key, file, len(content), "application/octet-stream", "weights.safetensors"
         )
         return version
 
-    def start(self, version: str) -> None:
-        """Begin to build it: uploads get its embeddings from now on, workers make those of all masters. Raises AppError."""
-        known = {model.id for model in self._stores.registry.models()}
-        if version not in known:
+    def start_building(self, version: str) -> None:
+        """Begin to build a version beside the active one.
+
+        From now on uploads get its embeddings, too, and workers make those of all masters. Raises
+        NotFound, Conflict.
+        """
+        if version not in self._list_versions():
             self._check_weights(version)
         try:
-            self._stores.registry.start(version)
+            self._stores.registry.start_building(version)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         try:
-            self._check_weights(version)  # again: a worker may have removed what was retired
+            self._check_weights(version)  # a worker may have removed a retired version meanwhile
         except NotFound:
-            self._stores.registry.retire(version)
+            self._stores.registry.retire_model(version)
             raise
         self._models.refresh()
+        self._wake_worker()
+
+    def _list_versions(self) -> set[str]:
+        return {model.id for model in self._stores.registry.list_models()}
 
     def _check_weights(self, version: str) -> None:
         try:
             self._stores.objects.stat(weights_key(version))
         except ObjectMissing:
-            raise NotFound(
-                "model-not-found",
-                f"There are no weights of {version}. Give the weights file itself.",
-            ) from None
+            detail = f"There are no weights of {version}. Add the weights file first."
+            raise NotFound("model-not-found", detail) from None
 
-    def status(self) -> tuple[list[Progress], list[Replica]]:
+    def list_progress(self) -> tuple[list[Progress], list[Replica]]:
+        """Return the progress of every version, and the running processes."""
         registry = self._stores.registry
         masters = sum(count for _, count in self._stores.metadata.list_collections())
         progress = []
-        for model in registry.models():
-            count = registry.count(model.id)
-            progress.append(Progress(model, masters, count.get("indexed", 0), count.get("dead", 0)))
-        return progress, registry.replicas()
-
-    def check_started(self, version: str) -> None:
-        """Raises NotFound."""
-        if version not in {model.id for model in self._stores.registry.models()}:
-            raise NotFound(
-                "model-not-found",
-                f"There is no model version {version} that was started: lookalike models start {version}",
+        for model in registry.list_models():
+            counts = registry.count_embeddings(model.id)
+            progress.append(
+                Progress(model, masters, counts.get("indexed", 0), counts.get("dead", 0))
             )
+        return progress, registry.list_replicas()
 
-    def activate(self, version: str) -> Iterator[dict[str, Any]]:
-        """Check the version and switch to it, as one commit: how far that is, again and again, and at last the answer.
+    def check_registered(self, version: str) -> None:
+        """Raise NotFound unless the registry has the version."""
+        if version not in self._list_versions():
+            detail = (
+                f"The model version {version} has not been started."
+                f" Run `lookalike models start {version}` first."
+            )
+            raise NotFound("model-not-found", detail)
 
-        Raises Conflict if it may not be switched to; then nothing was changed.
+    def activate_version(self, version: str) -> Iterator[_Event]:
+        """Check a version and switch all searches to it in one commit.
+
+        Yields events: ``checked`` with a number of masters, again and again, and ``active`` at the
+        end. Raises Conflict if the version is not ready, and then changes nothing.
         """
-        golden: list[tuple[float, Master]] = []
-        report = Report(repair=False)
-        for report, batch in self._scrub.run_vectors(version):
-            stored = [
-                record.master for record in batch if record.master.state is MasterState.STORED
-            ]
-            lots = np.random.default_rng().random(len(stored))
-            golden = nsmallest(
-                _GOLDEN, golden + list(zip(lots, stored, strict=True)), key=itemgetter(0)
-            )
-            yield {"checked": report.masters}
-        if not report.clean:
-            found = ", ".join(f"{count} x {kind}" for kind, count in report.found.items())
-            raise Conflict(
-                "model-not-ready",
-                f"The vectors of {version} are not right ({found}): scrub with --repair, and try again.",
-            )
-        for _, master in golden:
-            self._check_golden(master, version)
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._stores.registry.activate(version)
-                break
-            except ModelNotReady as error:
-                if time.monotonic() > until:
-                    raise Conflict("model-not-ready", f"{error}.") from None
-            except ModelConflict as error:
-                raise Conflict("model-conflict", f"{error}.") from None
-            yield {}
-            time.sleep(_PAUSE)
+        samples = yield from self._check_vectors(version)
+        for master in samples:
+            self._check_finds_itself(master, version)
+        yield from self._switch_to(version)
         log.info("model activated", version=version)
         self._models.refresh()
         yield {"active": version}
 
-    def _check_golden(self, master: Master, version: str) -> None:
-        """It finds itself: the vector under its id is that of its bytes by this model, and a search comes to it."""
+    def _check_vectors(self, version: str) -> Generator[_Event, None, list[Master]]:
+        """Check that every master has its vector; return a random sample of stored masters."""
+        random = np.random.default_rng()
+        sample: list[tuple[float, Master]] = []
+        report = ScrubReport(repair=False)
+        for report, batch in self._scrub.check_vectors(version):
+            stored = [each.master for each in batch if each.master.state is MasterState.STORED]
+            drawn = list(zip(random.random(len(stored)), stored, strict=True))
+            sample = nsmallest(_SPOT_CHECKS, sample + drawn, key=itemgetter(0))
+            yield {"checked": report.masters}
+        if not report.clean:
+            counts = ", ".join(f"{count} x {kind}" for kind, count in report.found.items())
+            detail = (
+                f"The vectors of {version} are not complete ({counts})."
+                " Run `lookalike scrub --repair`, then activate the version again."
+            )
+            raise Conflict("model-not-ready", detail)
+        return [master for _, master in sample]
+
+    def _check_finds_itself(self, master: Master, version: str) -> None:
+        """Embed the original again, and check that a search with it finds the master.
+
+        Masters that are damaged or were deleted meanwhile are skipped. Raises Conflict.
+        """
         try:
-            picture = self._vision.read(original(self._stores.objects, master))
+            image = self._vision.decode_image(read_original(self._stores.objects, master))
         except (ObjectMissing, Unavailable, ImageRejected):
-            return  # deleted meanwhile, or damaged: the scrub's business
-        vector = self._vision.embed(picture, version)
-        stored = self._stores.vectors.get(version, [master.id]).get(master.id)
+            return
+        vector = self._vision.embed_image(image, version)
+        stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
         nearest = self._stores.vectors.search(version, master.collection_id, vector, 1)
         if stored is None or self._stores.metadata.find_master(master.id) is None:
-            return  # deleted meanwhile, or not embedded: that is counted elsewhere
-        apart = 1.0 - float(np.dot(vector, stored.vector))
+            return
+        distance = 1.0 - float(np.dot(vector, stored.vector))
+        # written so that NaN, which compares false, is a conflict, too
         if not (
-            apart <= _ALIKE and nearest and nearest[0].distance <= apart + _ALIKE
-        ):  # also where something is no number
-            raise Conflict(
-                "model-not-ready",
-                f"The master {master.id} does not find itself by {version} ({apart:.4f} apart).",
+            distance <= _TOLERANCE and nearest and nearest[0].distance <= distance + _TOLERANCE
+        ):
+            detail = (
+                f"The master {master.id} does not find itself with the model {version}: its stored"
+                f" vector has the distance {distance:.4f} from that of its image. Run"
+                " `lookalike models retire` and build the version again."
             )
+            raise Conflict("model-not-ready", detail)
 
-    def retire(self, version: str) -> None:
-        """Give it up; workers remove its embeddings, vectors and weights. Raises Conflict."""
+    def _switch_to(self, version: str) -> Iterator[_Event]:
+        """Activate the version, and retry while embeddings are on their way. Raises Conflict."""
+        deadline = time.monotonic() + _ACTIVATION_WAIT
+        while True:
+            try:
+                self._stores.registry.activate_model(version)
+            except ModelNotReady as error:
+                if time.monotonic() > deadline:
+                    raise Conflict("model-not-ready", f"{error}.") from None
+            except ModelConflict as error:
+                raise Conflict("model-conflict", f"{error}.") from None
+            else:
+                return
+            yield {}  # keeps the connection alive, and lets the client end the wait
+            time.sleep(_ACTIVATION_PAUSE)
+
+    def retire_version(self, version: str) -> None:
+        """Retire a version; workers remove its vectors and weights. Raises Conflict."""
         try:
-            self._stores.registry.retire(version)
+            self._stores.registry.retire_model(version)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         self._models.refresh()
+        self._wake_worker()
 
 
-def _tried(embedder: Embedder) -> str:
-    """The version of a model that gives embeddings, of grey and of noise, too. Raises WeightsInvalid."""
+def _check_embedder(embedder: Embedder) -> str:
+    """Check that grey and random images get vectors of length 1; return the model version.
+
+    Raises WeightsInvalid.
+    """
     grey = np.full((INPUT_SIDE, INPUT_SIDE, 3), 127, dtype=np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, grey.shape, dtype=np.uint8)
     for image in (grey, noise):
         length = float(np.linalg.norm(embedder.embed(image[None])[0]))
-        if not abs(length - 1.0) < _ALIKE:
-            raise WeightsInvalid(
-                f"the network embeds an image to a vector of length {length}, not 1"
-            )
+        if not abs(length - 1.0) < _TOLERANCE:
+            raise WeightsInvalid(f"the network returns a vector of length {length:g}, not 1")
     return embedder.model_version
-
-
-class Backfill:
-    """The worker's part: gives every master a pending embedding of what is being built, and removes what is retired."""
-
-    def __init__(self, stores: Stores, lease: float) -> None:
-        self._stores = stores
-        self._lease = lease
-        self._owner = f"backfill-{uuid4().hex}"
-        self._after: dict[str, UUID] = {}
-        self._done: set[str] = set()
-
-    def step(self) -> bool:
-        """One batch; whether there was anything to do. Raises StoreUnavailable."""
-        models = self._stores.registry.models()
-        self._done &= {model.id for model in models}
-        busy = False
-        for model in models:
-            if model.state is ModelState.BUILDING and model.id not in self._done:
-                busy = self._fill(model.id) or busy
-            elif model.state is ModelState.RETIRED:
-                busy = self._remove(model.id) or busy
-        return busy
-
-    def _fill(self, version: str) -> bool:
-        """One process at a time; the next one begins anew, which costs it a look at every master and nothing else."""
-        lease = f"backfill {version}"
-        if not self._stores.metadata.acquire_lease(lease, self._owner, self._lease):
-            return False
-        last = self._stores.registry.backfill(version, self._after.get(version), _BATCH)
-        if last is None:
-            self._done.add(version)
-            self._after.pop(version, None)
-            self._stores.metadata.release_lease(lease, self._owner)
-        else:
-            self._after[version] = last
-        return True
-
-    def _remove(self, version: str) -> bool:
-        """The rows first: without them nobody indexes any more. Then all that they stand for, and the version."""
-        registry = self._stores.registry
-        left = registry.drain(version, _BATCH)
-        if left:
-            return left > _BATCH
-        self._stores.vectors.drop(version)
-        self._stores.objects.delete(weights_key(version))
-        registry.forget(version)
-        log.info("model retired", version=version)
-        return True
