@@ -1,6 +1,8 @@
-"""Start the service with `python api.py`: the same as `lookalike serve`."""
+"""python api.py: serve on the address of the settings, http://127.0.0.1:8000 unless set otherwise."""
 
-from app.cli.main import main
+import sys
+
+from app.server import serve
 
 if __name__ == "__main__":
-    main(["serve"])
+    sys.exit(serve())

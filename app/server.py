@@ -1,7 +1,4 @@
-"""Runs the service, the worker, or one command on the stores, with settings from the environment.
-
-Errors are raised to the caller: the command line prints them and sets the exit code.
-"""
+"""Runs the app, the worker, or one command on the stores, with the settings of the environment."""
 
 from __future__ import annotations
 
@@ -9,53 +6,98 @@ import difflib
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+from pydantic import ValidationError
 
 from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
-from app.http.security import check_listening
+from app.http.security import InsecureSettings, check_listening
 from app.logs import configure_logging, log
 from app.main import create_app
 from app.metrics import Metrics
-from app.services.backup_manifest import note_serving
+from app.services.backup_manifest import record_serving
 from app.services.scrub import Scrub
 from app.settings import Settings
-from storage.errors import ConfigurationError
+from models.engines import EngineMissing
+from models.weights_file import WeightsInvalid
+from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import upgrade_schema
 
-_SHUTDOWN_TIMEOUT = 8  # seconds for open requests; container engines kill after 10
-_UPGRADE_PATIENCE = 120.0  # seconds to wait for the database; this command has to end
-_CLIENT_VARIABLES = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
+_GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
+_UPGRADE_PATIENCE = 120.0  # seconds; a one-shot command must end some time
+_OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 
-def load_settings(**given: Any) -> Settings:
-    """Read the settings, configure logging, and warn about unknown and doubtful settings.
+def serve(**given: object) -> int:
+    """Serve until a signal ends it; the exit code. ``given`` settings go before those of the environment."""
+    return with_settings(_serve, given)
 
-    Values in ``given`` override the environment. Raises pydantic.ValidationError.
-    """
-    settings = Settings(**given)
-    configure_logging(settings.log_level)
-    _warn_of_unknown_settings()
-    urls = store_urls(settings)
-    if urls.mixed:
-        log.warning(
-            "the database is on a server, but not all stores are: is a setting missing?",
-            **urls.shown,
+
+def work() -> int:
+    """Run the worker alone until a signal ends it; the exit code."""
+    return with_settings(_work, {})
+
+
+def upgrade_database() -> int:
+    """Bring the database's schema to this version; the exit code."""
+    return with_settings(_upgrade_database, {})
+
+
+def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], int]) -> int:
+    """Scrub the stores of the settings without a service; ``watch`` is given the events, and gives the exit code."""
+
+    def run(settings: Settings) -> int:
+        check_installation(settings)
+        with connect_stores(settings) as stores:
+            return watch(
+                Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)
+            )
+
+    return with_settings(run, {})
+
+
+def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
+    """Say what is wrong with settings or stores in words, with exit code 2."""
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+        configure_logging(settings.log_level)
+        _warn_of_unknown_settings()
+        if store_urls(settings).mixed:
+            log.warning(
+                "the database is on a server, but not all stores are: is a setting missing?",
+                **store_urls(settings).shown,
+            )
+        return run(settings)
+    except ValidationError as error:
+        for item in error.errors():
+            name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
+            print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
+    except (
+        InsecureSettings,
+        ConfigurationError,
+        WeightsInvalid,
+        EngineMissing,
+        StoreUnavailable,
+        OSError,
+    ) as error:
+        print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
+    return 2
+
+
+def check_installation(settings: Settings) -> None:
+    """Raises ConfigurationError where a command that looks for an installation would make an empty one."""
+    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
+        raise ConfigurationError(
+            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
         )
-    return settings
 
 
-def serve(**given: Any) -> bool:
-    """Serve until a signal ends it. Return whether the server started.
-
-    Values in ``given`` override the environment. Raises InsecureSettings, ConfigurationError,
-    WeightsInvalid, EngineMissing, StoreUnavailable.
-    """
-    settings = load_settings(**given)
+def _serve(settings: Settings) -> int:
     check_listening(settings)
-    note_serving(settings.data_dir)
+    record_serving(settings.data_dir)
     with run_service(settings) as services:
         config = uvicorn.Config(
             create_app(settings, services),
@@ -63,54 +105,32 @@ def serve(**given: Any) -> bool:
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+            timeout_graceful_shutdown=_GRACE,
         )
         server = uvicorn.Server(config)
-        # uvicorn raises each signal again after its shutdown; that must not interrupt ours.
+        # uvicorn raises the signals again after its own shutdown; they must not end ours
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[_listen(settings)])
-    return server.started
+    return 0 if server.started else 2
 
 
-def work() -> None:
-    """Run the worker alone until a signal ends it. Raises what ``serve`` raises."""
-    settings = load_settings()
+def _work(settings: Settings) -> int:
     with run_worker(settings) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop_soon())
+            signal.signal(number, lambda *_: worker.request_stop())
         log.info("working", **store_urls(settings).shown)
         worker.run()
+    return 0
 
 
-def upgrade_database() -> None:
-    """Upgrade the database schema to this version. Raises ConfigurationError, StoreUnavailable."""
-    urls = store_urls(load_settings())
-    wait_for_stores(urls, upgrade_schema, patience=_UPGRADE_PATIENCE)
+def _upgrade_database(settings: Settings) -> int:
+    wait_for_stores(store_urls(settings), upgrade_schema, timeout=_UPGRADE_PATIENCE)
     log.info("the database is up to date")
-
-
-def scrub(options: dict[str, bool]) -> Iterator[dict[str, Any]]:
-    """Scrub the stores of the settings without a service, and yield its events.
-
-    Raises ConfigurationError, StoreUnavailable.
-    """
-    settings = load_settings()
-    check_installation(settings)
-    with connect_stores(settings) as stores:
-        yield from Scrub(stores, Metrics(), grace=settings.scrub_grace).events(**options)
-
-
-def check_installation(settings: Settings) -> None:
-    """Raise ConfigurationError if a command would create an empty installation by accident."""
-    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
-        raise ConfigurationError(
-            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
-        )
+    return 0
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens on the configured address. Raises ConfigurationError."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server(
@@ -119,7 +139,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}."
-            " Stop the program that uses the port, or set LOOKALIKE_PORT to another one."
+            " Stop what uses the port, or set LOOKALIKE_PORT to another one."
         ) from error
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -128,7 +148,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _warn_of_unknown_settings() -> None:
-    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields} | _CLIENT_VARIABLES
+    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields} | _OF_THE_CLIENT
     for name in sorted(os.environ):
         if name.upper().startswith("LOOKALIKE_") and name.upper() not in known:
             alike = difflib.get_close_matches(name.upper(), known, n=1)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli.image_files import find_images
+from app.cli.transfer import find_images
 from benchmarks.direct import embed_bytes
 from benchmarks.service import (
     Client,

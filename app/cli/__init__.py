@@ -1,4 +1,1 @@
-"""The command line: one module per command group, and the work behind its commands.
-
-The modules that define commands import heavy libraries inside functions, so that ``--help`` is fast.
-"""
+"""The command line: one module per group of commands."""

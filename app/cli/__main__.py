@@ -1,4 +1,4 @@
-"""Runs the command line with `python -m app.cli`."""
+"""python -m app.cli: the command line without an installed entry point."""
 
 from app.cli.main import main
 

@@ -1,4 +1,4 @@
-"""`/admin/models` and `lookalike models`: another model, built, switched to, rolled back from and removed in use."""
+"""`/admin/models` and `lookalike reembed`: another model, built, switched to, rolled back from and removed in use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,8 @@ from app.settings import Settings
 from models.embedder import Embedder
 from storage.records import VectorRecord
 from tests.support.images import encoded, part_of, photograph
+from tests.support.processes import ROOT, run_command
 from tests.support.service import Service, eventually, serving
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def models(service: Service) -> dict[str, dict[str, Any]]:
@@ -175,7 +173,7 @@ def test_what_is_not_complete_or_not_right_is_refused(
     assert complete(service, new)
     vectors = service.stores.vectors
     ids = [UUID(master["id"]) for master in masters]
-    right = vectors.get(new, ids)
+    right = vectors.fetch_vectors(new, ids)
     vectors.delete(new, ids[:1])
     said = activate(service, new)["error"]
     assert (said["code"], "1 x vector-missing" in said["detail"]) == ("model-not-ready", True)
@@ -206,7 +204,7 @@ def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
 ) -> None:
     from app.services import reembed
 
-    monkeypatch.setattr(reembed, "_PATIENCE", 0.3)
+    monkeypatch.setattr(reembed, "_ACTIVATION_WAIT", 0.3)
     with serving(settings.model_copy(update={"index_attempts": 1}), embedder) as service:
         service.put_master(encoded(photograph("rocket")))
         master = service.put_master(encoded(photograph("chelsea")))
@@ -239,26 +237,27 @@ def test_weights_that_went_with_a_retirement_are_missed(
         "/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}
     ).json()["version"]
     registry = service.stores.registry
-    original = registry.start
+    original = registry.start_building
 
     def started_after_removal(version: str) -> None:
         service.stores.objects.delete(f"models/{version}/weights.safetensors")
         original(version)
 
-    registry.start = started_after_removal
+    registry.start_building = started_after_removal
     try:
         response = service.client.post(f"/admin/models/{version}/start")
     finally:
-        del registry.start
+        del registry.start_building
     assert (response.status_code, response.json()["code"]) == (404, "model-not-found")
     assert eventually(lambda: states(service) == ["active"])
 
 
-def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: Path) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
     assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid-weights")
-    with safe_open(other_weights, framework="numpy") as file:
+    with safe_open(real_other_weights, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         without = {
             name: tensor for name, tensor in tensors.items() if name != "layer1.0.conv1.weight"
@@ -288,10 +287,10 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
         }.items():
             save_file(tensors, tmp_path / f"{name}.safetensors", file.metadata() | about)
         (tmp_path / "unnamed.safetensors").write_bytes(
-            _with_header(other_weights.read_bytes(), b'"__metadata__":null')
+            _with_header(real_other_weights.read_bytes(), b'"__metadata__":null')
         )
         (tmp_path / "kind.safetensors").write_bytes(
-            _with_header(other_weights.read_bytes(), b"F8_E4M3")
+            _with_header(real_other_weights.read_bytes(), b"F8_E4M3")
         )
     for name in sorted(path.stem for path in tmp_path.glob("*.safetensors")):
         part = service.client.post(
@@ -316,6 +315,7 @@ def test_what_is_refused(service: Service, other_weights: Path, tmp_path: Path) 
     assert "is active" in activate(service, old)["error"]["detail"]
 
 
+@pytest.mark.slow
 def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
     settings: Settings, other_weights: Path
 ) -> None:
@@ -351,11 +351,8 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app.cli", "models", *arguments, "--url", url]
     environment = os.environ | {"COLUMNS": "150"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_command("reembed", *arguments, "--url", url, environment=environment)
 
 
 def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:
@@ -366,14 +363,14 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     begun = run(url, "start", str(other_weights))
     assert (begun.returncode, "is being built" in begun.stdout) == (0, True), begun
     new = begun.stdout.split()[0]
-    watched = run(url, "list", "--watch")
+    watched = run(url, "status", "--watch")
     assert (
         watched.returncode,
         "3 of 3" in watched.stdout,
-        "models activate" in watched.stdout,
+        "reembed activate" in watched.stdout,
     ) == (0, True, True), watched
     assert run(url, "activate").returncode == 0
-    assert json.loads(run(url, "list", "--json").stdout)["models"][0] == models(service)[new]
+    assert json.loads(run(url, "status", "--json").stdout)["models"][0] == models(service)[new]
     rolled = run(url, "rollback")
     assert (rolled.returncode, rolled.stdout.split()[0]) == (0, old), rolled
     assert run(url, "retire", new).returncode == 0
