@@ -106,14 +106,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def service(settings: Settings, embedder: Embedder) -> Iterator[Service]:
-    """An empty embedded service with the tiny network."""
-    with serving(settings, embedder) as running:
-        yield running
-
-
-@pytest.fixture
-def real_service(settings: Settings, real_embedder: Embedder) -> Iterator[Service]:
-    """An empty embedded service with the shipped network."""
-    with serving(settings, real_embedder) as running:
+def service(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """An empty embedded service: with the tiny network, or the shipped one where a mark asks for it."""
+    real = request.node.get_closest_marker("real_network") is not None
+    network: Embedder = request.getfixturevalue("real_embedder" if real else "embedder")
+    with serving(settings, network) as running:
         yield running

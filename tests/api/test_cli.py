@@ -129,13 +129,14 @@ def test_what_fails_for_all_files_stops_at_the_first(
     assert "Stopped: A collection's name" in result.output
 
 
-def test_search_prints_a_table_and_json(real_service: Service, folder: Path) -> None:
-    run(real_service, "import", folder)
+@pytest.mark.real_network
+def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
+    run(service, "import", folder)
     image = folder / "about-chelsea" / "chelsea.jpg"
-    table = run(real_service, "search", image, "--k", "2")
+    table = run(service, "search", image, "--k", "2")
     assert table.exit_code == 0
     assert re.search(r"100\.0\s+same\s+100%\s+chelsea\.jpg", table.output)
-    answer = json.loads(run(real_service, "search", image, "--k", "2", "--json").output)
+    answer = json.loads(run(service, "search", image, "--k", "2", "--json").output)
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 

@@ -81,15 +81,15 @@ def test_a_model_without_calibration_says_so(settings: Settings, weights: Weight
         assert (refused.status_code, refused.json()["code"]) == (409, "not-calibrated")
 
 
-def test_the_shipped_model_tells_what_is_there_from_what_is_not(real_service: Service) -> None:
+@pytest.mark.real_network
+def test_the_shipped_model_tells_what_is_there_from_what_is_not(service: Service) -> None:
     for name in ("chelsea", "coffee", "rocket"):
-        real_service.put_master(encoded(photograph(name)), f"{name}.jpg")
+        service.put_master(encoded(photograph(name)), f"{name}.jpg")
     assert (
-        len(real_service.search(encoded(part_of("coffee", 1, (300, 260))), min_probability="0.5"))
-        == 1
+        len(service.search(encoded(part_of("coffee", 1, (300, 260))), min_probability="0.5")) == 1
     )
-    assert real_service.search(encoded(photograph("astronaut")), min_probability="0.5") == []
-    wrong = real_service.client.post(
+    assert service.search(encoded(photograph("astronaut")), min_probability="0.5") == []
+    wrong = service.client.post(
         "/search", files={"sample": ("a.jpg", CAT)}, data={"min_probability": "1.5"}
     )
     assert wrong.status_code == 422

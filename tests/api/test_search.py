@@ -53,6 +53,7 @@ def test_the_same_bytes_are_the_first_hit_and_exact(
         )
 
 
+@pytest.mark.real_network
 @pytest.mark.parametrize(
     "change",
     [
@@ -71,6 +72,7 @@ def test_a_changed_copy_finds_its_original(
         assert not hits[0]["exact"]
 
 
+@pytest.mark.real_network
 def test_an_exif_rotated_copy_is_as_near_as_an_upright_one(
     service: Service, gallery: dict[str, Any]
 ) -> None:
@@ -114,6 +116,7 @@ def test_a_filter_narrows_and_k_hits_still_come(service: Service, gallery: dict[
     assert "chelsea" not in names(service.search(CAT, filter='{"number": {"$ne": 1}}'))
 
 
+@pytest.mark.real_network
 def test_a_box_searches_by_that_part_in_upright_pixels(
     service: Service, gallery: dict[str, Any]
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_box_of_an_exact_copy_is_not_exact(service: Service, gallery: dict[str
     assert not any(hit["exact"] for hit in service.search(CAT, box="0,0,200,200"))
 
 
+@pytest.mark.real_network
 def test_a_mirrored_copy_is_found_with_mirror(service: Service, gallery: dict[str, Any]) -> None:
     flipped = encoded(ImageOps.mirror(photograph("astronaut")), quality=95)
     plain, mirrored = (

@@ -128,6 +128,7 @@ def test_originals_come_from_where_clients_reach_the_objects(
 # search
 
 
+@pytest.mark.real_network
 def test_a_sample_finds_what_looks_like_it(shelf: Service, page: Page, sample: Path) -> None:
     shows(page, "12 pictures")
     page.set_input_files("#choose", sample)
@@ -761,6 +762,7 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(
         other.close()
 
 
+@pytest.mark.real_network
 def test_the_first_hour_of_somebody_new(
     service: Service, page: Page, tmp_path: Path, opened: Callable[..., Page]
 ) -> None:
