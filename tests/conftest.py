@@ -107,7 +107,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def service(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Service]:
-    """An empty embedded service: with the tiny network, or the shipped one where a mark asks for it."""
+    """An empty embedded service on the tiny network, or on the shipped one if marked so."""
     real = request.node.get_closest_marker("real_network") is not None
     network: Embedder = request.getfixturevalue("real_embedder" if real else "embedder")
     with serving(settings, network) as running:

@@ -1,4 +1,4 @@
-"""The installations that the crash tests begin with: each is made once and copied for every kill."""
+"""The installations that the crash tests begin with, each made once and copied for every kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remembers which operations were invoked and which were acknowledged: what must, and may, be there."""
+"""Remembers which operations were invoked and acknowledged: what must, and may, be stored."""
 
 from __future__ import annotations
 

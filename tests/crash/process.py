@@ -82,7 +82,7 @@ class Child:
         return self._process.exitcode is not None
 
     def call(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """Have the child call one of its operations. Raises Crashed, or what the operation raised."""
+        """Have the child call an operation. Raises Crashed, or what the operation raised."""
         try:
             self._pipe.send((name, arguments, named))
             raised, value = self._pipe.recv()

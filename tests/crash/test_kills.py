@@ -1,4 +1,4 @@
-"""The process is killed before and after every write to every store; after a restart all is right."""
+"""The process is killed before and after every write to every store; a restart sets all right."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Histories(RuleBasedStateMachine):
         self.child = self.processes.enter_context(fork_child(self.directory, kill, http=True))
 
     def do(self, operation: Operation, kill: Kill | None) -> None:
-        """Perform an operation; kill at a write that it makes, or that the worker makes meanwhile."""
+        """Perform an operation; kill at one of its writes, or of the worker's meanwhile."""
         if kill is None:
             operation(self.operations)
             return

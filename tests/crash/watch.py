@@ -65,7 +65,7 @@ Moment = Literal["before", "during", "after"]
 
 @dataclass(frozen=True)
 class Kill:
-    """End the process at the ``count``-th call of ``write``, such as ``objects.put``, or of ``any``.
+    """Ends the process at the ``count``-th call of ``write``: ``objects.put``, say, or ``any``.
 
     A call that polls counts only if it changed something, so it can be killed only afterwards.
     """
@@ -79,7 +79,7 @@ class Kill:
 
 
 class Watch:
-    """Counts the writes while it is ``armed``, logs their names to a file, and kills the process."""
+    """Counts writes while it is ``armed``, logs their names to a file, and kills the process."""
 
     def __init__(self, kill: Kill | None, log: Path, *, armed: bool) -> None:
         self.armed = armed

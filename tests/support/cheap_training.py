@@ -20,7 +20,7 @@ _Array = NDArray[np.float32]
 
 
 def make_inputs_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every module of ``models`` take inputs of 64 x 64 pixels, a twelfth of the usual area."""
+    """Make every module of ``models`` take inputs of 64 x 64 pixels, a twelfth of the area."""
     _replace(monkeypatch, "INPUT_SIDE", _SIDE)
     for name in _SHAPES:
         _replace(monkeypatch, name, _shapes_of_small_inputs())

@@ -61,13 +61,13 @@ def skip_or_fail(reason: str) -> None:
 
 
 def summarize_skipped(reasons: Iterable[str]) -> str | None:
-    """Return one line about the tests that were skipped for want of packages; None if there are none."""
+    """Return one line about the tests skipped for want of packages; None without any."""
     counts = Counter(match[1] for reason in reasons if (match := _MISSING.search(reason)))
     if not counts:
         return None
     packages = ", ".join(f"{package} ({count})" for package, count in sorted(counts.items()))
     return (
-        f"{counts.total()} tests were skipped because system packages are not installed: {packages}."
+        f"{counts.total()} tests were skipped because system packages are missing: {packages}."
         " Run `make system-packages` as root to install them."
     )
 

@@ -25,7 +25,7 @@ _INPUTS = _SIDE * _SIDE * 3
 
 
 def tiny_weights(name: str) -> bytes:
-    """Return a weights file of about 1 MB whose bytes, and so its version, depend on ``name`` alone.
+    """Return a weights file of 1 MB whose bytes, and so its version, depend on ``name`` alone.
 
     The name is in the tensor: safetensors writes several metadata entries in an order of chance.
     """
@@ -49,7 +49,7 @@ class TinyNetwork:
         """Map ``(n, 224, 224, 3)`` uint8 pixels to ``(n, 512)`` float32 vectors of length 1."""
         cells = images.reshape(len(images), _SIDE, 28, _SIDE, 28, 3).mean(axis=(2, 4))
         colours = cells.reshape(len(images), _INPUTS).astype(np.float32)
-        # Only differences from the mean colour count; the 1.0 keeps a plain grey image from becoming 0.
+        # Only differences from the mean count; the 1.0 keeps a plain grey image from becoming 0.
         colours += 1.0 - colours.mean(axis=1, keepdims=True)
         vectors: NDArray[np.float32] = colours @ self._rotation.T
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
