@@ -1,5 +1,6 @@
-# One image for api, worker and migrate. `docker build .` makes the one without PyTorch; `docker build --target gpu .` the one
-# with it, for NVIDIA GPUs. The base image is pinned by digest and has not been pulled by this project's tests.
+# One image for the services api, worker and migrate. `docker build .` builds it without PyTorch,
+# `docker build --target gpu .` with PyTorch, for NVIDIA GPUs. The base image is pinned by digest; the
+# tests of this project have not pulled it.
 FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84 AS python
 ENV PATH=/opt/venv/bin:$PATH
 
@@ -9,7 +10,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /src
 RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt ./
-# Dependencies first: a change of the sources leaves this layer as it is.
+# Install the dependencies first, so that a change of the sources keeps this layer.
 RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > requirements.txt \
  && pip install -c constraints.txt -r requirements.txt
 COPY LICENSE README.md api.py ./
@@ -36,7 +37,7 @@ ENV LOOKALIKE_DATA_DIR=/data \
     LOOKALIKE_PORT=8000 \
     PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8000
-# A refusal is an answer, too: LOOKALIKE_ALLOWED_HOSTS need not list 127.0.0.1.
+# A refusal counts as an answer, too, so LOOKALIKE_ALLOWED_HOSTS need not list 127.0.0.1.
 HEALTHCHECK --interval=10s --timeout=5s --retries=6 --start-period=60s CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LOOKALIKE_PORT']), timeout=4); c.request('GET', '/livez'); raise SystemExit(c.getresponse().status >= 500)"]
 ENTRYPOINT ["lookalike"]
 CMD ["serve"]

@@ -1,8 +1,6 @@
-"""python api.py: serve on the address of the settings, http://127.0.0.1:8000 unless set otherwise."""
+"""Start the service with `python api.py`: the same as `lookalike serve`."""
 
-import sys
-
-from app.server import serve
+from app.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(serve())
+    main(["serve"])

@@ -1,4 +1,7 @@
-"""Runs the app, the worker, or one command on the stores, with the settings of the environment."""
+"""Runs the service, the worker, or one command on the stores, with settings from the environment.
+
+Errors are raised to the caller: the command line prints them and sets the exit code.
+"""
 
 from __future__ import annotations
 
@@ -6,96 +9,51 @@ import difflib
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from pydantic import ValidationError
 
 from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
-from app.http.security import InsecureSettings, check_listening
+from app.http.security import check_listening
 from app.logs import configure_logging, log
 from app.main import create_app
 from app.metrics import Metrics
 from app.services.backup_manifest import record_serving
 from app.services.scrub import Scrub
 from app.settings import Settings
-from models.engines import EngineMissing
-from models.weights_file import WeightsInvalid
-from storage.errors import ConfigurationError, StoreUnavailable
+from storage.errors import ConfigurationError
 from storage.factory import upgrade_schema
 
-_GRACE = 8  # seconds for requests under way at a stop; container engines kill after 10
-_UPGRADE_PATIENCE = 120.0  # seconds; a one-shot command must end some time
-_OF_THE_CLIENT = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
+_SHUTDOWN_TIMEOUT = 8  # seconds for open requests; container engines kill after 10
+_UPGRADE_TIMEOUT = 120.0  # seconds to wait for the database; this command has to end
+_CLIENT_VARIABLES = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
 
 
-def serve(**given: object) -> int:
-    """Serve until a signal ends it; the exit code. ``given`` settings go before those of the environment."""
-    return with_settings(_serve, given)
+def load_settings(**given: Any) -> Settings:
+    """Read the settings, configure logging, and warn about unknown and doubtful settings.
 
-
-def work() -> int:
-    """Run the worker alone until a signal ends it; the exit code."""
-    return with_settings(_work, {})
-
-
-def upgrade_database() -> int:
-    """Bring the database's schema to this version; the exit code."""
-    return with_settings(_upgrade_database, {})
-
-
-def scrub(options: dict[str, bool], watch: Callable[[Iterator[dict[str, Any]]], int]) -> int:
-    """Scrub the stores of the settings without a service; ``watch`` is given the events, and gives the exit code."""
-
-    def run(settings: Settings) -> int:
-        check_installation(settings)
-        with connect_stores(settings) as stores:
-            return watch(
-                Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)
-            )
-
-    return with_settings(run, {})
-
-
-def with_settings(run: Callable[[Settings], int], given: dict[str, object]) -> int:
-    """Say what is wrong with settings or stores in words, with exit code 2."""
-    try:
-        settings = Settings(**given)  # type: ignore[arg-type]
-        configure_logging(settings.log_level)
-        _warn_of_unknown_settings()
-        if store_urls(settings).mixed:
-            log.warning(
-                "the database is on a server, but not all stores are: is a setting missing?",
-                **store_urls(settings).shown,
-            )
-        return run(settings)
-    except ValidationError as error:
-        for item in error.errors():
-            name = f"LOOKALIKE_{'_'.join(str(part) for part in item['loc'])}".upper()
-            print(f"lookalike: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201
-    except (
-        InsecureSettings,
-        ConfigurationError,
-        WeightsInvalid,
-        EngineMissing,
-        StoreUnavailable,
-        OSError,
-    ) as error:
-        print(f"lookalike: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
-    return 2
-
-
-def check_installation(settings: Settings) -> None:
-    """Raises ConfigurationError where a command that looks for an installation would make an empty one."""
-    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
-        raise ConfigurationError(
-            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
+    Values in ``given`` override the environment. Raises pydantic.ValidationError.
+    """
+    settings = Settings(**given)
+    configure_logging(settings.log_level)
+    _warn_of_unknown_settings()
+    urls = store_urls(settings)
+    if urls.mixed:
+        log.warning(
+            "the database is on a server, but not all stores are: is a setting missing?",
+            **urls.shown,
         )
+    return settings
 
 
-def _serve(settings: Settings) -> int:
+def serve(**given: Any) -> bool:
+    """Serve until a signal ends it. Return whether the server started.
+
+    Values in ``given`` override the environment. Raises InsecureSettings, ConfigurationError,
+    WeightsInvalid, EngineMissing, StoreUnavailable.
+    """
+    settings = load_settings(**given)
     check_listening(settings)
     record_serving(settings.data_dir)
     with run_service(settings) as services:
@@ -105,32 +63,54 @@ def _serve(settings: Settings) -> int:
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
         )
         server = uvicorn.Server(config)
-        # uvicorn raises the signals again after its own shutdown; they must not end ours
+        # uvicorn raises each signal again after its shutdown; that must not interrupt ours.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[_listen(settings)])
-    return 0 if server.started else 2
+    return server.started
 
 
-def _work(settings: Settings) -> int:
+def work() -> None:
+    """Run the worker alone until a signal ends it. Raises what ``serve`` raises."""
+    settings = load_settings()
     with run_worker(settings) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.request_stop())
         log.info("working", **store_urls(settings).shown)
         worker.run()
-    return 0
 
 
-def _upgrade_database(settings: Settings) -> int:
-    wait_for_stores(store_urls(settings), upgrade_schema, timeout=_UPGRADE_PATIENCE)
+def upgrade_database() -> None:
+    """Upgrade the database schema to this version. Raises ConfigurationError, StoreUnavailable."""
+    urls = store_urls(load_settings())
+    wait_for_stores(urls, upgrade_schema, timeout=_UPGRADE_TIMEOUT)
     log.info("the database is up to date")
-    return 0
+
+
+def scrub(options: dict[str, bool]) -> Iterator[dict[str, Any]]:
+    """Scrub the stores of the settings without a service, and yield its events.
+
+    Raises ConfigurationError, StoreUnavailable.
+    """
+    settings = load_settings()
+    check_installation(settings)
+    with connect_stores(settings) as stores:
+        yield from Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)
+
+
+def check_installation(settings: Settings) -> None:
+    """Raise ConfigurationError if a command would create an empty installation by accident."""
+    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
+        raise ConfigurationError(
+            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
+        )
 
 
 def _listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on the configured address. Raises ConfigurationError."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server(
@@ -139,7 +119,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}."
-            " Stop what uses the port, or set LOOKALIKE_PORT to another one."
+            " Stop the program that uses the port, or set LOOKALIKE_PORT to another one."
         ) from error
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -148,7 +128,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _warn_of_unknown_settings() -> None:
-    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields} | _OF_THE_CLIENT
+    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields} | _CLIENT_VARIABLES
     for name in sorted(os.environ):
         if name.upper().startswith("LOOKALIKE_") and name.upper() not in known:
             alike = difflib.get_close_matches(name.upper(), known, n=1)

@@ -1,4 +1,4 @@
-"""python -m app.cli: the command line without an installed entry point."""
+"""Runs the command line with `python -m app.cli`."""
 
 from app.cli.main import main
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-from rich.console import Console
+
+from app.cli.console import CommandError, err
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ATTEMPTS = 7
-_LASTING = {"object-missing", "object-damaged"}  # 503s that no waiting mends
+_FIRST_BACKOFF = 0.5  # seconds
 _LONGEST_WAIT = 10.0  # seconds
+_LASTING = {"object-missing", "object-damaged"}  # 503 errors that a retry does not end
+_HOPELESS = ("unreachable", "unauthorized", "forbidden", "invalid-collection-name", "wrong-host")
 
 
-class ServiceError(Exception):
-    """The service refused or does not answer; the message is the one to show. ``code`` is the problem's, if there is one."""
+class ServiceError(CommandError):
+    """The service refused the request or does not answer. ``code`` is the error code of the API."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -26,22 +29,20 @@ class ServiceError(Exception):
 
 
 class HopelessError(ServiceError):
-    """What fails now fails for every file: no service, no key, a collection that cannot be."""
-
-
-_HOPELESS = ("unreachable", "unauthorized", "forbidden", "invalid-collection-name", "wrong-host")
+    """Every other file would fail, too: no service, no key, an invalid collection name."""
 
 
 class Client:
-    """Thread-safe. Waits and tries again on 503 and on a broken connection: every call here may be repeated.
+    """A thread-safe client of one service. Its methods raise ServiceError.
 
-    Entering it looks whether a service answers there at all, and raises ServiceError if not. ``stopping`` ends all waiting.
+    Entering it checks that a service answers. Calls are safe to repeat, so they are retried on 503
+    and on broken connections, after the time in Retry-After; setting ``stopping`` ends all waiting.
     """
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
         self.stopping = threading.Event()
-        self._said = False
+        self._announced = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self._http = httpx.Client(
@@ -64,13 +65,14 @@ class Client:
         self._http.close()
 
     def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
-        """The result of one upload; raises ServiceError."""
+        """Upload one image and return its result."""
         answer: dict[str, Any] = self._call(
             "POST", "/masters", file=("file", name, file), fields=fields
         )["results"][0]
         return answer
 
     def search(self, image: Path, fields: dict[str, str]) -> dict[str, Any]:
+        """Search with an image file and return the answer."""
         with image.open("rb") as file:
             answer: dict[str, Any] = self._call(
                 "POST", "/search", file=("sample", image.name, file), fields=fields
@@ -78,7 +80,7 @@ class Client:
         return answer
 
     def masters(self, collection: str) -> Iterator[tuple[dict[str, Any], int]]:
-        """Each master of a collection, with the total."""
+        """Yield each master of a collection, with the total number of masters."""
         cursor = ""
         while cursor is not None:
             params = {"collection": collection, "limit": "500"} | (
@@ -94,37 +96,38 @@ class Client:
         self._call("GET", master["links"]["content"], output=output)
 
     def dead_letters(self, limit: int) -> dict[str, Any]:
+        """Return the first ``limit`` dead letters and their total."""
         answer: dict[str, Any] = self._call(
             "GET", "/admin/dead-letters", params={"limit": str(limit)}
         )
         return answer
 
     def retry_dead_letters(self) -> int:
-        """How many are tried again."""
+        """Retry all dead letters and return their number."""
         return int(self._call("POST", "/admin/dead-letters/retry")["revived"])
 
     def models(self) -> dict[str, Any]:
-        """The model versions and how far they are."""
+        """Return the model versions and their progress."""
         answer: dict[str, Any] = self._call("GET", "/admin/models")
         return answer
 
     def add_weights(self, path: Path) -> str:
-        """Upload weights; their model version."""
+        """Upload weights and return their model version."""
         with path.open("rb") as file:
             return str(
                 self._call("POST", "/admin/models", file=("weights", path.name, file))["version"]
             )
 
     def change_model(self, version: str, change: str) -> None:
-        """``change``: start or retire."""
+        """Start or retire a model version; ``change`` is "start" or "retire"."""
         self._call("POST", f"/admin/models/{version}/{change}", attempts=1)
 
     def activate_model(self, version: str) -> Iterator[dict[str, Any]]:
-        """What the service says of the switch; the last has `active`. Raises ServiceError."""
+        """Switch to a model version and yield the events; the last one has the key ``active``."""
         return self._events(f"/admin/models/{version}/activate", None)
 
     def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
-        """What the service says of a scrub while it runs; the last has the report. Raises ServiceError."""
+        """Run a scrub and yield the events; the last one has the key ``report``."""
         return self._events("/admin/scrub", options)
 
     def _events(self, path: str, body: object) -> Iterator[dict[str, Any]]:
@@ -134,10 +137,10 @@ class Client:
                     response.read()
                     raise _problem(response)
                 for line in response.iter_lines():
-                    said = json.loads(line)
-                    if "error" in said:
-                        raise ServiceError(said["error"]["detail"], said["error"]["code"])
-                    yield said
+                    event = json.loads(line)
+                    if "error" in event:
+                        raise ServiceError(event["error"]["detail"], event["error"]["code"])
+                    yield event
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
@@ -152,40 +155,57 @@ class Client:
         output: IO[bytes] | None = None,
         attempts: int = _ATTEMPTS,
     ) -> Any:
-        pause = 0.5
+        """Send a request, retrying on 503 and broken connections, and return the parsed answer.
+
+        Written by hand because stamina sleeps with ``time.sleep``, which ``stopping`` cannot end.
+        """
+        backoff = _FIRST_BACKOFF
         for attempt in range(1, attempts + 1):
             try:
-                with self._http.stream(
-                    method, path, params=params, data=fields, files=_rewound(file)
-                ) as response:
-                    if response.is_success and output is not None:
-                        output.seek(0)
-                        output.truncate()
-                        for chunk in response.iter_bytes():
-                            output.write(chunk)
-                        return None
-                    response.read()
-                if response.is_success:
-                    return self._parsed(response)
-                failure = _problem(response)
-                if response.status_code != 503 or failure.code in _LASTING or attempt == attempts:
-                    raise failure
-                pause = max(pause, float(response.headers.get("retry-after", "0")))
-                self._say_once(str(failure))
+                response = self._send(method, path, file, fields, params, output)
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
                     raise self._unreachable(error) from None
-            if self.stopping.wait(min(pause, _LONGEST_WAIT)):
+            else:
+                if response.is_success:
+                    return None if output else self._parsed(response)
+                failure = _problem(response)
+                if response.status_code != 503 or failure.code in _LASTING or attempt == attempts:
+                    raise failure
+                backoff = max(backoff, float(response.headers.get("retry-after", "0")))
+                self._announce_retries(str(failure))
+            if self.stopping.wait(min(backoff, _LONGEST_WAIT)):
                 raise ServiceError("stopped", "stopped")
-            pause *= 2
+            backoff *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _say_once(self, reason: str) -> None:
-        if not self._said:
-            self._said = True
-            Console(stderr=True).print(
-                f"{reason} Trying again for a while; Ctrl-C stops.", markup=False, highlight=False
-            )
+    def _send(
+        self,
+        method: str,
+        path: str,
+        file: tuple[str, str, IO[bytes]] | None,
+        fields: dict[str, str] | None,
+        params: dict[str, str] | None,
+        output: IO[bytes] | None,
+    ) -> httpx.Response:
+        """Send one request. The body of a successful response goes to ``output``, if given."""
+        with self._http.stream(
+            method, path, params=params, data=fields, files=_rewound(file)
+        ) as response:
+            if response.is_success and output is not None:
+                output.seek(0)
+                output.truncate()
+                for chunk in response.iter_bytes():
+                    output.write(chunk)
+            else:
+                response.read()
+        return response
+
+    def _announce_retries(self, reason: str) -> None:
+        """Print once why the command waits."""
+        if not self._announced:
+            self._announced = True
+            err.print(f"{reason} Retrying for a while; press Ctrl-C to stop.")
 
     def _parsed(self, response: httpx.Response) -> Any:
         if not response.headers.get("content-type", "").startswith("application/json"):
@@ -194,18 +214,18 @@ class Client:
             return response.json()
         except ValueError:
             raise HopelessError(
-                f"what answers at {self.url} is not this service", "unreachable"
+                f"the server at {self.url} is not a Lookalike service: check --url", "unreachable"
             ) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> ServiceError:
         if isinstance(error, httpx.UnsupportedProtocol):
             return HopelessError(
-                f"{self.url!r} is no address of a service; write it like http://127.0.0.1:8000",
+                f"'{self.url}' is not a valid address: write it like http://127.0.0.1:8000",
                 "unreachable",
             )
         reason = str(error) or type(error).__name__
         return HopelessError(
-            f"{self.url} does not answer ({reason}). Is the service running there? Start it with `lookalike serve`,"
+            f"{self.url} does not answer ({reason}). Start the service with `lookalike serve`,"
             " or name another address with --url.",
             "unreachable",
         )
@@ -224,7 +244,9 @@ def _problem(response: httpx.Response) -> ServiceError:
         body = response.json()
         code, detail = body["code"], body["detail"]
         if code == "unauthorized":
-            detail = "The service wants a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
+            detail = (
+                "The service requires a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
+            )
         return (HopelessError if code in _HOPELESS else ServiceError)(detail, code)
     except (ValueError, KeyError, TypeError):
         return ServiceError(

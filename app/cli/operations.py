@@ -1,181 +1,147 @@
-"""What an operator runs on a running service, or on its stores while none runs; with progress."""
+"""The commands that check an installation and repair it: scrub and dead-letters."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from app.cli.client import Client, ServiceError
-from app.cli.transfer import progress_bar
-from app.services.scrub_report import KINDS
+from app.cli.console import (
+    CommandError,
+    ExitCode,
+    err,
+    make_table,
+    on_interrupt,
+    out,
+    print_json,
+    progress_bar,
+    show_printable,
+)
+from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption, connect
 
-_errors = Console(stderr=True, highlight=False, markup=False)
-_out = Console(highlight=False, markup=False, soft_wrap=True)
+_MOST_LETTERS = 1000
+_EXAMPLES = 3  # shown of each kind
+_NOT_REPAIRABLE = {"object-foreign", "object-unreadable"}
 
 
-def scrub(url: str, api_key: str, options: dict[str, bool], *, as_json: bool) -> int:
-    """The exit code: 0 nothing found, 1 something found, 2 could not go on, 130 interrupted."""
+def scrub(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what can be repaired, not only report it.")
+    ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Read every original. Without it, 1/30 of them are read, a different part each day.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> ExitCode:
+    """Check that the database, the original files and the vectors agree.
+
+    Asks the service at --url. If no service answers there, the command opens the stores that
+    the settings name. It is safe
+    while the service is in use.
+
+    Exit codes: 0 no problems; 1 problems were found (and repaired, with --repair); 2 the
+    command could not continue; 130
+    interrupted.
+    """
+    from app.cli.client import Client, ServiceError
+
+    options = {"repair": repair, "full": full}
     try:
         with Client(url, api_key) as client:
-            return _watched(client.scrub(options), as_json=as_json)
+            report = _follow_scrub(client.scrub(options))
     except ServiceError as error:
         if error.code != "unreachable":
-            _errors.print(str(error), style="red")
-            return 2
-    from app.server import scrub as scrub_here
+            raise
+        from app import server
 
-    _errors.print(f"No service answers at {url}: looking at the stores of the settings.")
-    return scrub_here(options, lambda events: _watched(events, as_json=as_json))
-
-
-def _watched(events: Iterator[dict[str, Any]], *, as_json: bool) -> int:
-    report: dict[str, Any] = {}
-    start = time.monotonic()
-    try:
-        with progress_bar() as progress:
-            task = progress.add_task("Scrubbing", total=None, rate="")
-            for event in events:
-                if "report" in event:
-                    report = event["report"]
-                else:
-                    done = event["looked_at"]
-                    rate = f"{done / max(1e-3, time.monotonic() - start):.0f}/s"
-                    progress.update(
-                        task, completed=done, total=max(done, event["total"]), rate=rate
-                    )
-    except KeyboardInterrupt:
-        _errors.print("Interrupted.")
-        return 130
-    if not report:
-        _errors.print("The service stopped before the end.", style="red")
-        return 2
+        err.print(f"No service answers at {url}. Opening the stores of the settings instead.")
+        report = _follow_scrub(server.scrub(options))
     if as_json:
-        sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        print_json(report)
     else:
-        _show(report)
-    return 0 if report["clean"] else 1
+        _show_report(report)
+    return ExitCode.OK if report["clean"] else ExitCode.FINDINGS
 
 
-def start_model(client: Client, model: str) -> None:
-    """A weights file is uploaded first; a version the service knows is started."""
-    path = Path(model)
-    if not path.is_file() and (path.suffix or len(path.parts) > 1):
-        raise ServiceError(f"there is no file {path}", "not-a-file")
-    version = client.add_weights(path) if path.is_file() else model
-    client.change_model(version, "start")
-    _out.print(f"{version} is being built. Follow it with: lookalike reembed status --watch")
+def dead_letters(
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Retry all of them instead of listing them.")
+    ] = False,
+) -> ExitCode:
+    """List the images that could not be indexed, and why.
+
+    Exit codes: 0 there are none; 1 there are some; 2 the command could not continue.
+    """
+    with connect(url, api_key) as client:
+        if retry:
+            out.print(f"Retrying {client.retry_dead_letters()} images.")
+            return ExitCode.OK
+        answer = client.dead_letters(_MOST_LETTERS)
+    for letter in answer["dead_letters"]:
+        master = letter["master"]
+        name = show_printable(f"{master['collection']}/{master['name']}")
+        out.print(f"{master['id']} {name}: {letter['attempts']} attempts, {letter['failure']}")
+    out.print(f"{answer['total']} dead letters." if answer["total"] else "No dead letters.")
+    return ExitCode.FINDINGS if answer["total"] else ExitCode.OK
 
 
-def watch_models(client: Client, *, watch: bool, as_json: bool) -> None:
-    """Show the model versions; with ``watch``, until what is being built is complete."""
-    if as_json:
-        sys.stdout.write(json.dumps(client.models(), indent=2) + "\n")
-        return
-    if watch:
-        _watch_building(client)
-    _show_models(client.models())
+def _follow_scrub(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show the progress of a scrub and return its report."""
+    report: dict[str, Any] = {}
+    with on_interrupt("The scrub was not finished."), progress_bar() as progress:
+        task = progress.add_task("Scrubbing", total=None)
+        for event in events:
+            if "report" in event:
+                report = event["report"]
+            else:
+                done = event["looked_at"]
+                progress.update(task, completed=done, total=max(done, event["total"]))
+    if not report:
+        raise CommandError("the service stopped before the scrub was finished: run it again")
+    return report
 
 
-def _watch_building(client: Client) -> None:
-    with progress_bar() as progress:
-        task = progress.add_task("Embedding", total=None, rate="")
-        begin, start = None, time.monotonic()
-        while building := next(
-            (each for each in client.models()["models"] if each["state"] == "building"), None
-        ):
-            done, total = building["indexed"] + building["dead"], building["masters"]
-            begin = done if begin is None else begin
-            rate = f"{(done - begin) / max(1e-3, time.monotonic() - start):.0f}/s"
-            progress.update(task, completed=done, total=max(done, total), rate=rate)
-            if done >= total:
-                return
-            time.sleep(1.0)
-
-
-def _show_models(answer: dict[str, Any]) -> None:
-    table = Table(box=None, header_style="bold")
-    for column in ("model version", "state"):
-        table.add_column(column)
-    for column in ("embedded", "dead letters", "loaded by"):
-        table.add_column(column, justify="right")
-    for each in answer["models"]:
-        embedded = f"{each['indexed']} of {each['masters']}"
-        loaded = f"{each['loaded']} of {answer['processes']} processes"
-        table.add_row(each["version"], each["state"], embedded, str(each["dead"]), loaded)
-    _out.print(table)
-    building = next((each for each in answer["models"] if each["state"] == "building"), None)
-    if building is not None and building["indexed"] >= building["masters"]:
-        _out.print(
-            f"{building['version']} is complete. Switch to it with: lookalike reembed activate"
-        )
-
-
-def activate_model(client: Client, state: str, version: str | None) -> None:
-    """Switch to that version, or to the only one in that state. Raises ServiceError."""
-    version = version or _the_one(client, state)
-    with progress_bar() as progress:
-        task = progress.add_task("Checking", total=None, rate="")
-        for event in client.activate_model(version):
-            if "checked" in event:
-                progress.update(task, completed=event["checked"])
-    _out.print(
-        f"{version} is active. Every search uses it from now on; `lookalike reembed rollback` goes back."
-    )
-
-
-def _the_one(client: Client, state: str) -> str:
-    for each in client.models()["models"]:
-        if each["state"] == state:
-            return str(each["version"])
-    missing = "being built" if state == "building" else "kept as the previous one"
-    raise ServiceError(
-        f"there is no model version that is {missing}: see lookalike reembed status",
-        "model-not-found",
-    )
-
-
-def _show(report: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    console.print(
-        f"Looked at {report['masters']} masters, {report['objects']} objects ({report['hashed']} read and hashed) and"
-        f" {report['vectors']} vectors in {report['seconds']:.1f} s."
+def _show_report(report: dict[str, Any]) -> None:
+    out.print(
+        f"Checked {report['masters']} masters, {report['objects']} objects"
+        f" ({report['hashed']} read and hashed) and {report['vectors']} vectors"
+        f" in {report['seconds']:.1f} s."
     )
     if report["waiting"]:
-        console.print(
-            f"{report['waiting']} embeddings are still to be made; the worker of the running service does that."
+        out.print(
+            f"{report['waiting']} embeddings are pending; the worker of the service makes them."
         )
     if report["clean"]:
-        console.print("Clean: nothing is missing, wrong or left over.", style="green")
+        out.print("Clean: nothing is missing, wrong or left over.", style="green")
         return
-    table = Table(box=None, header_style="bold")
-    for column in ("found", "repaired"):
-        table.add_column(column, justify="right", vertical="top")
-    table.add_column("what", vertical="top")
+    _show_findings(report)
+    repairable = set(report["found"]) - _NOT_REPAIRABLE
+    if not report["repair"] and repairable:
+        out.print("Nothing was changed. To repair, run the command again with --repair.")
+    if report["repair"] and repairable & {"object-missing", "object-wrong"}:
+        out.print(
+            "A master whose bytes are lost stays hidden until the same bytes are uploaded again,"
+            " or until it is deleted."
+        )
+
+
+def _show_findings(report: dict[str, Any]) -> None:
+    from app.services.scrub_report import KINDS
+
+    table = make_table("found", "repaired", "what", right=("found", "repaired"))
     for kind, count in report["found"].items():
-        examples = report["examples"].get(kind, [])[:3]
-        more = f"\n… and {count - len(examples)} more" if count > len(examples) else ""
-        table.add_row(
-            str(count),
-            str(report["repaired"].get(kind, 0)),
-            f"{KINDS[kind]}\n" + "\n".join(map(_printable, examples)) + more,
-        )
-    console.print(table, markup=False)
-    mendable = set(report["found"]) - {"object-foreign", "object-unreadable"}
-    if not report["repair"] and mendable:
-        console.print("Nothing was changed. Run it again with --repair.")
-    if report["repair"] and mendable & {"object-missing", "object-wrong"}:
-        console.print(
-            "A master whose bytes are lost is hidden until the same bytes are uploaded again, or it is deleted."
-        )
-
-
-def _printable(text: str) -> str:
-    """What somebody named a file can hold control characters."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+        examples = [show_printable(each) for each in report["examples"].get(kind, [])[:_EXAMPLES]]
+        if count > len(examples):
+            examples.append(f"… and {count - len(examples)} more")
+        what = "\n".join([KINDS[kind], *examples])
+        table.add_row(str(count), str(report["repaired"].get(kind, 0)), what)
+    out.print(table)

@@ -6,11 +6,15 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from app import __version__
 from app.cli.main import app
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 from tests.support.service import Service
@@ -129,14 +133,13 @@ def test_what_fails_for_all_files_stops_at_the_first(
     assert "Stopped: A collection's name" in result.output
 
 
-@pytest.mark.real_network
-def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
-    run(service, "import", folder)
+def test_search_prints_a_table_and_json(real_service: Service, folder: Path) -> None:
+    run(real_service, "import", folder)
     image = folder / "about-chelsea" / "chelsea.jpg"
-    table = run(service, "search", image, "--k", "2")
+    table = run(real_service, "search", image, "--k", "2")
     assert table.exit_code == 0
     assert re.search(r"100\.0\s+same\s+100%\s+chelsea\.jpg", table.output)
-    answer = json.loads(run(service, "search", image, "--k", "2", "--json").output)
+    answer = json.loads(run(real_service, "search", image, "--k", "2", "--json").output)
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 
@@ -184,3 +187,57 @@ def test_a_refused_search_says_why(service: Service, tmp_path: Path) -> None:
 def test_a_missing_path_is_said(service: Service) -> None:
     assert run(service, "import", "/no/such/path").exit_code == 2
     assert io.BytesIO(run(service, "--help").output.encode()).read()
+
+
+def test_the_version_is_printed() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output.strip()) == (0, __version__)
+
+
+OLD_NAMES = [
+    (("migrate", "--from", "no-such-directory"), "copy"),
+    (("reembed", "start", "no-such.safetensors"), "models start"),
+    (("reembed", "status"), "models list"),
+    (("reembed", "activate"), "models activate"),
+    (("reembed", "rollback"), "models rollback"),
+    (("reembed", "retire", "rn50-0"), "models retire"),
+    (("models", "import", "pyproject.toml"), "models add"),
+    (("models", "int8", "no-such.safetensors", "tests"), "models quantize"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "new"), OLD_NAMES)
+def test_an_old_command_name_still_works_and_names_the_new_one(
+    arguments: tuple[str, ...], new: str
+) -> None:
+    """Old and new name end with the same error; only the old one prints a notice."""
+    environment = {"LOOKALIKE_URL": "http://127.0.0.1:9"}
+    old_result = CliRunner().invoke(app, list(arguments), env=environment)
+    is_group = arguments[0] in ("models", "reembed")
+    old, rest = arguments[: 1 + is_group], arguments[1 + is_group :]
+    new_result = CliRunner().invoke(app, [*new.split(), *rest], env=environment)
+    notice = f"`lookalike {' '.join(old)}` is deprecated; use `lookalike {new}`.\n"
+    assert old_result.stderr.startswith(notice)
+    assert notice not in new_result.stderr
+    error = new_result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert old_result.stderr.splitlines()[-1] == error
+    assert (old_result.exit_code, new_result.exit_code) == (2, 2)
+
+
+def _visible_commands(group: Any, path: str = "lookalike") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield f"{path} {name}", command
+            if hasattr(command, "commands"):
+                yield from _visible_commands(command, f"{path} {name}")
+
+
+def test_every_visible_command_and_option_has_help_and_old_names_are_hidden() -> None:
+    commands = dict(_visible_commands(get_command(app)))
+    for name, command in commands.items():
+        assert command.help, name
+        for option in command.params:
+            assert option.help, f"{name} {option.name}"
+    hidden = {"migrate", "reembed", "models import", "models int8"}
+    assert not {f"lookalike {name}" for name in hidden} & set(commands)

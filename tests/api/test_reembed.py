@@ -352,7 +352,7 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "150"}
-    return run_command("reembed", *arguments, "--url", url, environment=environment)
+    return run_command("models", *arguments, "--url", url, environment=environment)
 
 
 def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobo
         listed = run(service, "dead-letters")
         assert (listed.exit_code, poisonous in listed.output) == (1, True), listed.output
         path.write_bytes(CAT)
-        assert "1 are tried again" in run(service, "dead-letters", "--retry").output
+        assert "Retrying 1 images." in run(service, "dead-letters", "--retry").output
         assert eventually(lambda: len(service.search(CAT)) == 2)
         assert run(service, "dead-letters").exit_code == 0
 

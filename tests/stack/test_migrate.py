@@ -1,4 +1,4 @@
-"""`lookalike migrate`: an embedded installation becomes one on servers, whole, and without being embedded again."""
+"""`lookalike copy`: an embedded installation becomes one on servers, whole, and without being embedded again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def installation(settings: Settings, embedder: Embedder) -> Path:
 def migrate(stack: Stack, installation: Path) -> MigrateCommand:
     def run(**settings: str) -> subprocess.CompletedProcess[str]:
         return stack.run(
-            "migrate",
+            "copy",
             "--from",
             str(installation),
             LOOKALIKE_WEIGHTS="no-model-is-needed",
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_where_it_was(
     def copied() -> int:
         return sum(count for _, count in metadata.list_collections())
 
-    process = stack.start("migrate", "--from", str(installation))
+    process = stack.start("copy", "--from", str(installation))
     assert eventually(
         lambda: copied() > 0 or process.poll() is not None, 30
     )  # the first collection is committed
@@ -157,10 +157,10 @@ def test_a_running_installation_and_missing_servers_are_refused(
     with serving(settings, embedder):
         running = migrate()
     assert (running.returncode, "another process serves" in running.stderr) == (2, True)
-    nowhere = stack.run("migrate", "--from", str(tmp_path / "empty"))
+    nowhere = stack.run("copy", "--from", str(tmp_path / "empty"))
     assert (nowhere.returncode, "there is no installation" in nowhere.stderr) == (2, True)
     embedded = migrate(LOOKALIKE_VECTORS_URL="embedded:")
-    assert (embedded.returncode, "migrate copies to servers" in embedded.stderr) == (2, True)
+    assert (embedded.returncode, "copy needs servers" in embedded.stderr) == (2, True)
     servers = tmp_path / "servers.env"
     servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
     elsewhere = dict.fromkeys(
@@ -168,7 +168,7 @@ def test_a_running_installation_and_missing_servers_are_refused(
     )  # the file goes before the environment
     assert (
         Stack(elsewhere, tmp_path)
-        .run("migrate", "--from", str(installation), "--to", str(servers))
+        .run("copy", "--from", str(installation), "--to", str(servers))
         .returncode
         == 0
     )

@@ -1,0 +1,231 @@
+"""Copies an installation to servers, to a backup directory, or from one; shows progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from dotenv import dotenv_values
+
+from app.bootstrap import connect_stores, store_urls, wait_for_stores
+from app.cli.console import ExitCode, err, on_interrupt, progress_bar
+from app.server import load_settings
+from app.services.backup_manifest import read_manifest, write_manifest
+from app.services.deletion import BACKUP_LEASE
+from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
+from app.settings import Settings
+from storage.errors import ConfigurationError, StoreUnavailable
+from storage.factory import upgrade_schema
+from storage.protocols import Stores
+
+_LEASE = 300.0  # seconds a backup may take per batch; removals stay paused that long after a kill
+_RESUME = "Run the same command again to resume."
+
+
+def copy(directory: Path, target: Path | None, jobs: int) -> ExitCode:
+    """Copy the embedded installation in ``directory`` to the servers of the settings.
+
+    Settings in the file ``target`` override the environment. Raises ConfigurationError.
+    """
+    settings = load_settings(**(_read_settings_file(target) if target else {}))
+    _check_installation(directory, "name its LOOKALIKE_DATA_DIR with --from")
+    if store_urls(settings).embedded:
+        raise ConfigurationError(
+            "copy needs servers as its target: set LOOKALIKE_DATABASE_URL, LOOKALIKE_OBJECTS_URL"
+            " and LOOKALIKE_VECTORS_URL, or name a file with these settings with --to"
+        )
+    counts = _copy_to_settings(directory, settings, jobs)
+    if counts.only_in_target:
+        err.print(
+            f"The servers hold {counts.only_in_target} more: uploaded there, or deleted here since."
+        )
+    if not counts.failed:
+        err.print("Next: start `lookalike serve` and `lookalike worker` with these settings.")
+    return _exit_code(counts)
+
+
+def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCode:
+    """Make ``directory`` a copy of the installation of the settings, which may be in use.
+
+    Raises ConfigurationError, CopyRefused, StoreUnavailable.
+    """
+    settings = load_settings()
+    if store_urls(settings).embedded:
+        _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
+    _check_backup_target(directory, settings)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_manifest(directory, complete=False, vectors=vectors)
+    owner = f"backup-{uuid4().hex}"
+    with connect_stores(settings, load_vectors=False, read_only=True) as source:
+
+        def hold_lease() -> bool:
+            return source.metadata.acquire_lease(BACKUP_LEASE, owner, _LEASE)
+
+        if not hold_lease():
+            raise ConfigurationError(
+                "another backup is running, or was killed within the last five minutes: retry later"
+            )
+        try:
+            with connect_stores(_embedded_in(directory, settings), load_vectors=False) as target:
+                copying = InstallationCopy(
+                    source,
+                    target,
+                    jobs=jobs,
+                    lease=settings.lease_seconds,
+                    fail=_print_failure,
+                    vectors=vectors,
+                    mirror=True,
+                    verify=verify,
+                )
+                counts = _run_copy(copying, drain=target, hold_lease=hold_lease)
+                # Remove what the installation has deleted since the last backup.
+                copying.finish_deletions(target, lambda left: None)
+                write_manifest(directory, complete=True, vectors=vectors, failed=counts.failed)
+        finally:
+            source.metadata.release_lease(BACKUP_LEASE, owner)
+    err.print(f"{_summarize(counts)} {counts.changed} changed, {counts.only_in_target} removed.")
+    err.print(
+        f"The backup is in {directory}. You can serve it as it is:"
+        f" LOOKALIKE_DATA_DIR={directory} lookalike serve"
+    )
+    return _exit_code(counts)
+
+
+def restore(directory: Path, jobs: int, *, incomplete: bool) -> ExitCode:
+    """Copy a backup into the empty stores of the settings.
+
+    Raises ConfigurationError, CopyRefused, StoreUnavailable.
+    """
+    settings = load_settings()
+    mark = read_manifest(directory)
+    if mark is None:
+        raise ConfigurationError(f"there is no backup in {directory}")
+    if not mark["complete"] and not incomplete:
+        raise ConfigurationError(
+            f"the backup in {directory} was interrupted: run `lookalike backup` again,"
+            " or restore what is there with --incomplete"
+        )
+    if directory.resolve() == settings.data_dir.resolve():
+        raise ConfigurationError(
+            "the target is the backup itself: set LOOKALIKE_DATA_DIR to another directory,"
+            " or serve the backup as it is"
+        )
+    _check_installation(directory, "the backup has lost its database")
+    counts = _copy_to_settings(directory, settings, jobs)
+    if counts.only_in_target:
+        err.print(
+            f"The target holds {counts.only_in_target} more: uploaded since, or deleted from the backup."
+        )
+    if counts.to_embed:
+        err.print(
+            f"{counts.to_embed} have no vector in the backup. Searches find them once the worker"
+            " has embedded them."
+        )
+    return _exit_code(counts)
+
+
+def _read_settings_file(path: Path) -> dict[str, Any]:
+    prefix = "lookalike_"
+    values = {name.lower(): value for name, value in dotenv_values(path).items()}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in values.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_backup_target(directory: Path, settings: Settings) -> None:
+    """Raise ConfigurationError if a backup into ``directory`` could destroy something."""
+    if directory.resolve().is_relative_to(settings.data_dir.resolve()):
+        raise ConfigurationError(
+            "a backup cannot lie in the installation itself: name another directory"
+        )
+    mark = read_manifest(directory)
+    if mark is None and directory.exists() and any(directory.iterdir()):
+        raise ConfigurationError(
+            f"{directory} is not empty, and not a backup:"
+            " name a new directory, or the directory of a backup"
+        )
+    if mark and mark.get("served"):
+        raise ConfigurationError(
+            f"the backup in {directory} has been served, and images uploaded to it would be lost:"
+            " name another directory"
+        )
+
+
+def _check_installation(directory: Path, hint: str) -> None:
+    database = directory / "lookalike.db"
+    if not database.exists() or not database.stat().st_size:
+        raise ConfigurationError(f"there is no installation in {directory}: {hint}")
+
+
+def _copy_to_settings(directory: Path, settings: Settings, jobs: int) -> CopyCounts:
+    """Copy the unused embedded installation in ``directory`` to the stores of the settings."""
+    urls = store_urls(settings)
+    if not urls.embedded:
+        wait_for_stores(urls, upgrade_schema)
+    with (
+        connect_stores(_embedded_in(directory, settings), load_vectors=False) as source,
+        connect_stores(settings, load_vectors=False) as target,
+    ):
+        copying = InstallationCopy(
+            source, target, jobs=jobs, lease=settings.lease_seconds, fail=_print_failure
+        )
+        counts = _run_copy(copying, drain=source)
+    err.print(_summarize(counts))
+    return counts
+
+
+def _embedded_in(directory: Path, settings: Settings) -> Settings:
+    embedded = {
+        "data_dir": directory.absolute(),
+        "database_url": "",
+        "objects_url": "",
+        "vectors_url": "embedded:",
+    }
+    return settings.model_copy(update=embedded)
+
+
+def _run_copy(
+    copying: InstallationCopy, drain: Stores, hold_lease: Callable[[], bool] = lambda: True
+) -> CopyCounts:
+    """Finish the deletions of ``drain``, then copy, with a progress bar.
+
+    ``hold_lease`` renews the lease after each batch; it returns False if the lease was lost.
+    """
+    try:
+        with on_interrupt(_RESUME), progress_bar() as progress:
+            task = progress.add_task("Finishing deletions", total=None)
+            copying.finish_deletions(
+                drain,
+                lambda left: progress.update(task, description=f"Finishing {left} deletions"),
+            )
+            progress.remove_task(task)
+            task = progress.add_task("Copying", total=copying.count_masters())
+
+            def advance(count: int) -> None:
+                if not hold_lease():
+                    raise CopyRefused("another backup has started since: retry later")
+                progress.advance(task, count)
+
+            return copying.copy_masters(advance)
+    except StoreUnavailable:
+        err.print(f"Stopped. {_RESUME}")
+        raise
+
+
+def _print_failure(what: str, reason: str) -> None:
+    err.print(f"{what} is not copied: {reason}", style="red")
+
+
+def _summarize(counts: CopyCounts) -> str:
+    return (
+        f"{counts.copied} masters copied and verified, {counts.unchanged} were there already,"
+        f" {counts.failed} failed."
+    )
+
+
+def _exit_code(counts: CopyCounts) -> ExitCode:
+    return ExitCode.FINDINGS if counts.failed else ExitCode.OK

@@ -1,0 +1,45 @@
+"""Loads weights files for the command line; exports and quantizes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.cli.console import on_interrupt, out, show_stages
+from models.export import Format, export_network, quantize_network
+from models.labelled_images import find_image_files
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+
+
+def load_weights(model: str) -> WeightsFile:
+    """Load a weights file, or the shipped weights if ``model`` is "default". Raises WeightsInvalid."""
+    if model != "default" and not Path(model).is_file():
+        raise WeightsInvalid(
+            f"there is no file {model}: name a weights file, or `default` for the shipped weights"
+        )
+    return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+
+
+def export(model: str, directory: Path, format: Format) -> None:
+    """Write the network as OpenVINO IR or ONNX. Raises WeightsInvalid, EngineMissing."""
+    for path in export_network(_load_complete(model), directory, format):
+        out.print(f"Written: {path}")
+
+
+def quantize(model: str, images: Path, file: Path) -> None:
+    """Write an int8 model version. Raises WeightsInvalid, EngineMissing, UnusableData."""
+    with on_interrupt("Nothing was written."), show_stages() as advance:
+        version = quantize_network(_load_complete(model), find_image_files(images), file, advance)
+    out.print(f"Written: {file}   model version {version}")
+    out.print(
+        f"Compare it with: lookalike evaluate {file} DATA"
+        f"\nUse it with: lookalike models start {file}"
+    )
+
+
+def _load_complete(model: str) -> WeightsFile:
+    weights = load_weights(model)
+    if not weights.has_projection:
+        raise WeightsInvalid(
+            f"{model} is a backbone without a projection: make one with `lookalike finetune --base`"
+        )
+    return weights

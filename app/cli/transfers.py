@@ -1,0 +1,242 @@
+"""Transfers many images in parallel over HTTP: imports files, exports a collection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.cli.client import Client, HopelessError, ServiceError
+from app.cli.console import CommandError, ExitCode, err, progress_bar
+from app.cli.image_files import ImageFile, find_images
+
+_Item = TypeVar("_Item")
+
+
+@dataclass
+class Outcome:
+    """What a transfer did. ``counts`` maps what happened to an image to the number of images."""
+
+    verb: str
+    counts: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+    interrupted: bool = False
+    stopped_by: str = ""  # the error that would have hit every other image, too
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def add(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        if self.stopped_by:
+            return ExitCode.CANNOT_CONTINUE
+        return ExitCode.FINDINGS if self.failed else ExitCode.OK
+
+    def summary(self) -> str:
+        done = sum(self.counts.values())
+        if not (done or self.failed or self.stopped_by or self.interrupted):
+            skipped = f" ({self.skipped} other files skipped)" if self.skipped else ""
+            return f"No images found{skipped}."
+        parts = [f"{count} {what}" for what, count in self.counts.items()]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.skipped:
+            parts.append(f"{self.skipped} files skipped that do not look like images")
+        rate = done / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.verb} {done} image{'s' * (done != 1)} in {self.seconds:.1f} s ({rate:.0f}/s):"
+            f" {', '.join(parts) or 'none'}."
+        ]
+        if self.stopped_by:
+            lines.append(f"Stopped: {self.stopped_by}")
+        if self.interrupted or self.stopped_by:
+            lines.append("Run the same command again to resume.")
+        return "\n".join(lines)
+
+
+def _run_in_parallel(
+    items: Iterable[_Item],
+    total: int,
+    work: Callable[[_Item], None],
+    jobs: int,
+    outcome: Outcome,
+    client: Client,
+) -> None:
+    """Run ``work`` on each item with a progress bar.
+
+    Ctrl-C and a HopelessError stop it; items under way are finished first.
+    """
+    start = time.monotonic()
+    with progress_bar() as progress, ThreadPoolExecutor(jobs) as pool:
+        task = progress.add_task(outcome.verb, total=total)
+        under_way: set[Future[None]] = set()
+
+        def collect(until: int) -> None:
+            while len(under_way) > until:
+                finished = wait(under_way, return_when=FIRST_COMPLETED).done
+                under_way.difference_update(finished)
+                for future in finished:
+                    future.result()
+                progress.advance(task, len(finished))
+
+        try:
+            for item in items:
+                under_way.add(pool.submit(work, item))
+                collect(jobs * 2)
+            collect(0)
+        except (KeyboardInterrupt, HopelessError) as error:
+            client.stopping.set()
+            outcome.interrupted = isinstance(error, KeyboardInterrupt)
+            outcome.stopped_by = str(error)
+            for future in under_way:
+                future.cancel()
+        finally:
+            outcome.seconds = time.monotonic() - start
+
+
+class Importer:
+    """Uploads image files to a collection and writes failures to a report."""
+
+    def __init__(
+        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path
+    ) -> None:
+        self._client = client
+        self._collection = collection
+        self._attributes_from_folder = attributes_from_folder
+        self._jobs = jobs
+        self._report = report
+        self._lock = threading.Lock()
+
+    def run(self, paths: list[Path], glob: str) -> Outcome:
+        """Upload the images found in ``paths``. Raises UnreadableInput, CommandError."""
+        outcome = Outcome("Imported")
+        skipped: list[str] = []
+        images = list(find_images(paths, glob, skipped.append))
+        outcome.skipped = 0 if glob else len(skipped)
+        self._clear_report()
+        _run_in_parallel(
+            images,
+            len(images),
+            lambda image: self._upload(image, outcome),
+            self._jobs,
+            outcome,
+            self._client,
+        )
+        return outcome
+
+    def _clear_report(self) -> None:
+        """Remove an older report. Raises CommandError if a new one could not be written."""
+        try:
+            self._report.open("w").close()
+            self._report.unlink()
+        except OSError as error:
+            raise CommandError(
+                f"cannot write the report {self._report}: {error.strerror}."
+                " Name another file with --report."
+            ) from None
+
+    def _upload(self, image: ImageFile, outcome: Outcome) -> None:
+        fields = {"collection": self._collection}
+        if self._attributes_from_folder:
+            fields["attributes"] = json.dumps({"folder": image.folder})
+        try:
+            with closing(image.open()) as file:
+                result = self._client.upload(file, image.name, fields)
+        except HopelessError:
+            raise
+        except Exception as error:  # one bad file must not stop the import
+            self._report_failure(image, error, outcome)
+            return
+        with self._lock:
+            outcome.add("new" if result["created"] else "there already")
+
+    def _report_failure(self, image: ImageFile, error: Exception, outcome: Outcome) -> None:
+        if self._client.stopping.is_set():
+            return
+        entry = {
+            "file": image.where,
+            "code": getattr(error, "code", "unreadable"),
+            "detail": str(error),
+        }
+        with self._lock:
+            outcome.failed += 1
+            with self._report.open("a") as report:
+                report.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+class Exporter:
+    """Downloads the originals of a collection."""
+
+    def __init__(self, client: Client, collection: str, jobs: int) -> None:
+        self._client = client
+        self._collection = collection
+        self._jobs = jobs
+        self._lock = threading.Lock()
+
+    def run(self, directory: Path) -> Outcome:
+        """Write every original and masters.jsonl to ``directory``. Raises ServiceError, OSError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        outcome = Outcome("Exported")
+        masters = [master for master, _ in self._client.masters(self._collection)]
+        with (directory / "masters.jsonl").open("w") as manifest:
+            for master in masters:
+                entry = master | {"file": _file_name(master)}
+                manifest.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        _run_in_parallel(
+            masters,
+            len(masters),
+            lambda master: self._download(master, directory, outcome),
+            self._jobs,
+            outcome,
+            self._client,
+        )
+        return outcome
+
+    def _download(self, master: dict[str, Any], directory: Path, outcome: Outcome) -> None:
+        target = directory / _file_name(master)
+        if target.exists() and _sha256(target) == master["sha256"]:
+            with self._lock:
+                outcome.add("there already")
+            return
+        unfinished = target.with_name(target.name + ".part")
+        try:
+            with unfinished.open("wb") as output:
+                self._client.content(master, output)
+            if _sha256(unfinished) != master["sha256"]:
+                raise ServiceError(
+                    "the downloaded bytes differ from those that were uploaded", "wrong-bytes"
+                )
+            unfinished.replace(target)
+        except HopelessError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        except ServiceError as error:
+            unfinished.unlink(missing_ok=True)
+            err.print(f"{master['id']}: {error}", style="red")
+            with self._lock:
+                outcome.failed += 1
+            return
+        with self._lock:
+            outcome.add("written")
+
+
+def _file_name(master: dict[str, Any]) -> str:
+    """Return a unique file name: the ID, then the master's name cut to 150 bytes."""
+    name = master["name"].encode()[:150].decode(errors="ignore")
+    return f"{master['id']}-{name}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
