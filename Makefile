@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -30,13 +30,13 @@ serve: .venv/.base ## serve on http://127.0.0.1:8000
 # modules are kept even where the environment says otherwise: without them each process compiles all.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
-test: check offer-system-packages ## run all checks and all tests; a server for each store is started
+test: check test-js offer-system-packages ## run all checks and all tests; a server for each store is started
 	$(PYTEST) --cov --cov-report term:skip-covered
 
 quick: lint ## lint, types, unit tests, contract suites on the embedded stores, API tests (90 seconds)
 	$(PYTEST) tests/unit tests/contract tests/api -m "not servers and not slow"
 
-lint: .venv/.dev ## format, lint, types, import rules
+lint: .venv/.dev check-js ## format, lint, types, import rules
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -69,6 +69,19 @@ docs: .venv/.docs ## build the documentation into build/docs, with strict link c
 
 reference: .venv/.base ## rewrite the parts of docs/ that come from the code
 	$(BIN)/python -m docs.generate
+
+# The page's tools need Node 20 or later; without it their checks are skipped. The page itself needs no build.
+NODE := $(shell command -v npm)
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent
+	touch $@
+
+check-js: $(if $(NODE),node_modules/.package-lock.json) ## lint, format and types of the page
+	@$(if $(NODE),npm run --silent lint && npm run --silent types,echo "check-js: skipped, because Node is not installed")
+
+test-js: $(if $(NODE),node_modules/.package-lock.json) ## unit tests of the page's modules
+	@$(if $(NODE),npm run --silent test,echo "test-js: skipped, because Node is not installed")
 
 format: .venv/.dev ## put the code into shape
 	$(BIN)/ruff format .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,8 @@ _TYPES = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
+# JSDoc is for developers and for the type check; browsers do not need to download it.
+_JSDOC = re.compile(rb"^[ \t]*/\*\*.*?\*/\n", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Asset:
 
 def _read_assets() -> dict[str, Asset]:
     paths = [path for path in sorted(_FILES.iterdir()) if path.suffix in _TYPES]
-    return {path.name: Asset(path.read_bytes(), _TYPES[path.suffix]) for path in paths}
+    return {
+        path.name: Asset(_JSDOC.sub(b"", path.read_bytes()), _TYPES[path.suffix]) for path in paths
+    }
 
 
 def _version_of(assets: dict[str, Asset]) -> str:

@@ -1,144 +1,176 @@
-/** The service over HTTP: every call, with the key and with its errors in words. */
+/** The HTTP API of the service: sends the key and turns error responses into `Problem`. */
 
 const KEY = "lookalike-key";
-const PATIENCE = 20_000; // milliseconds, for whether all is well
-const LOCKED = "This service needs an API key.";
-let asked = null; // one question for the key at a time
+const READY_TIMEOUT = 20_000; // milliseconds
+const KEY_NEEDED = "This service needs an API key.";
+let keyDialog = null; // the open request for a key, shared by all calls
+/** @type {(reason: string) => Promise<string | null>} */
 let askForKey = async () => null;
-let seeWhatIsWrong = () => {};
+let reportUnreachable = () => {};
 
-/** An answer that is an error (RFC 9457), or none at all: `status` 0. */
+/** An error response (RFC 9457). `status` is 0 if there was no response. */
 export class Problem extends Error {
-  constructor({ status = 0, code = "unreachable", detail }, retryAfter = 0) {
-    super(detail ?? "The service does not answer.");
-    Object.assign(this, { status, code, retryAfter });
-  }
-  get passing() {
-    return [0, 408, 429, 503].includes(this.status);
-  }
+	/** @param {{status?: number, code?: string, detail?: string}} problem */
+	constructor({ status = 0, code = "unreachable", detail }, retryAfter = 0) {
+		super(detail ?? "The service is not responding. Check your connection and retry.");
+		this.status = status;
+		this.code = code;
+		this.retryAfter = retryAfter; // seconds
+	}
+	get temporary() {
+		return [0, 408, 429, 503].includes(this.status);
+	}
 }
 
-/** `ask(reason)` gives the key that somebody typed, or null; `reason`: why the one that was sent does not do, or "". */
+/**
+ * Registers how to ask the user for a key.
+ * @param {(reason: string) => Promise<string | null>} ask `reason`: why the last key failed, or ""
+ */
 export function onKeyNeeded(ask) {
-  askForKey = ask;
+	askForKey = ask;
 }
 
-/** Told when the service did not answer or could not. */
-export function onTrouble(look) {
-  seeWhatIsWrong = look;
+/** Registers what to call when the service does not respond or is unavailable. */
+export function onUnreachable(report) {
+	reportUnreachable = report;
 }
 
 export const key = () => sessionStorage.getItem(KEY);
 
-function headers() {
-  return key() ? { Authorization: `Bearer ${key()}` } : {};
+/** @returns {Record<string, string>} */
+function authorization() {
+	return key() ? { Authorization: `Bearer ${key()}` } : {};
 }
 
-/** Whether there is another key to try than the one used, which was refused. */
-async function newKey(used, { status, code, message }) {
-  if (status !== 401 && code !== "forbidden") return false;
-  if (key() !== used) return true; // another call has asked meanwhile
-  const reason = code === "forbidden" ? message : used !== null ? "That key was not taken." : "";
-  asked ??= askForKey(reason).finally(() => (asked = null));
-  const given = await asked;
-  if (given) sessionStorage.setItem(KEY, given);
-  return Boolean(given);
+/**
+ * Returns whether there is a key to retry with after `used` was rejected.
+ * @param {string | null} used
+ * @param {Problem} problem
+ */
+async function obtainKey(used, { status, code, message }) {
+	if (status !== 401 && code !== "forbidden") return false;
+	if (key() !== used) return true; // another call has obtained one in the meantime
+	let reason = used === null ? "" : "That key was not accepted. Check it and retry.";
+	if (code === "forbidden") reason = message;
+	keyDialog ??= askForKey(reason).finally(() => {
+		keyDialog = null;
+	});
+	const given = await keyDialog;
+	if (given) sessionStorage.setItem(KEY, given);
+	return Boolean(given);
 }
 
-/** The response; raises Problem. Asks for the key where one is needed, unless `quiet`. */
+/**
+ * Sends a request and returns the response. Asks for a key where one is needed, unless `quiet`.
+ * Raises `Problem`.
+ * @param {string} path
+ * @param {RequestInit & {quiet?: boolean}} options
+ */
 export async function request(path, { quiet = false, ...options } = {}) {
-  const used = key();
-  let response;
-  try {
-    response = await fetch(path, { cache: "no-store", ...options, headers: { ...options.headers, ...headers() } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    if (!quiet) seeWhatIsWrong();
-    throw new Problem({});
-  }
-  if (response.ok) return response;
-  if (response.status === 503 && !quiet) seeWhatIsWrong();
-  const problem = await problemOf(response);
-  if (!quiet && (await newKey(used, problem))) return request(path, options);
-  throw problem;
+	const used = key();
+	const headers = { ...options.headers, ...authorization() };
+	let response;
+	try {
+		response = await fetch(path, { cache: "no-store", ...options, headers });
+	} catch (error) {
+		if (error.name === "AbortError") throw error;
+		if (!quiet) reportUnreachable();
+		throw new Problem({});
+	}
+	if (response.ok) return response;
+	if (response.status === 503 && !quiet) reportUnreachable();
+	const body = await response.json().catch(() => null);
+	const problem = problemOf(response.status, body, response.headers.get("Retry-After"));
+	if (!quiet && (await obtainKey(used, problem))) return request(path, options);
+	throw problem;
 }
 
-async function problemOf(response) {
-  const told = await response.json().catch(() => ({}));
-  const detail = response.status === 401 ? LOCKED : (told.detail ?? `The service answered ${response.status}.`);
-  return new Problem({ status: response.status, code: told.code, detail }, Number(response.headers.get("Retry-After")) || 0);
+function problemOf(status, body, retryAfter) {
+	const unknown = `The service responded with status ${status}. Retry, or check its log.`;
+	const detail = status === 401 ? KEY_NEEDED : (body?.detail ?? unknown);
+	return new Problem({ status, code: body?.code, detail }, Number(retryAfter) || 0);
 }
 
-const json = async (path, options) => {
-  const response = await request(path, options);
-  return response.json().catch((error) => {
-    if (error.name === "AbortError") throw error;
-    throw new Problem({ status: 502, detail: "What answered is not the service." });
-  });
+const json = async (path, options = {}) => {
+	const response = await request(path, options);
+	return response.json().catch((error) => {
+		if (error.name === "AbortError") throw error;
+		const detail = "The response is not from Lookalike. Check the address and any proxy.";
+		throw new Problem({ status: 502, detail });
+	});
 };
 
-function sent(method, body, options = {}) {
-  return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, ...options };
+function withBody(method, body) {
+	return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
 }
 
-function query(path, values) {
-  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return `${path}?${new URLSearchParams(given)}`;
-}
+const given = (values) => Object.entries(values).filter(([, value]) => (value ?? "") !== "");
+const query = (path, values) => `${path}?${new URLSearchParams(given(values))}`;
 
 function form(values) {
-  const data = new FormData();
-  for (const [name, value] of Object.entries(values)) {
-    if (value !== undefined && value !== null && value !== "") data.append(name, value);
-  }
-  return data;
+	const data = new FormData();
+	for (const [name, value] of given(values)) data.append(name, value);
+	return data;
 }
 
-export const masters = (given, signal) => json(query("/masters", given), { signal });
-export const master = (id, signal) => json(`/masters/${encodeURIComponent(id)}`, { signal });
-export const change = (id, what) => json(`/masters/${encodeURIComponent(id)}`, sent("PATCH", what));
-export const remove = (id, options) => request(`/masters/${encodeURIComponent(id)}`, { method: "DELETE", ...options });
-export const search = (fields, signal) => json("/search", { method: "POST", body: form(fields), signal });
-export const collections = (options) => json("/collections", options);
-export const createCollection = (name) => json("/collections", sent("POST", { name }));
+const masterPath = (id) => `/masters/${encodeURIComponent(id)}`;
+const collectionPath = (name) => `/collections/${encodeURIComponent(name)}`;
+
+export const listMasters = (values, signal) => json(query("/masters", values), { signal });
+/** @returns {Promise<Master>} */
+export const getMaster = (id) => json(masterPath(id));
+/** @returns {Promise<Master>} */
+export const updateMaster = (id, changes) => json(masterPath(id), withBody("PATCH", changes));
+export const deleteMaster = (id, options) =>
+	request(masterPath(id), { method: "DELETE", ...options });
+export const search = (fields, signal) =>
+	json("/search", { method: "POST", body: form(fields), signal });
+/** @returns {Promise<{collections: Collection[], pending: number}>} */
+export const listCollections = (options = {}) => json("/collections", options);
+export const createCollection = (name) => json("/collections", withBody("POST", { name }));
 export const deleteCollection = (name) => {
-  const encoded = encodeURIComponent(name);
-  return request(`/collections/${encoded}?confirm=${encoded}`, { method: "DELETE" });
+	const confirm = encodeURIComponent(name);
+	return request(`${collectionPath(name)}?confirm=${confirm}`, { method: "DELETE" });
 };
-export const attributes = (name, signal) => json(`/collections/${encodeURIComponent(name)}/attributes`, { signal });
+export const listAttributes = (name, signal) =>
+	json(`${collectionPath(name)}/attributes`, { signal });
 
-/** What /readyz says, ready or not. */
-export async function readiness() {
-  const response = await fetch("/readyz", { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
-  const told = await response?.json().catch(() => null);
-  if (!told?.checks) throw new Problem({});
-  return told;
+/** Returns the body of /readyz, whether the service is ready or not. */
+export async function getReadiness() {
+	const signal = AbortSignal.timeout(READY_TIMEOUT);
+	const response = await fetch("/readyz", { signal }).catch(() => null);
+	const body = await response?.json().catch(() => null);
+	if (!body?.checks) throw new Problem({});
+	return body;
 }
 
-/** Put one file in; by XMLHttpRequest, because fetch does not say how much is sent. Resolves to its result. */
-export function putIn(file, fields, { signal, progress }) {
-  const used = key();
-  return new Promise((resolve, reject) => {
-    const sending = new XMLHttpRequest();
-    const abort = () => sending.abort();
-    sending.open("POST", "/masters");
-    for (const [header, value] of Object.entries(headers())) sending.setRequestHeader(header, value);
-    sending.responseType = "json";
-    sending.upload.onprogress = (event) => progress(event.loaded);
-    sending.onload = async () => {
-      signal.removeEventListener("abort", abort);
-      const result = sending.response?.results?.[0];
-      if (result?.master) return resolve(result);
-      const told = result?.error ?? sending.response ?? {};
-      const retryAfter = Number(sending.getResponseHeader("Retry-After")) || 0;
-      const detail = sending.status === 401 ? LOCKED : (told.detail ?? `The service answered ${sending.status}.`);
-      const problem = new Problem({ ...told, detail, status: sending.status }, retryAfter);
-      if (await newKey(used, problem)) return resolve(putIn(file, fields, { signal, progress }));
-      reject(problem);
-    };
-    sending.onerror = () => reject(new Problem({}));
-    sending.onabort = () => reject(new DOMException("cancelled", "AbortError"));
-    signal.addEventListener("abort", abort);
-    sending.send(form({ ...fields, name: file.name, file }));
-  });
+/**
+ * Uploads one file and resolves to its result. Uses XMLHttpRequest because fetch does not report
+ * how much has been sent.
+ * @param {File} file
+ */
+export function upload(file, fields, { signal, progress }) {
+	const used = key();
+	return new Promise((resolve, reject) => {
+		const xhr = new XMLHttpRequest();
+		const abort = () => xhr.abort();
+		xhr.open("POST", "/masters");
+		for (const header of Object.entries(authorization())) xhr.setRequestHeader(...header);
+		xhr.responseType = "json";
+		xhr.upload.onprogress = (event) => progress(event.loaded);
+		xhr.onload = async () => {
+			signal.removeEventListener("abort", abort);
+			const result = xhr.response?.results?.[0];
+			if (result?.master) return resolve(result);
+			const retryAfter = xhr.getResponseHeader("Retry-After");
+			const problem = problemOf(xhr.status, result?.error ?? xhr.response, retryAfter);
+			if (await obtainKey(used, problem))
+				return resolve(upload(file, fields, { signal, progress }));
+			reject(problem);
+		};
+		xhr.onerror = () => reject(new Problem({}));
+		xhr.onabort = () => reject(new DOMException("cancelled", "AbortError"));
+		signal.addEventListener("abort", abort);
+		xhr.send(form({ ...fields, name: file.name, file }));
+	});
 }

@@ -1,62 +1,88 @@
-/** A form of attributes: rows of key and value, where 12 is a number, true a boolean, and [1, 2] a list. */
+/** A form of attributes: rows of key and value. 12 is a number, true a boolean, [1, 2] a list. */
 
 import { button, el } from "./dom.js";
 
 export class AttributeForm {
-  constructor(box) {
-    this.rows = el("div", { class: "rows" });
-    const add = button({ class: "quiet", on: { click: () => this.add("", "").firstChild.focus() } }, "plus", "Add an attribute");
-    box.replaceChildren(this.rows, add);
-  }
+	constructor(container) {
+		this.rows = el("div", { class: "rows" });
+		const add = button(
+			{ class: "quiet", on: { click: () => this.add("", "").firstChild.focus() } },
+			"plus",
+			"Add attribute",
+		);
+		container.replaceChildren(this.rows, add);
+	}
 
-  set(attributes) {
-    this.rows.replaceChildren();
-    for (const [key, value] of Object.entries(attributes)) {
-      const row = this.add(key, written(value));
-      row.given = { key, value, shown: inputs(row) }; // fields change newlines and blanks
-    }
-  }
+	/** @param {Record<string, unknown>} attributes */
+	set(attributes) {
+		this.rows.replaceChildren();
+		for (const [key, value] of Object.entries(attributes)) {
+			const row = this.add(key, formatValue(value));
+			row.given = { key, value, shown: inputs(row) }; // inputs change newlines and spaces
+		}
+	}
 
-  add(key, value) {
-    const row = el(
-      "div",
-      { class: "row" },
-      el("input", { type: "text", "aria-label": "Key", placeholder: "colour", maxlength: 64, dir: "auto", value: key }),
-      el("input", { type: "text", "aria-label": `Value of ${key || "the new attribute"}`, placeholder: "red", dir: "auto", value }),
-      button({ class: "quiet", "aria-label": `Remove ${key || "this attribute"}`, on: { click: () => row.remove() } }, "close"),
-    );
-    this.rows.append(row);
-    return row;
-  }
+	add(key, value) {
+		const text = { type: "text", dir: "auto" };
+		const keyLabel = { "aria-label": "Key", placeholder: "colour", maxlength: 64 };
+		const valueLabel = `Value of ${key || "the new attribute"}`;
+		const row = el(
+			"div",
+			{ class: "row" },
+			el("input", { ...text, ...keyLabel, value: key }),
+			el("input", { ...text, "aria-label": valueLabel, placeholder: "red", value }),
+			button(
+				{
+					class: "quiet",
+					"aria-label": `Remove ${key || "this attribute"}`,
+					on: { click: () => row.remove() },
+				},
+				"close",
+			),
+		);
+		this.rows.append(row);
+		return row;
+	}
 
-  /** The attributes; raises Error where a key is there twice. */
-  get() {
-    const rows = [...this.rows.children].map((row) => entry(row)).filter(([key]) => key);
-    const twice = rows.find(([key], index) => rows.findIndex(([other]) => other === key) < index);
-    if (twice) throw new Error(`“${twice[0]}” is there twice. Give several values as a list: [1, 2].`);
-    return Object.fromEntries(rows);
-  }
+	/** Returns the attributes. Raises Error if a key occurs twice. */
+	get() {
+		const rows = [...this.rows.children].map(readRow).filter(([key]) => key);
+		const keys = rows.map(([key]) => key);
+		const double = keys.find((key, index) => keys.indexOf(key) < index);
+		if (double !== undefined) {
+			const advice = "Use each key once. Enter several values as a list: [1, 2].";
+			throw new Error(`The key “${double}” occurs twice. ${advice}`);
+		}
+		return Object.fromEntries(rows);
+	}
 }
 
 const inputs = (row) => [row.children[0].value, row.children[1].value];
 
-/** What was given where nobody changed it. */
-function entry(row) {
-  const [key, value] = inputs(row);
-  const { given } = row;
-  return [given?.shown[0] === key ? given.key : key.trim(), given?.shown[1] === value ? given.value : read(value)];
+/** Reads a row. What the user did not edit keeps its original key and value. */
+function readRow(row) {
+	const [key, value] = inputs(row);
+	const { given } = row;
+	return [
+		given?.shown[0] === key ? given.key : key.trim(),
+		given?.shown[1] === value ? given.value : parseValue(value),
+	];
 }
 
-/** Text that would be read as something else is written in quotes. */
-export function written(value) {
-  if (typeof value !== "string") return JSON.stringify(value);
-  return read(value) === value ? value : JSON.stringify(value);
+/** Formats a value for an input. Text that would be parsed as another type gets quotes. */
+export function formatValue(value) {
+	if (typeof value !== "string") return JSON.stringify(value);
+	return parseValue(value) === value ? value : JSON.stringify(value);
 }
 
-function read(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
+/**
+ * Parses JSON; anything else is text.
+ * @param {string} text
+ */
+export function parseValue(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return text;
+	}
 }

@@ -1,108 +1,135 @@
-/** All masters of a collection, newest first; pages are fetched where the window is, and far ones forgotten. */
+/** Browses a collection, newest first. Pages are loaded near the window and forgotten far away. */
 
 import * as api from "./api.js";
-import { card, dispose, look } from "./cards.js";
-import { announce, count, el, find } from "./dom.js";
+import { card, cardKey, disposeCard } from "./cards.js";
+import { announce, el, find } from "./dom.js";
+import { count } from "./format.js";
 import { Grid } from "./grid.js";
-import { failed } from "./toasts.js";
+import { showError } from "./toasts.js";
 
-const PAGE = 100;
+const PAGE = 100; // masters
 const KEPT = 80; // pages
 
 export class Browse {
-  constructor(actions) {
-    this.actions = actions;
-    this.pages = new Map();
-    this.asked = new Set(); // of the pages, those that are not to be asked for again
-    this.grid = new Grid(find("#masters"), {
-      render: (master, index, width) => card(master, width, actions),
-      dispose,
-      item: (index) => this.item(index),
-      need: (from, to, fast) => fast || this.need(from, to),
-      look: (master) => look(master),
-      caption: 46,
-    });
-  }
+	constructor(actions) {
+		this.actions = actions;
+		/** @type {Map<number, Master[]>} */
+		this.pages = new Map();
+		this.requested = new Set(); // pages that are loading or up to date
+		this.stop = new AbortController();
+		this.settled = false;
+		this.failed = false;
+		this.collection = "";
+		this.filter = "";
+		/** @type {number | null} */
+		this.total = null;
+		this.grid = new Grid(find("#masters"), {
+			render: (master, width) => card(master, width, actions),
+			dispose: disposeCard,
+			item: (index) => this.item(index),
+			need: (first, end) => this.need(first, end),
+			cellKey: (master) => cardKey(master),
+			caption: 46,
+		});
+	}
 
-  item(index) {
-    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
-  }
+	item(index) {
+		return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
+	}
 
-  /** Another collection or filter; or the same, asked for again. */
-  async show({ collection, filter }, { again = false } = {}) {
-    const anew = this.failed || this.collection !== collection || this.filter !== filter;
-    if (!anew && !again) return;
-    Object.assign(this, { collection, filter, failed: false });
-    this.stop?.abort();
-    this.stop = new AbortController();
-    this.asked.clear();
-    if (anew) this.pages.clear();
-    const loading = this.load(0);
-    if (anew) {
-      scrollTo({ top: 0, behavior: "instant" });
-      this.say(null);
-      this.grid.expect(24);
-    }
-    await loading;
-    this.grid.update(); // asks for the pages in sight
-  }
+	/** Shows a collection; with `reload`, even if it is on the screen already. */
+	async show({ collection, filter }, { reload = false } = {}) {
+		const other = this.failed || this.collection !== collection || this.filter !== filter;
+		if (!other && !reload) return;
+		Object.assign(this, { collection, filter, failed: false, settled: false });
+		this.stop.abort();
+		const stop = new AbortController();
+		this.stop = stop;
+		this.requested.clear();
+		if (other) this.pages.clear();
+		const loading = this.load(0);
+		if (other) {
+			scrollTo({ top: 0, behavior: "instant" });
+			this.showTotal(null);
+			this.grid.expect(24);
+		}
+		await loading;
+		if (stop !== this.stop) return;
+		this.settled = !this.failed;
+		this.grid.update(); // requests the pages near the window
+	}
 
-  hide() {
-    this.stop?.abort();
-    this.collection = null;
-  }
+	/** Reloads if the collection has another number of masters than shown. */
+	onCount(masters) {
+		if (this.settled && !this.filter && this.total !== masters) this.show(this, { reload: true });
+	}
 
-  need(from, to) {
-    for (let page = Math.floor(from / PAGE); page <= Math.floor((to - 1) / PAGE); page++) this.load(page);
-  }
+	hide() {
+		this.stop.abort();
+		this.settled = false;
+		this.collection = "";
+	}
 
-  async load(page) {
-    if (this.asked.has(page)) return;
-    this.asked.add(page);
-    const { signal } = this.stop;
-    try {
-      const given = { collection: this.collection, filter: this.filter, limit: PAGE, offset: page * PAGE };
-      const { masters, total } = await api.masters(given, signal);
-      this.pages.set(page, masters);
-      this.forget(page);
-      this.total = total;
-      this.say(total);
-      this.grid.refresh(total);
-      this.actions.shown();
-    } catch (problem) {
-      if (problem.name === "AbortError") return;
-      this.asked.delete(page);
-      if (page) return failed(problem); // far below what `say` could show
-      this.say(null, problem);
-      this.failed = true; // and so the next look asks again
-      this.grid.reset(0);
-    }
-  }
+	need(first, end) {
+		const last = Math.floor((end - 1) / PAGE);
+		for (let page = Math.floor(first / PAGE); page <= last; page++) this.load(page);
+	}
 
-  forget(around) {
-    const far = [...this.pages.keys()].sort((a, b) => Math.abs(b - around) - Math.abs(a - around));
-    for (const page of far.slice(0, Math.max(0, this.pages.size - KEPT))) {
-      this.pages.delete(page);
-      this.asked.delete(page);
-    }
-  }
+	async load(page) {
+		if (this.requested.has(page)) return;
+		this.requested.add(page);
+		const { collection, filter, stop } = this;
+		try {
+			const query = { collection, filter, limit: PAGE, offset: page * PAGE };
+			const { masters, total } = await api.listMasters(query, stop.signal);
+			this.pages.set(page, masters);
+			this.forgetFarFrom(page);
+			this.total = total;
+			this.showTotal(total);
+			this.grid.refresh(total);
+			this.actions.shown();
+		} catch (problem) {
+			if (problem.name === "AbortError") return;
+			this.requested.delete(page);
+			if (page) return showError(problem); // the message of showTotal would be out of sight
+			this.showTotal(null, problem);
+			this.failed = true; // the next call of show loads again
+			this.grid.reset(0);
+		}
+	}
 
-  say(total, problem) {
-    const nothing = find("#nothing");
-    nothing.hidden = !problem && total !== 0;
-    find("#count").textContent = problem || total === null ? "" : count(total, "picture");
-    announce(problem ? problem.message : find("#count").textContent);
-    if (problem) nothing.replaceChildren(...failure(problem, () => this.show(this, { again: true })));
-    else if (total === 0) nothing.replaceChildren(...(this.filter ? this.actions.nothingMatches() : this.actions.empty()));
-  }
+	forgetFarFrom(page) {
+		const distance = (other) => Math.abs(other - page);
+		const farthest = [...this.pages.keys()].sort((a, b) => distance(b) - distance(a));
+		for (const far of farthest.slice(0, Math.max(0, this.pages.size - KEPT))) {
+			this.pages.delete(far);
+			this.requested.delete(far);
+		}
+	}
+
+	/** @param {number | null} total null while loading
+	 * @param {any} [problem] */
+	showTotal(total, problem) {
+		const nothing = find("#nothing");
+		nothing.hidden = !problem && total !== 0;
+		const text = problem || total === null ? "" : count(total, "picture");
+		find("#count").textContent = text;
+		announce(problem ? problem.message : text);
+		if (problem) {
+			nothing.replaceChildren(...failure(problem, () => this.show(this, { reload: true })));
+		} else if (total === 0) {
+			const { noMatches, empty } = this.actions;
+			nothing.replaceChildren(...(this.filter ? noMatches() : empty()));
+		}
+	}
 }
 
-/** What failed, and a way to try it again. */
-export function failure(problem, again) {
-  const lasting = [400, 404, 413, 415, 422].includes(problem.status); // the same again would fail again
-  return [
-    el("h2", { text: problem.status === 404 ? "Not here" : "That did not work" }),
-    el("p", { text: problem.message }),
-    !lasting && el("button", { type: "button", text: "Try again", on: { click: again } }),
-  ].filter(Boolean);
+/** Returns the elements that show an error, with a button to retry where that can help. */
+export function failure(problem, retry) {
+	const permanent = [400, 404, 413, 415, 422].includes(problem.status);
+	return [
+		el("h2", { text: problem.status === 404 ? "Not found" : "Something went wrong" }),
+		el("p", { text: problem.message }),
+		!permanent && el("button", { type: "button", text: "Retry", on: { click: retry } }),
+	].filter(Boolean);
 }

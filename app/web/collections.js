@@ -1,96 +1,125 @@
-/** Collections: switch, create, delete. */
+/** The dialog of collections: switches, creates and deletes them. */
 
 import * as api from "./api.js";
-import { button, count, el, find, name } from "./dom.js";
+import { button, el, find, isolated } from "./dom.js";
+import { count } from "./format.js";
 import * as state from "./state.js";
-import { failed, toast } from "./toasts.js";
+import { showError, showToast } from "./toasts.js";
 
 export class Collections {
-  /** `changed`: told that what is shown may be gone. */
-  constructor({ changed }) {
-    this.changed = changed;
-    this.dialog = find("#collections");
-    find("#collection").addEventListener("click", () => this.open());
-    find("#new-collection").addEventListener("submit", (event) => this.create(event));
-  }
+	/** `changed()`: a collection was deleted. */
+	constructor({ changed }) {
+		this.changed = changed;
+		this.dialog = find("#collections");
+		find("#collection").addEventListener("click", () => this.open());
+		find("#new-collection").addEventListener("submit", (event) => this.create(event));
+	}
 
-  show({ collection }) {
-    find("#collection-name").textContent = collection;
-  }
+	show({ collection }) {
+		find("#collection-name").textContent = collection;
+	}
 
-  async open() {
-    find("#collection-list").replaceChildren(); // those of the last time may be gone
-    this.dialog.showModal();
-    await this.load();
-  }
+	async open() {
+		find("#collection-list").replaceChildren(); // the previous list may be out of date
+		this.dialog.showModal();
+		await this.load();
+	}
 
-  async load() {
-    try {
-      const { collections } = await api.collections();
-      find("#collection-list").replaceChildren(...collections.map((found) => this.row(found)));
-    } catch (problem) {
-      failed(problem);
-    }
-  }
+	async load() {
+		try {
+			const { collections } = await api.listCollections();
+			const rows = collections.map((collection) => this.row(collection));
+			find("#collection-list").replaceChildren(...rows);
+		} catch (problem) {
+			showError(problem);
+		}
+	}
 
-  row(found) {
-    const here = found.name === state.current().collection;
-    const row = el("li", {});
-    row.append(
-      button(
-        { class: "choice", "aria-current": here ? "true" : null, on: { click: () => this.go(found.name) } },
-        here ? "check" : "folder",
-        [name(found.name), el("span", { class: "hint", text: count(found.masters, "picture") })],
-      ),
-      button({ class: "quiet", "aria-label": `Delete the collection ${found.name}`, on: { click: () => this.confirm(row, found) } }, "trash"),
-    );
-    return row;
-  }
+	/** @param {Collection} collection */
+	row({ name, masters }) {
+		const current = name === state.current().collection;
+		const row = el("li", {});
+		const label = [isolated(name), el("span", { class: "hint", text: count(masters, "picture") })];
+		row.append(
+			button(
+				{
+					class: "choice",
+					"aria-current": current ? "true" : null,
+					on: { click: () => this.switchTo(name) },
+				},
+				current ? "check" : "folder",
+				label,
+			),
+			button(
+				{
+					class: "quiet",
+					"aria-label": `Delete the collection ${name}`,
+					on: { click: () => this.confirmDeletion(row, name, masters) },
+				},
+				"trash",
+			),
+		);
+		return row;
+	}
 
-  go(collection) {
-    this.dialog.close();
-    state.set({ collection, filter: "", like: "", sample: null, box: "", master: "" });
-  }
+	switchTo(collection) {
+		this.dialog.close();
+		state.update({ collection, filter: "", like: "", sample: null, box: "", master: "" });
+	}
 
-  async create(event) {
-    event.preventDefault();
-    const input = find("#new-collection input");
-    try {
-      const made = await api.createCollection(input.value.trim());
-      input.value = "";
-      this.go(made.name);
-    } catch (problem) {
-      failed(problem);
-      input.focus();
-    }
-  }
+	async create(event) {
+		event.preventDefault();
+		const input = find("#new-collection input");
+		try {
+			const { name } = await api.createCollection(input.value.trim());
+			input.value = "";
+			this.switchTo(name);
+		} catch (problem) {
+			showError(problem);
+			input.focus();
+		}
+	}
 
-  /** Only who types the name deletes it. */
-  confirm(row, found) {
-    const input = el("input", { type: "text", required: true, autocomplete: "off", "aria-label": `Type ${found.name} to delete it` });
-    const really = el("button", { type: "submit", class: "danger", disabled: true, text: "Delete for ever" });
-    input.addEventListener("input", () => (really.disabled = input.value !== found.name));
-    const form = el(
-      "form",
-      { class: "confirm" },
-      el("p", {}, "This deletes ", el("strong", { text: count(found.masters, "picture") }), " for ever. Type ", el("strong", {}, name(found.name)), " to confirm."),
-      input,
-      el("div", { class: "buttons" }, really, button({ on: { click: () => this.load() } }, null, "Keep")),
-    );
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      if (input.value !== found.name) return;
-      try {
-        await api.deleteCollection(found.name);
-        toast(`The collection ${found.name} is deleted.`);
-        if (state.current().collection === found.name) this.go("default");
-        else await this.load();
-        this.changed();
-      } catch (problem) {
-        failed(problem);
-      }
-    });
-    row.replaceChildren(form);
-    input.focus();
-  }
+	/** Asks the user to type the name of the collection, then deletes it. */
+	confirmDeletion(row, name, masters) {
+		const label = { "aria-label": `Type ${name} to delete it` };
+		const input = el("input", { type: "text", required: true, autocomplete: "off", ...label });
+		const submit = { type: "submit", class: "danger", disabled: true, text: "Delete permanently" };
+		const confirm = el("button", submit);
+		input.addEventListener("input", () => {
+			confirm.disabled = input.value !== name;
+		});
+		const pictures = el("strong", { text: count(masters, "picture") });
+		const typed = el("strong", {}, isolated(name));
+		const form = el(
+			"form",
+			{ class: "confirm" },
+			el("p", {}, "This permanently deletes ", pictures, ". Type ", typed, " to confirm."),
+			input,
+			el(
+				"div",
+				{ class: "buttons" },
+				confirm,
+				button({ on: { click: () => this.load() } }, null, "Cancel"),
+			),
+		);
+		form.addEventListener("submit", (event) => {
+			event.preventDefault();
+			if (input.value === name) this.delete(name);
+		});
+		row.replaceChildren(form);
+		input.focus();
+	}
+
+	async delete(name) {
+		try {
+			await api.deleteCollection(name);
+			showToast(`Collection ${name} deleted.`);
+			if (state.current().collection === name) this.switchTo("default");
+			else await this.load();
+			this.changed();
+		} catch (problem) {
+			showError(problem);
+		}
+	}
 }

@@ -1,52 +1,54 @@
-/** Deleting a master: it is marked at once, and sent when the time to undo it has run out, or when the page goes. */
+/** Deletes masters with a delay, so that a deletion can be undone until it is sent. */
 
 import * as api from "./api.js";
-import { failed, toast } from "./toasts.js";
+import { showError, showToast } from "./toasts.js";
 
 const SECONDS = 6;
-const leaving = new Map(); // id -> end its toast, and so send
-let told = { changed() {}, gone() {} };
+/** @type {Map<string, (options?: {act?: boolean}) => void>} */
+const scheduled = new Map(); // from ID to the function that ends the toast, which sends the request
+let listener = { changed() {}, deleted(_id) {} };
 
-/** `changed`: what is marked is another; `gone(id)`: it is deleted. */
-export function onDeletion(listener) {
-  told = listener;
+/** `changed()`: other masters are marked for deletion. `deleted(id)`: a deletion was accepted. */
+export function onDeletion(callbacks) {
+	listener = callbacks;
 }
 
-export const isLeaving = (master) => leaving.has(master.id);
+export const isDeleting = (master) => scheduled.has(master.id);
 
-export function deleteSoon(master) {
-  if (isLeaving(master)) return;
-  const action = { label: "Undo", keys: "Control+Z", run: () => keep(master) };
-  const send = () => sendNow(master.id);
-  leaving.set(master.id, toast(`“\u2068${master.name}\u2069” is being deleted.`, { action, seconds: SECONDS, onEnd: send }));
-  told.changed();
+/** @param {Master} master */
+export function scheduleDeletion(master) {
+	if (isDeleting(master)) return;
+	const action = { label: "Undo", keys: "Control+Z", run: () => keep(master.id) };
+	const text = `Deleting “\u2068${master.name || "Untitled"}\u2069”…`;
+	const onEnd = () => sendDeletion(master.id);
+	scheduled.set(master.id, showToast(text, { action, seconds: SECONDS, onEnd }));
+	listener.changed();
 }
 
-/** Keeps the one that was deleted last, if it is not gone. */
-export function undo() {
-  [...leaving.values()].at(-1)?.({ act: true });
+/** Undoes the last deletion that has not been sent. */
+export function undoDeletion() {
+	[...scheduled.values()].at(-1)?.({ act: true });
 }
 
-function keep(master) {
-  leaving.delete(master.id);
-  told.changed();
+function keep(id) {
+	scheduled.delete(id);
+	listener.changed();
 }
 
-async function sendNow(id, options) {
-  try {
-    await api.remove(id, options);
-  } catch (problem) {
-    if (problem.status !== 404) {
-      leaving.delete(id);
-      told.changed();
-      failed(problem);
-      return;
-    }
-  }
-  told.gone(id);
-  leaving.delete(id);
+async function sendDeletion(id, options = {}) {
+	try {
+		await api.deleteMaster(id, options);
+	} catch (problem) {
+		if (problem.status !== 404) {
+			keep(id);
+			showError(problem);
+			return;
+		}
+	}
+	listener.deleted(id);
+	scheduled.delete(id);
 }
 
 addEventListener("pagehide", () => {
-  for (const id of leaving.keys()) sendNow(id, { keepalive: true });
+	for (const id of scheduled.keys()) sendDeletion(id, { keepalive: true });
 });

@@ -1,42 +1,58 @@
-/** Files out of what is dropped, pasted or chosen; folders to any depth. */
+/** Collects the files that are dropped, pasted or chosen, from folders of any depth. */
 
 const IMAGE = /\.(jpe?g|jpe|png|webp|gif|bmp|avif|hei[cf])$/i;
 
+/** @param {{type: string, name: string}} file */
 export const isImage = (file) => file.type.startsWith("image/") || IMAGE.test(file.name);
 
-/** Of an input: files, each with the name of its folder. */
-export const chosen = (input) =>
-  [...input.files].map((file) => ({ file, folder: file.webkitRelativePath.split("/").at(-2) ?? "" }));
+/**
+ * Returns the files of an input.
+ * @returns {FoundFile[]}
+ */
+export const chosenFiles = (input) =>
+	[...input.files].map((file) => ({
+		file,
+		folder: file.webkitRelativePath.split("/").at(-2) ?? "",
+	}));
 
-/** Of a drop or a paste. Must be called at once: afterwards the browser forgets. Gives a promise of files with their folders. */
-export function dropped(transfer) {
-  const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
-  return collect(entries.filter(Boolean));
+const fileItems = (transfer) => [...transfer.items].filter(({ kind }) => kind === "file");
+
+/**
+ * Resolves to the files of a drop or paste. Call it within the event: later the items are gone.
+ * @returns {Promise<FoundFile[]>}
+ */
+export function droppedFiles(transfer) {
+	const entries = fileItems(transfer).map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
+	return collect(entries.filter(Boolean));
 }
 
-/** Whether that is more than one file, or a folder. */
-export const isMany = (transfer) => {
-  const files = [...transfer.items].filter((item) => item.kind === "file");
-  return files.length > 1 || Boolean(files[0]?.webkitGetAsEntry?.()?.isDirectory);
+/** Returns whether a drop has several files or a folder. */
+export const hasSeveral = (transfer) => {
+	const files = fileItems(transfer);
+	return files.length > 1 || Boolean(files[0]?.webkitGetAsEntry?.()?.isDirectory);
 };
 
 async function collect(entries) {
-  const found = [];
-  const walk = async (entry, folder) => {
-    if (entry instanceof File) found.push({ file: entry, folder });
-    else if (entry.isFile) found.push({ file: await new Promise((done, failed) => entry.file(done, failed)), folder });
-    else for (const inside of await children(entry)) await walk(inside, entry.name);
-  };
-  for (const entry of entries) await walk(entry, "").catch(() => {}); // what went away meanwhile
-  return found;
+	/** @type {FoundFile[]} */
+	const found = [];
+	const walk = async (entry, folder) => {
+		if (entry instanceof File) found.push({ file: entry, folder });
+		else if (entry.isFile) found.push({ file: await readFile(entry), folder });
+		else for (const child of await readFolder(entry)) await walk(child, entry.name);
+	};
+	for (const entry of entries) await walk(entry, "").catch(() => {}); // removed in the meantime
+	return found;
 }
 
-async function children(directory) {
-  const reader = directory.createReader();
-  const all = [];
-  for (;;) {
-    const some = await new Promise((done, failed) => reader.readEntries(done, failed)); // a hundred at a time
-    if (!some.length) return all;
-    all.push(...some);
-  }
+const readFile = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+
+async function readFolder(entry) {
+	const reader = entry.createReader();
+	const all = [];
+	for (;;) {
+		// readEntries returns at most a hundred entries per call.
+		const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+		if (!some.length) return all;
+		all.push(...some);
+	}
 }

@@ -1,178 +1,196 @@
-/** A grid of which only what is near the window has elements, however many items there are. */
+/** A grid in which only cells near the window have elements, however many items there are. */
 
-const GAP = 12;
-const AHEAD = 0.75; // windows above and below that have elements, too
-const TALLEST = 15_000_000; // pixels; browsers cut off taller elements
-const PATIENCE = 200; // milliseconds
-const FAST = 3; // windows in a tenth of a second: nobody can look at these
+import { computeLayout, GAP, targetOf, visibleRange } from "./layout.js";
+
+const PLACEHOLDER_DELAY = 200; // milliseconds
+const FAST = 3; // windows in a tenth of a second: too fast to read
+
+const rootStyle = () => getComputedStyle(document.documentElement);
+const isMissing = (cell) => cell.querySelector('img[data-state="missing"]');
 
 export class Grid {
-  /**
-   * `container`: an empty list. `render(item, index, width)` gives the content of a cell (item undefined: not there yet), `dispose`
-   * is told of each that goes. `need(from, to)`: items that are or will be seen. `look(item)`: a text that is another where it
-   * would be shown otherwise. `smallest`: pixels of a square's side, `caption`: those below it, where the font has 16.
-   */
-  constructor(container, { render, dispose, need = () => {}, item, look, caption, smallest = 168 }) {
-    Object.assign(this, { container, render, dispose, need, item, look, caption, smallest });
-    this.count = 0;
-    this.cells = new Map();
-    this.lastTop = 0;
-    this.lastTime = 0;
-    this.update = this.update.bind(this);
-    this.scheduled = 0;
-    this.watcher = new ResizeObserver(() => this.schedule());
-    addEventListener("scroll", () => this.schedule(), { passive: true });
-    addEventListener("resize", () => this.schedule());
-    container.addEventListener("keydown", (event) => this.onKey(event));
-    this.watcher.observe(container);
-  }
+	/**
+	 * @param {HTMLElement} container an empty list
+	 * @param {GridOptions} options
+	 */
+	constructor(container, options) {
+		this.container = container;
+		this.options = options;
+		this.count = 0;
+		/** @type {Map<number, any>} */
+		this.cells = new Map();
+		this.lastTop = 0;
+		this.lastTime = 0;
+		this.scheduled = 0;
+		/** @type {number | undefined} */
+		this.wanted = undefined; // the item to focus once it is loaded
+		this.layout = this.measure();
+		this.update = this.update.bind(this);
+		this.watcher = new ResizeObserver(() => this.schedule());
+		addEventListener("scroll", () => this.schedule(), { passive: true });
+		addEventListener("resize", () => this.schedule());
+		container.addEventListener("keydown", (event) => this.onKey(event));
+		this.watcher.observe(container);
+	}
 
-  schedule() {
-    this.scheduled ||= requestAnimationFrame(this.update);
-  }
+	schedule() {
+		this.scheduled ||= requestAnimationFrame(this.update);
+	}
 
-  /** So many items are to come: placeholders, once that takes long enough to be noticed. */
-  expect(count) {
-    this.reset(0);
-    this.expecting = setTimeout(() => this.reset(count), PATIENCE);
-  }
+	/** Shows `count` placeholders if the items take noticeably long to load. */
+	expect(count) {
+		this.reset(0);
+		this.expecting = setTimeout(() => this.reset(count), PLACEHOLDER_DELAY);
+	}
 
-  /** Other items, or others of them. */
-  reset(count) {
-    clearTimeout(this.expecting);
-    for (const index of [...this.cells.keys()]) this.drop(index);
-    this.count = count;
-    this.update();
-  }
+	/** Replaces all items. */
+	reset(count) {
+		clearTimeout(this.expecting);
+		this.dropWhere(() => true);
+		this.count = count;
+		this.update();
+	}
 
-  /** Items came, or their number changed, while those there stayed. */
-  refresh(count = this.count) {
-    clearTimeout(this.expecting);
-    this.count = count;
-    const focused = this.focused();
-    for (const [index, cell] of [...this.cells]) {
-      if (index >= count || cell.shown !== this.look(this.item(index))) this.drop(index);
-      else cell.setAttribute("aria-setsize", count);
-    }
-    this.update();
-    if (focused !== null) this.focusLink(Math.min(focused, count - 1)); // another stands there now, or the same anew
-    else if (document.activeElement === document.body && this.wanted !== undefined) this.focusLink(this.wanted);
-  }
+	/** Renders what has changed: items were loaded, or their number is different. */
+	refresh(count = this.count) {
+		clearTimeout(this.expecting);
+		this.count = count;
+		const focused = this.focused();
+		const { item, cellKey } = this.options;
+		this.dropWhere((cell, index) => index >= count || cell.shown !== cellKey(item(index)));
+		for (const cell of this.cells.values()) cell.setAttribute("aria-setsize", count);
+		this.update();
+		if (focused !== null) this.focusLink(Math.min(focused, count - 1));
+		else if (document.activeElement === document.body && this.wanted !== undefined) {
+			this.focusLink(this.wanted);
+		}
+	}
 
-  /** Pictures that could not be shown are tried again. */
-  retry() {
-    for (const [index, cell] of [...this.cells]) if (cell.querySelector('img[data-state="missing"]')) this.drop(index);
-    this.update();
-  }
+	/** Retries the pictures that could not be loaded. */
+	retry() {
+		this.dropWhere(isMissing);
+		this.update();
+	}
 
-  /** The index of the cell that has the focus, or null. */
-  focused() {
-    const cell = document.activeElement?.closest(".cell");
-    return cell && this.container.contains(cell) ? Number(cell.dataset.index) : null;
-  }
+	/** Returns the index of the cell that has the focus, or null. */
+	focused() {
+		/** @type {any} */
+		const cell = document.activeElement?.closest(".cell");
+		return cell && this.container.contains(cell) ? Number(cell.dataset.index) : null;
+	}
 
-  focusLink(index) {
-    const link = this.cells.get(index)?.querySelector("a, button");
-    if (link && !this.cells.get(index).contains(document.activeElement)) link.focus({ preventScroll: true });
-    this.wanted = link || index < 0 ? undefined : index; // else when its item has come
-  }
+	focusLink(index) {
+		const cell = this.cells.get(index);
+		const link = cell?.querySelector("a, button");
+		if (link && !cell.contains(document.activeElement)) link.focus({ preventScroll: true });
+		this.wanted = link || index < 0 ? undefined : index;
+	}
 
-  layout() {
-    const width = this.container.clientWidth;
-    const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // the reader's own, and larger on a wall
-    const smallest = width < 480 * scale ? 140 * scale : this.smallest * scale;
-    this.columns = Math.max(2, Math.floor((width + GAP) / (smallest + GAP)));
-    this.width = Math.floor((width - GAP * (this.columns - 1)) / this.columns);
-    this.across = (width - this.width) / (this.columns - 1); // to the last pixel on the right
-    this.step = this.width + this.caption * scale + GAP;
-    this.rows = Math.min(Math.ceil(this.count / this.columns), Math.floor(TALLEST / this.step));
-    this.container.style.height = `${Math.max(0, this.rows * this.step - GAP)}px`;
-  }
+	measure() {
+		const width = this.container.clientWidth;
+		const scale = parseFloat(rootStyle().fontSize) / 16;
+		const { caption } = this.options;
+		return computeLayout({ width, count: this.count, scale, smallest: 168, caption });
+	}
 
-  update() {
-    cancelAnimationFrame(this.scheduled);
-    this.scheduled = 0;
-    if (this.container.hidden || !this.container.clientWidth) return;
-    const before = this.width;
-    this.layout();
-    if (this.width !== before) for (const index of [...this.cells.keys()]) this.drop(index);
-    const top = -this.container.getBoundingClientRect().top;
-    const fast = this.isFast(top);
-    const margin = innerHeight * AHEAD;
-    const first = Math.max(0, Math.floor((top - margin) / this.step)) * this.columns;
-    const last = Math.min(this.rows * this.columns, this.count, Math.ceil((top + innerHeight + margin) / this.step) * this.columns);
-    for (const [index, cell] of [...this.cells]) {
-      if ((index < first || index >= last) && !cell.contains(document.activeElement)) this.drop(index);
-    }
-    if (last > first) this.need(first, last, fast);
-    for (let index = first; index < last; index++) if (!this.cells.has(index)) this.place(index, fast);
-  }
+	update() {
+		cancelAnimationFrame(this.scheduled);
+		this.scheduled = 0;
+		if (this.container.hidden || !this.container.clientWidth) return;
+		const { side } = this.layout;
+		this.layout = this.measure();
+		this.container.style.height = `${this.layout.height}px`;
+		if (this.layout.side !== side) this.dropWhere(() => true);
+		const top = -this.container.getBoundingClientRect().top;
+		const fast = this.isFast(top);
+		const [first, end] = visibleRange(this.layout, top, innerHeight);
+		const near = (index) => index >= first && index < end;
+		this.dropWhere((cell, index) => !near(index) && !cell.contains(document.activeElement));
+		if (end > first && !fast) this.options.need?.(first, end);
+		for (let index = first; index < end; index++) {
+			if (!this.cells.has(index)) this.place(index, fast);
+		}
+	}
 
-  isFast(top) {
-    const now = performance.now();
-    const moved = Math.abs(top - this.lastTop) / Math.max(100, now - this.lastTime);
-    this.lastTop = top;
-    this.lastTime = now;
-    const fast = moved * 100 > FAST * innerHeight;
-    clearTimeout(this.rest);
-    if (fast) this.rest = setTimeout(() => this.refreshFast(), 120);
-    return fast;
-  }
+	/** Returns whether the user scrolls too fast to read; renders placeholders until that ends. */
+	isFast(top) {
+		const now = performance.now();
+		const speed = Math.abs(top - this.lastTop) / Math.max(100, now - this.lastTime);
+		this.lastTop = top;
+		this.lastTime = now;
+		const fast = speed * 100 > FAST * innerHeight;
+		clearTimeout(this.rest);
+		if (fast) this.rest = setTimeout(() => this.renderSkipped(), 120);
+		return fast;
+	}
 
-  refreshFast() {
-    for (const [index, cell] of [...this.cells]) if (cell.fast) this.drop(index);
-    this.update();
-  }
+	renderSkipped() {
+		this.dropWhere((cell) => cell.fast);
+		this.update();
+	}
 
-  place(index, fast) {
-    const item = fast ? undefined : this.item(index);
-    const cell = document.createElement("li");
-    cell.className = "cell";
-    cell.shown = this.look(item);
-    cell.fast = fast;
-    cell.setAttribute("aria-setsize", this.count);
-    cell.setAttribute("aria-posinset", index + 1);
-    cell.dataset.index = index;
-    cell.style.width = `${this.width}px`;
-    cell.style.height = `${this.step - GAP}px`;
-    const left = Math.round((index % this.columns) * this.across);
-    cell.style.transform = `translate(${left}px, ${Math.floor(index / this.columns) * this.step}px)`;
-    cell.append(this.render(item, index, this.width));
-    // in the order of the items, so that Tab and screen readers go through them in that order
-    let next = null;
-    for (let after = index + 1; !next && after < index + this.columns * 3; after++) next = this.cells.get(after) ?? null;
-    if (!next) for (const other of this.container.children) if (Number(other.dataset.index) > index) { next = other; break; }
-    this.container.insertBefore(cell, next);
-    this.cells.set(index, cell);
-  }
+	place(index, fast) {
+		const { columns, across, side, step } = this.layout;
+		const item = fast ? undefined : this.options.item(index);
+		/** @type {any} */
+		const cell = document.createElement("li");
+		cell.className = "cell";
+		cell.shown = this.options.cellKey(item);
+		cell.fast = fast;
+		cell.setAttribute("aria-setsize", this.count);
+		cell.setAttribute("aria-posinset", index + 1);
+		cell.dataset.index = index;
+		cell.style.width = `${side}px`;
+		cell.style.height = `${step - GAP}px`;
+		const left = Math.round((index % columns) * across);
+		cell.style.transform = `translate(${left}px, ${Math.floor(index / columns) * step}px)`;
+		cell.append(this.options.render(item, side));
+		this.container.insertBefore(cell, this.cellAfter(index));
+		this.cells.set(index, cell);
+	}
 
-  drop(index) {
-    const cell = this.cells.get(index);
-    this.cells.delete(index);
-    this.dispose(cell);
-    cell.remove();
-  }
+	/** Returns the cell that follows in the document: Tab and screen readers use that order. */
+	cellAfter(index) {
+		for (let after = index + 1; after < index + this.layout.columns * 3; after++) {
+			if (this.cells.has(after)) return this.cells.get(after);
+		}
+		const later = (cell) => Number(cell.dataset.index) > index;
+		return [...this.container.children].find(later) ?? null;
+	}
 
-  /** Arrow keys go from picture to picture. */
-  onKey(event) {
-    const from = event.target.closest(".cell");
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns };
-    if (!from || event.ctrlKey || event.metaKey || event.altKey) return;
-    let to = Number(from.dataset.index) + steps[event.key];
-    if (event.key === "Home") to = 0;
-    if (event.key === "End") to = Math.min(this.count, this.rows * this.columns) - 1;
-    if (!(to >= 0 && to < this.count)) return;
-    event.preventDefault();
-    this.focus(to);
-  }
+	/** @param {(cell: any, index: number) => any} isUnwanted */
+	dropWhere(isUnwanted) {
+		for (const [index, cell] of [...this.cells]) {
+			if (!isUnwanted(cell, index)) continue;
+			this.cells.delete(index);
+			this.options.dispose(cell);
+			cell.remove();
+		}
+	}
 
-  /** Brings the item into sight and puts the focus on it. */
-  focus(index) {
-    const place = this.container.getBoundingClientRect().top + Math.floor(index / this.columns) * this.step;
-    if (place < parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || place + this.step > innerHeight) scrollBy({ top: place - (innerHeight - this.step) / 2, behavior: "instant" });
-    this.lastTop = -this.container.getBoundingClientRect().top; // a jump that is to be seen
-    this.update();
-    this.focusLink(index);
-    if (this.wanted === index) document.activeElement.blur(); // it is far away by now
-  }
+	/** Moves from picture to picture with the arrow keys. */
+	onKey(event) {
+		const from = event.target.closest(".cell");
+		if (!from || event.ctrlKey || event.metaKey || event.altKey) return;
+		const to = targetOf(event.key, Number(from.dataset.index), this.layout);
+		if (to === null) return;
+		event.preventDefault();
+		this.focus(to);
+	}
+
+	/** Scrolls to an item and focuses it. */
+	focus(index) {
+		const { columns, step } = this.layout;
+		const row = Math.floor(index / columns) * step;
+		const place = this.container.getBoundingClientRect().top + row;
+		if (place < parseFloat(rootStyle().scrollPaddingTop) || place + step > innerHeight) {
+			scrollBy({ top: place - (innerHeight - step) / 2, behavior: "instant" });
+		}
+		this.lastTop = -this.container.getBoundingClientRect().top; // this jump is not fast scrolling
+		this.update();
+		this.focusLink(index);
+		/** @type {any} */
+		const active = document.activeElement;
+		if (this.wanted === index) active?.blur(); // the previous one is far away
+	}
 }

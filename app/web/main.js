@@ -1,213 +1,240 @@
-/** The page: what is in the URL, put on the screen by the parts. */
+/** The entry point: connects the URL, the parts of the page, and the events of the window. */
 
 import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { Collections } from "./collections.js";
 import { Compare } from "./compare.js";
-import { deleteSoon, onDeletion, undo } from "./deletion.js";
+import { onDeletion, scheduleDeletion, undoDeletion } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { el, find } from "./dom.js";
-import { dropped, isImage, isMany } from "./files.js";
+import { droppedFiles, hasSeveral, isImage } from "./files.js";
 import { Filters } from "./filters.js";
 import { Hits } from "./hits.js";
 import { askForKey } from "./key.js";
-import { PutIn } from "./putin.js";
-import { Sample } from "./sample.js";
+import { SamplePanel } from "./sample.js";
 import * as state from "./state.js";
-import { look, watch } from "./status.js";
-import { toast } from "./toasts.js";
+import { checkStatus, watchStatus } from "./status.js";
+import { showToast } from "./toasts.js";
+import { Uploads } from "./upload.js";
+
+const NO_SEARCH = { like: "", sample: null, box: "", mirror: false };
+const action = (text, click, kind = "") =>
+	el("button", { type: "button", class: kind, text, on: { click } });
 
 const actions = {
-  href: (master) => {
-    const query = new URLSearchParams(location.search);
-    query.set("master", master.id);
-    return `/?${query}`;
-  },
-  open: (master) => state.set({ master: master.id }),
-  like: (master) => state.set({ like: master.id, sample: null, box: "", master: "", collection: master.collection }),
-  compare: (hit) => compare.show(hit),
-  shown: () => document.body.setAttribute("data-ready", ""),
-  empty: () => [
-    el("h2", { text: "No pictures here yet" }),
-    el("p", { text: "Put some in, then show one: the service finds what looks like it." }),
-    el("button", { type: "button", class: "primary", text: "Put pictures in", on: { click: () => putIn.open() } }),
-  ],
-  nothingMatches: () => [
-    el("h2", { text: "Nothing matches the filter" }),
-    el("button", { type: "button", text: "Clear the filter", on: { click: () => state.set({ filter: "" }) } }),
-  ],
+	href: (master) => {
+		const query = new URLSearchParams(location.search);
+		query.set("master", master.id);
+		return `/?${query}`;
+	},
+	open: (master) => state.update({ master: master.id }),
+	like: ({ id, collection }) =>
+		state.update({ like: id, sample: null, box: "", master: "", collection }),
+	compare: (hit) => compare.show(hit),
+	shown: () => document.body.setAttribute("data-ready", ""),
+	empty: () => [
+		el("h2", { text: "No pictures here yet" }),
+		el("p", {
+			text: "Add some pictures first. Then search with any picture to find similar ones.",
+		}),
+		action("Add pictures", () => uploads.open(), "primary"),
+	],
+	noMatches: () => [
+		el("h2", { text: "No pictures match the filter" }),
+		action("Clear the filter", () => state.update({ filter: "" })),
+	],
 };
 
 const browse = new Browse(actions);
 const hits = new Hits(actions);
-const sample = new Sample((box) => state.set({ box }, { replace: true }));
+const sample = new SamplePanel((box) => state.update({ box }, { replace: true }));
 const compare = new Compare(() => hits.shown);
 const filters = new Filters();
-const collections = new Collections({ changed: renew });
-const detail = new Detail({ like: actions.like, changed: renew });
-const putIn = new PutIn({ done: renew, open: actions.open });
+const collections = new Collections({ changed: reload });
+const detail = new Detail({ findSimilar: actions.like, changed: reload });
+const uploads = new Uploads({ done: reload, open: actions.open });
+const grids = [browse.grid, hits.grid];
 
-let shown = {};
+/** @type {State | null} */
+let shown = null;
 
 function show() {
-  const focused = document.activeElement;
-  const other = shown.collection !== state.current().collection;
-  const now = (shown = state.current());
-  document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
-  collections.show(now);
-  filters.show(now);
-  detail.show(now);
-  find("#mirror").checked = now.mirror;
-  const searching = Boolean(now.sample || now.like);
-  document.body.dataset.view = searching ? "search" : "browse";
-  find("#sample").hidden = find("#hits").hidden = find("#end-search").hidden = !searching;
-  find("#masters").hidden = find("#invitation").hidden = searching;
-  if (searching) browse.hide();
-  else {
-    hits.hide();
-    compare.hide();
-  }
-  find("#more").hidden ||= !searching;
-  const showing = searching ? showHits(now) : browse.show(now);
-  if (other) setTimeout(look, 300); // the pictures first
-  if (focused !== document.body && document.activeElement === document.body) find("#results").focus({ preventScroll: true });
-  return showing;
+	const focused = document.activeElement;
+	const now = state.current();
+	const other = shown?.collection !== now.collection;
+	shown = now;
+	document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
+	collections.show(now);
+	filters.show(now);
+	detail.show(now);
+	find("#mirror").checked = now.mirror;
+	const searching = Boolean(now.sample || now.like);
+	document.body.dataset.view = searching ? "search" : "browse";
+	for (const id of ["#sample", "#hits", "#end-search"]) find(id).hidden = !searching;
+	for (const id of ["#masters", "#invitation"]) find(id).hidden = searching;
+	if (!searching) {
+		hits.hide();
+		compare.hide();
+		find("#more").hidden = true;
+		browse.show(now);
+	} else {
+		browse.hide();
+		showHits(now);
+	}
+	if (other) setTimeout(checkStatus, 300); // the pictures come first
+	if (focused !== document.body && document.activeElement === document.body) {
+		find("#results").focus({ preventScroll: true });
+	}
 }
 
+/** @param {State} now */
 async function showHits(now) {
-  const showing = hits.show(now);
-  if (now.sample) sample.show(now.sample, null, now.box);
-  else await showMaster(now, showing);
-  await showing;
+	const searching = hits.show(now);
+	if (now.sample) return sample.show(now.sample, null, now.box);
+	if (now.like !== sample.shown) sample.clear();
+	try {
+		const master = await api.getMaster(now.like);
+		if (now === shown) sample.show(null, master, now.box);
+	} catch (problem) {
+		await searching;
+		if (now !== shown) return;
+		const gone = problem.status === 404 || problem.status === 422;
+		find("#sample").hidden = gone;
+		if (!gone) return sample.showMissing();
+		const message = "The search picture no longer exists, or the link is incomplete.";
+		hits.fail({ status: 404, message });
+	}
 }
 
-async function showMaster(now, showing) {
-  if (now.like !== sample.shown) sample.clear();
-  try {
-    const master = await api.master(now.like);
-    if (now === shown) sample.show(null, master, now.box);
-  } catch (problem) {
-    await showing;
-    if (now !== shown) return; // something else is to be shown by now
-    find("#sample").hidden = problem.status === 404 || problem.status === 422;
-    if (find("#sample").hidden) hits.fail({ status: 404, message: "The picture to search by is not there any more, or the link is cut off." });
-    else sample.missing();
-  }
+/** Reloads what is shown, because the masters have changed. */
+function reload() {
+	const now = state.current();
+	checkStatus();
+	filters.reload();
+	if (now.sample || now.like) hits.reload();
+	else browse.show(now, { reload: true });
 }
 
-/** The masters are not those they were. */
-function renew() {
-  const now = state.current();
-  look();
-  filters.renew();
-  if (now.sample || now.like) hits.renew();
-  else browse.show(now, { again: true });
-}
-
+/** @param {File} file */
 function searchWith(file) {
-  if (!isImage(file)) return toast("That is no picture the service knows. Show a JPEG, PNG, WebP, GIF, BMP, AVIF or HEIC.", { error: true });
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  state.set({ sample: { file }, box: "", master: "" });
+	if (!isImage(file)) {
+		const types = "JPEG, PNG, WebP, GIF, BMP, AVIF or HEIC";
+		const text = `“${file.name}” is not a supported picture. Choose a ${types} file.`;
+		return showToast(text, { error: true });
+	}
+	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+	state.update({ sample: { file }, box: "", master: "" });
 }
 
-// samples: chosen, photographed, pasted
+// Search pictures: chosen, taken with the camera, or pasted
 
-for (const id of ["#choose", "#choose-another", "#photograph"]) {
-  find(id).addEventListener("change", ({ target }) => {
-    if (target.files[0]) searchWith(target.files[0]);
-    target.value = "";
-  });
+for (const id of ["#choose", "#choose-another", "#camera"]) {
+	find(id).addEventListener("change", ({ target }) => {
+		if (target.files[0]) searchWith(target.files[0]);
+		target.value = "";
+	});
 }
 
-addEventListener("paste", async (event) => {
-  if (event.target.closest?.("input, textarea") || ![...event.clipboardData.items].some((item) => item.kind === "file")) return;
-  event.preventDefault();
-  const [pasted] = await dropped(event.clipboardData);
-  if (pasted) searchWith(pasted.file);
+addEventListener("paste", async (/** @type {any} */ event) => {
+	const isFile = (item) => item.kind === "file";
+	if (event.target.closest?.("input, textarea")) return;
+	if (![...event.clipboardData.items].some(isFile)) return;
+	event.preventDefault();
+	const [pasted] = await droppedFiles(event.clipboardData);
+	if (pasted) searchWith(pasted.file);
 });
 
-// dropped anywhere: one picture is a sample or a master, more are masters
+// Files dropped anywhere: one picture is searched with or added, several are added
 
 let depth = 0;
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 const zones = find("#zones");
-const leave = () => {
-  depth = 0;
-  zones.hidden = true;
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+const hideZones = () => {
+	depth = 0;
+	zones.hidden = true;
 };
 
 addEventListener("dragenter", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  if (depth++ === 0) {
-    (find("dialog[open]") ?? document.body).append(zones);
-    zones.hidden = false;
-  }
+	if (!hasFiles(event)) return;
+	event.preventDefault();
+	if (depth++ === 0) {
+		(find("dialog[open]") ?? document.body).append(zones);
+		zones.hidden = false;
+	}
 });
-addEventListener("dragleave", (event) => carriesFiles(event) && --depth <= 0 && leave());
-addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
-addEventListener("drop", async (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  const asSample = !find("#put-in").open && !event.target.closest?.("#zone-put-in") && !isMany(event.dataTransfer);
-  const coming = dropped(event.dataTransfer);
-  leave();
-  const found = await coming;
-  if (!found.length) return toast("There is nothing in it to put in.");
-  if (asSample) searchWith(found[0].file);
-  else putIn.add(found);
+addEventListener("dragleave", (event) => {
+	if (hasFiles(event) && --depth <= 0) hideZones();
+});
+addEventListener("dragover", (event) => {
+	if (hasFiles(event)) event.preventDefault();
+});
+addEventListener("drop", async (/** @type {any} */ event) => {
+	if (!hasFiles(event)) return;
+	event.preventDefault();
+	const adding = find("#upload").open || event.target.closest?.("#zone-upload");
+	const searching = !adding && !hasSeveral(event.dataTransfer);
+	const reading = droppedFiles(event.dataTransfer);
+	hideZones();
+	const found = await reading;
+	if (!found.length) {
+		showToast("The dropped folder has no files. Drop pictures, or folders with pictures.");
+	} else if (searching) searchWith(found[0].file);
+	else uploads.add(found);
 });
 
-// the rest
+// Links, buttons and keys
 
 find(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // an address of its own would end a search by a file
-  find("#results").focus();
+	event.preventDefault(); // a URL with #results would end a search with a file
+	find("#results").focus();
 });
-find("#mirror").addEventListener("change", ({ target }) => state.set({ mirror: target.checked }, { replace: true }));
-find("#end-search").addEventListener("click", () => state.set({ like: "", sample: null, box: "", mirror: false }));
+find("#mirror").addEventListener("change", ({ target }) =>
+	state.update({ mirror: target.checked }, { replace: true }),
+);
+find("#end-search").addEventListener("click", () => state.update(NO_SEARCH));
 find("#home").addEventListener("click", (event) => {
-  event.preventDefault();
-  state.set({ like: "", sample: null, box: "", mirror: false, master: "", filter: "" });
+	event.preventDefault();
+	state.update({ ...NO_SEARCH, master: "", filter: "" });
 });
-for (const closing of document.querySelectorAll("dialog .close")) {
-  closing.addEventListener("click", () => closing.closest("dialog").close());
-}
 for (const dialog of document.querySelectorAll("dialog")) {
-  dialog.addEventListener("pointerdown", ({ target, clientX: x, clientY: y }) => {
-    const { left, right, top, bottom } = dialog.getBoundingClientRect();
-    if (target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
-  });
+	dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
+	dialog.addEventListener("pointerdown", ({ target, clientX: x, clientY: y }) => {
+		const { left, right, top, bottom } = dialog.getBoundingClientRect();
+		const outside = x < left || x > right || y < top || y > bottom;
+		if (target === dialog && outside) dialog.close();
+	});
 }
 onDeletion({
-  changed() {
-    for (const grid of [browse.grid, hits.grid]) grid.refresh();
-  },
-  gone(id) {
-    look();
-    if (state.current().master === id) state.set({ master: "" }, { replace: true });
-    if (document.body.dataset.view === "browse") browse.show(state.current(), { again: true });
-    else hits.without(id);
-  },
+	changed() {
+		for (const grid of grids) grid.refresh();
+	},
+	deleted(id) {
+		checkStatus();
+		const now = state.current();
+		if (now.master === id) state.update({ master: "" }, { replace: true });
+		if (now.sample || now.like) hits.without(id);
+		else browse.show(now, { reload: true });
+	},
 });
-addEventListener("keydown", (event) => {
-  if (event.key === "z" && (event.ctrlKey || event.metaKey) && !event.target.closest?.("input")) return undo();
-  if (event.key !== "Delete" || !event.target.closest?.(".cell")) return;
-  const index = Number(event.target.closest(".cell").dataset.index);
-  const item = document.body.dataset.view === "search" ? hits.shown[index]?.master : browse.item(index);
-  if (item) deleteSoon(item);
+addEventListener("keydown", (/** @type {any} */ event) => {
+	if (event.key === "z" && (event.ctrlKey || event.metaKey) && !event.target.closest?.("input")) {
+		return undoDeletion();
+	}
+	const cell = event.key === "Delete" && event.target.closest?.(".cell");
+	if (!cell) return;
+	const index = Number(cell.dataset.index);
+	const searching = document.body.dataset.view === "search";
+	const master = searching ? hits.shown[index]?.master : browse.item(index);
+	if (master) scheduleDeletion(master);
 });
 
 api.onKeyNeeded(askForKey);
 state.onChange(show);
-watch({
-  back() {
-    for (const grid of [browse.grid, hits.grid]) grid.retry();
-    renew();
-  },
-  counted(masters) {
-    const now = state.current();
-    if (document.body.dataset.view === "browse" && !now.filter && browse.total !== masters) browse.show(now, { again: true });
-  },
+watchStatus({
+	recovered() {
+		for (const grid of grids) grid.retry();
+		reload();
+	},
+	counted: (masters) => browse.onCount(masters),
 });
 show();

@@ -1,52 +1,65 @@
-/** What is shown, kept in the URL so that a link shows the same; samples from files are kept for this tab alone. */
+/** The state of the page, kept in the URL so that a link shows the same. */
 
-const changed = new EventTarget();
-const samples = new Map(); // number -> sample; a file cannot be in a URL
+const changes = new EventTarget();
+/** @type {Map<string, Sample>} */
+const samples = new Map(); // a file does not fit into a URL; it is kept for this tab only
 
-/** `collection`, `filter` (JSON text), `like` (id), `box` (x,y,width,height), `mirror`, `master` (id), `sample`. */
+/** @returns {State} */
 export function current() {
-  const given = new URLSearchParams(location.search);
-  const sample = samples.get(history.state?.sample) ?? null;
-  return {
-    collection: given.get("collection") || "default",
-    filter: given.get("filter") || "",
-    like: sample ? "" : given.get("like") || "",
-    box: given.get("box") || "",
-    mirror: given.get("mirror") === "1",
-    master: given.get("master") || "",
-    sample,
-  };
+	const query = new URLSearchParams(location.search);
+	const sample = samples.get(history.state?.sample) ?? null;
+	return {
+		collection: query.get("collection") || "default",
+		filter: query.get("filter") || "",
+		like: sample ? "" : query.get("like") || "",
+		box: query.get("box") || "",
+		mirror: query.get("mirror") === "1",
+		master: query.get("master") || "",
+		sample,
+	};
 }
 
-/** Change some of it. `replace`: without a step in the history. */
-export function set(changes, { replace = false } = {}) {
-  const next = { ...current(), ...changes };
-  if (changes.sample) next.like = "";
-  else if (changes.like) next.sample = null;
-  const shown = {
-    collection: next.collection === "default" ? "" : next.collection,
-    filter: next.filter,
-    like: next.like,
-    box: next.like || next.sample ? next.box : "",
-    mirror: (next.like || next.sample) && next.mirror ? "1" : "",
-    master: next.master,
-  };
-  const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));
-  const address = query.size ? `/?${query}` : "/";
-  const kept = { sample: next.sample ? numberOf(next.sample) : null };
-  if (replace) history.replaceState(kept, "", address);
-  else history.pushState(kept, "", address);
-  changed.dispatchEvent(new Event("change"));
+/**
+ * Returns the URL of a state, without the default values.
+ * @param {State} state
+ */
+export function urlOf(state) {
+	const searching = state.like || state.sample;
+	const shown = {
+		collection: state.collection === "default" ? "" : state.collection,
+		filter: state.filter,
+		like: state.like,
+		box: searching ? state.box : "",
+		mirror: searching && state.mirror ? "1" : "",
+		master: state.master,
+	};
+	const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));
+	return query.size ? `/?${query}` : "/";
+}
+
+/**
+ * Changes a part of the state. With `replace`, the history gets no new entry.
+ * @param {Partial<State>} changed
+ */
+export function update(changed, { replace = false } = {}) {
+	const next = { ...current(), ...changed };
+	if (changed.sample) next.like = "";
+	else if (changed.like) next.sample = null;
+	const entry = { sample: next.sample ? keyOf(next.sample) : null };
+	if (replace) history.replaceState(entry, "", urlOf(next));
+	else history.pushState(entry, "", urlOf(next));
+	changes.dispatchEvent(new Event("change"));
 }
 
 export function onChange(listener) {
-  changed.addEventListener("change", listener);
-  addEventListener("popstate", listener);
+	changes.addEventListener("change", listener);
+	addEventListener("popstate", listener);
 }
 
-function numberOf(sample) {
-  for (const [number, known] of samples) if (known === sample) return number;
-  const number = `${performance.timeOrigin} ${samples.size}`; // after a reload, another: the file is not here any more
-  samples.set(number, sample);
-  return number;
+/** @param {Sample} sample */
+function keyOf(sample) {
+	for (const [key, known] of samples) if (known === sample) return key;
+	const key = `${performance.timeOrigin} ${samples.size}`; // not valid after a reload
+	samples.set(key, sample);
+	return key;
 }

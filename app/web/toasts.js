@@ -1,50 +1,58 @@
-/** Short messages at the edge of the page, and what can be done about them. */
+/** Toasts: short messages at the edge of the page, some with an action. */
 
 import { button, el, find } from "./dom.js";
 
-let last = () => {};
+let dismissLast = () => {};
 
 /**
- * `action`: a label, what it does, and its `keys`. Stays `seconds`, longer while it is looked at; gives a function that ends it, by
- * the action if `act`. One without an action goes when the next comes.
+ * Shows a toast for some seconds, longer while it is hovered or focused. A toast without an action
+ * gives way to the next one. Returns a function that ends it, with the action if `act` is set.
+ * `onEnd` is called when the toast ends without its action; such a toast cannot be dismissed.
+ * @param {string} text
+ * @param {{action?: {label: string, keys?: string, run: () => void}, seconds?: number,
+ *   error?: boolean, onEnd?: () => void}} options
  */
-export function toast(text, { action, seconds = 6, error = false, onEnd } = {}) {
-  const box = el("div", { class: error ? "toast error" : "toast", role: error ? "alert" : "status" }, el("span", { text }));
-  let left = seconds * 1000;
-  let timer;
-  let ended = false;
-  const end = ({ act = false } = {}) => {
-    if (ended) return;
-    ended = true;
-    clearInterval(timer);
-    box.remove();
-    if (act) action.run();
-    else onEnd?.();
-  };
-  if (action) {
-    const keys = { "aria-keyshortcuts": action.keys, title: action.keys?.replace("Control", "Ctrl") };
-    box.append(button({ class: "quiet", ...keys, on: { click: () => end({ act: true }) } }, null, action.label));
-  } else {
-    last();
-    last = end;
-  }
-  if (!onEnd) box.append(button({ class: "quiet", "aria-label": "Dismiss", on: { click: () => end() } }, "close")); // else it would do it now
-  timer = setInterval(() => {
-    if (box.matches(":hover, :focus-within")) return;
-    left -= 250;
-    if (left <= 0) end();
-  }, 250);
-  find("#toasts").append(box);
-  follow();
-  return end;
+export function showToast(text, { action, seconds = 6, error = false, onEnd } = {}) {
+	const role = error ? "alert" : "status";
+	const box = el("div", { class: error ? "toast error" : "toast", role }, el("span", { text }));
+	let left = seconds * 1000;
+	let timer;
+	let ended = false;
+	const end = ({ act = false } = {}) => {
+		if (ended) return;
+		ended = true;
+		clearInterval(timer);
+		box.remove();
+		if (act) action?.run();
+		else onEnd?.();
+	};
+	if (action) {
+		const title = action.keys?.replace("Control", "Ctrl");
+		const click = () => end({ act: true });
+		const properties = { class: "quiet", "aria-keyshortcuts": action.keys, title, on: { click } };
+		box.append(button(properties, null, action.label));
+	} else {
+		dismissLast();
+		dismissLast = end;
+	}
+	const dismiss = { class: "quiet", "aria-label": "Dismiss", on: { click: () => end() } };
+	if (!onEnd) box.append(button(dismiss, "close"));
+	timer = setInterval(() => {
+		if (box.matches(":hover, :focus-within")) return;
+		left -= 250;
+		if (left <= 0) end();
+	}, 250);
+	find("#toasts").append(box);
+	moveToDialog();
+	return end;
 }
 
-/** A modal dialog makes all outside it inert, so messages go where one can reach them. */
-function follow() {
-  const home = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
-  if (find("#toasts").parentNode !== home) home.append(find("#toasts"));
+/** Moves the toasts into the open modal dialog, because everything outside it is inert. */
+function moveToDialog() {
+	const home = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+	if (find("#toasts").parentNode !== home) home.append(find("#toasts"));
 }
 
-for (const moment of ["toggle", "close"]) document.addEventListener(moment, follow, true);
+for (const type of ["toggle", "close"]) document.addEventListener(type, moveToDialog, true);
 
-export const failed = (problem) => toast(problem.message, { error: true, seconds: 10 });
+export const showError = (problem) => showToast(problem.message, { error: true, seconds: 10 });

@@ -363,14 +363,14 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     begun = run(url, "start", str(other_weights))
     assert (begun.returncode, "is being built" in begun.stdout) == (0, True), begun
     new = begun.stdout.split()[0]
-    watched = run(url, "status", "--watch")
+    watched = run(url, "list", "--watch")
     assert (
         watched.returncode,
         "3 of 3" in watched.stdout,
         "reembed activate" in watched.stdout,
     ) == (0, True, True), watched
     assert run(url, "activate").returncode == 0
-    assert json.loads(run(url, "status", "--json").stdout)["models"][0] == models(service)[new]
+    assert json.loads(run(url, "list", "--json").stdout)["models"][0] == models(service)[new]
     rolled = run(url, "rollback")
     assert (rolled.returncode, rolled.stdout.split()[0]) == (0, old), rolled
     assert run(url, "retire", new).returncode == 0

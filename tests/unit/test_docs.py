@@ -57,7 +57,6 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
-@pytest.mark.xfail(reason="the pages name the commands of the next step", strict=False)
 def test_every_command_that_a_page_names_exists(path: Path) -> None:
     names = [name.split() for name, _ in generate.commands()]
     used = re.findall(r"(?<![\w/.-])lookalike((?: [a-z][a-z0-9-]*)+)", code_of(path.read_text()))

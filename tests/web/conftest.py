@@ -1,4 +1,4 @@
-"""A real browser on the real service; what the page must never do is looked for in every test."""
+"""A real browser on the real service. Every test also fails on console errors and foreign hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.service import Service
 from tests.support.system_packages import require
 
 expect.set_options(timeout=10_000)
-EXPECTED = "Failed to load resource"  # the browser's own note of an answer that is an error
+EXPECTED = "Failed to load resource"  # how the browser reports an error response
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """What the pages of a context did that no page may do."""
+    """Collect what no page may do: console errors and requests to other hosts."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -54,7 +54,7 @@ class Watched:
     def _console(self, message: ConsoleMessage) -> None:
         of_the_browser = message.location.get("url", "").startswith(
             "blob:"
-        )  # how it shows an image in a tab of its own
+        )  # the browser shows an image in a new tab
         if (
             message.type in ("error", "warning")
             and not message.text.startswith(EXPECTED)
@@ -69,7 +69,7 @@ class Watched:
 
 @pytest.fixture
 def opened(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
-    """Opens the page at a path, each time as another person's browser, with these options of the context."""
+    """Open the page at a path in a new browser context with the given options."""
     watched = Watched()
     contexts: list[BrowserContext] = []
 
@@ -95,7 +95,7 @@ def page(opened: Callable[..., Page]) -> Page:
 
 @pytest.fixture
 def shelf(service: Service) -> Service:
-    """Twelve masters of three photographs, with attributes."""
+    """A service with twelve masters from three photographs, with attributes."""
     for name in ("coffee", "chelsea", "rocket"):
         for number in range(4):
             attributes = f'{{"subject": "{name}", "number": {number}}}'
@@ -107,7 +107,7 @@ def shelf(service: Service) -> Service:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
-    """A part of one photograph that is no master."""
+    """A part of a photograph that is not among the masters."""
     path = tmp_path / "sample.jpg"
     path.write_bytes(encoded(part_of("coffee", 99)))
     return path

@@ -1,6 +1,6 @@
-"""Pictures of every state of the page, in light and dark, at 390, 1280 and 2560 pixels; and the README's.
+"""Screenshots of every state of the page, in light and dark, and the picture of the README.
 
-make screenshots
+Run with `make screenshots`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import Service, serving
 
-LOADED = "() => [...document.images].every((image) => !image.checkVisibility() || image.dataset.state !== 'loading')"
+LOADED = """() => [...document.images].every(
+    (image) => !image.checkVisibility() || image.dataset.state !== 'loading')"""
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
 NAMES = {
     "astronaut": "Eileen Collins",
@@ -54,7 +55,7 @@ def counted(page: Page, text: str) -> None:
 
 
 def states(service: Service, page: Page, folder: Path) -> Iterator[str]:
-    """Brings the page from state to state, and names each."""
+    """Bring the page from state to state and yield the name of each."""
     (folder / "sample.jpg").write_bytes(encoded(part_of("coffee", 50)))
     (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "twin.jpg").write_bytes(encoded(part_of("coffee", 0), quality=90))
@@ -82,7 +83,7 @@ def browsing(page: Page) -> Iterator[str]:
 
 def searching(page: Page, folder: Path) -> Iterator[str]:
     page.set_input_files("#choose", folder / "sample.jpg")
-    counted(page, "45 hits")
+    counted(page, "45 results")
     yield "search"
     page.click("#choose-part")
     page.keyboard.press("Shift+ArrowLeft")
@@ -101,12 +102,12 @@ def searching(page: Page, folder: Path) -> Iterator[str]:
 
 
 def tending(page: Page, folder: Path) -> Iterator[str]:
-    page.click("#put-in-open")
-    yield "put-in"
+    page.click("#upload-open")
+    yield "upload"
     page.set_input_files("#files", [folder / "twin.jpg", folder / "broken.jpg"])
-    expect(page.locator("#put-in-said")).to_contain_text("already")
-    page.locator("#put-in-there summary").click()
-    yield "put-in-done"
+    expect(page.locator("#upload-status")).to_contain_text("already")
+    page.locator("#upload-duplicates summary").click()
+    yield "upload-done"
     page.keyboard.press("Escape")
     page.click("#collection")
     page.get_by_label("Delete the collection default").click()
@@ -192,7 +193,7 @@ def main() -> None:
 
                 taken(browser, base, width, scheme, nothing)
             fill(service)
-            for width, scheme in track(looks, description="taking pictures"):
+            for width, scheme in track(looks, description="taking screenshots"):
 
                 def each(page: Page, width: int = width, scheme: str = scheme) -> None:
                     for state in states(service, page, folder):
@@ -202,7 +203,7 @@ def main() -> None:
                 taken(browser, base, width, scheme, each)
             browser.close()
     Image.open(out / "search-1280-light.png").convert("RGB").save(readme, quality=90)
-    print(f"{out}: {len(list(out.glob('*.png')))} pictures; {readme}")  # noqa: T201
+    print(f"{out}: {len(list(out.glob('*.png')))} screenshots; {readme}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+/** Shapes that the modules share. They exist for `tsc` only and are not served. */
+
+interface Master {
+	id: string;
+	collection: string;
+	name: string;
+	mime: string;
+	/** Bytes. */
+	size: number;
+	width: number;
+	height: number;
+	sha256: string;
+	created_at: string;
+	attributes: Record<string, unknown>;
+	links: { content: string; thumbnail: string };
+}
+
+interface Hit {
+	master: Master;
+	/** Cosine distance, 0 to 2. */
+	distance: number;
+	score: number;
+	/** Calibrated probability of a match; null where the model has none. */
+	probability: number | null;
+	/** Whether the sample and the master have the same bytes. */
+	exact: boolean;
+}
+
+interface Collection {
+	name: string;
+	masters: number;
+}
+
+/** What the form shows for one attribute key. */
+interface Choice {
+	values: unknown[];
+	/** Whether the values are items of lists; "mixed" where only some are. */
+	list?: boolean | "mixed";
+	from?: number;
+	to?: number;
+}
+
+/** A file with the name of the folder it came from, or "". */
+interface FoundFile {
+	file: File;
+	folder: string;
+}
+
+interface Sample {
+	file: File;
+}
+
+/** The state of the page, as kept in the URL. */
+interface State {
+	collection: string;
+	/** JSON text, or "". */
+	filter: string;
+	/** The ID of the master to search with, or "". */
+	like: string;
+	/** "x,y,width,height" in pixels, or "". */
+	box: string;
+	mirror: boolean;
+	/** The ID of the master whose details are open, or "". */
+	master: string;
+	sample: Sample | null;
+}
+
+/** Left, top, right, bottom as fractions of the picture's sides. */
+type Box = [number, number, number, number];
+type Point = [number, number];
+
+/** A file in the upload queue. */
+interface UploadItem {
+	file: File;
+	/** Bytes sent so far. */
+	sent: number;
+	tries: number;
+	note?: string;
+	fields: { collection: string; attributes: string };
+}
+
+interface UploadFailure {
+	item: UploadItem;
+	reason: string;
+	cancelled: boolean;
+	retryable: boolean;
+}
+
+interface GridOptions {
+	/** Returns the content of a cell; the item is undefined until it is loaded. */
+	render: (item: any, width: number) => Element;
+	/** Called for each removed cell. */
+	dispose: (cell: Element) => void;
+	item: (index: number) => any;
+	/** Returns a text that changes when the cell must be rendered again. */
+	cellKey: (item: any) => string | undefined;
+	/** Pixels below the square at a font size of 16. */
+	caption: number;
+	/** Called with the half-open range of items near the window. */
+	need?: (first: number, end: number) => void;
+}

@@ -1,0 +1,74 @@
+/** The state of the page in the URL. */
+
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+
+const browser = { location: { search: "" }, history: { state: null } };
+const go = (entry, url) => {
+	browser.history.state = structuredClone(entry);
+	browser.location.search = new URL(url, "http://localhost").search;
+};
+const pushState = mock.fn((entry, _title, url) => go(entry, url));
+const replaceState = mock.fn((entry, _title, url) => go(entry, url));
+Object.assign(browser.history, { pushState, replaceState });
+Object.assign(globalThis, browser);
+
+const state = await import("../../../app/web/state.js");
+
+/** @type {Sample} */
+const sample = { file: /** @type {any} */ ({ name: "cup.jpg" }) };
+
+beforeEach(() => {
+	go(null, "/");
+	pushState.mock.resetCalls();
+	replaceState.mock.resetCalls();
+});
+
+test("an empty URL shows the default collection", () => {
+	assert.deepEqual(state.current(), {
+		collection: "default",
+		filter: "",
+		like: "",
+		box: "",
+		mirror: false,
+		master: "",
+		sample: null,
+	});
+});
+
+test("a link shows the same again", () => {
+	state.update({ collection: "shop", filter: '{"a":1}', like: "m1", box: "1,2,3,4", mirror: true });
+	const shown = state.current();
+	go(null, state.urlOf(shown));
+	assert.deepEqual(state.current(), shown);
+});
+
+test("default values are left out of the URL", () => {
+	assert.equal(state.urlOf(state.current()), "/");
+	state.update({ box: "1,2,3,4", mirror: true }); // without a search
+	assert.equal(browser.location.search, "");
+});
+
+test("a search with a file ends a search with a master, and the other way round", () => {
+	state.update({ like: "m1" });
+	state.update({ sample });
+	assert.equal(state.current().sample, sample);
+	assert.equal(state.current().like, "");
+	state.update({ like: "m2" });
+	assert.equal(state.current().sample, null);
+	assert.equal(state.current().like, "m2");
+});
+
+test("the same file keeps its place in the history", () => {
+	state.update({ sample });
+	const first = browser.history.state;
+	state.update({ mirror: true });
+	assert.deepEqual(browser.history.state, first);
+});
+
+test("only changes without `replace` get a history entry", () => {
+	state.update({ like: "m1" });
+	state.update({ mirror: true }, { replace: true });
+	assert.equal(pushState.mock.callCount(), 1);
+	assert.equal(replaceState.mock.callCount(), 1);
+});
