@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from models.calibration import Calibration
 from models.transforms import PREPROCESSING_ID
+from storage.durable_files import write_durably
 
 EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
@@ -170,9 +171,7 @@ def _expected_shapes() -> dict[str, tuple[int, ...]]:
 def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     """Write a weights file as a whole, or not at all; its model version. The preprocessing is this program's."""
     content = _ordered(save(tensors, metadata={"preprocessing": PREPROCESSING_ID} | metadata))
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_durably(path, content)
     return version_of(content)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app.logs import log
+from storage.durable_files import write_durably
 
 _NAME = "backup.json"
 
@@ -24,18 +24,8 @@ def read_mark(directory: Path) -> dict[str, Any] | None:
 
 def write_mark(directory: Path, **about: object) -> None:
     """Written anew whole: a backup that was cut off says so."""
-    new = directory / f"{_NAME}.new"
-    try:
-        with new.open("w") as file:
-            file.write(
-                json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(directory / _NAME)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    content = json.dumps(about | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
+    write_durably(directory / _NAME, content.encode())
 
 
 def note_serving(directory: Path) -> None:

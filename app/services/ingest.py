@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from app.settings import MIB, Settings
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import CollectionGone
+from storage.hashing import sha256_of_file
 from storage.protocols import Stores
 from storage.records import Attributes, Claim, Master, NewMaster, Reservation
 
-_CHUNK = 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.5  # seconds between looks at another upload of the same bytes
 
 
@@ -76,19 +76,16 @@ class Ingest:
         return self._store(file, collection, new, picture)
 
     def _hash(self, file: BinaryIO) -> tuple[bytes, int]:
-        sha, size = hashlib.sha256(), 0
         with self._metrics.stage("hash"):
-            file.seek(0)
-            while chunk := file.read(_CHUNK):
-                sha.update(chunk)
-                size += len(chunk)
+            digest = sha256_of_file(file)
+        size = file.seek(0, os.SEEK_END)
         limit = self._settings.max_file_bytes
         if size > limit:
             raise TooLarge(
                 "file-too-large",
                 f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version.",
             )
-        return sha.digest(), size
+        return digest, size
 
     def _existing(self, master: Master) -> Ingested:
         self._metrics.uploads.labels("existing").inc()

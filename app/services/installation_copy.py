@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
 import time
@@ -19,6 +18,7 @@ from app.services.deletion import Deletion
 from app.services.loaded_models import weights_key
 from models.weights_file import version_of
 from storage.errors import CollectionExists, MasterExists, ObjectMissing, StoreUnavailable
+from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import Stores
 from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
 
@@ -264,12 +264,10 @@ class Copying:
 
     def _copy_object(self, master: Master) -> str | None:
         """What is wrong; None if the target now has the bytes that were once put in, empty if the master was deleted."""
-        with tempfile.SpooledTemporaryFile(_SPOOL) as file:
-            digest = hashlib.sha256()
+        with tempfile.SpooledTemporaryFile(_SPOOL) as spooled:
+            file = cast("BinaryIO", spooled)
             try:
-                for chunk in self._source.objects.read(master.object_key):
-                    digest.update(chunk)
-                    file.write(chunk)
+                file.writelines(self._source.objects.read(master.object_key))
             except ObjectMissing:
                 return (
                     "its bytes are missing" if self._source.metadata.find_master(master.id) else ""
@@ -280,21 +278,16 @@ class Copying:
                     raise
                 return f"its bytes cannot be read: {error}"
             self._unreadable = 0
-            if digest.digest() != master.sha256:
+            if sha256_of_file(file) != master.sha256:
                 return "its bytes are not those that were put in"
             file.seek(0)
-            self._target.objects.put(
-                master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name
-            )
+            self._target.objects.put(master.object_key, file, master.size, master.mime, master.name)
         same = self._digest(self._target, master) == master.sha256
         return None if same else "other bytes came back from the object store"
 
     @staticmethod
     def _digest(stores: Stores, master: Master) -> bytes:
-        digest = hashlib.sha256()
-        for chunk in stores.objects.read(master.object_key):
-            digest.update(chunk)
-        return digest.digest()
+        return sha256_of_chunks(stores.objects.read(master.object_key))
 
     def _copy_vectors(self, records: Sequence[MasterRecord]) -> list[MasterRecord]:
         """The records that are whole; an embedding without a vector becomes pending, for a worker to make."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
@@ -18,11 +17,11 @@ from app.services.masters import Masters
 from app.services.vision import Vision
 from models.imaging import Box
 from storage.filters import Filter, matches
+from storage.hashing import sha256_of_file
 from storage.protocols import Stores
 from storage.records import Collection, Master
 
 MAX_REACH = 10_000  # offset + k at most
-_CHUNK = 1024 * 1024
 _PLACES = 4  # of a probability
 _Vector = NDArray[np.float32]
 
@@ -100,7 +99,10 @@ class Search:
         if options.mirror:
             vectors.append(self._vision.embed(picture, version, mirror=True))
         return self._answer(
-            _Query(vectors, None if options.box else _sha256(sample)), collection, version, options
+            _Query(vectors, None if options.box else sha256_of_file(sample)),
+            collection,
+            version,
+            options,
         )
 
     def by_master(self, master_id: UUID, options: Options) -> Answer:
@@ -121,7 +123,7 @@ class Search:
     def distance(self, first: BinaryIO, second: BinaryIO) -> Compared:
         """How far apart two images are."""
         version = self._models.active()
-        if _sha256(first) == _sha256(second):
+        if sha256_of_file(first) == sha256_of_file(second):
             self._vision.read(first)
             return Compared(0.0, self._probability(version, 0.0, exact=True), True, version)
         a, b = (self._vision.embed(self._vision.read(file), version) for file in (first, second))
@@ -219,11 +221,3 @@ class Search:
             if len(hits) >= wanted or exhausted:
                 return hits[:wanted]
             reach *= 2
-
-
-def _sha256(file: BinaryIO) -> bytes:
-    file.seek(0)
-    sha = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        sha.update(chunk)
-    return sha.digest()

@@ -252,7 +252,7 @@ def test_what_is_deleted_after_it_was_listed_is_no_finding(
     master = service.put_master(CAT)
     store, walk = {
         "objects": (service.stores.objects, "list"),
-        "vectors": (service.stores.vectors, "walk"),
+        "vectors": (service.stores.vectors, "iterate_ids"),
     }[listed]
     original = getattr(store, walk)
 
