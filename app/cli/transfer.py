@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import tempfile
 import threading
@@ -28,6 +27,8 @@ from rich.progress import (
 )
 
 from app.cli.client import Client, HopelessError, ServiceError
+from storage.durable_files import replace_durably
+from storage.hashing import sha256_of_file
 
 _IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"}
@@ -338,18 +339,15 @@ class Exporter:
             return
         unfinished = target.with_name(target.name + ".part")
         try:
-            with unfinished.open("wb") as output:
+            with replace_durably(target, temporary=unfinished) as output:
                 self._client.content(master, output)
-            if _sha256(unfinished) != master["sha256"]:
-                raise ServiceError(
-                    "the bytes that came are not those that were put in", "wrong-bytes"
-                )
-            unfinished.replace(target)
+                if sha256_of_file(output).hex() != master["sha256"]:
+                    raise ServiceError(
+                        "the bytes that came are not those that were put in", "wrong-bytes"
+                    )
         except HopelessError:
-            unfinished.unlink(missing_ok=True)
             raise
         except ServiceError as error:
-            unfinished.unlink(missing_ok=True)
             Console(stderr=True).print(
                 f"{master['id']}: {error}", style="red", markup=False, highlight=False
             )
@@ -368,4 +366,4 @@ def _file_name(master: dict[str, Any]) -> str:
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of_file(file).hex()

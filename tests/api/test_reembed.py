@@ -386,4 +386,4 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
         True,
     )
     wrong = run(url, "start", str(ROOT / "README.md"))
-    assert (wrong.returncode, "no weights" in wrong.stderr) == (2, True), wrong
+    assert (wrong.returncode, "cannot be used" in wrong.stderr) == (2, True), wrong

@@ -66,7 +66,7 @@ def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobo
 def test_a_store_that_is_down_makes_no_dead_letters(
     settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.worker._PAUSE", 0.01)
+    monkeypatch.setattr("app.worker._POSTPONED", 0.01)
     with serving(settings.model_copy(update={"index_attempts": 1}), embedder) as service:
         calls = []
 

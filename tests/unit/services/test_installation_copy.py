@@ -16,7 +16,8 @@ from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import Master, MasterState, NewMaster
-from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising, tiny_weights
+from tests.support.tiny_network import tiny_weights
+from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 Failures = list[tuple[str, str]]
 
