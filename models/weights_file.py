@@ -17,6 +17,7 @@ from safetensors.numpy import save as serialize_tensors
 
 from models.calibration import Calibration
 from models.transforms import PREPROCESSING_ID
+from storage.durable_files import write_durably
 
 EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
@@ -183,9 +184,7 @@ def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str,
     """
     metadata = {"preprocessing": PREPROCESSING_ID} | metadata
     content = _sort_header(serialize_tensors(tensors, metadata=metadata))
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_durably(path, content)
     return compute_model_version(content)
 
 

@@ -1,4 +1,4 @@
-"""The object store in a local directory: atomic, durable writes; keys are paths below it."""
+"""The object store in a local directory; keys are paths below it."""
 
 from __future__ import annotations
 
@@ -10,69 +10,44 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from storage.durable_files import flush_directory, replace_durably
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.records import ObjectInfo
 
-CHUNK = 256 * 1024  # bytes
-_RENAME_ATTEMPTS = 20
+CHUNK = 256 * 1024  # bytes read or written at once
+_UNFINISHED = ".incoming"  # folder of the uploads that are under way
 
 
 class LocalObjectStore:
-    """A put writes a temporary file, fsyncs, renames, fsyncs the directories: whole or absent after a crash."""
+    """ObjectStore for the processes of one machine. An object is whole or absent after a crash."""
 
     def __init__(self, root: Path, *, shared: bool = False) -> None:
-        """``shared``: another process may be writing there, so that what lies half written is not left over."""
+        """Create the directory. ``shared``: another process may be writing to it.
+
+        Otherwise unfinished uploads, which a killed process left behind, are removed. Raises
+        StoreUnavailable.
+        """
         self._root = root
-        self._temporary = root / ".incoming"
-        with _as_unavailable():
+        self._temporary = root / _UNFINISHED
+        with _as_store_errors():
             self._temporary.mkdir(parents=True, exist_ok=True)
             if not shared:
-                for left_over in self._temporary.iterdir():  # of a process that was killed
-                    left_over.unlink()
+                for unfinished in self._temporary.iterdir():
+                    unfinished.unlink()
 
     def _path(self, key: str) -> Path:
         if ".." in PurePosixPath(key).parts or key.startswith((".", "/")):
-            raise ValueError(f"not an object key: {key!r}")
+            raise ValueError(f"{key!r} is not an object key: keys are relative paths without ..")
         return self._root / key
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
         target = self._path(key)
         temporary = self._temporary / os.urandom(16).hex()
-        with _as_unavailable():
-            try:
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-                with os.fdopen(descriptor, "wb") as output:
-                    while chunk := file.read(CHUNK):
-                        output.write(chunk)
-                    output.flush()
-                    os.fsync(descriptor)
-                    if output.tell() != size:
-                        raise OSError(f"{output.tell()} bytes came, {size} were announced")
-                self._move_into_place(temporary, target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-
-    def _move_into_place(self, temporary: Path, target: Path) -> None:
-        for attempt in range(_RENAME_ATTEMPTS):
-            try:
-                self._make_durable_directory(target.parent)
-                os.rename(temporary, target)
-                break
-            except FileNotFoundError:  # a delete took the empty directory away meanwhile
-                if attempt == _RENAME_ATTEMPTS - 1:
-                    raise
-        _fsync_directory(target.parent)
-
-    def _make_durable_directory(self, directory: Path) -> None:
-        """Create it, with its missing parents, each entered durably into the one above."""
-        if not directory.is_dir():
-            self._make_durable_directory(directory.parent)
-            with suppress(
-                FileExistsError
-            ):  # not exist_ok: it looks again, and fails if a delete was faster than the look
-                directory.mkdir()
-            _fsync_directory(directory.parent)
+        with _as_store_errors(), replace_durably(target, temporary=temporary) as output:
+            while chunk := file.read(CHUNK):
+                output.write(chunk)
+            if output.tell() != size:
+                raise OSError(f"the upload has {output.tell()} bytes, but {size} were announced")
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         self.stat(key)
@@ -80,15 +55,18 @@ class LocalObjectStore:
 
     @staticmethod
     def _chunks(path: Path, offset: int, length: int | None) -> Iterator[bytes]:
-        with _as_unavailable(), path.open("rb") as file:
+        with _as_store_errors(), path.open("rb") as file:
             file.seek(offset)
-            left = length if length is not None else -1
-            while left != 0 and (chunk := file.read(CHUNK if left < 0 else min(CHUNK, left))):
-                left -= len(chunk) if left > 0 else 0
+            if length is None:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+                return
+            while chunk := file.read(min(CHUNK, length)):
+                length -= len(chunk)
                 yield chunk
 
     def stat(self, key: str) -> ObjectInfo:
-        with _as_unavailable(key):
+        with _as_store_errors(key):
             found = self._path(key).stat()
         if not stat.S_ISREG(found.st_mode):
             raise ObjectMissing(key)
@@ -98,63 +76,54 @@ class LocalObjectStore:
         return None
 
     def delete(self, key: str) -> None:
-        """Removes directories that become empty, too."""
+        """Delete the object, and the directories that become empty."""
         path = self._path(key)
-        with _as_unavailable():
+        with _as_store_errors():
             path.unlink(missing_ok=True)
             for directory in path.parents:
-                if directory == self._root or self._is_kept(directory):
+                if directory == self._root or not _remove_if_empty(directory):
                     break
 
-    @staticmethod
-    def _is_kept(directory: Path) -> bool:
-        """Remove a directory if it is empty; one that is not is kept, the removal inside it made durable."""
-        try:
-            directory.rmdir()
-        except FileNotFoundError:  # another delete was faster
-            return False
-        except OSError:
-            with suppress(FileNotFoundError):
-                _fsync_directory(directory)
-                return True
-        return False
-
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        with _as_unavailable():
+        with _as_store_errors():
             for directory, folders, files in os.walk(self._root / prefix):
-                folders[:] = sorted(
-                    name for name in folders if not name.startswith(".")
-                )  # half-written uploads are not there
+                # Folders with a dot hold unfinished uploads.
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
                 for name in sorted(files):
                     path = Path(directory) / name
                     with suppress(FileNotFoundError):  # deleted meanwhile
                         found = path.lstat()
-                        yield ObjectInfo(
-                            path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime
-                        )
+                        key = path.relative_to(self._root).as_posix()
+                        yield ObjectInfo(key, found.st_size, found.st_mtime)
 
     def ping(self) -> None:
-        with _as_unavailable():
+        with _as_store_errors():
             if not os.access(self._temporary, os.W_OK):
-                raise PermissionError(f"{self._temporary} cannot be written to")
+                raise PermissionError(f"{self._temporary} is not writable")
 
     def close(self) -> None:
         pass
 
 
+def _remove_if_empty(directory: Path) -> bool:
+    """Remove an empty directory; False if it is not empty, with the removals inside it flushed."""
+    try:
+        directory.rmdir()
+    except FileNotFoundError:  # another deletion was faster
+        return True
+    except OSError:
+        with suppress(FileNotFoundError):
+            flush_directory(directory)
+            return False
+    return True
+
+
 @contextmanager
-def _as_unavailable(key: str | None = None) -> Iterator[None]:
+def _as_store_errors(key: str | None = None) -> Iterator[None]:
+    """Turn an OSError into StoreUnavailable, or into ObjectMissing if the object of ``key`` is."""
     try:
         yield
     except OSError as error:
         if key is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise ObjectMissing(key) from error
         raise StoreUnavailable("object", str(error)) from error
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app.logs import log
+from storage.durable_files import write_durably
 
 _NAME = "backup.json"
 
@@ -27,17 +27,8 @@ def write_manifest(directory: Path, **fields: object) -> None:
 
     Raises OSError.
     """
-    new = directory / f"{_NAME}.new"
     content = fields | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
-    try:
-        with new.open("w") as file:
-            file.write(json.dumps(content) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(directory / _NAME)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    write_durably(directory / _NAME, (json.dumps(content) + "\n").encode())
 
 
 def record_serving(directory: Path) -> None:

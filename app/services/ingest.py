@@ -5,7 +5,7 @@ The order of the writes keeps every acknowledged upload intact after a crash at 
 
 from __future__ import annotations
 
-import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from app.settings import MIB, Settings
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import CollectionGone
+from storage.hashing import sha256_of_file
 from storage.protocols import Stores
 from storage.records import Attributes, Claim, Master, NewMaster, Reservation
 
-_CHUNK = 1024 * 1024  # bytes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between polls of another upload's row
 
 
@@ -91,17 +91,14 @@ class Ingest:
 
     def _hash_file(self, file: BinaryIO) -> tuple[bytes, int]:
         """Return SHA-256 and size in bytes. Raises TooLarge."""
-        sha, size = hashlib.sha256(), 0
         with self._metrics.stage("hash"):
-            file.seek(0)
-            while chunk := file.read(_CHUNK):
-                sha.update(chunk)
-                size += len(chunk)
+            digest = sha256_of_file(file)
+        size = file.seek(0, os.SEEK_END)
         limit = self._settings.max_file_bytes
         if size > limit:
             detail = f"The file is over the limit of {limit / MIB:g} MiB. Send a smaller version."
             raise TooLarge("file-too-large", detail)
-        return sha.digest(), size
+        return digest, size
 
     def _existing_outcome(self, master: Master) -> UploadOutcome:
         self._metrics.uploads.labels("existing").inc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from uuid import UUID
 from app.metrics import Metrics
 from app.services.scrub_report import KINDS, ScrubReport
 from storage.errors import ObjectMissing, StoreUnavailable
+from storage.hashing import sha256_of_chunks
 from storage.protocols import Stores
 from storage.records import (
     Master,
@@ -143,10 +143,8 @@ class Scrub:
                 return "object-wrong"
             if read:
                 report.hashed += 1
-                digest = hashlib.sha256()
-                for chunk in self._stores.objects.read(master.object_key):
-                    digest.update(chunk)
-                if digest.digest() != master.sha256:
+                chunks = self._stores.objects.read(master.object_key)
+                if sha256_of_chunks(chunks) != master.sha256:
                     return "object-wrong"
         except ObjectMissing:
             return "object-missing"

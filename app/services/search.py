@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,12 +18,12 @@ from app.services.masters import Masters
 from app.services.vision import Vision
 from models.imaging import Box
 from storage.filters import Filter, matches
+from storage.hashing import sha256_of_file
 from storage.protocols import Stores
 from storage.records import Collection, Master
 
 MAX_REACH = 10_000  # maximum of offset + k
 MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
-_CHUNK = 1024 * 1024  # bytes
 _PROBABILITY_PLACES = 4
 _DISTANCE_PLACES = 6
 _Vector = NDArray[np.float32]
@@ -116,7 +115,7 @@ class Search:
         vectors = [self._vision.embed_image(image, version)]
         if options.mirror:
             vectors.append(self._vision.embed_image(image, version, mirror=True))
-        sha256 = None if options.box else _hash_file(sample)
+        sha256 = None if options.box else sha256_of_file(sample)
         return self._answer(_Query(vectors, sha256, collection, version, options))
 
     def search_by_master(self, master_id: UUID, options: SearchOptions) -> SearchResult:
@@ -137,7 +136,7 @@ class Search:
     def compare_images(self, first: BinaryIO, second: BinaryIO) -> Comparison:
         """Return the distance between two images. Raises ImageRejected, Unavailable."""
         version = self._models.active_version()
-        if _hash_file(first) == _hash_file(second):
+        if sha256_of_file(first) == sha256_of_file(second):
             self._vision.decode_image(first)
             return Comparison(0.0, self._probability(version, 0.0, exact=True), True, version)
         a, b = (
@@ -243,11 +242,3 @@ class Search:
                 probability = self._probability(query.version, distance, exact=False)
                 hits.append(Hit(master, distance, False, probability))
         return hits
-
-
-def _hash_file(file: BinaryIO) -> bytes:
-    file.seek(0)
-    sha = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        sha.update(chunk)
-    return sha.digest()

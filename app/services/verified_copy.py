@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from app.services.loaded_models import weights_key
 from models.weights_file import compute_model_version
 from storage.errors import ObjectMissing, StoreUnavailable
+from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import Stores
 from storage.records import Master, MasterRecord, VectorRecord
 
@@ -59,12 +59,10 @@ class VerifiedCopy:
         Returns None if the target now has the bytes, or the reason why not. The reason is empty if
         the master was deleted meanwhile.
         """
-        with tempfile.SpooledTemporaryFile(_SPOOL) as file:
-            digest = hashlib.sha256()
+        with tempfile.SpooledTemporaryFile(_SPOOL) as spooled:
+            file = cast("BinaryIO", spooled)
             try:
-                for chunk in self._source.objects.read(master.object_key):
-                    digest.update(chunk)
-                    file.write(chunk)
+                file.writelines(self._source.objects.read(master.object_key))
             except ObjectMissing:
                 exists = self._source.metadata.find_master(master.id) is not None
                 return "its bytes are missing" if exists else ""
@@ -74,12 +72,10 @@ class VerifiedCopy:
                     raise
                 return f"its bytes cannot be read: {error}"
             self._unreadable = 0
-            if digest.digest() != master.sha256:
+            if sha256_of_file(file) != master.sha256:
                 return "its bytes are not those that were uploaded"
             file.seek(0)
-            self._target.objects.put(
-                master.object_key, cast("BinaryIO", file), master.size, master.mime, master.name
-            )
+            self._target.objects.put(master.object_key, file, master.size, master.mime, master.name)
         if self._hash_target(master) != master.sha256:
             return "the object store returned other bytes than were written"
         return None
@@ -94,10 +90,7 @@ class VerifiedCopy:
             return False
 
     def _hash_target(self, master: Master) -> bytes:
-        digest = hashlib.sha256()
-        for chunk in self._target.objects.read(master.object_key):
-            digest.update(chunk)
-        return digest.digest()
+        return sha256_of_chunks(self._target.objects.read(master.object_key))
 
     def copy_vectors(self, records: Sequence[MasterRecord], version: str) -> list[MasterRecord]:
         """Copy the vectors of these masters, and return the records to write to the target.

@@ -52,6 +52,20 @@ def test_deleting_a_collection_takes_its_masters_along(service: Service) -> None
     assert service.put_master(CAT, collection="old")["id"] != master["id"]
 
 
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("", "invalid-request"), ("?confirm=", "not-confirmed"), ("?confirm=shap", "not-confirmed")],
+)
+def test_a_deletion_that_is_not_confirmed_deletes_nothing(
+    service: Service, query: str, code: str
+) -> None:
+    service.put_master(CAT, collection="shop")
+    refused = service.client.delete(f"/collections/shop{query}")
+    assert (refused.status_code, refused.json()["code"]) == (422, code)
+    assert listed(service)["shop"] == 1
+    assert service.search(CAT, collection="shop")[0]["exact"]
+
+
 def test_emptying_a_collection_keeps_its_name(service: Service) -> None:
     service.put_master(CAT, collection="shop")
     path = "/masters?collection=shop&confirm="

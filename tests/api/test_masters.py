@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image
 
+from app.errors import Unavailable
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.service import Service, eventually
 
@@ -244,6 +245,70 @@ def test_a_range_behind_the_end_is_416(service: Service) -> None:
         service.put_master(CAT)["links"]["content"], headers={"Range": f"bytes={len(CAT)}-"}
     )
     assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(CAT)}")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.json()["code"], response.json()["status"]) == ("range-not-satisfiable", 416)
+
+
+class _BusyUploads:
+    """Refuses each upload with the next wait in seconds; None lets it through."""
+
+    def __init__(self, service: Service, waits: list[int | None]) -> None:
+        self._upload = service.app.state.services.ingest.upload_image
+        self._waits = iter(waits)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        wait = next(self._waits)
+        if wait is None:
+            return self._upload(*given, **named)
+        raise Unavailable("upload-in-progress", "Retry later.", wait)
+
+
+def test_a_single_upload_is_answered_with_the_wait_of_its_error(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = service.app.state.services.ingest
+    monkeypatch.setattr(ingest, "upload_image", _BusyUploads(service, [17]))
+    response = service.put(CAT)
+    assert (response.status_code, response.json()["code"]) == (503, "upload-in-progress")
+    assert response.headers["retry-after"] == "17"
+
+
+@pytest.mark.parametrize(
+    ("waits", "status", "retry_after"), [([3, 60, 5], 503, "60"), ([None, 60, 5], 207, None)]
+)
+def test_several_uploads_that_all_failed_are_answered_with_the_longest_wait(
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: list[int | None],
+    status: int,
+    retry_after: str | None,
+) -> None:
+    ingest = service.app.state.services.ingest
+    monkeypatch.setattr(ingest, "upload_image", _BusyUploads(service, waits))
+    files = [("file", (f"{number}.jpg", CAT)) for number in range(3)]
+    response = service.client.post("/masters", files=files)
+    assert response.status_code == status
+    assert response.headers.get("retry-after") == retry_after
+    assert [result["status"] for result in response.json()["results"]][1:] == [503, 503]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("GET", "/masters?colection=default", "collection"),
+        ("GET", "/collections?limit=1", "takes none"),
+        ("DELETE", "/masters?collection=default&confirm=default&filter={}", "collection"),
+        ("DELETE", "/collections/default?confirm=default&force=true", "confirm"),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused_and_changes_nothing(
+    service: Service, method: str, path: str, known: str
+) -> None:
+    service.put_master(CAT)
+    response = service.client.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (422, "unknown-parameter")
+    assert known in response.json()["detail"]
+    assert service.client.get("/masters").json()["total"] == 1
 
 
 def test_a_range_of_another_version_gives_all(service: Service) -> None:

@@ -367,7 +367,7 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
     assert (
         watched.returncode,
         "3 of 3" in watched.stdout,
-        "reembed activate" in watched.stdout,
+        "models activate" in watched.stdout,
     ) == (0, True, True), watched
     assert run(url, "activate").returncode == 0
     assert json.loads(run(url, "list", "--json").stdout)["models"][0] == models(service)[new]
@@ -386,4 +386,4 @@ def test_the_command_leads_through_it(service: Service, other_weights: Path) -> 
         True,
     )
     wrong = run(url, "start", str(ROOT / "README.md"))
-    assert (wrong.returncode, "no weights" in wrong.stderr) == (2, True), wrong
+    assert (wrong.returncode, "cannot be used" in wrong.stderr) == (2, True), wrong

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import save
 
 from app.metrics import Metrics
 from app.services.attributes import Attributes
@@ -29,8 +28,8 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.calibration import Calibration
-from models.transforms import INPUT_SIDE, PREPROCESSING_ID
-from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
+from models.transforms import INPUT_SIDE
+from models.weights_file import EMBEDDING_DIM, WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 
@@ -156,13 +155,6 @@ def build_use_cases(
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
         worker=Worker(settings, stores, indexing, scrub, metrics, wake),
     )
-
-
-def tiny_weights(name: str) -> bytes:
-    """A valid weights file; each name gives another model version."""
-    projection = np.zeros((EMBEDDING_DIM, FEATURE_DIM), dtype=np.int8)
-    metadata = {"preprocessing": PREPROCESSING_ID, "name": name}
-    return save({"projection.weight": projection}, metadata=metadata)
 
 
 def colours(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:

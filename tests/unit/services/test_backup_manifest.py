@@ -36,6 +36,6 @@ def test_a_backup_that_cannot_be_written_to_is_served_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup_manifest.write_manifest(tmp_path, complete=True)
-    monkeypatch.setattr(Path, "replace", raising(OSError("read-only")))
+    monkeypatch.setattr("storage.durable_files.os.rename", raising(OSError("read-only")))
     backup_manifest.record_serving(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["backup.json"]

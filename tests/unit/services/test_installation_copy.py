@@ -16,7 +16,8 @@ from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import Master, MasterState, NewMaster
-from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising, tiny_weights
+from tests.support.tiny_network import tiny_weights
+from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 Failures = list[tuple[str, str]]
 
@@ -117,6 +118,8 @@ def test_a_missing_or_outdated_vector_becomes_a_pending_embedding(
     use_cases.stores.metadata.update_master(masters[1].id, name="new", attributes=None)
     assert copy(use_cases, other_stores, failures) == CopyCounts(copied=3, to_embed=2)
     assert other_stores.metadata.count_pending_embeddings() == 2
+    ids = [master.id for master in masters]
+    assert list(other_stores.vectors.fetch_vectors("model-1", ids)) == [masters[2].id]
 
 
 def test_an_installation_without_a_model_is_copied(

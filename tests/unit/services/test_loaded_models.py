@@ -14,13 +14,13 @@ from app.services.loaded_models import GivenModel, LoadedModels, weights_key
 from models.weights_file import WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
+from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import (
     DOWN,
     FakeClock,
     TinyEmbedder,
     UseCases,
     raising,
-    tiny_weights,
 )
 
 

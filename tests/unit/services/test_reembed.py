@@ -16,7 +16,8 @@ from app.services.loaded_models import weights_key
 from models.weights_file import WeightsFile
 from storage.errors import ModelNotReady
 from storage.records import ModelState, VectorRecord
-from tests.support.use_cases import FakeClock, UseCases, colours, tiny_weights
+from tests.support.tiny_network import tiny_weights
+from tests.support.use_cases import FakeClock, UseCases, colours
 
 
 @pytest.fixture

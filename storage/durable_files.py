@@ -1,0 +1,74 @@
+"""Files that a crash or a power cut leaves whole or absent, never half written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_RENAME_ATTEMPTS = 20
+
+
+@contextmanager
+def replace_durably(target: Path, *, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a file for writing and reading that takes the place of ``target`` after the block.
+
+    The file is flushed to the disk, renamed, and the rename is flushed, before this returns. Missing
+    directories are created. If the block or a step after it raises, ``target`` stays as it was and
+    the temporary file is removed.
+
+    ``temporary`` is where the file lies meanwhile, on the same file system. The default is the name
+    of the target with ``.partial`` appended, which suits one writer at a time. A process that is
+    killed leaves it behind; the next writer overwrites it. Raises OSError.
+    """
+    if temporary is None:
+        temporary = target.with_name(target.name + ".partial")
+        make_durable_directory(target.parent)
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _move_into_place(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_durably(target: Path, content: bytes) -> None:
+    """Write the content to ``target``, as ``replace_durably`` does. Raises OSError."""
+    with replace_durably(target) as file:
+        file.write(content)
+
+
+def make_durable_directory(directory: Path) -> None:
+    """Create the directory and its missing parents, each flushed to the disk. Raises OSError."""
+    if not directory.is_dir():
+        make_durable_directory(directory.parent)
+        # Not exist_ok: with it, mkdir checks again and fails if the directory is removed meanwhile.
+        with suppress(FileExistsError):
+            directory.mkdir()
+        flush_directory(directory.parent)
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush a directory's entries to the disk, so that renames and removals in it are durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    for attempt in range(_RENAME_ATTEMPTS):
+        try:
+            make_durable_directory(target.parent)
+            os.rename(temporary, target)
+            break
+        except FileNotFoundError:  # another process removed the empty directory meanwhile
+            if attempt == _RENAME_ATTEMPTS - 1:
+                raise
+    flush_directory(target.parent)

@@ -1,0 +1,100 @@
+"""Files are replaced as a whole or not at all, and digests do not depend on the size of chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from storage.durable_files import replace_durably, write_durably
+from storage.hashing import sha256_of_chunks, sha256_of_file
+
+
+def test_a_file_is_written_into_directories_that_did_not_exist(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / "file.json"
+    write_durably(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert os.listdir(target.parent) == ["file.json"]
+
+
+def test_the_target_changes_only_after_the_block(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with replace_durably(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_bytes() == b"old"
+        assert sha256_of_file(file) == hashlib.sha256(b"new").digest()
+    assert target.read_bytes() == b"new"
+
+
+def test_an_error_in_the_block_leaves_the_target_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), replace_durably(target) as file:  # noqa: PT012
+        file.write(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_while_flushing_leaves_the_target_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_durably(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_bytes_are_on_the_disk_before_the_rename_and_the_rename_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def flush(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        steps.append(f"flush {kind}")
+        fsync(descriptor)
+
+    def move(old: Path, new: Path) -> None:
+        steps.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "rename", move)
+    write_durably(tmp_path / "file", b"new")
+    assert steps == ["flush file", "rename", "flush directory"]
+
+
+def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "file.partial").write_bytes(b"a much longer half of a file")
+    write_durably(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000])
+def test_digests_are_those_of_the_whole_content(size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    expected = hashlib.sha256(content).digest()
+    file = io.BytesIO(content)
+    file.read(10)
+    assert sha256_of_file(file) == expected
+    with tempfile.SpooledTemporaryFile(max_size=100_000) as spooled:
+        spooled.write(content)
+        assert sha256_of_file(spooled) == expected  # type: ignore[arg-type]
+    assert sha256_of_chunks(content[at : at + 7777] for at in range(0, size, 7777)) == expected
