@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from app.cli.client import Client, HopelessError, ServiceError
 from app.cli.console import CommandError, ExitCode, err, progress_bar
 from app.cli.image_files import ImageFile, find_images
+from storage.hashing import sha256_of_file
 
 _Item = TypeVar("_Item")
 
@@ -239,4 +239,4 @@ def _file_name(master: dict[str, Any]) -> str:
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of_file(file).hex()
