@@ -118,11 +118,8 @@ class ModelVersionRow(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
-    only_active: Mapped[
-        bool | None
-    ]  # true for the active one, else NULL: the index lets there be one
-    milvus_collection: Mapped[str | None] = mapped_column(String(255))
-    calibration: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    # True for the active version, otherwise NULL: the unique index allows one active version.
+    only_active: Mapped[bool | None]
     created_at: Mapped[int]
 
 

@@ -66,3 +66,19 @@ def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None
     schema_upgrade.upgrade(sql)
     registry = SqlModelRegistry(sql)
     assert (registry.find_active(), registry.register_active("new")) == ("old", "old")
+
+
+def test_the_models_of_an_older_schema_survive_the_removal_of_unused_columns(sql: Database) -> None:
+    command.downgrade(schema_upgrade.config(sql), "0003")
+    with sql.write() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO model_versions (id, state, only_active, created_at, milvus_collection)"
+                " VALUES ('old', 'active', true, 1, 'unused')"
+            )
+        )
+    schema_upgrade.upgrade(sql)
+    with sql.read() as connection:
+        columns = {each["name"] for each in sa.inspect(connection).get_columns("model_versions")}
+    assert columns == {"id", "state", "only_active", "created_at"}
+    assert SqlModelRegistry(sql).find_active() == "old"
