@@ -1,4 +1,7 @@
-"""Runs the migrations on the database that storage.migrations put into the configuration, or on LOOKALIKE_DATABASE_URL."""
+"""Runs the schema migrations that Alembic asks for.
+
+storage.schema_upgrade passes the database; the alembic command reads LOOKALIKE_DATABASE_URL.
+"""
 
 import os
 

@@ -1,4 +1,7 @@
-"""The first schema: collections, masters, embeddings, model versions, and the embedded vector store's rows."""
+"""Create the first schema.
+
+Collections, masters, embeddings, model versions, and the rows of the embedded vector store.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Leases that are not a row's: work that one process at a time may do. Why an embedding failed."""
+"""Add leases by name, for work that one process at a time may do, and the failure of an embedding."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""One active model at most, by a unique key; who has loaded which; pending embeddings found by their version."""
+"""Allow one active model by a unique key, add replicas, and index pending embeddings by version."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -319,7 +319,7 @@ def test_collections_are_created_switched_and_deleted(shelf: Service, page: Page
     page.get_by_role("button", name="Collection").click()
     page.get_by_label("New collection").fill("Not Good")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert").last).to_contain_text("A collection's name has")
+    expect(page.get_by_role("alert").last).to_contain_text("The name of a collection has")
     page.get_by_label("New collection").fill("shop")
     page.keyboard.press("Enter")
     expect(page.locator("#nothing")).to_contain_text("No pictures here yet")
@@ -432,7 +432,7 @@ def test_every_uploaded_file_is_accounted_for(shelf: Service, page: Page, tmp_pa
         "1 file skipped (not a picture)."
     )
     expect(page.locator("#upload-failed li")).to_have_text(
-        re.compile("broken.jpgThe bytes are none of the image types")
+        re.compile("broken.jpgThe file is not an image of an accepted type")
     )
     page.locator("#upload-duplicates summary").click()
     page.get_by_role("link", name="as coffee 0.jpg").click()
@@ -543,7 +543,7 @@ def test_a_master_is_viewed_edited_and_deleted(shelf: Service, page: Page) -> No
     expect(page.get_by_label("Value of number")).to_have_value('"2"')  # still text
     page.get_by_label("Name", exact=True).fill("half 1/2")
     page.get_by_role("button", name="Save changes").click()
-    expect(page.get_by_role("alert").filter(has_text="A name has no /")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="A name cannot contain /")).to_be_visible()
     page.locator("#detail-delete").click()
     expect(page.locator(".leaving")).to_have_count(1)
     page.get_by_role("link", name="chelsea 3.jpg").click()
