@@ -60,10 +60,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def process_set_up() -> None:
-    """Log errors alone, serve tiny weights as well as real ones, and start apps faster."""
-    configure_logging("error")
+    """Serve tiny weights as well as real ones, and start apps faster."""
     accept_tiny_weights()
     share_openapi_document()
+
+
+@pytest.fixture(autouse=True)
+def log_errors_only() -> None:
+    """Undo what a command run in this process did to the logging, before each test."""
+    configure_logging("error")
 
 
 @pytest.fixture(scope="session")
