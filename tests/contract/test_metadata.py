@@ -265,6 +265,20 @@ def test_an_update_raises_the_revision_and_asks_for_indexing(
     assert metadata.update_master(new_id(), name="x", attributes=None) is None
 
 
+def test_attributes_that_a_caller_changes_later_stay_as_they_were_stored(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    given = {"tags": ["red"]}
+    master = stored(metadata, collection, replace(NEW, attributes=given))
+    given["tags"].append("changed by the caller")
+    read = metadata.find_master(master.id)
+    assert read is not None
+    read.attributes["tags"].append("changed by a reader")
+    assert metadata.find_masters(collection.id, [master.id])[master.id].attributes == {
+        "tags": ["red"]
+    }
+
+
 def test_an_index_of_an_old_revision_does_not_count(
     metadata: MetadataStore, collection: Collection
 ) -> None:
@@ -485,17 +499,17 @@ def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
     assert metadata.abandon_reservation(master.id, "owner")
 
 
+# Only a server has two writers at a time: SQLite and the fake have one.
+@pytest.mark.parametrize("metadata_backend", ["mysql"], indirect=True)
 def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
-    sql: Database, metadata: MetadataStore, collection: Collection
+    metadata_backend: Database, metadata: MetadataStore, collection: Collection
 ) -> None:
-    if sql.embedded:
-        pytest.skip("SQLite has one writer at a time")
     master = stored(metadata, collection, indexed=False)
     marked: list[bool] = []
     marking = threading.Thread(
         target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner"))
     )
-    with sql.write() as connection:  # update_master, slowed down
+    with metadata_backend.write() as connection:  # update_master, slowed down
         connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
         connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))
         marking.start()
