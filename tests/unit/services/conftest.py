@@ -14,9 +14,15 @@ from tests.support.memory_stores import open_memory_stores
 from tests.support.use_cases import FakeClock, TinyEmbedder, UseCases, build_use_cases
 
 
+@pytest.fixture(scope="session")
+def parsed_settings() -> Settings:
+    """Settings that are parsed once, because parsing takes longer than most of these tests."""
+    return Settings(upload_wait=3.0, scrub_grace=3600.0, _env_file=None)
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", upload_wait=3.0, scrub_grace=3600.0, _env_file=None)
+def settings(parsed_settings: Settings, tmp_path: Path) -> Settings:
+    return parsed_settings.model_copy(update={"data_dir": tmp_path / "data"})
 
 
 @pytest.fixture
