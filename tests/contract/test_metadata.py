@@ -143,11 +143,13 @@ def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
 ) -> None:
     first = metadata.reserve_master(collection.id, NEW, "first", 0.0)
     time.sleep(0.01)
-    second = metadata.reserve_master(collection.id, replace(NEW, name="new name"), "second", LEASE)
-    assert (second.claim, second.master.id, second.master.name) == (
+    renamed = replace(NEW, name="new name", attributes={"colour": "blue"})
+    second = metadata.reserve_master(collection.id, renamed, "second", LEASE)
+    assert (second.claim, second.master.id, second.master.name, second.master.attributes) == (
         Claim.OURS,
         first.master.id,
         "new name",
+        {"colour": "blue"},
     )
     assert not metadata.renew_reservation(first.master.id, "first", LEASE)
     assert not metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
@@ -419,6 +421,50 @@ def test_masters_are_carried_into_another_database_as_they_are(
     assert [task.master for task in tasks if task.master.collection == "elsewhere"] == [
         carried[0].master
     ]
+
+
+def test_an_import_replaces_a_master_with_its_embeddings(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    master = stored(metadata, collection)
+    assert metadata.requeue_embedding(master.id, "model-2", None)
+    record = metadata.find_records([master.id])[master.id]
+    metadata.import_records([replace(record, indexed={"model-3": 1})])
+    assert metadata.find_records([master.id])[master.id].indexed == {"model-3": 1}
+    elsewhere = replace(record, master=replace(master, id=new_id(), collection_id=new_id()))
+    with pytest.raises(MasterExists):
+        metadata.import_records([elsewhere])
+
+
+def test_masters_of_a_deleted_collection_are_neither_listed_nor_deleted_one_by_one(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    master = stored(metadata, collection)
+    metadata.delete_collection("shop")
+    assert metadata.list_records(None, 10) == []
+    assert not metadata.delete_master(master.id)
+
+
+def test_a_deleted_collection_stays_until_its_masters_are_forgotten(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    stored(metadata, collection)
+    metadata.delete_collection("shop")
+    assert [metadata.drain_collections(10), metadata.drain_collections(10)] == [1, 0]
+    assert metadata.count_unfinished() == 2
+    (master,) = metadata.claim_deleting("worker", 10, LEASE)
+    metadata.forget_master(master.id, "worker")
+    metadata.drain_collections(10)
+    assert metadata.count_unfinished() == 0
+
+
+def test_a_lease_that_expired_is_not_held(metadata: MetadataStore) -> None:
+    assert not metadata.is_leased("scrub")
+    metadata.acquire_lease("scrub", "one", LEASE)
+    assert metadata.is_leased("scrub")
+    metadata.acquire_lease("scrub", "one", 0.0)
+    time.sleep(0.01)
+    assert not metadata.is_leased("scrub")
 
 
 def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
