@@ -1,4 +1,4 @@
-"""Every backend of each storage protocol; a contract suite runs on all of them."""
+"""Every backend of each storage protocol, the fakes too; a contract suite runs on all of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ from storage.store_urls import MilvusOptions
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
+from tests.support.memory_stores import (
+    MemoryMetadataStore,
+    MemoryModelRegistry,
+    MemoryObjectStore,
+    MemoryTables,
+    MemoryVectorStore,
+)
 
 
 @pytest.fixture
@@ -42,26 +49,45 @@ def mysql_url() -> Iterator[str]:
     server.dispose()
 
 
-@pytest.fixture(params=["sqlite", "mysql"])
-def sql(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """Each database, with the newest schema."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("database")
-        return
-    database = Database(request.getfixturevalue("mysql_url"))
+@pytest.fixture
+def mysql_database(mysql_url: str) -> Iterator[Database]:
+    """An empty database on the server with the newest schema."""
+    database = Database(mysql_url)
     SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
 
-@pytest.fixture
-def metadata(sql: Database) -> MetadataStore:
-    return SqlMetadataStore(sql)
+def _open_sql(request: pytest.FixtureRequest) -> Database:
+    name = "database" if request.param == "sqlite" else "mysql_database"
+    opened: Database = request.getfixturevalue(name)
+    return opened
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def sql(request: pytest.FixtureRequest) -> Database:
+    """Each database, with the newest schema."""
+    return _open_sql(request)
+
+
+@pytest.fixture(params=["memory", "sqlite", "mysql"])
+def metadata_backend(request: pytest.FixtureRequest) -> MemoryTables | Database:
+    """What a metadata store and its model registry share."""
+    return MemoryTables() if request.param == "memory" else _open_sql(request)
 
 
 @pytest.fixture
-def registry(sql: Database) -> ModelRegistry:
-    return SqlModelRegistry(sql)
+def metadata(metadata_backend: MemoryTables | Database) -> MetadataStore:
+    if isinstance(metadata_backend, MemoryTables):
+        return MemoryMetadataStore(metadata_backend)
+    return SqlMetadataStore(metadata_backend)
+
+
+@pytest.fixture
+def registry(metadata_backend: MemoryTables | Database) -> ModelRegistry:
+    if isinstance(metadata_backend, MemoryTables):
+        return MemoryModelRegistry(metadata_backend)
+    return SqlModelRegistry(metadata_backend)
 
 
 @pytest.fixture
@@ -76,8 +102,10 @@ def s3() -> Iterator[S3ObjectStore]:
     store.close()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["memory", "local", "s3"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "memory":
+        return MemoryObjectStore()
     if request.param == "local":
         return LocalObjectStore(tmp_path / "objects")
     store: ObjectStore = request.getfixturevalue("s3")
@@ -96,8 +124,11 @@ def s3_options(url: str) -> S3Options:
     )
 
 
-@pytest.fixture(params=["exact", "milvus"])
+@pytest.fixture(params=["memory", "exact", "milvus"])
 def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    if request.param == "memory":
+        yield MemoryVectorStore()
+        return
     if request.param == "exact":
         exact = ExactVectorStore(request.getfixturevalue("database"))
         yield exact

@@ -143,11 +143,13 @@ def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
 ) -> None:
     first = metadata.reserve_master(collection.id, NEW, "first", 0.0)
     time.sleep(0.01)
-    second = metadata.reserve_master(collection.id, replace(NEW, name="new name"), "second", LEASE)
-    assert (second.claim, second.master.id, second.master.name) == (
+    renamed = replace(NEW, name="new name", attributes={"colour": "blue"})
+    second = metadata.reserve_master(collection.id, renamed, "second", LEASE)
+    assert (second.claim, second.master.id, second.master.name, second.master.attributes) == (
         Claim.OURS,
         first.master.id,
         "new name",
+        {"colour": "blue"},
     )
     assert not metadata.renew_reservation(first.master.id, "first", LEASE)
     assert not metadata.commit_stored(first.master.id, "first", [VERSION], LEASE)
@@ -263,6 +265,20 @@ def test_an_update_raises_the_revision_and_asks_for_indexing(
     assert metadata.count_pending_embeddings() == 1
     assert not metadata.is_indexed(master.id, VERSION)
     assert metadata.update_master(new_id(), name="x", attributes=None) is None
+
+
+def test_attributes_that_a_caller_changes_later_stay_as_they_were_stored(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    given = {"tags": ["red"]}
+    master = stored(metadata, collection, replace(NEW, attributes=given))
+    given["tags"].append("changed by the caller")
+    read = metadata.find_master(master.id)
+    assert read is not None
+    read.attributes["tags"].append("changed by a reader")
+    assert metadata.find_masters(collection.id, [master.id])[master.id].attributes == {
+        "tags": ["red"]
+    }
 
 
 def test_an_index_of_an_old_revision_does_not_count(
@@ -407,6 +423,50 @@ def test_masters_are_carried_into_another_database_as_they_are(
     ]
 
 
+def test_an_import_replaces_a_master_with_its_embeddings(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    master = stored(metadata, collection)
+    assert metadata.requeue_embedding(master.id, "model-2", None)
+    record = metadata.find_records([master.id])[master.id]
+    metadata.import_records([replace(record, indexed={"model-3": 1})])
+    assert metadata.find_records([master.id])[master.id].indexed == {"model-3": 1}
+    elsewhere = replace(record, master=replace(master, id=new_id(), collection_id=new_id()))
+    with pytest.raises(MasterExists):
+        metadata.import_records([elsewhere])
+
+
+def test_masters_of_a_deleted_collection_are_neither_listed_nor_deleted_one_by_one(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    master = stored(metadata, collection)
+    metadata.delete_collection("shop")
+    assert metadata.list_records(None, 10) == []
+    assert not metadata.delete_master(master.id)
+
+
+def test_a_deleted_collection_stays_until_its_masters_are_forgotten(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    stored(metadata, collection)
+    metadata.delete_collection("shop")
+    assert [metadata.drain_collections(10), metadata.drain_collections(10)] == [1, 0]
+    assert metadata.count_unfinished() == 2
+    (master,) = metadata.claim_deleting("worker", 10, LEASE)
+    metadata.forget_master(master.id, "worker")
+    metadata.drain_collections(10)
+    assert metadata.count_unfinished() == 0
+
+
+def test_a_lease_that_expired_is_not_held(metadata: MetadataStore) -> None:
+    assert not metadata.is_leased("scrub")
+    metadata.acquire_lease("scrub", "one", LEASE)
+    assert metadata.is_leased("scrub")
+    metadata.acquire_lease("scrub", "one", 0.0)
+    time.sleep(0.01)
+    assert not metadata.is_leased("scrub")
+
+
 def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection)
     assert metadata.count_unfinished() == 0
@@ -485,17 +545,17 @@ def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
     assert metadata.abandon_reservation(master.id, "owner")
 
 
+# Only a server has two writers at a time: SQLite and the fake have one.
+@pytest.mark.parametrize("metadata_backend", ["mysql"], indirect=True)
 def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
-    sql: Database, metadata: MetadataStore, collection: Collection
+    metadata_backend: Database, metadata: MetadataStore, collection: Collection
 ) -> None:
-    if sql.embedded:
-        pytest.skip("SQLite has one writer at a time")
     master = stored(metadata, collection, indexed=False)
     marked: list[bool] = []
     marking = threading.Thread(
         target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner"))
     )
-    with sql.write() as connection:  # update_master, slowed down
+    with metadata_backend.write() as connection:  # update_master, slowed down
         connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
         connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))
         marking.start()

@@ -225,6 +225,35 @@ def test_a_retired_version_waits_for_those_at_work(
     assert registry.drain_retired(NEW, 10) == 0
 
 
+def test_uploads_get_embeddings_of_live_versions_in_the_order_given(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.start_building("a retired one")
+    registry.retire_model("a retired one")
+    registry.start_building(NEW)
+    master = metadata.reserve_master(collection.id, IMAGE, "upload", LEASE).master
+    given = [NEW, "a retired one", OLD]
+    assert metadata.commit_stored(master.id, "upload", given, LEASE) == [NEW, OLD]
+    assert set(metadata.find_records([master.id])[master.id].indexed) == {OLD, NEW}
+
+
+def test_replacing_the_active_version_forgets_all_others(
+    registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.start_building(NEW)
+    (building,) = (model for model in registry.list_models() if model.id == NEW)
+    registry.replace_active(NEW)
+    assert registry.list_models() == [replace(building, state=_ACTIVE)]
+    registry.replace_active("model-3")
+    assert states(registry) == {"model-3": _ACTIVE}
+
+
+def test_running_processes_are_listed_by_id(registry: ModelRegistry) -> None:
+    for replica in ("b", "a", "c"):
+        registry.record_heartbeat(replica, [], LEASE)
+    assert [replica.id for replica in registry.list_replicas()] == ["a", "b", "c"]
+
+
 def test_no_upload_misses_a_model_that_starts_meanwhile(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:

@@ -119,6 +119,15 @@ def test_versions_do_not_mix(vectors: VectorStore, records: list[VectorRecord]) 
     assert vectors.count(VERSION) == len(records)
 
 
+def test_a_dropped_version_is_unknown(vectors: VectorStore, records: list[VectorRecord]) -> None:
+    vectors.upsert("model-0", records[:2])
+    assert vectors.versions() == ["model-0", "model-1"]
+    vectors.drop_version("model-1")
+    vectors.drop_version("never seen")
+    assert (vectors.versions(), vectors.count("model-1")) == (["model-0"], 0)
+    assert vectors.search("model-1", SHOP, unit(7), 10) == []
+
+
 def test_searches_beside_writes_see_every_finished_write(
     vectors: VectorStore, records: list[VectorRecord]
 ) -> None:

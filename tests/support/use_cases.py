@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -37,6 +38,16 @@ DOWN = StoreUnavailable("test", "it is switched off")
 _CELLS = 8  # per side: the mean colours of so many cells are the embedding, before it is projected
 
 
+@cache
+def _draw_projection(version: str) -> NDArray[np.float32]:
+    """Return ``(512, 192) float32`` with orthonormal columns; each version has its own."""
+    random = np.random.default_rng(list(version.encode()))
+    drawn = random.standard_normal((EMBEDDING_DIM, _CELLS * _CELLS * 3))
+    projection: NDArray[np.float32] = np.linalg.qr(drawn)[0].astype(np.float32)
+    projection.flags.writeable = False
+    return projection
+
+
 class TinyEmbedder:
     """An embedder without a network: the colours of 8 x 8 cells, projected at random.
 
@@ -47,9 +58,7 @@ class TinyEmbedder:
         self.model_version = version
         self.calibration = calibration
         self.calls = 0
-        random = np.random.default_rng(list(version.encode()))
-        projection = random.standard_normal((EMBEDDING_DIM, _CELLS * _CELLS * 3))
-        self._projection = np.linalg.qr(projection)[0].astype(np.float32)
+        self._projection = _draw_projection(version)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.calls += 1

@@ -1,43 +1,38 @@
-"""The use cases on stores of their own, for each test."""
+"""The use cases on stores in memory, new ones for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
 from models.weights_file import WeightsFile
-from storage.factory import StoreUrls, open_stores
 from storage.protocols import Stores
+from tests.support.memory_stores import open_memory_stores
 from tests.support.use_cases import FakeClock, TinyEmbedder, UseCases, build_use_cases
 
 
-def open_test_stores(directory: Path) -> Stores:
-    directory.mkdir()
-    urls = StoreUrls(
-        f"sqlite:///{directory / 'lookalike.db'}", f"file://{directory / 'objects'}", "embedded:"
-    )
-    return open_stores(urls)
+@pytest.fixture(scope="session")
+def parsed_settings() -> Settings:
+    """Settings that are parsed once, because parsing takes longer than most of these tests."""
+    return Settings(upload_wait=3.0, scrub_grace=3600.0, _env_file=None)
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", upload_wait=3.0, scrub_grace=3600.0, _env_file=None)
+def settings(parsed_settings: Settings, tmp_path: Path) -> Settings:
+    return parsed_settings.model_copy(update={"data_dir": tmp_path / "data"})
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    with closing(open_test_stores(tmp_path / "stores")) as opened:
-        yield opened
+def stores() -> Stores:
+    return open_memory_stores()
 
 
 @pytest.fixture
-def other_stores(tmp_path: Path) -> Iterator[Stores]:
-    with closing(open_test_stores(tmp_path / "other")) as opened:
-        yield opened
+def other_stores() -> Stores:
+    return open_memory_stores()
 
 
 @pytest.fixture

@@ -1,0 +1,135 @@
+"""Stored masters in memory: lookup, listing, changes, damage and deletion."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from uuid import UUID
+
+from storage.filters import Filter, matches
+from storage.records import Attributes, Master, MasterState, Page
+from tests.support.memory_stores.tables import KEPT, MasterRow, OnTables, hold_the_lock
+
+
+@hold_the_lock
+class MemoryMasters(OnTables):
+    """MasterStore."""
+
+    def find_master(self, master_id: UUID) -> Master | None:
+        row = self._find_visible(master_id)
+        return None if row is None else row.read()
+
+    def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
+        live = self._tables.find_live(collection)
+        if live is None:
+            return None
+        row = self._tables.find_live_hash(live.collection.id, sha256)
+        return row.read() if row is not None and self._tables.is_visible(row) else None
+
+    def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
+        rows = [self._find_visible(master_id) for master_id in ids]
+        return {
+            row.master.id: row.read()
+            for row in rows
+            if row is not None and row.master.collection_id == collection_id
+        }
+
+    def list_masters(
+        self,
+        collection_id: UUID,
+        filter: Filter | None,
+        limit: int,
+        after: UUID | None,
+        offset: int = 0,
+    ) -> Page:
+        rows = _newest_first(self._select(collection_id, filter), after)[offset:]
+        masters = [row.read() for row in rows[:limit]]
+        return Page(masters, masters[-1].id if len(rows) > limit else None)
+
+    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
+        return len(self._select(collection_id, filter))
+
+    def list_attributes(
+        self, collection_id: UUID, limit: int, after: UUID | None
+    ) -> list[tuple[UUID, Attributes]]:
+        stored = [
+            row
+            for row in self._tables.masters.values()
+            if row.master.collection_id == collection_id and row.master.state is MasterState.STORED
+        ]
+        masters = [row.read() for row in _newest_first(stored, after)[:limit]]
+        return [(master.id, master.attributes) for master in masters]
+
+    def update_master(
+        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+    ) -> Master | None:
+        row = self._find_visible(master_id)
+        if row is None:
+            return None
+        now = self._tables.now()
+        row.change(revision=row.master.revision + 1, updated_at=now)
+        if name is not None:
+            row.change(name=name)
+        if attributes is not None:
+            row.change(attributes=copy.deepcopy(attributes))
+        for embedding in self._tables.embeddings_of(master_id):
+            embedding.queue(now)
+        return row.read()
+
+    def mark_damaged(self, master_id: UUID) -> bool:
+        return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
+
+    def restore_damaged(self, master_id: UUID) -> bool:
+        return self._change_state(master_id, MasterState.DAMAGED, MasterState.STORED)
+
+    def delete_master(self, master_id: UUID) -> bool:
+        row = self._tables.masters.get(master_id)
+        if row is None or row.master.state not in KEPT:
+            return False
+        if not self._tables.is_in_live_collection(row):
+            return False
+        self._tables.mark_deleting(row)
+        return True
+
+    def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]:
+        due = [
+            row
+            for row in self._tables.masters.values()
+            if row.master.state is MasterState.DELETING and self._tables.is_free(row)
+        ]
+        for row in due[:limit]:
+            row.hold(owner, self._tables.from_now(lease))
+        return [row.read() for row in due[:limit]]
+
+    def forget_master(self, master_id: UUID, owner: str) -> None:
+        row = self._tables.masters.get(master_id)
+        if row is None or row.master.state is not MasterState.DELETING or row.owner != owner:
+            return
+        self._tables.remove_master(master_id)
+
+    def _find_visible(self, master_id: UUID) -> MasterRow | None:
+        row = self._tables.masters.get(master_id)
+        return row if row is not None and self._tables.is_visible(row) else None
+
+    def _select(self, collection_id: UUID, filter: Filter | None) -> list[MasterRow]:
+        """Return the rows of the visible masters of a collection that the filter selects."""
+        return [
+            row
+            for row in self._tables.masters.values()
+            if row.master.collection_id == collection_id
+            and self._tables.is_visible(row)
+            and (filter is None or matches(filter, row.master.attributes))
+        ]
+
+    def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
+        row = self._tables.masters.get(master_id)
+        if row is None or row.master.state is not old:
+            return False
+        row.change(state=new)
+        return True
+
+
+def _newest_first(rows: list[MasterRow], after: UUID | None) -> list[MasterRow]:
+    """Return the rows that a page after the master ``after`` has, in its order."""
+    later = [row for row in rows if after is None or row.master.id < after]
+    return sorted(later, key=lambda row: row.master.id, reverse=True)

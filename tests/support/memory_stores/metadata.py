@@ -1,0 +1,24 @@
+"""The metadata store in memory: its parts put together."""
+
+from __future__ import annotations
+
+from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.masters import MemoryMasters
+from tests.support.memory_stores.outbox import MemoryOutbox
+from tests.support.memory_stores.transfer import MemoryRecords
+from tests.support.memory_stores.uploads import MemoryLeases, MemoryUploads
+
+
+class MemoryMetadataStore(
+    MemoryCollections, MemoryUploads, MemoryMasters, MemoryOutbox, MemoryLeases, MemoryRecords
+):
+    """MetadataStore."""
+
+    def upgrade_schema(self) -> None:
+        """Do nothing: there is no schema."""
+
+    def ping(self) -> None:
+        """Do nothing: memory always answers."""
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""

@@ -1,0 +1,171 @@
+"""The model registry in memory: versions, their states, and the processes that loaded them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from storage.errors import ModelConflict, ModelNotReady
+from storage.records import WORKER, ModelState, ModelVersion, Replica
+from tests.support.memory_stores.tables import (
+    DEAD,
+    INDEXED,
+    KEPT,
+    MasterRow,
+    ModelRow,
+    OnTables,
+    ReplicaRow,
+    hold_the_lock,
+)
+
+_ORDER = (ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.BUILDING, ModelState.RETIRED)
+_FORGOTTEN_AFTER = 86_400.0  # seconds after which a replica without heartbeat is removed
+_HINTS = {  # what to do with a version whose state forbids what was asked for
+    None: ": start it first",
+    ModelState.ACTIVE: ": activate another version first",
+    ModelState.RETIRED: " and being removed: start it again later",
+    ModelState.PREVIOUS: ": roll back to it, or retire it",
+}
+
+
+@hold_the_lock
+class MemoryModelRegistry(OnTables):
+    """ModelRegistry."""
+
+    def list_models(self) -> list[ModelVersion]:
+        models = self._tables.models.items()
+        found = [ModelVersion(id_, row.state, row.created_at) for id_, row in models]
+        return sorted(found, key=lambda model: (_ORDER.index(model.state), model.id))
+
+    def find_active(self) -> str | None:
+        return self._find_in_state(ModelState.ACTIVE)
+
+    def register_active(self, version: str) -> str:
+        active = self._find_in_state(ModelState.ACTIVE)
+        if active is not None:
+            return active
+        self._insert(version, ModelState.ACTIVE)
+        return version
+
+    def replace_active(self, version: str) -> None:
+        known = self._tables.models.get(version)
+        self._tables.models.clear()
+        self._insert(version, ModelState.ACTIVE)
+        if known is not None:
+            self._tables.models[version].created_at = known.created_at
+
+    def start_building(self, version: str) -> None:
+        building = self._find_in_state(ModelState.BUILDING)
+        if building == version:
+            return
+        if building is not None:
+            raise ModelConflict(f"{building} is being built: activate or retire it first")
+        if version in self._tables.models:
+            raise self._wrong_state(version)
+        self._insert(version, ModelState.BUILDING)
+
+    def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
+        if self._find_in_state(ModelState.BUILDING) != version:
+            return None
+        kept = [row.master.id for row in self._tables.masters.values() if row.master.state in KEPT]
+        ids = sorted(id_ for id_ in kept if after is None or id_ > after)[:limit]
+        for master_id in ids:
+            if (master_id, version) not in self._tables.embeddings:
+                self._tables.add_embedding(master_id, version)
+        return ids[-1] if len(ids) == limit else None
+
+    def count_embeddings(self, version: str) -> dict[str, int]:
+        states = [row.state for row in self._tables.embeddings.values() if row.version == version]
+        return {state: states.count(state) for state in set(states)}
+
+    def activate_model(self, version: str) -> None:
+        self._check_state(version, ModelState.BUILDING, ModelState.PREVIOUS)
+        previous = self._find_in_state(ModelState.PREVIOUS)
+        if previous not in (None, version):
+            raise ModelConflict(f"{previous} is kept as the previous version: retire it first")
+        unaware = [each.id for each in self._running_replicas() if version not in each.loaded]
+        if unaware:
+            raise ModelNotReady(
+                f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}"
+            )
+        active = self._find_in_state(ModelState.ACTIVE)
+        assert active is not None, "nothing is built before a version is active"
+        lacking = sum(
+            self._tables.is_visible(row) and self._is_lacking(row, version, active)
+            for row in self._tables.masters.values()
+        )
+        if lacking:
+            raise ModelNotReady(f"{lacking} masters lack an embedding of {version}")
+        self._tables.models[active].state = ModelState.PREVIOUS
+        self._tables.models[version].state = ModelState.ACTIVE
+
+    def retire_model(self, version: str) -> None:
+        self._check_state(version, ModelState.BUILDING, ModelState.PREVIOUS)
+        self._tables.models[version].state = ModelState.RETIRED
+
+    def drain_retired(self, version: str, limit: int) -> int:
+        if not self._is_retired(version):
+            return 0
+        embeddings = self._tables.embeddings
+        of_it = {key: row for key, row in embeddings.items() if row.version == version}
+        removable = [key for key, row in of_it.items() if self._tables.is_free(row)][:limit]
+        for key in removable:
+            del embeddings[key]
+        return len(of_it) - len(removable)
+
+    def forget_retired(self, version: str) -> None:
+        if self._is_retired(version):
+            del self._tables.models[version]
+
+    def record_heartbeat(self, replica: str, loaded: Sequence[str], seconds: float) -> None:
+        replicas = self._tables.replicas
+        replicas[replica] = ReplicaRow(list(loaded), self._tables.from_now(seconds))
+        oldest = self._tables.from_now(-_FORGOTTEN_AFTER)
+        for silent in [id_ for id_, row in replicas.items() if row.until < oldest]:
+            del replicas[silent]
+
+    def remove_replica(self, replica: str) -> None:
+        self._tables.replicas.pop(replica, None)
+
+    def list_replicas(self) -> list[Replica]:
+        return self._running_replicas()
+
+    def _running_replicas(self) -> list[Replica]:
+        rows = sorted(self._tables.replicas.items())
+        now = self._tables.now()
+        return [Replica(id_, list(row.loaded)) for id_, row in rows if row.until > now]
+
+    def _insert(self, version: str, state: ModelState) -> None:
+        self._tables.models[version] = ModelRow(state, self._tables.now())
+
+    def _find_in_state(self, state: ModelState) -> str | None:
+        """Return the version in a state that at most one has."""
+        models = self._tables.models.items()
+        return next((id_ for id_, row in models if row.state is state), None)
+
+    def _is_retired(self, version: str) -> bool:
+        row = self._tables.models.get(version)
+        return row is not None and row.state is ModelState.RETIRED
+
+    def _check_state(self, version: str, *allowed: ModelState) -> None:
+        row = self._tables.models.get(version)
+        if row is None or row.state not in allowed:
+            raise self._wrong_state(version)
+
+    def _wrong_state(self, version: str) -> ModelConflict:
+        row = self._tables.models.get(version)
+        state = None if row is None else row.state
+        return ModelConflict(f"{version} is {state or 'not known'}" + _HINTS.get(state, ""))
+
+    def _is_lacking(self, row: MasterRow, version: str, active: str) -> bool:
+        """Return whether a search by ``version`` would miss this master, and that matters."""
+        embedding = self._tables.embeddings.get((row.master.id, version))
+        if embedding is None:
+            return True
+        if embedding.state == INDEXED:
+            return False
+        leased = embedding.until is not None and embedding.until > self._tables.now()
+        unanswered = leased and not (embedding.owner or "").startswith(WORKER)
+        under_active = self._tables.embeddings.get((row.master.id, active))
+        dead_already = under_active is not None and under_active.state == DEAD
+        return not unanswered and not dead_already

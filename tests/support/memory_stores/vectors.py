@@ -1,0 +1,95 @@
+"""The vector store in memory, which compares a query with every vector."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.filters import Filter, matches
+from storage.records import VectorHit, VectorRecord
+
+_BATCH = 4096  # ids that are listed at once
+
+
+class MemoryVectorStore:
+    """VectorStore."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[tuple[str, UUID], VectorRecord] = {}
+
+    def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
+        with self._lock:
+            for record in records:
+                self._records[version, record.master_id] = _copied(record)
+
+    def delete(self, version: str, ids: Sequence[UUID]) -> None:
+        with self._lock:
+            for master_id in ids:
+                self._records.pop((version, master_id), None)
+
+    def versions(self) -> list[str]:
+        with self._lock:
+            return sorted({version for version, _ in self._records})
+
+    def drop_version(self, version: str) -> None:
+        self.delete(version, [record.master_id for record in self._of(version)])
+
+    def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
+        ids = [record.master_id for record in self._of(version)]
+        return iter([ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)])
+
+    def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+        wanted = set(ids)
+        records = [record for record in self._of(version) if record.master_id in wanted]
+        return {record.master_id: _copied(record) for record in records}
+
+    def search(
+        self,
+        version: str,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None = None,
+        max_distance: float | None = None,
+    ) -> list[VectorHit]:
+        chosen = [
+            record
+            for record in self._of(version)
+            if record.collection_id == collection_id
+            and (filter is None or matches(filter, record.attributes))
+        ]
+        hits = [VectorHit(record.master_id, _distance(record.vector, vector)) for record in chosen]
+        near = [hit for hit in hits if max_distance is None or hit.distance <= max_distance]
+        return sorted(near, key=lambda hit: (hit.distance, hit.master_id))[:limit]
+
+    def count(self, version: str) -> int:
+        return len(self._of(version))
+
+    def ping(self) -> None:
+        """Do nothing: memory always answers."""
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def _of(self, version: str) -> list[VectorRecord]:
+        with self._lock:
+            return [record for (its, _), record in self._records.items() if its == version]
+
+
+def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return the cosine distance of two vectors of length 1, rounded so that equal ones tie."""
+    product = float(first.astype(np.float64) @ second.astype(np.float64))
+    return min(max(round(1.0 - product, 6), 0.0), 2.0)
+
+
+def _copied(record: VectorRecord) -> VectorRecord:
+    """Return the record with a vector and attributes of its own."""
+    vector = np.array(record.vector, dtype=np.float32)
+    return replace(record, vector=vector, attributes=copy.deepcopy(record.attributes))
