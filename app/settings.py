@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     objects_url: str = Field(
         "",
         description="Object store for the images. Empty: `file://DATA_DIR/objects`. For MinIO or"
-        " any S3: `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=REGION`.",
+        " any other S3-compatible store: `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=REGION`.",
     )
     vectors_url: str = Field(
         "embedded:",
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     public_objects_url: str = Field(
         "",
         pattern="^(https?://[^/]+)?$",
-        description="Address at which clients reach the S3, such as `https://HOST:PORT`. If it is"
+        description="Address at which clients reach the object store, such as `https://HOST:PORT`. If it is"
         " set, `GET /masters/{id}/content` redirects there, to a link that is valid for five"
         " minutes.",
     )

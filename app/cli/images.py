@@ -21,7 +21,8 @@ from app.cli.options import (
 
 def import_(
     paths: Annotated[
-        list[Path], typer.Argument(help="Images, directories and zip files.", exists=True)
+        list[Path],
+        typer.Argument(metavar="PATH", help="Images, directories and zip files.", exists=True),
     ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
@@ -72,7 +73,10 @@ def import_(
 
 def search(
     image: Annotated[
-        Path, typer.Argument(help="The image to search with.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            metavar="IMAGE", help="The image to search with.", exists=True, dir_okay=False
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
@@ -92,13 +96,13 @@ def search(
     max_distance: Annotated[
         float | None,
         typer.Option(
-            metavar="D", min=0, max=2, help="Largest distance of a hit: 0 identical, 2 opposite."
+            metavar="D", min=0, max=2, help="Maximum distance of a hit, from 0 (the same) to 2."
         ),
     ] = None,
     min_probability: Annotated[
         float | None,
         typer.Option(
-            metavar="P", min=0, max=1, help="Smallest probability that a hit shows the same thing."
+            metavar="P", min=0, max=1, help="Minimum probability that a hit shows the same thing."
         ),
     ] = None,
     box: Annotated[
@@ -137,7 +141,12 @@ def search(
 
 def export(
     directory: Annotated[
-        Path, typer.Argument(help="Where to write images and masters.jsonl.", file_okay=False)
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY",
+            help="Where to write the images and masters.jsonl.",
+            file_okay=False,
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",

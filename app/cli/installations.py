@@ -36,9 +36,8 @@ def copy(
     """Copy an embedded installation to servers.
 
     IDs, original files and vectors stay the same, so nothing is embedded again. Every original
-    and every vector is read back
-    and compared. The source keeps its data; only deletions that had already begun are finished
-    there first.
+    and every vector is read back and compared. The source keeps its data; only deletions that
+    had already begun are finished there first.
 
     You can interrupt the command and run it again to resume.
 
@@ -52,7 +51,10 @@ def copy(
 
 def backup(
     directory: Annotated[
-        Path, typer.Argument(help="A new directory, or an existing backup.", file_okay=False)
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY", help="A new directory, or an existing backup.", file_okay=False
+        ),
     ],
     vectors: Annotated[
         bool,
@@ -73,9 +75,8 @@ def backup(
     """Back up the installation that the settings name. The service may keep running.
 
     Every original is hashed while it is copied, and read back. If you run the command again on
-    the same directory, it copies
-    new images, updates changed ones and removes deleted ones. To keep older states, use
-    several directories.
+    the same directory, it copies new images, updates changed ones and removes deleted ones. To
+    keep older states, use several directories.
 
     You can interrupt the command and run it again to resume.
 
@@ -89,7 +90,10 @@ def backup(
 
 def restore(
     directory: Annotated[
-        Path, typer.Argument(help="Directory of the backup.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY", help="Directory of the backup.", exists=True, file_okay=False
+        ),
     ],
     incomplete: Annotated[
         bool, typer.Option("--incomplete", help="Accept a backup that was interrupted.")
@@ -99,8 +103,7 @@ def restore(
     """Restore a backup into the empty stores that the settings name.
 
     The target is a stopped embedded installation, or servers. Every original is hashed while
-    it is copied, and read back. IDs
-    stay the same.
+    it is copied, and read back. IDs stay the same.
 
     You can interrupt the command and run it again to resume.
 

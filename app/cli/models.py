@@ -75,7 +75,7 @@ def start(
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Start to embed all images with another model.
+    """Start embedding all images with another model.
 
     Searches keep using the active version. New uploads are embedded by both versions.
     """
@@ -91,7 +91,7 @@ def start(
 def activate(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="Default: the version that is being built."),
+        typer.Argument(metavar="MODEL", help="Version to activate. Default: the one being built."),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
@@ -133,7 +133,9 @@ def export(
     model: WeightsArgument,
     directory: Annotated[
         Path,
-        typer.Option("--out", metavar="DIRECTORY", help="Where to write it.", file_okay=False),
+        typer.Option(
+            "--out", metavar="DIRECTORY", help="Where to write the files.", file_okay=False
+        ),
     ] = Path(),
     format: Annotated[
         Literal["openvino", "onnx"],
@@ -142,8 +144,8 @@ def export(
 ) -> None:
     """Export the network for use in other programs.
 
-    Its input is images (n, 224, 224, 3) uint8 RGB; its output is embeddings (n, 512) float32
-    of length 1.
+    Its input is images, (n, 224, 224, 3) uint8 RGB. Its output is embeddings of length 1,
+    (n, 512) float32.
     """
     from app.cli import model_files
 
@@ -155,7 +157,10 @@ def quantize(
     images: Annotated[
         Path,
         typer.Argument(
-            help="Directory of typical images, for calibration.", exists=True, file_okay=False
+            metavar="IMAGES",
+            help="Directory of typical images, for calibration.",
+            exists=True,
+            file_okay=False,
         ),
     ],
     file: Annotated[

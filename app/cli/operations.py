@@ -40,15 +40,13 @@ def scrub(
     ] = False,
     as_json: JsonOption = False,
 ) -> ExitCode:
-    """Check that the database, the original files and the vectors agree.
+    """Check that the database, the originals and the vectors agree.
 
     Asks the service at --url. If no service answers there, the command opens the stores that
-    the settings name. It is safe
-    while the service is in use.
+    the settings name. It is safe while the service is in use.
 
     Exit codes: 0 no problems; 1 problems were found (and repaired, with --repair); 2 the
-    command could not continue; 130
-    interrupted.
+    command could not continue; 130 interrupted.
     """
     from app.cli.client import Client, ServiceError
 

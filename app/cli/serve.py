@@ -41,10 +41,11 @@ def worker() -> None:
 
 
 def upgrade() -> None:
-    """Upgrade the schema of the database that LOOKALIKE_DATABASE_URL names.
+    """Upgrade the schema of the metadata database.
 
-    Run it once before the first start on a server, and after each update of Lookalike. The
-    embedded database upgrades itself.
+    The database is the one that LOOKALIKE_DATABASE_URL names. Run the command once before the
+    first start on a server, and after each update of Lookalike. The embedded database upgrades
+    itself.
     """
     from app import server
 

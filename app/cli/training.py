@@ -16,6 +16,7 @@ def finetune(
     data: Annotated[
         Path | None,
         typer.Argument(
+            metavar="DATA",
             help="Directory with one folder per class, at any depth. Or use --collection.",
             exists=True,
             file_okay=False,
@@ -174,7 +175,10 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Directory with one folder per class, at any depth.", exists=True, file_okay=False
+            metavar="DATA",
+            help="Directory with one folder per class, at any depth.",
+            exists=True,
+            file_okay=False,
         ),
     ],
     gallery: Annotated[
