@@ -16,24 +16,24 @@ from storage import records
 class Links(BaseModel):
     """Paths of what belongs to a master."""
 
-    self: str
-    content: str
-    thumbnail: str
+    self: str = Field(description="The master's metadata.")
+    content: str = Field(description="The original bytes.")
+    thumbnail: str = Field(description="A small JPEG of it.")
 
 
 class Master(BaseModel):
     """An uploaded image that searches can find."""
 
-    id: UUID
+    id: UUID = Field(description="Identifier; never used for another master.")
     sha256: str = Field(description="SHA-256 of the original bytes, in hexadecimal.")
     size: int = Field(description="Size of the original in bytes.")
     width: int = Field(description="Width of the upright image in pixels.")
     height: int = Field(description="Height of the upright image in pixels.")
     mime: str = Field(description="Media type of the original, such as image/jpeg.")
-    name: str
-    attributes: dict[str, Any]
-    collection: str
-    created_at: datetime
+    name: str = Field(description="Name for people: the file's name unless another was given.")
+    attributes: dict[str, Any] = Field(description="JSON object that filters select by.")
+    collection: str = Field(description="Name of its collection.")
+    created_at: datetime = Field(description="Time of the upload.")
     links: Links
 
     @classmethod
@@ -71,7 +71,7 @@ class MasterChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, max_length=10_000)
+    name: str | None = Field(None, max_length=10_000, description="New name of the master.")
     attributes: dict[str, Any] | None = Field(
         None, description="Replaces all attributes of the master."
     )
@@ -85,7 +85,7 @@ class ScrubOptions(BaseModel):
     repair: bool = Field(False, description="Repair what is found; otherwise only report it.")
     full: bool = Field(
         False,
-        description="Read every object; otherwise a thirtieth of them, other ones each day.",
+        description="Read every original; otherwise a thirtieth of them, a different part each day.",
     )
 
 
@@ -111,7 +111,7 @@ class DeadLetters(BaseModel):
     """Embeddings that failed too often, oldest master first."""
 
     dead_letters: list[DeadLetter]
-    total: int = Field(description="Number of dead letters, also those not listed.")
+    total: int = Field(description="Number of all dead letters, listed or not.")
 
 
 class Revived(BaseModel):
@@ -153,7 +153,7 @@ class ModelList(BaseModel):
 
 
 class AddedModel(BaseModel):
-    """The version that a call was about."""
+    """The model version that the call added or changed."""
 
     version: str
 
@@ -209,7 +209,7 @@ class SearchAnswer(BaseModel):
 
 
 class Comparison(BaseModel):
-    """How alike two images are."""
+    """The distance between two images."""
 
     distance: float = Field(description="Cosine distance, from 0 (the same) to 2.")
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
@@ -253,7 +253,7 @@ class AttributeValue(BaseModel):
     """A value of an attribute, or an item of a list."""
 
     value: bool | int | float | str
-    masters: int = Field(description="Number of times that it occurs.")
+    masters: int = Field(description="Number of occurrences; a list may contain it more than once.")
 
 
 class Attribute(BaseModel):

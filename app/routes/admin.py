@@ -19,7 +19,7 @@ router = APIRouter(route_class=ApiRoute, tags=["admin"])
 VersionPath = Annotated[
     str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")
 ]
-_STREAM = "One JSON object per line while the work goes on. The last line has the result."
+_STREAM = "One JSON object per line with the progress. The last line has the result."
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-ndjson": {}}, "description": _STREAM}
 }
@@ -35,8 +35,7 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> StreamingResponse:
     """Checks that every master has its bytes and its vector, and that nothing is left over.
 
-    Repairs what can be repaired if asked. Closing the connection stops the scrub between two
-    batches.
+    With `repair`, it also repairs what can be repaired. Closing the connection stops the scrub.
     """
     scrub.count_items()  # raises while the response can still have the status of a store that is down
     return _streamed(request, scrub.stream_scrub(repair=options.repair, full=options.full))
@@ -60,7 +59,7 @@ def list_dead_letters(
 @router.post("/admin/dead-letters/retry", summary="Retry embeddings that failed too often")
 @requires(Access.ADMIN)
 def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
-    """Retries all of them."""
+    """Retries all dead letters, and returns their number."""
     return schemas.Revived(revived=dead_letters.retry_dead_letters())
 
 

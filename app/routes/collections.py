@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from app.http import schemas
 from app.http.api_route import ApiRoute
@@ -13,6 +13,7 @@ from app.http.parameters import ConfirmQuery, check_confirmed
 from app.http.security import Access, requires
 
 router = APIRouter(route_class=ApiRoute, tags=["collections"])
+CollectionName = Annotated[str, Path(description="Name of the collection.")]
 
 
 @router.get("/collections", summary="List collections")
@@ -41,7 +42,7 @@ def create_collection(
 @requires(Access.READ)
 def list_attributes(
     attributes: AttributesDep,
-    name: str,
+    name: CollectionName,
     values: Annotated[
         int, Query(ge=0, le=1000, description="Number of most frequent values to return per key.")
     ] = 20,
@@ -54,7 +55,9 @@ def list_attributes(
 
 @router.delete("/collections/{name}", status_code=204, summary="Delete a collection")
 @requires(Access.WRITE)
-def delete_collection(collections: CollectionsDep, name: str, confirm: ConfirmQuery) -> None:
+def delete_collection(
+    collections: CollectionsDep, name: CollectionName, confirm: ConfirmQuery
+) -> None:
     """Deletes a collection with all its masters. The name can be used again at once."""
     check_confirmed(name, confirm)
     collections.delete_collection(name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -37,12 +37,22 @@ _HARMLESS = {  # whatever the bytes are, a browser shows them as an image or not
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 CollectionQuery = Annotated[str, Query(description="Name of the collection.")]
+MasterId = Annotated[UUID, Path(description="Id of the master.")]
+_UPLOAD_STATUSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.UploadResults, "description": description}
+    for status, description in {
+        200: "The collection has these bytes already. Nothing was changed.",
+        201: "The images are stored, and searches find them.",
+        202: "The images are stored. Searches find them once the worker has indexed them.",
+        207: "The statuses of the files differ. Each result has its own.",
+    }.items()
+}
 
 
 @router.post(
     "/masters",
     status_code=201,
-    responses={200: {"model": schemas.UploadResults}, 207: {"model": schemas.UploadResults}},
+    responses=_UPLOAD_STATUSES,
     summary="Upload images",
 )
 @requires(Access.WRITE)
@@ -63,8 +73,8 @@ def upload(
 ) -> Response:
     """Uploads one or more images to a collection.
 
-    Uploading bytes that the collection has already changes nothing and returns that master. With a
-    single file its status is the response's own; several files whose statuses differ give 207.
+    Uploading bytes that the collection has already changes nothing and returns the existing master.
+    The response of a single file that fails is its error.
     """
     if name is not None and len(file) > 1:
         detail = "name is for a single file. Several files keep their own names."
@@ -155,14 +165,16 @@ def delete_all_masters(
 
 @router.get("/masters/{master_id}", response_model=schemas.Master, summary="Get a master")
 @requires(Access.READ)
-def get_master(masters: MastersDep, master_id: UUID) -> Response:
+def get_master(masters: MastersDep, master_id: MasterId) -> Response:
     """Returns the metadata of one master."""
     return _json(schemas.Master.of(masters.find_master(master_id)))
 
 
 @router.patch("/masters/{master_id}", response_model=schemas.Master, summary="Change a master")
 @requires(Access.WRITE)
-def change_master(masters: MastersDep, master_id: UUID, change: schemas.MasterChange) -> Response:
+def change_master(
+    masters: MastersDep, master_id: MasterId, change: schemas.MasterChange
+) -> Response:
     """Changes the name, or replaces all attributes."""
     return _json(
         schemas.Master.of(masters.update_master(master_id, change.name, change.attributes))
@@ -171,8 +183,8 @@ def change_master(masters: MastersDep, master_id: UUID, change: schemas.MasterCh
 
 @router.delete("/masters/{master_id}", status_code=204, summary="Delete a master")
 @requires(Access.WRITE)
-def delete_master(masters: MastersDep, master_id: UUID) -> None:
-    """Deletes one master. No request finds it any more once this has answered."""
+def delete_master(masters: MastersDep, master_id: MasterId) -> None:
+    """Deletes one master. Once this has answered, no request finds it any more."""
     masters.delete_master(master_id)
 
 
@@ -186,14 +198,14 @@ def delete_master(masters: MastersDep, master_id: UUID) -> None:
 def get_content(
     request: Request,
     masters: MastersDep,
-    master_id: UUID,
+    master_id: MasterId,
     if_none_match: Annotated[str | None, Header()] = None,
     if_range: Annotated[str | None, Header()] = None,
     range: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Returns the bytes that were uploaded.
 
-    If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to them instead.
+    If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to the object store instead.
     """
     master = masters.find_master(master_id)
     etag = f'"{master.sha256.hex()}"'
@@ -227,7 +239,7 @@ def get_content(
 @requires(Access.READ)
 def get_thumbnail(
     masters: MastersDep,
-    master_id: UUID,
+    master_id: MasterId,
     size: Annotated[
         int, Query(ge=16, le=1024, description="Maximum length of the longer side, in pixels.")
     ] = 256,
