@@ -83,12 +83,12 @@ check-js: $(if $(NODE),node_modules/.package-lock.json) ## lint, format and type
 test-js: $(if $(NODE),node_modules/.package-lock.json) ## unit tests of the page's modules
 	@$(if $(NODE),npm run --silent test,echo "test-js: skipped, because Node is not installed")
 
-format: .venv/.dev ## put the code into shape
+format: .venv/.dev ## format the code and apply automatic fixes with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 env: ## write .env, with fresh secrets, for docker compose
-	@test ! -e .env || { echo ".env is there already; what it lacks of .env.example is for you to add" >&2; exit 1; }
+	@test ! -e .env || { echo ".env exists already and was not changed. Add what is missing from .env.example yourself." >&2; exit 1; }
 	@$(PYTHON) -c 'import os, re, secrets; \
 	fill = lambda found: found[0] + secrets.token_hex(24); \
 	text = re.sub(r"^(\w+_PASSWORD|API_KEY)=$$", fill, open(".env.example").read(), flags=re.M); \
@@ -96,13 +96,13 @@ env: ## write .env, with fresh secrets, for docker compose
 	os.write(file, text.encode())'
 	@echo "Wrote .env. Next: docker compose up --detach"
 
-bench-embedder: .venv/.dev ## decode + embed beside the obvious way
+bench-embedder: .venv/.dev ## decode and embed images, compared with a plain PyTorch service
 	$(BIN)/python -m benchmarks.bench_embedder
 
-bench-ingest: .venv/.dev ## uploads through HTTP beside the obvious way and the bound
+bench-ingest: .venv/.dev ## uploads over HTTP, compared with a plain PyTorch service and the upper bound
 	$(BIN)/python -m benchmarks.bench_ingest
 
-bench-search: .venv/.dev ## searches over 100 000 masters beside the same work called directly
+bench-search: .venv/.dev ## searches of 100 000 masters, compared with the same work called directly
 	$(BIN)/python -m benchmarks.bench_search
 
 bench-memory: .venv/.dev ## resident memory over 10 000 uploads
@@ -111,7 +111,7 @@ bench-memory: .venv/.dev ## resident memory over 10 000 uploads
 bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=servers]
 	@$(BIN)/python -m benchmarks.bench_quality '$(DATA)' $(or $(ON),embedded)
 
-bench-model: .venv/.dev ## the model beside the network it came from: BASE=file DATA='folder …'
+bench-model: .venv/.dev ## the model, compared with the network it was fine-tuned from: BASE=file DATA='folder …'
 	@$(BIN)/python -m benchmarks.bench_model '$(BASE)' $(DATA)
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
