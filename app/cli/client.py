@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 
 from app.cli.console import CommandError, err
 
+_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
@@ -223,7 +225,7 @@ class Client:
                 f"'{self.url}' is not a valid address: write it like http://127.0.0.1:8000",
                 "unreachable",
             )
-        reason = str(error) or type(error).__name__
+        reason = _ERROR_NUMBER.sub("", str(error)) or type(error).__name__
         return HopelessError(
             f"{self.url} does not answer ({reason}). Start the service with `lookalike serve`,"
             " or name another address with --url.",

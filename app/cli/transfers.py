@@ -46,13 +46,13 @@ class Outcome:
     def summary(self) -> str:
         done = sum(self.counts.values())
         if not (done or self.failed or self.stopped_by or self.interrupted):
-            skipped = f" ({self.skipped} other files skipped)" if self.skipped else ""
+            skipped = f" ({self._skipped_files()})" if self.skipped else ""
             return f"No images found{skipped}."
         parts = [f"{count} {what}" for what, count in self.counts.items()]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.skipped:
-            parts.append(f"{self.skipped} files skipped that do not look like images")
+            parts.append(self._skipped_files())
         rate = done / self.seconds if self.seconds else 0.0
         lines = [
             f"{self.verb} {done} image{'s' * (done != 1)} in {self.seconds:.1f} s ({rate:.0f}/s):"
@@ -63,6 +63,11 @@ class Outcome:
         if self.interrupted or self.stopped_by:
             lines.append("Run the same command again to resume.")
         return "\n".join(lines)
+
+    def _skipped_files(self) -> str:
+        return (
+            "1 other file skipped" if self.skipped == 1 else f"{self.skipped} other files skipped"
+        )
 
 
 def _run_in_parallel(
