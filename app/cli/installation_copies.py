@@ -87,8 +87,8 @@ def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCo
             source.metadata.release_lease(BACKUP_LEASE, owner)
     err.print(f"{_summarize(counts)} {counts.changed} changed, {counts.only_in_target} removed.")
     err.print(
-        f"The backup is in {directory}. You can serve it as it is:"
-        f" LOOKALIKE_DATA_DIR={directory} lookalike serve"
+        f"The backup is in {directory}. You can serve it as it is, but then it accepts no further"
+        f" backup: LOOKALIKE_DATA_DIR={directory} lookalike serve"
     )
     return _exit_code(counts)
 

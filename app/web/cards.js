@@ -59,7 +59,7 @@ export function disposeCard(cell) {
 function scoreLabel(hit) {
 	const score = el("b", { text: hit.score.toFixed(1) });
 	if (hit.exact) return [score, el("span", { class: "exact", text: "same file" })];
-	const likely = hit.probability === null ? "" : `${percent(hit.probability)} likely match`;
+	const likely = hit.probability === null ? "" : `${percent(hit.probability)} match probability`;
 	return [score, el("span", { text: likely })];
 }
 
