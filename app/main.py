@@ -22,12 +22,12 @@ from app.settings import Settings
 
 _SPARE_THREADS = 32  # for reads, which need no place among the requests with a body
 _DESCRIPTION = """
-Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, and get
-the masters that look most like it, nearest first. A *collection* is a named set of masters, and a
-search stays inside one.
+Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, and
+get the masters that look most like it, nearest first. A *collection* is a named set of masters, and
+a search stays inside one.
 
-Errors have the form of RFC 9457, with a stable `code` for programs. If the service has API keys, send
-one in the header `Authorization: Bearer KEY`.
+Errors have the form of RFC 9457, with a stable `code` for programs. If the service has API keys,
+send one in the header `Authorization: Bearer KEY`.
 """
 _TAGS = [
     {"name": "masters", "description": "Upload, browse, change and delete images."},
@@ -56,7 +56,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Lookalike",
-        summary="Self-hosted visual search: upload images, then find those that look like a sample.",
+        summary="Self-hosted visual search: upload images and find those that look like a sample.",
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         version=__version__,

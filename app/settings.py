@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     public_objects_url: str = Field(
         "",
         pattern="^(https?://[^/]+)?$",
-        description="Address at which clients reach the object store, such as `https://HOST:PORT`. If it is"
-        " set, `GET /masters/{id}/content` redirects there, to a link that is valid for five"
+        description="Address at which clients reach the object store, such as `https://HOST:PORT`."
+        " If it is set, `GET /masters/{id}/content` redirects there, to a link that is valid for five"
         " minutes.",
     )
     milvus_token: SecretStr = Field(

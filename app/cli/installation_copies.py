@@ -116,7 +116,8 @@ def restore(directory: Path, jobs: int, *, incomplete: bool) -> ExitCode:
     counts = _copy_to_settings(directory, settings, jobs)
     if counts.only_in_target:
         err.print(
-            f"The target holds {counts.only_in_target} more: uploaded since, or deleted from the backup."
+            f"The target holds {counts.only_in_target} more: uploaded since, or deleted from the"
+            " backup."
         )
     if counts.to_embed:
         err.print(
@@ -222,7 +223,7 @@ def _print_failure(what: str, reason: str) -> None:
 
 def _summarize(counts: CopyCounts) -> str:
     return (
-        f"{counts.copied} masters copied and verified, {counts.unchanged} were there already,"
+        f"{counts.copied} masters copied and verified, {counts.unchanged} were already present,"
         f" {counts.failed} failed."
     )
 

@@ -26,7 +26,8 @@ def copy(
         typer.Option(
             "--to",
             metavar="FILE",
-            help="File of settings (LOOKALIKE_...=... lines) that name the servers. Default: the environment.",
+            help="File of settings (LOOKALIKE_...=... lines) that name the servers."
+            " Default: the environment.",
             exists=True,
             dir_okay=False,
         ),

@@ -11,7 +11,7 @@ from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 
 
 def load_weights(model: str) -> WeightsFile:
-    """Load a weights file, or the shipped weights if ``model`` is "default". Raises WeightsInvalid."""
+    """Load a weights file, or the shipped weights for "default". Raises WeightsInvalid."""
     if model != "default" and not Path(model).is_file():
         raise WeightsInvalid(
             f"there is no file {model}: name a weights file, or `default` for the shipped weights"

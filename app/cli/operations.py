@@ -35,7 +35,8 @@ def scrub(
         bool,
         typer.Option(
             "--full",
-            help="Read every original. Without it, 1/30 of them are read, a different part each day.",
+            help="Read every original. Without it, 1/30 of them are read,"
+            " a different part each day.",
         ),
     ] = False,
     as_json: JsonOption = False,

@@ -59,7 +59,8 @@ def finetune(
         str,
         typer.Option(
             metavar="ATTRIBUTE",
-            help="Attribute that holds the class; for --collection, or if DATA is an exported collection.",
+            help="Attribute that holds the class; for --collection, or if DATA is an exported"
+            " collection.",
         ),
     ] = "",
     loss: Annotated[
@@ -104,7 +105,8 @@ def finetune(
         typer.Option(
             metavar="RATE",
             min=0,
-            help="Learning rate of the backbone; the projection uses ten times as much. Default: 1e-05.",
+            help="Learning rate of the backbone; the projection uses ten times as much."
+            " Default: 1e-05.",
         ),
     ] = None,
     blend: Annotated[
@@ -194,7 +196,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="ATTRIBUTE",
-            help="Attribute that holds the class, if DATA and the gallery are exported collections.",
+            help="Attribute that holds the class, if DATA and the gallery are exported"
+            " collections.",
         ),
     ] = "",
     sheets: Annotated[

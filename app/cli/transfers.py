@@ -164,7 +164,7 @@ class Importer:
             self._report_failure(image, error, outcome)
             return
         with self._lock:
-            outcome.add("new" if result["created"] else "there already")
+            outcome.add("new" if result["created"] else "already present")
 
     def _report_failure(self, image: ImageFile, error: Exception, outcome: Outcome) -> None:
         if self._client.stopping.is_set():
@@ -212,7 +212,7 @@ class Exporter:
         target = directory / _file_name(master)
         if target.exists() and _sha256(target) == master["sha256"]:
             with self._lock:
-                outcome.add("there already")
+                outcome.add("already present")
             return
         unfinished = target.with_name(target.name + ".part")
         try:

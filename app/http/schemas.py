@@ -85,7 +85,8 @@ class ScrubOptions(BaseModel):
     repair: bool = Field(False, description="Repair what is found; otherwise only report it.")
     full: bool = Field(
         False,
-        description="Read every original; otherwise a thirtieth of them, a different part each day.",
+        description="Read every original; otherwise a thirtieth of them, a different part each"
+        " day.",
     )
 
 

@@ -37,7 +37,7 @@ def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> S
 
     With `repair`, it also repairs what can be repaired. Closing the connection stops the scrub.
     """
-    scrub.count_items()  # raises while the response can still have the status of a store that is down
+    scrub.count_items()  # raises if a store is down, while the status can still say so
     return _streamed(request, scrub.stream_scrub(repair=options.repair, full=options.full))
 
 

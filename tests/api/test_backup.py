@@ -60,7 +60,7 @@ def test_a_service_in_use_comes_back_whole(
         done = run("backup", directory, settings.data_dir, *options)
         assert (
             done.returncode,
-            "8 masters copied and verified, 0 were there already, 0 failed." in done.stderr,
+            "8 masters copied and verified, 0 were already present, 0 failed." in done.stderr,
         ) == (0, True), done
         before = masters(service)
     assert json.loads((directory / "backup.json").read_text())["complete"] is True
@@ -84,7 +84,7 @@ def test_a_service_in_use_comes_back_whole(
         report = scrubbed(service)
         assert (report["clean"], report["masters"], report["hashed"]) == (True, 8, 8)
     again = run("restore", directory, target.data_dir)
-    assert "0 masters copied and verified, 8 were there already, 0 failed." in again.stderr
+    assert "0 masters copied and verified, 8 were already present, 0 failed." in again.stderr
     with serving(
         settings.model_copy(update={"data_dir": directory}), embedder
     ) as service:  # it is an installation itself
@@ -119,7 +119,7 @@ def test_a_second_run_brings_it_up_to_date(
         second = run("backup", directory, settings.data_dir, "--vectors")
         assert second.returncode == 1
         assert (
-            "2 masters copied and verified, 0 were there already, 1 failed. 1 changed, 3 removed."
+            "2 masters copied and verified, 0 were already present, 1 failed. 1 changed, 3 removed."
             in second.stderr
         ), second
         assert f"{kept['id']} ({kept['name']}) is not copied: it is damaged" in second.stderr
@@ -201,7 +201,7 @@ def test_what_is_damaged_in_the_backup_is_copied_anew(
     second = run("backup", directory, settings.data_dir, "--vectors")
     assert (
         second.returncode,
-        "1 were there already" in second.stderr,
+        "1 were already present" in second.stderr,
         "2 changed" in second.stderr,
     ) == (0, True, True), second
     assert {path for path in before if path.read_bytes() != before[path]} == {flipped}
@@ -223,7 +223,7 @@ def test_what_is_no_file_is_one_missing_original_and_not_the_end(
         result = run("backup", tmp_path / "backup", settings.data_dir)
         assert (
             result.returncode,
-            "3 masters copied and verified, 0 were there already, 3 failed." in result.stderr,
+            "3 masters copied and verified, 0 were already present, 3 failed." in result.stderr,
         ) == (1, True)
         report = json.loads(
             service.client.post("/admin/scrub", json={"full": True}).text.splitlines()[-1]
@@ -352,7 +352,11 @@ def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(
     with serving(settings, embedder) as service:
         service.stores.metadata._db.engine.raw_connection().execute("DELETE FROM leases")
     done = run("backup", directory, settings.data_dir)
-    assert (done.returncode, "0 failed" in done.stderr, " 0 were there already" in done.stderr) == (
+    assert (
+        done.returncode,
+        "0 failed" in done.stderr,
+        " 0 were already present" in done.stderr,
+    ) == (
         0,
         True,
         False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def test_importing_again_puts_nothing_in_twice(service: Service, folder: Path) -
     run(service, "import", folder)
     result = run(service, "import", folder)
     assert result.exit_code == 0
-    assert "4 there already" in result.output
+    assert "4 already present" in result.output
     assert service.client.get("/masters").json()["total"] == 4
 
 
@@ -163,7 +164,7 @@ def test_export_writes_the_originals_and_what_is_known_of_them(
             photograph(name), "PNG" if suffix == "png" else "JPEG"
         )
     again = run(service, "export", out)
-    assert "4 there already" in again.output
+    assert "4 already present" in again.output
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,13 @@ def test_no_service_is_said_in_words(command: tuple[str, str]) -> None:
     assert result.exit_code == 2
     assert "does not answer" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_file_name_need_not_be_utf_8(service: Service, tmp_path: Path) -> None:
+    image = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    image.write_bytes(encoded(photograph("chelsea")))
+    assert run(service, "import", image).exit_code == 0
+    assert run(service, "search", image).exit_code == 0
 
 
 def test_a_refused_search_says_why(service: Service, tmp_path: Path) -> None:

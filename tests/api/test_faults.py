@@ -127,7 +127,7 @@ def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
         assert client.get(master["links"]["content"]).content == CAT
         assert search(client, CAT).json()["hits"][0]["exact"] is True
         subprocess.run(["mount", "-o", "remount,rw,bind", small_disk], check=True)
-        assert eventually(lambda: put(client, encoded(photograph("rocket"))).status_code == 201, 30)
+        assert eventually(lambda: put(client, encoded(photograph("rocket"))).is_success, 30)
         assert eventually(lambda: clean(client), 30)
     subprocess.run(["mount", "-o", "remount,ro,bind", small_disk], check=True)
     starting = start_fork(data, port)

@@ -30,7 +30,7 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
         first = stack.run("backup", str(directory), "--vectors")
         assert (
             first.returncode,
-            "14 masters copied and verified, 0 were there already, 0 failed." in first.stderr,
+            "14 masters copied and verified, 0 were already present, 0 failed." in first.stderr,
         ) == (
             0,
             True,
@@ -38,7 +38,7 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
         client.delete(f"/masters/{gone}")
         second = stack.run("backup", str(directory), "--vectors")
         assert (
-            "0 masters copied and verified, 13 were there already, 0 failed. 0 changed, 1 removed."
+            "0 masters copied and verified, 13 were already present, 0 failed. 0 changed, 1 removed."
             in second.stderr
         ), second
         before = answers(client)

@@ -63,14 +63,14 @@ def test_all_of_it_is_there_and_answers_the_same(
         before = answers(service.client)
     done = migrate()
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert "13 masters copied and verified, 0 were there already, 0 failed." in done.stderr
+    assert "13 masters copied and verified, 0 were already present, 0 failed." in done.stderr
     with stack.replica() as client:
         assert answers(client) == before
         assert [put(client, image).status_code for image in IMAGES] == [200] * len(IMAGES)
         assert put(client, encoded(photograph("rocket"))).status_code == 201
     again = migrate()
     assert again.returncode == 0
-    assert "0 masters copied and verified, 13 were there already, 0 failed." in again.stderr
+    assert "0 masters copied and verified, 13 were already present, 0 failed." in again.stderr
     assert "The servers hold 1 more" in again.stderr
 
 
@@ -92,7 +92,9 @@ def test_a_killed_run_goes_on_where_it_was(
     metadata.close()
     assert before > 0
     done = migrate()
-    assert f"{13 - before} masters copied and verified, {before} were there already" in done.stderr
+    assert (
+        f"{13 - before} masters copied and verified, {before} were already present" in done.stderr
+    )
     assert done.returncode == 0
 
 
@@ -122,7 +124,7 @@ def test_a_damaged_original_is_named_and_the_others_are_copied(
     missing.unlink()
     done = migrate()
     assert done.returncode == 1
-    assert "11 masters copied and verified, 0 were there already, 2 failed." in done.stderr
+    assert "11 masters copied and verified, 0 were already present, 2 failed." in done.stderr
     words = " ".join(done.stderr.split())
     assert f"{damaged.stem} (" in words
     assert "its bytes are not those that were uploaded" in words
@@ -182,7 +184,7 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(
     assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
     metadata.close()
     for said in (
-        "12 masters copied and verified, 0 were there already, 1 failed.",
+        "12 masters copied and verified, 0 were already present, 1 failed.",
         "0 masters copied and verified, 12 were there",
     ):
         done = migrate()
