@@ -1,1 +1,4 @@
-"""Neural networks: they turn pixels into embeddings. Imports nothing from app/ or storage/."""
+"""Neural networks, which turn pixels into embeddings.
+
+The package imports nothing from app/, and from storage/ only ``cores`` and ``durable_files``.
+"""

@@ -1,6 +1,7 @@
 """Measures how well a network retrieves images.
 
-Recall at k, mean average precision, recall of the original by altered copies, and throughput.
+The metrics are recall at k, mean average precision, recall of originals by altered copies, and
+throughput.
 """
 
 from __future__ import annotations

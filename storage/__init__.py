@@ -1,1 +1,4 @@
-"""The three stores: metadata (the source of truth), objects (bytes), vectors. Imports nothing of app/ or models/."""
+"""The stores: metadata (the source of truth), objects (bytes) and vectors.
+
+The package imports nothing from app/ or models/.
+"""

@@ -1,4 +1,4 @@
-"""Attributes of masters as columns in memory, so that a filter selects the rows of a matrix quickly."""
+"""Keeps the attributes of masters as columns in memory, so that filters select rows quickly."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from storage.filters import (
 
 Mask = NDArray[np.bool_]
 _Condition = Equals | In | Range | Exists
-_ELEMENTS = ("",)  # appended to a list's path: its elements' column (no attribute key is empty)
+# Appended to the path of a list, for the column of its elements. No attribute key is empty.
+_ELEMENTS = ("",)
 
 
 class AttributeColumns:
-    """One column per attribute path. Not thread-safe: the matrix that owns it holds its lock."""
+    """One column per attribute path. Not thread-safe; the matrix that owns it holds a lock."""
 
     def __init__(self) -> None:
         self._columns: dict[Path, _Column] = {}
@@ -58,14 +59,17 @@ class AttributeColumns:
         return column
 
     def renumber(self, renumbered: NDArray[np.int64]) -> None:
-        """Move every entry to its new row: ``renumbered[old]`` is the new number, -1 drops the row."""
+        """Move every entry to its new row.
+
+        ``renumbered[old]`` is the new number of a row; -1 drops the row.
+        """
         for path, column in list(self._columns.items()):
             column.renumber(renumbered)
             if not column.rows:
                 del self._columns[path]
 
     def select(self, filter: Filter, size: int) -> Mask:
-        """Return a mask of ``(size,) bool``: the rows whose attributes the filter matches."""
+        """Return a mask ``(size,) bool`` of the rows whose attributes match the filter."""
         match filter:
             case And(parts):
                 return functools.reduce(operator.and_, (self.select(part, size) for part in parts))
@@ -87,9 +91,9 @@ class AttributeColumns:
 
 
 class _Column:
-    """Which rows have which value at one path. Each distinct value has a number, its code.
+    """The values at one path, and the rows that have them.
 
-    Of lists and objects, only the presence is recorded.
+    Each distinct value has a number, its code. Lists and objects are recorded only as present.
     """
 
     def __init__(self) -> None:
@@ -111,7 +115,7 @@ class _Column:
         self._codes.append(code)
 
     def renumber(self, renumbered: NDArray[np.int64]) -> None:
-        """Move to new rows; dropped rows, and values that only they had, are forgotten."""
+        """Move to new rows, and forget dropped rows and the values that only they had."""
         moved = renumbered[np.frombuffer(self.rows, dtype=np.int32)]
         kept = moved >= 0
         codes = np.frombuffer(self._codes, dtype=np.int32)[kept]

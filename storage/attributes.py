@@ -1,4 +1,4 @@
-"""Attributes: which JSON a master may carry, so that every store keeps and compares it alike."""
+"""Validates the attributes of masters: JSON that every store keeps and compares alike."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ MAX_KEYS = 100
 
 
 class InvalidAttributes(ValueError):
-    """The attributes cannot be kept; the message says why."""
+    """The attributes cannot be stored; the message says why."""
 
 
 def clean_attributes(value: object) -> dict[str, Any]:
-    """The attributes as they are kept: members that are null are left out. Raises InvalidAttributes."""
+    """Return the attributes in the form that is stored: without members that are null.
+
+    Raises InvalidAttributes.
+    """
     if not isinstance(value, dict):
         raise InvalidAttributes(
             'attributes must be a JSON object such as {"colour": "red", "price": 12.5}'
         )
     cleaned: dict[str, Any] = _clean(value, 0)
     if _count_keys(cleaned) > MAX_KEYS:
-        raise InvalidAttributes(f"attributes have more than {MAX_KEYS} keys, nested ones counted")
+        raise InvalidAttributes(f"attributes have more than {MAX_KEYS} keys, including nested ones")
     if len(json.dumps(cleaned, ensure_ascii=False).encode()) > MAX_BYTES:
-        raise InvalidAttributes(f"attributes are over {MAX_BYTES // 1024} KiB of JSON")
+        raise InvalidAttributes(f"attributes are over {MAX_BYTES // 1024} KiB as JSON")
     return cleaned
 
 
@@ -50,15 +53,16 @@ def _clean(value: object, depth: int) -> Any:
         for item in value:
             if item is None or isinstance(item, dict | list):
                 raise InvalidAttributes(
-                    "a list in attributes may hold strings, numbers, true and false only"
+                    "a list in attributes may contain only strings, numbers, true and false"
                 )
         return [_clean(item, depth + 1) for item in value]
     if isinstance(value, str):
         check_text(value, InvalidAttributes)
     elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
         raise InvalidAttributes(
-            f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree; send it as a string"
+            f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree."
+            " Send it as a string."
         )
     elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidAttributes("NaN and Infinity are not JSON")
+        raise InvalidAttributes("NaN and Infinity are not JSON numbers")
     return value

@@ -1,4 +1,7 @@
-"""The database connection: SQLite or MySQL by URL, short read and write transactions, errors as StoreUnavailable."""
+"""Connects to the metadata database: SQLite or MySQL, by URL.
+
+Transactions are short. A failure of the database is raised as StoreUnavailable.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from storage.records import FARTHEST
 BUSY_TIMEOUT = 10.0  # seconds a SQLite writer waits for another process's transaction
 
 
-class now(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+class now(FunctionElement[int]):  # noqa: N801 - it is named like a SQL function
     """The database's clock in milliseconds since 1970, UTC."""
 
     inherit_cache = True
@@ -41,32 +44,38 @@ def _now_mysql(element: now, compiler: Any, **kw: Any) -> str:
 
 
 def past(moment: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether it is over; also when it is farther ahead than anything is put off: then the clock has been set back."""
+    """Return the condition that a moment has passed.
+
+    It also holds for a moment farther ahead than any lease or delay reaches, because the clock was
+    then set back.
+    """
     return sa.or_(moment <= now(), moment > now() + int(FARTHEST * 1000))
 
 
 class TransactionLost(StoreUnavailable):
-    """The database undid the whole transaction (a deadlock, a lock not had in time): doing it again is safe."""
+    """The transaction was rolled back (deadlock, lock wait timeout), so a retry is safe."""
 
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """``pool`` connections at most; ``timeout`` in seconds for connecting and for each answer; ``recycle`` in seconds."""
+    """How to connect to a database server."""
 
-    pool: int = 32
-    timeout: float = 10.0
-    recycle: int = 1800
+    pool: int = 32  # connections at most
+    timeout: float = 10.0  # seconds to connect, to wait for a free connection and for each answer
+    recycle: int = 1800  # seconds after which a connection is replaced
 
 
 class Database:
-    """One engine. ``read`` and ``write`` give a connection inside a transaction; ``write`` commits at the end of its block."""
+    """A database engine. ``read`` and ``write`` give a connection inside a transaction.
+
+    Both raise StoreUnavailable if the database fails.
+    """
 
     def __init__(self, url: str, options: DatabaseOptions | None = None) -> None:
         self.url = sa.make_url(url)
         self.embedded = self.url.get_backend_name() == "sqlite"
-        json_as_written = partial(
-            json.dumps, ensure_ascii=False
-        )  # SQLite compares keys as they are written
+        # SQLite compares keys as they are written, so nothing is escaped.
+        json_as_written = partial(json.dumps, ensure_ascii=False)
         if self.embedded:
             self._writer: AbstractContextManager[Any] = threading.RLock()
             if self.url.database:
@@ -103,12 +112,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
+        """Yield a connection inside a read transaction."""
         with self._transaction({}) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """SQLite has one writer at a time: threads queue here fairly instead of polling its file lock."""
+        """Yield a connection inside a write transaction, which is committed after the block.
+
+        SQLite has one writer at a time. Threads wait on a lock here instead of polling that of the
+        file.
+        """
         with self._writer, self._transaction({"lookalike_write": True}) as connection:
             yield connection
 
@@ -125,20 +139,24 @@ class Database:
         except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             cause = getattr(error, "orig", None) or error
             code = cause.args[0] if cause.args else None
-            kind = TransactionLost if code in _UNDONE else StoreUnavailable
+            kind = TransactionLost if code in _ROLLED_BACK else StoreUnavailable
             raise kind("metadata", str(cause)) from error
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-_UNDONE = (1213, 1205, 1020)  # MySQL: deadlock, lock wait timeout, record changed since it was read
+# Error codes of MySQL: deadlock, lock wait timeout, record changed since it was read.
+_ROLLED_BACK = (1213, 1205, 1020)
 _ATTEMPTS = 5
 _Store = TypeVar("_Store", bound=type)
 
 
 def retry_lost_transactions(store: _Store) -> _Store:
-    """Class decorator: do a public method again when its one transaction was undone. Each method must be one transaction."""
+    """Decorate a class so that its public methods are retried if their transaction is rolled back.
+
+    Each public method must be a single transaction.
+    """
     for name, method in list(vars(store).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):
             setattr(
@@ -152,9 +170,8 @@ def retry_lost_transactions(store: _Store) -> _Store:
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = (
-        None  # transactions are begun by _begin_sqlite, not by the driver's guess
-    )
+    # The driver would guess when to begin a transaction; _begin_sqlite does it instead.
+    connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -1,4 +1,4 @@
-"""The lock that keeps a data directory to one process."""
+"""Locks a data directory, so that only one process uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from storage.errors import ConfigurationError
 
 
 class DirectoryLock:
-    """Keeps a second process off the same data directory; the kernel lets go of it when the process ends, however it ends."""
+    """Holds a data directory for this process.
+
+    The kernel releases the lock when the process ends, even if it is killed. Raises
+    ConfigurationError if another process holds it, or if the directory cannot be used.
+    """
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -17,14 +21,16 @@ class DirectoryLock:
             self._file = (directory / "lock").open("a")
         except OSError as error:
             raise ConfigurationError(
-                f"the data directory {directory} cannot be used: {error}. Set LOOKALIKE_DATA_DIR."
+                f"the data directory {directory} cannot be used ({error.strerror})."
+                " Set LOOKALIKE_DATA_DIR to a directory that can be written to."
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
             raise ConfigurationError(
-                f"another process serves {directory}. Stop it, or set LOOKALIKE_DATA_DIR to a different directory."
+                f"another process serves {directory}. Stop it, or set LOOKALIKE_DATA_DIR to a"
+                " different directory."
             ) from error
 
     def __enter__(self) -> DirectoryLock:

@@ -1,4 +1,4 @@
-"""Files that a crash or a power cut leaves whole or absent, never half written."""
+"""Writes files that a crash or a power cut leaves complete or absent, never half written."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _RENAME_ATTEMPTS = 20
 def replace_durably(target: Path, *, temporary: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a file for writing and reading that takes the place of ``target`` after the block.
 
-    The file is flushed to the disk, renamed, and the rename is flushed, before this returns. Missing
-    directories are created. If the block or a step after it raises, ``target`` stays as it was and
-    the temporary file is removed.
+    The file is flushed to the disk, then renamed, and the rename is flushed before this returns.
+    Missing directories are created. If the block or a step after it raises, ``target`` stays as it
+    was and the temporary file is removed.
 
-    ``temporary`` is where the file lies meanwhile, on the same file system. The default is the name
-    of the target with ``.partial`` appended, which suits one writer at a time. A process that is
-    killed leaves it behind; the next writer overwrites it. Raises OSError.
+    ``temporary`` is the path of the file until then, on the same file system. The default is the
+    name of the target with ``.partial`` appended, which suits one writer at a time. A process that
+    is killed leaves it behind; the next writer overwrites it. Raises OSError.
     """
     if temporary is None:
         temporary = target.with_name(target.name + ".partial")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """Root of what a store raises.
+    """Base class of the errors that a store raises.
 
     - StoreError
-      - StoreUnavailable   down, too slow or refusing; the same call may succeed later
+      - StoreUnavailable   the store is down, too slow or refuses; the same call may succeed later
       - CollectionExists   a live collection has that name
-      - CollectionGone     the collection was deleted in between
+      - CollectionGone     the collection was deleted in the meantime
       - MasterExists       another master of the collection has the same bytes
-      - ObjectMissing      no object under that key
-      - ModelConflict      the model version's state does not allow that; the message says which and what to do
+      - ObjectMissing      there is no object under that key
+      - ModelConflict      the state of a model version forbids the call; the message says why and
+                           what to do
+        - ModelNotReady    the call will be allowed when work in progress is finished
     """
 
 
@@ -43,8 +45,8 @@ class ModelConflict(StoreError):
 
 
 class ModelNotReady(ModelConflict):
-    """It will be, when what is on its way has come to an end."""
+    pass
 
 
 class ConfigurationError(Exception):
-    """The settings cannot be served with; the message says which and what to do."""
+    """The service cannot run with these settings; the message says why and what to do."""

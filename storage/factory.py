@@ -55,11 +55,11 @@ def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool =
         elif not schema_upgrade.is_newest(database):
             if database.embedded:
                 raise ConfigurationError(
-                    "The installation's schema is of another version than this program."
-                    " Run the version of the program that serves it."
+                    "The installation's schema belongs to another version of this program."
+                    " Run the version that serves it."
                 )
             raise StoreUnavailable(
-                "metadata", "its schema is not this version's: run `lookalike db upgrade`"
+                "metadata", "its schema belongs to another version: run `lookalike db upgrade`"
             )
         objects = on_failure.enter_context(closing(_open_objects(urls, shared=read_only)))
         vectors = on_failure.enter_context(
@@ -70,7 +70,10 @@ def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool =
 
 
 def upgrade_schema(urls: StoreUrls) -> None:
-    """Upgrade the database's schema to this version. Raises ConfigurationError, StoreUnavailable."""
+    """Upgrade the database's schema to this version.
+
+    Raises ConfigurationError or StoreUnavailable.
+    """
     with closing(_open_database(urls)) as database:
         _check_schema(database)
         schema_upgrade.upgrade(database)
@@ -79,14 +82,13 @@ def upgrade_schema(urls: StoreUrls) -> None:
 def _check_schema(database: Database) -> None:
     """Refuse a database whose schema is newer than this program. Raises ConfigurationError.
 
-    This is the first connection, so a URL that the driver refuses fails here, too.
+    It makes the first connection, so a URL that the driver refuses also fails here.
     """
     try:
         unknown = schema_upgrade.is_unknown(database)
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise ConfigurationError(
-            f"LOOKALIKE_DATABASE_URL cannot be used ({type(error).__name__}: {error}). "
-            + _DATABASE_HINT
+            f"LOOKALIKE_DATABASE_URL cannot be used ({_reason(error)}). {_DATABASE_HINT}"
         ) from None
     if unknown:
         raise ConfigurationError(
@@ -98,12 +100,12 @@ def _open_database(urls: StoreUrls) -> Database:
     try:
         url = sa.make_url(urls.database)
         if url.drivername not in ("sqlite", "mysql+pymysql") or not url.database:
-            raise ValueError(f"{_scheme(urls.database)} is not such a URL")
+            raise ValueError(f"{_scheme(urls.database)} is not a supported URL")
         options = DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout)
         return Database(urls.database, options)
     except (sa.exc.ArgumentError, ValueError, TypeError, OSError) as error:
         raise ConfigurationError(
-            f"LOOKALIKE_DATABASE_URL cannot be used ({error}). {_DATABASE_HINT}"
+            f"LOOKALIKE_DATABASE_URL cannot be used ({_reason(error)}). {_DATABASE_HINT}"
         ) from None
 
 
@@ -115,7 +117,7 @@ def _open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
     try:
         store = S3ObjectStore(_s3_options(urls))
         store.prepare()
-    except ValueError as error:  # also from minio: a name that no bucket can have
+    except ValueError as error:  # minio raises it too, for an invalid bucket name
         raise ConfigurationError(
             f"LOOKALIKE_OBJECTS_URL cannot be used ({error}). {_OBJECTS_HINT}"
         ) from None
@@ -123,7 +125,7 @@ def _open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
 
 
 def _s3_options(urls: StoreUrls) -> S3Options:
-    """Parse the URL of an S3. Raises ValueError."""
+    """Parse the URL of an S3-compatible store. Raises ValueError."""
     from storage.objects_s3 import S3Options
 
     parts = urlsplit(urls.objects)
@@ -132,7 +134,7 @@ def _s3_options(urls: StoreUrls) -> S3Options:
     region = query.pop("region", None)
     is_s3 = parts.scheme == "s3" and parts.hostname and parts.username
     if not is_s3 or query or secure is None:
-        raise ValueError(f"{_scheme(urls.objects)} is not such a URL")
+        raise ValueError(f"{_scheme(urls.objects)} is not a supported URL")
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname)
     port = _port(parts)
     return S3Options(
@@ -166,7 +168,7 @@ def _check_milvus(urls: StoreUrls) -> None:
         parts = urlsplit(urls.vectors)
         port_missing = _port(parts) is None and ":" in parts.netloc
         if parts.scheme not in ("http", "https") or not parts.hostname or port_missing:
-            raise ValueError(f"{_scheme(urls.vectors)} is not such a URL")
+            raise ValueError(f"{_scheme(urls.vectors)} is not a supported URL")
     except ValueError as error:
         raise ConfigurationError(
             f"LOOKALIKE_VECTORS_URL cannot be used ({error}). Use embedded: or http://milvus:19530."
@@ -176,18 +178,27 @@ def _check_milvus(urls: StoreUrls) -> None:
             Path(urls.milvus.ca_certificate).read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be read ({error}). Use the path of a PEM file."
+            f"LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be read ({_reason(error)})."
+            " Use the path of a PEM file."
         ) from None
 
 
 def _port(parts: SplitResult) -> int | None:
-    """Return the port. Raises ValueError without what is there instead, which may be a password."""
+    """Return the port of a URL.
+
+    Raises ValueError; its message does not quote the invalid port, which may be a password.
+    """
     try:
         return parts.port
     except ValueError:
         raise ValueError("its port is not a number") from None
 
 
+def _reason(error: Exception) -> str:
+    """Return the message of an error, without the number of an OSError."""
+    return str((isinstance(error, OSError) and error.strerror) or error)
+
+
 def _scheme(url: str) -> str:
-    """The beginning of a URL, without what may be a password."""
+    """Return the scheme of a URL, which unlike the rest cannot contain a password."""
     return url.split(":", 1)[0] + ":…"

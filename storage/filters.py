@@ -1,8 +1,11 @@
-"""The attribute filter: its JSON form, its syntax tree, and what it means (``matches`` is the reference for every backend).
+"""The attribute filter: its JSON form, its syntax tree and its meaning.
 
-Meaning: a missing key matches nothing but ``{"$exists": false}`` and what a ``$not``/``$ne``/``$nin`` turns round.
-Numbers compare by value (1 equals 1.0); true and false equal only themselves, never 1 or 0; strings compare by code point;
-two types never compare. A list or an object equals nothing; ``$contains`` looks into a list.
+``matches`` defines the meaning for every backend:
+
+- A missing key matches only ``{"$exists": false}`` and the negations: ``$not``, ``$ne``, ``$nin``.
+- Values of different types never compare. Numbers compare by value, so 1 equals 1.0. True and
+  false equal only themselves, never 1 or 0. Strings compare by code point.
+- A list or an object equals nothing; ``$contains`` searches a list.
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ MAX_NODES = 100
 MAX_DEPTH = 10
 MAX_VALUES = 1000
 MAX_KEY_LENGTH = 64
-MAX_SAFE_INTEGER = 2**53 - 1  # beyond it JSON readers disagree on the value (RFC 7493, 2.2)
+MAX_SAFE_INTEGER = 2**53 - 1  # JSON readers disagree about larger ones (RFC 7493, 2.2)
 
 
 class InvalidFilter(ValueError):
-    """The filter is not of the form; the message names the place and what is expected there."""
+    """The filter is invalid; the message names the place and what is expected there."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ Filter = Equals | In | Range | Contains | Exists | And | Or | Not
 
 
 def parse_filter(form: object) -> Filter:
-    """The JSON form, as Python values, to the tree. Raises InvalidFilter."""
+    """Parse the JSON form, given as Python values, into a syntax tree. Raises InvalidFilter."""
     return _Parser().conditions(form, (), 0)
 
 
@@ -90,7 +93,7 @@ class _Parser:
         self.nodes = 0
 
     def conditions(self, form: object, prefix: Path, depth: int) -> Filter:
-        """An object: all its members must hold. ``prefix`` is the path of the object it stands for."""
+        """Parse an object, all of whose members must hold; ``prefix`` is the path it is about."""
         if not isinstance(form, dict) or not form:
             raise InvalidFilter(
                 f'{_where(prefix)}: expected a non-empty object such as {{"colour": "red"}}'
@@ -101,7 +104,7 @@ class _Parser:
             key.startswith("$") for key in form
         ):
             raise InvalidFilter(
-                f"{_where(prefix)}: operators and keys cannot stand side by side in one object"
+                f"{_where(prefix)}: operators and keys cannot be mixed in one object"
             )
         parts = tuple(self.member(key, value, prefix, depth) for key, value in form.items())
         return parts[0] if len(parts) == 1 else And(parts)
@@ -121,18 +124,20 @@ class _Parser:
             return self.comparison(key, value, prefix)
         path = prefix + tuple(key.split("."))
         for part in path:
-            check_key(part, lambda message: InvalidFilter(f"{key!r}: {message}"))
+            check_key(part, lambda message: InvalidFilter(f"{_quote(key)}: {message}"))
         if isinstance(value, dict):
             return self.conditions(value, path, depth + 1)
         return Equals(path, _scalar(value, path))
 
     def comparison(self, operator: str, value: object, path: Path) -> Filter:
         if operator not in _COMPARISONS:
-            known = " ".join((*_COMPARISONS, "$and", "$or", "$not"))
-            raise InvalidFilter(f"{operator[:40]!r}: no such operator; there are {known}")
+            known = ", ".join((*_COMPARISONS, "$and", "$or", "$not"))
+            raise InvalidFilter(
+                f"{_quote(operator)} is not an operator. The operators are {known}."
+            )
         if not path:
             raise InvalidFilter(
-                f'{operator}: stands outside a key; write {{"key": {{"{operator}": …}}}}'
+                f'{operator}: the operator needs a key, as in {{"key": {{"{operator}": …}}}}'
             )
         if operator in ("$in", "$nin"):
             if not isinstance(value, list) or len(value) > MAX_VALUES:
@@ -170,32 +175,42 @@ def _scalar(value: object, path: Path) -> Scalar:
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise InvalidFilter(
-        f"{_where(path)}: {json.dumps(value)[:40]} cannot be compared with; use a string, true, false or a number (up to 2^53),"
-        ' and {"$exists": false} for a missing value'
+        f"{_where(path)}: {json.dumps(value)[:40]} is not a value to compare with. Use a string,"
+        " true, false or a number up to 2^53. For a missing value, use"
+        ' {"$exists": false}.'
     )
 
 
+def _quote(text: str) -> str:
+    """Return the first 40 characters in single quotes; those that are not printable are escaped."""
+    shown = (
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[:40]
+    )
+    return f"'{''.join(shown)}'"
+
+
 def check_text(text: str, error: Callable[[str], Exception]) -> None:
-    """Refuse what no store keeps faithfully: NUL and half of a surrogate pair."""
+    """Raise ``error(message)`` for NUL and half of a surrogate pair, which no store keeps."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise error("text with a NUL character or half of a surrogate pair cannot be kept")
+        raise error("text with a NUL character or half of a surrogate pair cannot be stored")
 
 
 def check_key(key: str, error: Callable[[str], Exception]) -> None:
-    """Refuse an attribute key that not every store can address."""
+    """Raise ``error(message)`` for an attribute key that not every store can address."""
     check_text(key, error)
-    bad = (
-        not key or len(key) > MAX_KEY_LENGTH or key.startswith(("$", "-"))
-    )  # MariaDB finds no key that begins with a hyphen
+    # MariaDB does not find keys that begin with a hyphen.
+    bad = not key or len(key) > MAX_KEY_LENGTH or key.startswith(("$", "-"))
     if bad or any(character in '."\\' or character < " " for character in key):
         raise error(
-            f"the key {key[:40]!r} cannot be used: keys have 1 to {MAX_KEY_LENGTH} characters, do not start with $ or - "
-            'and hold no dot, ", \\ or control character'
+            f"the key {_quote(key)} cannot be used. A key has 1 to {MAX_KEY_LENGTH} characters,"
+            " does not start with $ or -, and contains no dot, double quote, backslash or control"
+            " character."
         )
 
 
 def type_name(value: object) -> str:
-    """The type that decides what compares with what: boolean, number, string, list or object."""
+    """Return the type of a value: boolean, number, string, list or object."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -219,7 +234,7 @@ _MISSING = object()
 
 
 def in_order(value: object, operator: str, bound: str | int | float) -> bool:
-    """Whether ``value operator bound`` holds; False for different types."""
+    """Return whether ``value operator bound`` holds; False for values of different types."""
     return type_name(value) == type_name(bound) and _ORDER[operator](value, bound)
 
 
@@ -233,7 +248,10 @@ def _lookup(attributes: dict[str, Any], path: Path) -> object:
 
 
 def matches(filter: Filter, attributes: dict[str, Any]) -> bool:
-    """Whether a master with these attributes passes: the meaning that every backend's own evaluation must have."""
+    """Return whether a master with these attributes passes the filter.
+
+    This is the reference that the evaluation of every backend must agree with.
+    """
     match filter:
         case And(parts):
             return all(matches(part, attributes) for part in parts)

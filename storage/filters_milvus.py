@@ -1,4 +1,7 @@
-"""The attribute filter as an expression of Milvus' language. Every value goes through one typed, escaping writer."""
+"""Translates the attribute filter into a Milvus expression.
+
+Every value is written by a function that knows its type and escapes it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ _NOTHING = 'id in [""]'
 
 
 def expression(filter: Filter) -> str:
+    """Return the boolean expression that selects the rows whose attributes match."""
     match filter:
         case And(parts):
             return _joined([expression(part) for part in parts], "&&")
@@ -46,7 +50,11 @@ def expression(filter: Filter) -> str:
 
 
 def _among(field: str, values: tuple[Scalar, ...]) -> str:
-    """A list holds one type only: Milvus 2.3 refuses a mixed one, and takes an integer and a float for two types."""
+    """Return the expression that the field equals one of the values.
+
+    Each list in it has one type: Milvus 2.3 refuses mixed lists, and treats integers and floats as
+    two types.
+    """
     lists: dict[str, list[str]] = {}
     for value in values:
         for literal in _literals(value):
@@ -60,7 +68,7 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
 
 
 def _joined(parts: list[str], operator: str) -> str:
-    """By halves: a chain of fifty would be a tree of that depth, which Milvus refuses."""
+    """Join the parts by halves: a chain of fifty is a tree of that depth, which Milvus refuses."""
     if len(parts) == 1:
         return parts[0]
     middle = len(parts) // 2
@@ -77,14 +85,13 @@ def _literal(value: Scalar) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(
-            int(value)
-        )  # the one way of writing a number that lists and comparisons agree on
+        # Lists and comparisons agree only on this way of writing a whole number.
+        return str(int(value))
     return repr(value)
 
 
 def _literals(value: Scalar) -> list[str]:
-    """All ways to write the value: where Milvus looks into a list it takes 1 and 1.0 for different."""
+    """Return all ways to write the value, because Milvus tells 1 from 1.0 inside a list."""
     literal = _literal(value)
     is_integer = (
         isinstance(value, int | float)
@@ -95,5 +102,5 @@ def _literals(value: Scalar) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """A string in double quotes: JSON's escapes are those of Milvus' grammar."""
+    """Quote a string; Milvus has the escape sequences of JSON."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,7 @@
-"""The attribute filter as a SQL condition on the attributes column; never NULL, so that NOT turns it round."""
+"""Translates the attribute filter into a SQL condition on the attributes column.
+
+The condition is never NULL, so that NOT negates it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _Value = sa.ColumnElement[Any]
 
 
 def condition(filter: Filter, attributes: _Value, dialect: str) -> _Condition:
-    """``dialect`` is SQLAlchemy's name of the database: sqlite or mysql (which MariaDB goes by, too)."""
+    """Return the condition that the attributes match the filter.
+
+    ``dialect`` is SQLAlchemy's name of the database: sqlite, or mysql, which includes MariaDB.
+    """
     functions = _Sqlite() if dialect == "sqlite" else _MySql()
     return _condition(filter, attributes, functions)
 
@@ -74,7 +80,7 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
 
 
 class _Json(Protocol):
-    """What a database's JSON functions are called, and the names it has for the types."""
+    """The JSON functions of a database, and its names of the JSON types."""
 
     types: ClassVar[dict[str, tuple[str, ...]]]
 
@@ -94,7 +100,10 @@ class _Json(Protocol):
     def among(
         self, document: _Value, path: str, wanted: Iterable[Scalar], type_: str
     ) -> _Condition:
-        """Whether the value is one of those wanted of this type; one list a type, since SQLite bounds an expression's depth."""
+        """Return the condition that the value equals one of ``wanted`` of this type.
+
+        The values form one list, because SQLite limits the depth of an expression.
+        """
         values = [item for item in wanted if type_name(item) == type_]
         if type_ == "boolean":
             return self.booleans(document, path, values)
@@ -164,5 +173,8 @@ class _MySql(_Json):
 
 
 def _json_path(path: Path) -> str:
-    """Each key quoted; a key that could not be quoted is one that no attributes can have (storage.attributes)."""
+    """Return the JSON path with each key quoted.
+
+    No key needs escapes: see ``filters.check_key``.
+    """
     return "$" + "".join(f'."{key}"' for key in path)

@@ -21,10 +21,10 @@ _T = TypeVar("_T")
 
 
 class MilvusConnection:
-    """Thread-safe. Connects when it is first used, so that a service may start before its Milvus."""
+    """A thread-safe connection that is made on first use, so Milvus may start after the service."""
 
     def __init__(self, uri: str, options: MilvusOptions, timeout: float) -> None:
-        """``timeout`` in seconds bounds every call."""
+        """Prepare the connection. ``timeout`` in seconds bounds every call."""
         self._uri = uri
         self._options = options
         self._timeout = timeout
@@ -33,7 +33,7 @@ class MilvusConnection:
         self._loaded: set[str] = set()  # names of collections that are known to be usable
 
     def call(self, work: Callable[[MilvusClient], _T]) -> _T:
-        """Return ``work(client)`` of a connected client. Raises StoreUnavailable for every failure."""
+        """Return ``work(client)``, with a connected client. Raises StoreUnavailable."""
         try:
             return work(self._connected())
         except (MilvusException, grpc.RpcError) as error:
@@ -43,13 +43,13 @@ class MilvusConnection:
 
     def _connected(self) -> MilvusClient:
         if not self._lock.acquire(timeout=self._timeout):  # other threads still try to connect
-            raise StoreUnavailable("vector", "no connection yet")
+            raise StoreUnavailable("vector", "the connection is not established yet")
         try:
             if self._client is None:
                 certificate = self._options.ca_certificate
                 secure = {"server_pem_path": certificate} if certificate else {}
-                # A shared connection is identified by address and token alone and never closed, so
-                # it might be one with other TLS options: this one is dedicated.
+                # pymilvus identifies a shared connection by address and token alone, and never
+                # closes it, so it might have other TLS options. This one is dedicated.
                 self._client = MilvusClient(
                     uri=self._uri,
                     token=self._options.token,
@@ -62,7 +62,7 @@ class MilvusConnection:
             self._lock.release()
 
     def has_collection(self, name: str) -> bool:
-        """Return whether the collection exists; if so, it is loaded and can be searched."""
+        """Return whether the collection exists; if it does, load it so that it can be searched."""
         if name in self._loaded:
             return True
         timeout = self._timeout
@@ -125,7 +125,7 @@ class MilvusConnection:
         client.create_index(name, index, timeout=max(_SLOW, self._timeout))
 
     def drop_collection(self, name: str) -> None:
-        """Delete the collection; nothing if it does not exist."""
+        """Delete the collection; do nothing if it does not exist."""
         self._loaded.discard(name)
         self.call(lambda client: client.drop_collection(name, timeout=self._timeout))
 

@@ -1,8 +1,9 @@
-"""The object store in a local directory; keys are paths below it."""
+"""The object store in a local directory. Keys are paths below it."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -15,17 +16,17 @@ from storage.errors import ObjectMissing, StoreUnavailable
 from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes read or written at once
-_UNFINISHED = ".incoming"  # folder of the uploads that are under way
+_UNFINISHED = ".incoming"  # folder of unfinished uploads
 
 
 class LocalObjectStore:
     """ObjectStore for the processes of one machine. An object is whole or absent after a crash."""
 
     def __init__(self, root: Path, *, shared: bool = False) -> None:
-        """Create the directory. ``shared``: another process may be writing to it.
+        """Create the directory.
 
-        Otherwise unfinished uploads, which a killed process left behind, are removed. Raises
-        StoreUnavailable.
+        ``shared`` means that another process may be writing to it. Otherwise the unfinished uploads
+        that a killed process left behind are removed. Raises StoreUnavailable.
         """
         self._root = root
         self._temporary = root / _UNFINISHED
@@ -37,7 +38,9 @@ class LocalObjectStore:
 
     def _path(self, key: str) -> Path:
         if ".." in PurePosixPath(key).parts or key.startswith((".", "/")):
-            raise ValueError(f"{key!r} is not an object key: keys are relative paths without ..")
+            raise ValueError(
+                f"an object key is a relative path without .., unlike {json.dumps(key)}"
+            )
         return self._root / key
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
@@ -106,7 +109,10 @@ class LocalObjectStore:
 
 
 def _remove_if_empty(directory: Path) -> bool:
-    """Remove an empty directory; False if it is not empty, with the removals inside it flushed."""
+    """Remove an empty directory.
+
+    Returns False if it is not empty; the removals inside it are then flushed to the disk.
+    """
     try:
         directory.rmdir()
     except FileNotFoundError:  # another deletion was faster
@@ -120,7 +126,7 @@ def _remove_if_empty(directory: Path) -> bool:
 
 @contextmanager
 def _as_store_errors(key: str | None = None) -> Iterator[None]:
-    """Turn an OSError into StoreUnavailable, or into ObjectMissing if the object of ``key`` is."""
+    """Turn an OSError into ObjectMissing if ``key`` is given and missing, else StoreUnavailable."""
     try:
         yield
     except OSError as error:

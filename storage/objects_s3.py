@@ -1,4 +1,4 @@
-"""The object store on MinIO or any S3, through the minio SDK."""
+"""The object store on MinIO or another S3-compatible store, through the minio SDK."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes
 _PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
-_MOST_NAME_BYTES = 1024
+_MOST_NAME_BYTES = 1024  # of a percent-encoded name in the metadata
 _LINK_LASTS = timedelta(minutes=5)
-_ANY_REGION = "us-east-1"  # what S3 servers without regions take
+_ANY_REGION = "us-east-1"  # accepted by S3 servers without regions
 _MISSING = ("NoSuchKey", "NoSuchObject")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class S3Options:
-    """``timeout`` in seconds bounds connecting, each wait for bytes and for a connection, and how long is tried again.
+    """How to reach a bucket.
 
-    ``connections`` bounds each of two pools: one for reading, which lasts as long as a client takes, one for all else.
-    ``public_url``: where clients reach the same S3, for links.
+    There are two pools of connections, one for downloads and one for everything else, because a
+    download takes as long as the client takes to receive it.
     """
 
-    endpoint: str
+    endpoint: str  # host or host:port
     access_key: str
     secret_key: str
     bucket: str
-    secure: bool = True
+    secure: bool = True  # https
     region: str | None = None
+    # Seconds; bounds connecting, each wait for bytes or for a free connection, and all retries.
     timeout: float = 10.0
-    connections: int = 32
+    connections: int = 32  # at most, in each of the two pools
     attempts: int = 3
     create_bucket: bool = True
-    public_url: str = ""
+    public_url: str = ""  # where clients reach the same store, for links
 
 
 class _Pool(urllib3.PoolManager):
-    """A pool of which a connection is waited for no longer than for an answer."""
+    """A pool in which the wait for a free connection is bounded by the timeout for an answer."""
 
     def __init__(self, options: S3Options) -> None:
         timeout = urllib3.Timeout(connect=min(3.0, options.timeout), read=options.timeout)
@@ -59,6 +60,8 @@ class _Pool(urllib3.PoolManager):
 
 
 class S3ObjectStore:
+    """ObjectStore on an S3-compatible store, for any number of processes."""
+
     def __init__(self, options: S3Options) -> None:
         self._options = options
         self._pools = _Pool(options), _Pool(options)
@@ -66,9 +69,9 @@ class S3ObjectStore:
         self._public: Minio | None = None
         if options.public_url:
             parts = urlsplit(options.public_url)
-            region = (
-                options.region or _ANY_REGION
-            )  # else it is asked for, at an address that may not be reachable from here
+            # Without a region the SDK would request it from the server, at an address that may not
+            # be reachable from here.
+            region = options.region or _ANY_REGION
             self._public = self._connected(
                 None,
                 replace(
@@ -88,19 +91,22 @@ class S3ObjectStore:
         )
 
     def prepare(self) -> None:
-        """Create the bucket if it is not there and that is allowed."""
+        """Create the bucket if it does not exist.
+
+        Raises StoreUnavailable if it does not exist and ``create_bucket`` is false.
+        """
         bucket = self._options.bucket
         if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):
             if not self._options.create_bucket:
                 raise StoreUnavailable(
-                    "object", f"there is no bucket {bucket}: create it, or allow the service to"
+                    "object",
+                    f"there is no bucket {bucket}. Create it, or set LOOKALIKE_CREATE_BUCKET=true",
                 )
             try:
                 self._call(lambda: self._client.make_bucket(bucket_name=bucket))
             except StoreUnavailable:
-                if not self._call(
-                    lambda: self._client.bucket_exists(bucket_name=bucket)
-                ):  # another replica was faster
+                # Another replica may have created it first.
+                if not self._call(lambda: self._client.bucket_exists(bucket_name=bucket)):
                     raise
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
@@ -132,9 +138,8 @@ class S3ObjectStore:
             key,
         )
         chunks = self._chunks(response)
-        next(
-            chunks
-        )  # begun, so that it gives its connection back even if it is closed before anything is read
+        # A generator that has started returns its connection even if it is closed before a read.
+        next(chunks)
         return chunks
 
     @staticmethod
@@ -198,10 +203,13 @@ class S3ObjectStore:
             pool.clear()
 
     def _call(self, work: Callable[[], _T], key: str = "", attempts: int | None = None) -> _T:
-        """One request, tried again with backoff where the failure may pass: broken connections and 5xx."""
+        """Run one request, with retries and backoff for broken connections and 5xx responses.
+
+        Raises ObjectMissing for ``key``, and StoreUnavailable.
+        """
         try:
             for attempt in stamina.retry_context(
-                on=_may_pass,
+                on=_is_temporary,
                 attempts=attempts or self._options.attempts,
                 timeout=self._options.timeout,
                 wait_initial=0.1,
@@ -218,7 +226,8 @@ class S3ObjectStore:
         raise AssertionError("the last attempt returns or raises")
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_temporary(error: Exception) -> bool:
+    """Return whether a retry may succeed."""
     if isinstance(error, S3Error):
         return error.code in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
     if isinstance(error, urllib3.exceptions.EmptyPoolError):
@@ -229,7 +238,10 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _encoded(name: str) -> str:
-    """Percent-encoded: headers are ASCII. Cut at a whole character to what S3 lets metadata be."""
+    """Percent-encode a name, because headers are ASCII.
+
+    It is cut after a whole character so that it fits into the metadata that S3 allows.
+    """
     kept = ""
     for character in name:
         more = quote(character, safe="")

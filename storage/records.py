@@ -1,4 +1,4 @@
-"""The values that cross the storage protocols: masters, collections, embeddings, objects, vectors."""
+"""The values that the storage protocols exchange: masters, embeddings, objects, vectors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
-DIMENSION = 512  # of an embedding
+DIMENSION = 512  # numbers in an embedding
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
-WORKER = "worker-"  # prefix of lease owners whose work is acknowledged already; others are requests
+WORKER = "worker-"  # prefix of lease owners whose masters are acknowledged; others are requests
 
 
 def new_id() -> UUID:
@@ -58,7 +58,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class NewMaster:
-    """What is known of an upload before it has a row."""
+    """What is known about an upload before it has a row."""
 
     sha256: bytes  # 32 bytes
     size: int  # bytes
@@ -72,7 +72,7 @@ class NewMaster:
 
 @dataclass(frozen=True)
 class Master:
-    """An uploaded image. Its revision starts at 1 and is raised by every change."""
+    """An uploaded image. Its revision starts at 1; every change increases it."""
 
     id: UUID
     collection_id: UUID
@@ -92,7 +92,11 @@ class Master:
 
     @property
     def object_key(self) -> str:
-        """The key of the bytes: readable in a bucket browser, and verifiable without the database."""
+        """The object key of the bytes.
+
+        It names the collection for people who browse a bucket, and has the hash, so that the bytes
+        can be verified without the database.
+        """
         digest = self.sha256.hex()
         folder = f"masters/{self.collection}-{self.collection_id}/{digest[:2]}/{digest}"
         return f"{folder}/{self.id}.{self.extension}"
@@ -134,7 +138,7 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An embedding that failed as often as it may; it stays so until it is queued again."""
+    """An embedding that failed in too many attempts, and waits for an operator to requeue it."""
 
     master: Master
     model_version: str

@@ -1,4 +1,7 @@
-"""Brings a database to the newest schema with Alembic's migrations, from a checkout or from an installed package."""
+"""Upgrades the schema of a database with Alembic.
+
+The migrations are found in a checkout or in an installed package.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,12 @@ from alembic.script import ScriptDirectory
 from storage.database import Database
 
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
-_INSTALLED = (
-    Path(__file__).parent / "alembic"
-)  # where the wheel packs the folder; beside it lies the library of that name
+# The wheel packs the folder here: at the top level it would clash with the library alembic.
+_INSTALLED = Path(__file__).parent / "alembic"
 
 
 def config(database: Database) -> Config:
-    """Alembic's configuration for that database."""
+    """Return Alembic's configuration for that database."""
     alembic_config = Config()
     alembic_config.set_main_option(
         "script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT)
@@ -28,14 +30,14 @@ def config(database: Database) -> Config:
 
 
 def is_newest(database: Database) -> bool:
-    """Whether the schema is the one that this program was written for; one query."""
+    """Return whether the schema is that of this program; one query."""
     newest = ScriptDirectory.from_config(config(database)).get_current_head()
     with database.read() as connection:
         return MigrationContext.configure(connection).get_current_revision() == newest
 
 
 def is_unknown(database: Database) -> bool:
-    """Whether the schema is one that this program has never heard of: a newer one's."""
+    """Return whether this program does not know the schema, because it is newer."""
     known = {
         script.revision for script in ScriptDirectory.from_config(config(database)).walk_revisions()
     }
@@ -44,6 +46,6 @@ def is_unknown(database: Database) -> bool:
 
 
 def upgrade(database: Database) -> None:
-    """Run what is missing; a database that is up to date costs one query."""
+    """Run the missing schema migrations; one query if the database is up to date."""
     if not is_newest(database):
         command.upgrade(config(database), "head")

@@ -1,4 +1,4 @@
-"""The schema, one declarative class a table; alembic/versions brings a database to it."""
+"""The schema: one declarative class per table. alembic/versions upgrades databases to it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def binary(length: int) -> BINARY:
-    """So many bytes, always."""
+    """Return the column type of exactly ``length`` bytes."""
     return BINARY(length).with_variant(LargeBinary(length), "sqlite")
 
 
 class UuidBytes(TypeDecorator[UUID]):
-    """A UUID as its 16 bytes, which keeps UUIDv7 in time order."""
+    """A UUID, stored as its 16 bytes so that UUIDv7 sort by time."""
 
     impl = binary(16)
     cache_ok = True
@@ -41,7 +41,7 @@ class UuidBytes(TypeDecorator[UUID]):
 
 
 def text(length: int) -> String:
-    """Text compared by code point, on either database."""
+    """Return the column type of text that either database compares by code point."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
     )
@@ -56,9 +56,8 @@ class CollectionRow(Base):
 
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     name: Mapped[str] = mapped_column(text(63))
-    live_name: Mapped[str | None] = mapped_column(
-        text(63), unique=True
-    )  # NULL once deleting, which frees the name
+    # NULL while the collection is being deleted, which frees its name.
+    live_name: Mapped[str | None] = mapped_column(text(63), unique=True)
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[int]
 
@@ -76,7 +75,7 @@ class MasterRow(Base):
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     collection_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("collections.id"))
     sha256: Mapped[bytes] = mapped_column(binary(32))
-    live_sha256: Mapped[bytes | None] = mapped_column(binary(32))  # NULL once deleting
+    live_sha256: Mapped[bytes | None] = mapped_column(binary(32))  # NULL while deleting
     size: Mapped[int]
     mime: Mapped[str] = mapped_column(String(64))
     extension: Mapped[str] = mapped_column(String(8))
@@ -87,9 +86,8 @@ class MasterRow(Base):
     revision: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     lease_owner: Mapped[str | None] = mapped_column(String(64))
-    lease_until: Mapped[
-        int | None
-    ]  # milliseconds since 1970 on the database's clock, as are all times here
+    # All times are in milliseconds since 1970, on the database's clock.
+    lease_until: Mapped[int | None]
     created_at: Mapped[int]
     updated_at: Mapped[int]
 
@@ -157,5 +155,5 @@ class VectorRow(Base):
 
 
 def table_of(row: type[Base]) -> Table:
-    """The table behind a declarative class, for statements that need no objects."""
+    """Return the table of a declarative class, for statements that need no objects."""
     return cast("Table", row.__table__)

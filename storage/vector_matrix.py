@@ -1,4 +1,4 @@
-"""The vectors of one model version in memory, and exact search over them."""
+"""Keeps the vectors of one model version in memory, and searches them exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _LEAST_PARALLEL = 2000  # rows from which slices on several cores are faster tha
 
 
 class VectorMatrix:
-    """Thread-safe. Rows are only appended or marked dead, so a search continues beside a write."""
+    """A thread-safe matrix.
+
+    Rows are only appended or marked dead, so that searches continue during writes.
+    """
 
     def __init__(self, capacity: int = 0) -> None:
         capacity = max(_LEAST_CAPACITY, capacity)
@@ -37,7 +40,7 @@ class VectorMatrix:
         self._collection_codes: dict[UUID, int] = {}
 
     def put_rows(self, records: Sequence[VectorRecord]) -> None:
-        """Insert the records, each in the place of the master's earlier one."""
+        """Insert the records; each replaces the master's earlier one."""
         with self._lock:
             self._make_room(len(records))
             for record in records:
@@ -64,9 +67,10 @@ class VectorMatrix:
                     self._alive[row] = False
 
     def _make_room(self, more: int) -> None:
-        """Make room for ``more`` rows: when the arrays are full, grow by half without the dead rows.
+        """Make room for ``more`` rows: if the arrays are full, copy the live rows into larger ones.
 
-        Searches under way keep the old arrays, which stay as they are.
+        The new arrays have half as much room again. Searches in progress keep the old arrays, which
+        stay as they are.
         """
         if self._size + more <= len(self._vectors):
             return
@@ -92,7 +96,7 @@ class VectorMatrix:
         filter: Filter | None,
         max_distance: float | None,
     ) -> list[VectorHit]:
-        """Search as ``VectorStore.search`` does, with the slices of large searches run on ``pool``."""
+        """Search as ``VectorStore.search`` does; slices of large searches run on ``pool``."""
         with self._lock:
             code = self._collection_codes.get(collection_id)
             if code is None:

@@ -1,4 +1,7 @@
-"""The embedded vector store: rows in the metadata database, exact search over a matrix in memory."""
+"""The embedded vector store.
+
+Rows are in the metadata database; an exact search runs over a matrix in memory.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ class ExactVectorStore:
             return self._matrices[version]
 
     def _loaded_matrix(self, version: str) -> VectorMatrix | None:
-        """Return the matrix if it was loaded; waits while it is being loaded."""
+        """Return the matrix if it is loaded; wait if it is being loaded."""
         with self._lock:
             return self._matrices.get(version)
 
@@ -161,7 +164,7 @@ class ExactVectorStore:
 
 
 def _are(version: str, ids: Sequence[UUID]) -> sa.ColumnElement[bool]:
-    """Whether a row is one of these masters' vectors of that version."""
+    """Return the condition that a row is a vector of that version and of one of these masters."""
     return sa.and_(_vectors.c.model_version == version, _vectors.c.master_id.in_(ids))
 
 

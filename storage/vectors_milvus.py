@@ -34,7 +34,7 @@ class MilvusVectorStore:
     """VectorStore on Milvus 2.3.5 or later, for any number of processes."""
 
     def __init__(self, uri: str, options: MilvusOptions, *, timeout: float = 10.0) -> None:
-        """``timeout`` in seconds bounds every call."""
+        """Prepare the store. ``timeout`` in seconds bounds every call."""
         self._options = options
         self._timeout = timeout
         self._connection = MilvusConnection(uri, options, timeout)
@@ -118,7 +118,7 @@ class MilvusVectorStore:
             chosen += f" && {filters_milvus.expression(filter)}"
         limit = min(limit, LARGEST_LIMIT)
         plan = self._plan(name, chosen, limit)
-        # At Strong every search waits for the server's next tick, so several run side by side.
+        # With Strong consistency a search waits for the server's next tick: run them in parallel.
         run = self._pool.map if len(plan) > 1 else map
         answers = run(lambda part: self._search_once(name, chosen + part[0], vector, part[1]), plan)
         found = [hit for answer in answers for hit in answer]
@@ -129,7 +129,7 @@ class MilvusVectorStore:
     def _search_once(
         self, name: str, chosen: str, vector: NDArray[np.float32], limit: int
     ) -> list[dict[str, Any]]:
-        # Parameters of the index that stand outside `params` are silently ignored.
+        # Milvus silently ignores parameters of the index outside `params`.
         parameters = {
             "metric_type": "COSINE",
             "params": _search_width(self._options.index, self._options.ef, limit),
@@ -149,13 +149,13 @@ class MilvusVectorStore:
         return list(answer[0])
 
     def _plan(self, name: str, chosen: str, limit: int) -> list[tuple[str, int]]:
-        """Return one search, or several whose hits are merged: an addition to the filter, a limit.
+        """Return one search, or several whose hits are merged, as (addition to the filter, limit).
 
-        A walk through the graph of HNSW ends early, with few hits or none, if most of what it meets
-        does not match the filter. Milvus compares with every match instead if at least half as many
-        hits are requested, or if less than 7 % match. So that many hits are requested; where that
-        is more than Milvus returns, the matches are searched in slices, each of which is small
-        enough.
+        A walk through the graph of HNSW ends early, with few hits or none, if most vectors on its
+        way do not match the filter. Milvus compares with every match instead if less than 7 % of
+        the vectors match, or if the limit is at least half the number of matches. The limit is
+        therefore raised to that. If this is more than Milvus returns, the matches are searched in
+        slices, each of which is small enough.
         """
         if self._options.index != "HNSW":
             return [("", limit)]

@@ -1,4 +1,7 @@
-"""Add leases by name, for work that one process at a time may do, and the failure of an embedding."""
+"""Add leases by name, and the last failure of an embedding.
+
+A lease by name is for work that one process at a time may do.
+"""
 
 import sqlalchemy as sa
 from alembic import op

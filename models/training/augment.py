@@ -1,7 +1,7 @@
 """Data augmentation: the changes that an image goes through between two uploads.
 
-Crops, borders, mirroring, rotation, changes of light and colour, loss of resolution, blur and JPEG
-compression.
+It applies crops, borders, mirroring, rotation, changes of light and colour, loss of resolution,
+blur and JPEG compression.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def _add_random_border(image: Image.Image, rng: np.random.Generator) -> Image.Im
 def _crop_randomly(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Crop to at least a fifth of the area with an aspect ratio from 3:4 to 4:3.
 
-    ImageNet networks are trained with this crop (Szegedy et al. 2015), though with 8 % as the least
-    area.
+    ImageNet networks are trained with this crop (Szegedy et al. 2015), but from 8 % of the area.
     """
     for _ in range(10):
         area = image.width * image.height * rng.uniform(0.2, 1.0)

@@ -12,7 +12,7 @@ Tune = Literal["projection", "layer4", "layer3", "all"]
 class Recipe:
     """The hyperparameters of a fine-tuning.
 
-    The defaults are those of the shipped weights, but for the number of views and the share of
+    The defaults are those of the shipped weights, except for the number of views and the share of
     held-out classes. With higher learning rates the network forgot what the base knew about other
     subjects.
     """

@@ -1,4 +1,4 @@
-"""Collections in the metadata database: creation, listing, deletion and the draining that follows it."""
+"""Collections in the metadata database: creation, listing, deletion and draining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Leases in the metadata database: named ones for work that one process at a time may do, and those of rows."""
+"""Leases in the metadata database.
+
+Leases by name are for work that one process at a time may do; the others are on rows.
+"""
 
 from __future__ import annotations
 

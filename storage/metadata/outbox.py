@@ -1,4 +1,7 @@
-"""The outbox of embeddings in the metadata database: what is to be indexed, by whom, and how often it failed."""
+"""The outbox of embeddings in the metadata database.
+
+It records which embeddings are to be indexed, which process holds them, and how often they failed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The model registry in the metadata database: versions, their states, and the processes that loaded them."""
+"""The model registry in the metadata database.
+
+It records model versions, their states, and the processes that loaded them.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,10 @@ _FORGOTTEN_AFTER = 86_400_000  # milliseconds after which a replica without hear
 
 
 def lock_live_models(connection: sa.Connection) -> Sequence[str]:
-    """Return the live versions, none of which can start or end before the transaction's commit.
+    """Return the live versions and lock them: none starts or ends before the transaction commits.
 
     A master stored in this transaction needs an embedding of each. The lock is on the active
-    version, which every change of states locks, too; the others are read after it is held.
+    version, which every change of states also locks; the others are read once it is held.
     """
     connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update(read=True)).all()
     live = sa.select(MODELS.c.id).where(MODELS.c.state.in_(_LIVE_STATES))
@@ -193,7 +196,7 @@ def _wrong_state(version: str, state: ModelState | None) -> ModelConflict:
 
 
 def _hint(state: ModelState | None) -> str:
-    """What to do with a version whose state forbids what was asked for."""
+    """Return the end of a message: what to do about a version in this state."""
     return {
         None: ": start it first",
         ModelState.ACTIVE: ": every search uses it. Activate another version, then retire this one",
@@ -205,7 +208,7 @@ def _hint(state: ModelState | None) -> str:
 def _lock_states(connection: sa.Connection) -> dict[str, ModelState]:
     """Return each version's state and lock them all until the transaction ends.
 
-    Uploads wait with their commit meanwhile (see ``lock_live_models``).
+    Uploads cannot commit in the meantime (see ``lock_live_models``).
     """
     connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update()).all()
     rows = connection.execute(sa.select(MODELS.c.id, MODELS.c.state).with_for_update())
@@ -242,7 +245,7 @@ def _count_lacking(connection: sa.Connection, version: str, active: str) -> int:
     """Count the stored masters that a search by ``version`` would miss, up to a thousand.
 
     An embedding that an upload or a change holds the lease of does not count, because its request
-    is not answered yet. Neither does one that is a dead letter under the active version, too.
+    is not answered yet. Neither does one that is also a dead letter under the active version.
     """
     theirs = EMBEDDINGS.alias()
     unanswered = sa.and_(theirs.c.lease_until > now(), theirs.c.lease_owner.not_like(f"{WORKER}%"))

@@ -38,29 +38,29 @@ IS_VISIBLE = sa.and_(MASTERS.c.state == MasterState.STORED, COLLECTIONS.c.state 
 
 
 def from_now(seconds: float) -> sa.ColumnElement[int]:
-    """The moment that many seconds from now on the database's clock, in milliseconds since 1970."""
+    """Return the moment so many seconds from now on the database's clock, in ms since 1970."""
     return now() + int(seconds * 1000)
 
 
 def is_free(lease_until: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether nobody holds the lease that ends at ``lease_until``, or it has expired."""
+    """Return the condition that nobody holds the lease, or that it has expired."""
     return sa.or_(lease_until.is_(None), past(lease_until))
 
 
 def is_reserved_by(master_id: UUID, owner: str, state: MasterState) -> sa.ColumnElement[bool]:
-    """Whether a row is this master's, in that state, and its lease belongs to ``owner``."""
+    """Return the condition that a row is this master's, in that state, and leased to ``owner``."""
     return sa.and_(
         MASTERS.c.id == master_id, MASTERS.c.lease_owner == owner, MASTERS.c.state == state
     )
 
 
 def is_embedding(master_id: UUID, version: str) -> sa.ColumnElement[bool]:
-    """Whether a row is the embedding of this master under that model version."""
+    """Return the condition that a row is this master's embedding of that model version."""
     return sa.and_(EMBEDDINGS.c.master_id == master_id, EMBEDDINGS.c.model_version == version)
 
 
 def deleting_values() -> dict[str, Any]:
-    """The values that turn a master's row into one that waits for its deletion."""
+    """Return the values that mark a master's row for deletion."""
     return FREE_LEASE | {
         "state": MasterState.DELETING,
         "live_sha256": None,
@@ -69,7 +69,7 @@ def deleting_values() -> dict[str, Any]:
 
 
 def new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
-    """The values of a new pending embedding, which is due at once."""
+    """Return the values of a new pending embedding, which is due at once."""
     return {
         "master_id": master_id,
         "model_version": version,
@@ -80,7 +80,7 @@ def new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
 
 
 def master_of(row: Any) -> Master:
-    """The master in a row of ``SELECT_MASTERS``."""
+    """Return the master in a row of ``SELECT_MASTERS``."""
     return Master(
         id=row.id,
         collection_id=row.collection_id,

@@ -1,4 +1,4 @@
-"""Whole records in the metadata database, for checking the stores and for copying an installation."""
+"""Whole records in the metadata database, used to check the stores and to copy installations."""
 
 from __future__ import annotations
 

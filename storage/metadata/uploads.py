@@ -1,4 +1,7 @@
-"""Uploads in the metadata database: a row is reserved under a lease, then committed or abandoned."""
+"""Uploads in the metadata database.
+
+A row is reserved under a lease, then committed or abandoned.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class SqlUploads:
             try:
                 with self._db.write() as connection:
                     return _reserve(connection, collection_id, new, owner, lease)
-            except sa.exc.IntegrityError:  # another replica inserted first: its row is there now
+            except sa.exc.IntegrityError:  # another replica inserted first; its row is there now
                 continue
 
     def renew_reservation(self, master_id: UUID, owner: str, lease: float) -> bool:
@@ -158,7 +161,10 @@ def _insert_pending(
 def _take_over(
     connection: sa.Connection, master_id: UUID, new: NewMaster, owner: str, lease: float
 ) -> bool:
-    """Take over the row of an upload whose lease expired; False if another process was faster."""
+    """Take over the row of an upload whose lease expired.
+
+    Returns False if another process was faster.
+    """
     taken = connection.execute(
         MASTERS.update()
         .where(

@@ -1,4 +1,4 @@
-"""What a storage backend promises: one protocol per store."""
+"""The protocols that storage backends implement: one per store."""
 
 from __future__ import annotations
 

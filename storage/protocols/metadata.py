@@ -1,14 +1,14 @@
 """The metadata database: the source of truth about collections, masters and embeddings.
 
-The rules hold for every method of every protocol here:
+These rules hold for every method of every protocol in this module:
 
 - A method is one transaction. It has happened as a whole when it returns, and not at all when it
   raises.
-- A lease, a delay or a duration is in seconds. Moments are compared on the database's clock, so the
-  clocks of the processes need not agree. A lease has an owner, a text that is unique to one upload,
-  request or process.
-- StoreUnavailable means that the database does not answer or refuses; the same call may succeed
-  later. Other errors are named by the method.
+- Leases, delays and durations are in seconds. Moments are compared on the database's clock, so the
+  clocks of the processes need not agree. A lease has an owner, a string that is unique to one
+  upload, request or process.
+- Every method may raise StoreUnavailable, if the database does not answer or refuses; the same call
+  may succeed later. The docstring of a method names its other errors.
 - An empty sequence of ids or versions selects nothing: the method returns an empty result.
 """
 
@@ -46,11 +46,10 @@ class CollectionStore(Protocol):
         """Return the live collection of that name, or None."""
 
     def list_collections(self) -> list[tuple[Collection, int]]:
-        """Return the live collections in the order of their names, each with its number of stored
-        masters."""
+        """Return the live collections by name, each with its number of stored masters."""
 
     def delete_collection(self, name: str) -> bool:
-        """Delete the live collection of that name; False if there is none.
+        """Delete the live collection of that name; return False if there is none.
 
         Its name is free and its masters are hidden at once. ``drain_collections`` removes them.
         """
@@ -58,11 +57,12 @@ class CollectionStore(Protocol):
     def empty_collection(self, name: str) -> bool:
         """Delete the live collection and create an empty one of the same name in its place.
 
-        Both are one commit, so that the name is never without a collection. False if there is none.
+        Both are one commit, so that the name is never without a collection. Returns False if there
+        is none.
         """
 
     def drain_collections(self, limit: int) -> int:
-        """Move up to ``limit`` masters of deleted collections to `deleting` and return their number.
+        """Move up to ``limit`` masters of deleted collections to `deleting`; return their number.
 
         A deleted collection without masters is removed. A collection is complete when a call
         returns 0 and its masters have been forgotten.
@@ -87,13 +87,13 @@ class UploadStore(Protocol):
     def renew_reservation(self, master_id: UUID, owner: str, lease: float) -> bool:
         """Extend the lease of a `pending` row to ``lease`` seconds from now.
 
-        False if the row is no longer `pending` or no longer leased to ``owner``.
+        Returns False if the row is no longer `pending` or no longer leased to ``owner``.
         """
 
     def commit_stored(
         self, master_id: UUID, owner: str, versions: Sequence[str], lease: float
     ) -> list[str] | None:
-        """Turn a reserved row into a stored master: the acknowledgement of the upload.
+        """Turn a reserved row into a stored master, which acknowledges the upload.
 
         The same commit adds one `pending` embedding for each live model version. Those of
         ``versions`` that are live are leased to ``owner``, who indexes them next, and returned in
@@ -104,7 +104,7 @@ class UploadStore(Protocol):
     def abandon_reservation(self, master_id: UUID, owner: str) -> bool:
         """Move a reserved row to `deleting` after its upload failed.
 
-        False if the row is no longer `pending` or no longer leased to ``owner``.
+        Returns False if the row is no longer `pending` or no longer leased to ``owner``.
         """
 
     def expire_reservations(self) -> int:
@@ -112,7 +112,10 @@ class UploadStore(Protocol):
 
 
 class MasterStore(Protocol):
-    """Masters whose upload was acknowledged. A master is visible if it is stored in a live collection."""
+    """Masters whose upload was acknowledged.
+
+    A master is visible if it is stored in a live collection.
+    """
 
     def find_master(self, master_id: UUID) -> Master | None:
         """Return the visible master with that id, or None."""
@@ -124,7 +127,7 @@ class MasterStore(Protocol):
         """
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
-        """Return the visible masters of that collection among the ids, by id; others are left out."""
+        """Return the masters with these ids that are visible in the collection, by id."""
 
     def list_masters(
         self,
@@ -136,8 +139,9 @@ class MasterStore(Protocol):
     ) -> Page:
         """Return a page of up to ``limit`` visible masters, newest first.
 
-        ``filter`` None selects all. The page begins after the master ``after``, or with the newest
-        if that is None, and skips ``offset`` more. ``Page.next_after`` continues the list.
+        With ``filter`` None, all are selected. The page begins after the master ``after``, or with
+        the newest if that is None, and skips ``offset`` more. ``Page.next_after`` continues the
+        list.
         """
 
     def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
@@ -146,9 +150,10 @@ class MasterStore(Protocol):
     def list_attributes(
         self, collection_id: UUID, limit: int, after: UUID | None
     ) -> list[tuple[UUID, Attributes]]:
-        """Return ids and attributes of up to ``limit`` stored masters, newest first, after ``after``.
+        """Return ids and attributes of up to ``limit`` stored masters, newest first.
 
-        The caller must know that the collection is live: it is not checked again.
+        The list begins after the id ``after``, or with the newest if that is None. The method does
+        not check that the collection is live; the caller must know.
         """
 
     def update_master(
@@ -158,49 +163,49 @@ class MasterStore(Protocol):
 
         None leaves a value as it is; ``attributes`` replaces all of them, and an empty dict removes
         them. The revision is raised by one and every embedding becomes `pending`, even if nothing
-        was given. Leases on embeddings stay: their holders notice the new revision.
+        was given. Leases on embeddings stay; their holders notice the new revision.
         """
 
     def mark_damaged(self, master_id: UUID) -> bool:
-        """Move a `stored` master to `damaged`; False if it is not `stored`.
+        """Move a `stored` master to `damaged`; return False if it is not `stored`.
 
         A damaged master is hidden until its bytes are uploaded again.
         """
 
     def restore_damaged(self, master_id: UUID) -> bool:
-        """Move a `damaged` master back to `stored`; False if it is not `damaged`."""
+        """Move a `damaged` master back to `stored`; return False if it is not `damaged`."""
 
     def delete_master(self, master_id: UUID) -> bool:
-        """Delete a stored or damaged master of a live collection: the acknowledgement of a deletion.
+        """Delete a stored or damaged master of a live collection, which acknowledges the deletion.
 
-        The row becomes `deleting`, so that it is hidden and its bytes may be uploaded again at once.
-        False if there is no such master.
+        The row becomes `deleting`: it is hidden, and its bytes may be uploaded again at once.
+        Returns False if there is no such master.
         """
 
     def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]:
-        """Lease up to ``limit`` `deleting` rows that nobody holds to ``owner``, and return them."""
+        """Lease up to ``limit`` free `deleting` rows to ``owner``, and return them."""
 
     def forget_master(self, master_id: UUID, owner: str) -> None:
-        """Remove a `deleting` row and its embeddings: the last step of a deletion.
+        """Remove a `deleting` row and its embeddings, which is the last step of a deletion.
 
         Nothing happens unless ``owner`` holds the row's lease.
         """
 
 
 class EmbeddingOutbox(Protocol):
-    """Embeddings that are to be indexed: one row per master and model version, with its own lease."""
+    """Embeddings to index: one row per master and model version, each with a lease of its own."""
 
     def claim_embeddings(
         self, versions: Sequence[str], owner: str, limit: int, lease: float
     ) -> list[IndexTask]:
         """Lease up to ``limit`` pending embeddings of stored masters to ``owner``.
 
-        Only those of ``versions`` that are due and that nobody holds; those due longest come first.
-        Concurrent calls never return the same embedding.
+        It selects embeddings of ``versions`` that are due and that nobody holds, those that have
+        been due longest first. Concurrent calls never return the same embedding.
         """
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
-        """Lease one pending embedding; False if it is leased, not `pending` or does not exist."""
+        """Lease one embedding; return False if it is leased, not `pending` or does not exist."""
 
     def is_indexed(self, master_id: UUID, version: str) -> bool:
         """Return whether the current revision of the master is indexed by that version."""
@@ -208,7 +213,7 @@ class EmbeddingOutbox(Protocol):
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
         """Mark an embedding as indexed at the revision of ``task.master``, and release its lease.
 
-        If the master was changed since, or is no longer stored, only the lease is released, and the
+        If the master has changed since, or is no longer stored, only the lease is released, and the
         result is False. It is also False if ``owner`` no longer holds the lease.
         """
 
@@ -217,16 +222,16 @@ class EmbeddingOutbox(Protocol):
     ) -> None:
         """Count a failed attempt and release the lease.
 
-        The embedding is due again after ``delay`` seconds; None makes it a dead letter. Of
-        ``failure``, the first 500 characters are kept. Nothing happens unless ``owner`` holds the
-        lease.
+        The embedding is due again after ``delay`` seconds; None makes it a dead letter. The first
+        500 characters of ``failure`` are stored. Nothing happens unless ``owner`` holds the lease.
         """
 
     def release_embedding(self, task: IndexTask, owner: str, delay: float) -> None:
-        """Release the lease without counting an attempt; the embedding is due after ``delay`` seconds.
+        """Release the lease without counting an attempt.
 
-        For failures that are not the master's, such as a store that is down. Nothing happens unless
-        ``owner`` holds the lease.
+        The embedding is due again after ``delay`` seconds. This is meant for failures that the
+        master did not cause, such as a store that is down. Nothing happens unless ``owner`` holds
+        the lease.
         """
 
     def requeue_embedding(
@@ -234,15 +239,15 @@ class EmbeddingOutbox(Protocol):
     ) -> bool:
         """Make an embedding of a stored master `pending` if it is still as the caller saw it.
 
-        ``indexed_revision`` is the revision that was indexed; None means that there was no row, and
-        adds one. False if the master is not stored or the embedding has changed.
+        ``indexed_revision`` is the revision that was indexed. None means that there was no row; one
+        is added. Returns False if the master is not stored or the embedding has changed.
         """
 
     def list_dead_letters(self, limit: int) -> list[DeadLetter]:
-        """Return up to ``limit`` embeddings that were given up, those of the oldest masters first."""
+        """Return up to ``limit`` dead letters, those of the oldest masters first."""
 
     def requeue_dead_letters(self) -> int:
-        """Make every dead letter `pending` and due, without attempts, and return their number."""
+        """Make every dead letter `pending` and due, with no attempts; return their number."""
 
     def count_pending_embeddings(self) -> int:
         """Return the number of pending embeddings, of all versions."""
@@ -255,7 +260,7 @@ class LeaseStore(Protocol):
     """Leases by name, for work that one process at a time may do."""
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Acquire the lease, or extend it if ``owner`` holds it; False while another owner holds it."""
+        """Acquire or extend the lease; return False while another owner holds it."""
 
     def release_lease(self, name: str, owner: str) -> None:
         """Release the lease. Nothing happens unless ``owner`` holds it."""
@@ -264,39 +269,41 @@ class LeaseStore(Protocol):
         """Return whether anybody holds the lease."""
 
     def release_owned_leases(self, owner: str) -> None:
-        """Release the leases of rows, of masters and of embeddings, that ``owner`` holds.
+        """Release the leases of masters and embeddings that ``owner`` holds, for a graceful stop.
 
-        For a graceful stop. Leases by name are not touched.
+        Leases by name are left alone.
         """
 
 
 class RecordStore(Protocol):
-    """Whole records of masters, for checking the stores and for copying an installation."""
+    """Whole records of masters, used to check the stores and to copy installations."""
 
     def list_records(
         self, after: UUID | None, limit: int, collection_id: UUID | None = None
     ) -> list[MasterRecord]:
-        """Return up to ``limit`` stored and damaged masters of live collections, in the order of ids.
+        """Return up to ``limit`` stored and damaged masters of live collections, ordered by id.
 
         The list begins after the id ``after``, or with the first if that is None. ``collection_id``
         restricts it to one collection.
         """
 
     def find_records(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
-        """Return the rows with these ids, in any state and also in deleted collections, by id."""
+        """Return the rows with these ids, by id, in any state and also in deleted collections."""
 
     def count_unfinished(self) -> int:
-        """Return the number of masters that are `pending` or `deleting`, plus that of deleted
-        collections that are not drained yet."""
+        """Return how many masters are unfinished: `pending` or `deleting`.
+
+        Deleted collections that are not drained yet are added to the number.
+        """
 
     def import_collection(self, collection: Collection) -> None:
-        """Insert a collection with its id and time of creation; nothing if it is there already.
+        """Insert a collection with its id and time of creation; do nothing if it exists already.
 
         Raises CollectionExists if a different collection has the name.
         """
 
     def import_records(self, records: Sequence[MasterRecord]) -> None:
-        """Insert the records as they are, with ids, states and embeddings, all or none.
+        """Insert the records unchanged, with ids, states and embeddings: all of them or none.
 
         A record replaces the row with the same id. Raises MasterExists if another master of the
         collection has the same bytes, or if the collection does not exist.
@@ -309,7 +316,7 @@ class MetadataStore(
     """The metadata database as a whole."""
 
     def upgrade_schema(self) -> None:
-        """Upgrade the schema to the newest version; nothing if it is up to date."""
+        """Upgrade the schema to the newest version; do nothing if it is up to date."""
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the database does not answer."""

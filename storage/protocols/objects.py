@@ -15,7 +15,7 @@ class ObjectStore(Protocol):
     """
 
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
-        """Store ``size`` bytes from the file's position under the key; durable on return.
+        """Store ``size`` bytes from the file's position under the key, durably.
 
         An object under the same key is replaced as a whole: readers get the old bytes or the new
         ones. If the file has fewer bytes, or reading it raises, nothing is stored and the old
@@ -25,7 +25,7 @@ class ObjectStore(Protocol):
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return chunks of the object's bytes from ``offset``.
 
-        ``length`` bounds the number of bytes; None reads to the end, 0 gives no chunk. A range
+        ``length`` bounds the number of bytes; None reads to the end, and 0 yields no chunk. A range
         beyond the end is cut. Raises ObjectMissing before it returns.
         """
 
@@ -35,17 +35,18 @@ class ObjectStore(Protocol):
     def link(self, key: str, content_type: str, disposition: str) -> str | None:
         """Return a URL that gives anybody the object for five minutes, with these response headers.
 
-        None if clients cannot reach the store.
+        Returns None if clients cannot reach the store.
         """
 
     def delete(self, key: str) -> None:
-        """Delete the object; nothing if the key does not exist."""
+        """Delete the object; do nothing if the key does not exist."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with the prefix, in no particular order.
 
-        The prefix is a whole path segment or empty, which lists everything. Objects that are added
-        or deleted meanwhile may or may not be among them. Unfinished uploads never are.
+        The prefix consists of whole path segments, or is empty, which lists everything. Objects
+        that are added or deleted meanwhile may or may not be among them. Unfinished uploads never
+        are.
         """
 
     def ping(self) -> None:

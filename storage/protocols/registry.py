@@ -1,4 +1,4 @@
-"""The model registry: which versions exist, which processes loaded them, how far their embeddings are."""
+"""The model registry: model versions, their progress, and the processes that loaded them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from storage.records import ModelVersion, Replica
 
 
 class ModelRegistry(Protocol):
-    """Model versions and their states. Every method is one transaction and may raise StoreUnavailable.
+    """Model versions and their states.
 
     A version goes from `building` to `active`, between `active` and `previous`, and from `building`
     or `previous` to `retired`, before it is forgotten. Versions that are building, active or
     previous are live: every upload gets an embedding of each. At most one is active, one building
     and one previous.
+
+    Every method is one transaction and may raise StoreUnavailable.
     """
 
     def list_models(self) -> list[ModelVersion]:
@@ -33,11 +35,11 @@ class ModelRegistry(Protocol):
     def replace_active(self, version: str) -> None:
         """Make ``version`` the active one and forget all others.
 
-        For stores that no process serves: running processes are not asked.
+        This is meant for stores that no process serves, because running processes are not checked.
         """
 
     def start_building(self, version: str) -> None:
-        """Register ``version`` as `building`; nothing if it is already.
+        """Register ``version`` as `building`; do nothing if it is building already.
 
         Raises ModelConflict if another version is being built, or if this one is live or retired.
         """
@@ -45,9 +47,9 @@ class ModelRegistry(Protocol):
     def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
         """Visit up to ``limit`` masters, and add a pending embedding to those without one.
 
-        Masters are visited in the order of their ids after ``after``, None being the start. Returns
-        the last id visited, to continue from, or None at the end or if the version is not being
-        built. Masters that are stored later get their embedding when they are stored.
+        Masters are visited in the order of their ids, beginning after the id ``after``, or with the
+        first if that is None. Returns the last id visited, to continue from, or None at the end or
+        if the version is not being built. Masters that are stored later get their embedding then.
         """
 
     def count_embeddings(self, version: str) -> dict[str, int]:
@@ -62,11 +64,11 @@ class ModelRegistry(Protocol):
         Raises ModelConflict if its state forbids that or another previous version is kept. Raises
         ModelNotReady if a running process has not loaded it, or a stored master lacks a current
         embedding. Two kinds of embedding are not required: one whose lease an unanswered upload or
-        change holds, and one that is a dead letter under the active version, too.
+        change holds, and one that is also a dead letter under the active version.
         """
 
     def retire_model(self, version: str) -> None:
-        """Move a `building` or `previous` version to `retired`. Raises ModelConflict for others."""
+        """Move a `building` or `previous` version to `retired`. Raises ModelConflict otherwise."""
 
     def drain_retired(self, version: str, limit: int) -> int:
         """Remove up to ``limit`` embeddings of a retired version, and return the number left.
@@ -75,7 +77,7 @@ class ModelRegistry(Protocol):
         """
 
     def forget_retired(self, version: str) -> None:
-        """Remove a retired version whose embeddings are drained; nothing if it is not retired."""
+        """Remove a retired version with no embeddings left; do nothing if it is not retired."""
 
     def record_heartbeat(self, replica: str, loaded: Sequence[str], seconds: float) -> None:
         """Record that the process ``replica`` runs with these versions loaded.
@@ -85,7 +87,7 @@ class ModelRegistry(Protocol):
         """
 
     def remove_replica(self, replica: str) -> None:
-        """Remove a process that stops; nothing if it is not known."""
+        """Remove a process that stops; do nothing if it is not known."""
 
     def list_replicas(self) -> list[Replica]:
-        """Return the processes that run, in the order of their ids."""
+        """Return the running processes, ordered by id."""

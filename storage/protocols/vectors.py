@@ -16,14 +16,15 @@ from storage.records import VectorHit, VectorRecord
 class VectorStore(Protocol):
     """Vectors, kept apart by model version. A search sees every write that returned before it.
 
-    Every method may raise StoreUnavailable. A version without vectors is unknown, which is no error:
-    it is searched, counted and listed as empty.
+    Every method may raise StoreUnavailable. A version without vectors is unknown, which is not an
+    error: it is searched, counted and listed as empty.
     """
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        """Insert the records, each in the place of the master's earlier one; none if it is empty.
+        """Insert the records; each replaces the master's earlier one.
 
-        Records are written in batches: after an error some may be there. Writing all again is safe.
+        Records are written in batches, so after an error some may be stored. Writing all of them
+        again is safe. An empty sequence inserts nothing.
         """
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
@@ -33,7 +34,7 @@ class VectorStore(Protocol):
         """Return the versions that the store knows, in alphabetical order."""
 
     def drop_version(self, version: str) -> None:
-        """Delete a version with all its vectors; nothing if it is unknown."""
+        """Delete a version with all its vectors; do nothing if it is unknown."""
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         """Yield the ids of all masters with a vector, in batches.
@@ -42,7 +43,7 @@ class VectorStore(Protocol):
         """
 
     def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
-        """Return the records of these masters by id; those without a vector are left out."""
+        """Return the records of these masters by id; masters without a vector are left out."""
 
     def search(
         self,
@@ -53,10 +54,10 @@ class VectorStore(Protocol):
         filter: Filter | None = None,
         max_distance: float | None = None,
     ) -> list[VectorHit]:
-        """Return up to ``limit`` masters of a collection, the nearest first, ties in order of ids.
+        """Return up to ``limit`` masters of a collection, nearest first, ties ordered by id.
 
-        ``vector`` is ``(512,) float32`` of length 1. ``filter`` None selects all. ``max_distance``
-        is a cosine distance, 0 to 2, and inclusive; None sets no bound.
+        ``vector`` is ``(512,) float32`` of length 1. With ``filter`` None, all are selected.
+        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound.
         """
 
     def count(self, version: str) -> int:

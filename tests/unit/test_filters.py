@@ -530,6 +530,7 @@ def test_several_members_are_all_to_hold() -> None:
         ({"$regex": "x"}, "'$regex'"),
         ({"colour": {"$regex": "x"}}, "'$regex'"),
         ({"colour": {"$": 1}}, "'$'"),
+        ({"colour": {"$a\nb": 1}}, r"'$a\nb'"),
         ({"": 1}, "''"),
         ({"colour": {"$eq": "red", "x": 1}}, "colour: operators and keys"),
         ({"$nor": []}, "'$nor'"),
