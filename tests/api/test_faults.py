@@ -79,7 +79,7 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def test_a_full_disk(small_disk: Path) -> None:
+def test_a_full_disk_loses_no_acknowledged_upload(small_disk: Path) -> None:
     port = free_port()
     data = small_disk / "data"
     with serve_fork(data, port) as (_, client):
@@ -114,7 +114,7 @@ def test_a_full_disk(small_disk: Path) -> None:
         assert search(client, CAT).json()["hits"][0]["exact"] is True
 
 
-def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
+def test_a_read_only_directory_refuses_uploads_and_still_answers_searches(small_disk: Path) -> None:
     port, data = free_port(), small_disk / "data"
     with serve_fork(data, port, LOOKALIKE_LEASE_SECONDS="3") as (
         _,
@@ -139,7 +139,7 @@ def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
     ), said
 
 
-def test_a_locked_database(
+def test_a_locked_database_refuses_changes_until_it_is_released(
     settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.database.BUSY_TIMEOUT", 0.5)
@@ -158,7 +158,9 @@ def test_a_locked_database(
 
 
 @pytest.mark.slow
-def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -> None:
+def test_a_broken_database_page_causes_no_further_damage(
+    settings: Settings, embedder: Embedder
+) -> None:
     """Said, and nothing is made worse: with the page back all is as it was."""
     path = settings.data_dir / "lookalike.db"
     with serving(settings, embedder) as service:
@@ -200,7 +202,9 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
         assert clean(service.client)
 
 
-def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
+def test_a_damaged_original_is_not_used_until_it_is_uploaded_again(
+    settings: Settings, embedder: Embedder
+) -> None:
     """Its image is not shown as if it were right, nor indexed; putting it in again heals it."""
     with serving(settings, embedder) as service:
         master = service.put_master(CAT)
@@ -225,7 +229,7 @@ def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_does_not_delay_work(tmp_path: Path) -> None:
     """By a day: what was leased or put off until then does not wait for a day."""
     library = require("libfaketime")
     clock, port = tmp_path / "clock", free_port()

@@ -9,7 +9,7 @@ from tests.support.load import Load
 from tests.support.service import Service, eventually
 
 
-def test_a_loss_is_told(service: Service, settings: Settings) -> None:
+def test_a_loss_is_reported(service: Service, settings: Settings) -> None:
     load = Load([str(service.client.base_url)], clients=4)
     load.run(3.0)
     assert load.failures == []

@@ -68,7 +68,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = start_interpreter(tmp_path, taken.getsockname()[1])
         _, said = refused.communicate(timeout=30)
@@ -88,7 +88,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         ({"LOOKALIKE_PORT": "many"}, "LOOKALIKE_PORT"),
     ],
 )
-def test_settings_it_cannot_serve_with_are_refused_in_words(
+def test_unusable_settings_are_reported_without_a_traceback(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
     refused = start_fork(tmp_path, free_port(), **settings)

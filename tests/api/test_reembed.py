@@ -76,7 +76,9 @@ def search(service: Service, content: bytes, **fields: str) -> dict[str, Any]:
     return answer
 
 
-def test_built_switched_to_rolled_back_and_removed(service: Service, other_weights: Path) -> None:
+def test_a_model_is_built_activated_rolled_back_and_removed(
+    service: Service, other_weights: Path
+) -> None:
     masters = [
         service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}')
         for seed in range(5)
@@ -114,7 +116,7 @@ def test_built_switched_to_rolled_back_and_removed(service: Service, other_weigh
     assert json.loads(report)["report"]["clean"]
 
 
-def test_every_answer_is_of_one_version_while_it_changes(
+def test_every_answer_uses_one_version_during_a_change(
     service: Service, other_weights: Path
 ) -> None:
     """Searches and uploads go on: no answer fails, mixes, or misses what was acknowledged."""
@@ -164,7 +166,7 @@ def test_every_answer_is_of_one_version_while_it_changes(
     assert set(seen) == {old, new}
 
 
-def test_what_is_not_complete_or_not_right_is_refused(
+def test_missing_or_wrong_vectors_prevent_activation(
     service: Service, settings: Settings, other_weights: Path
 ) -> None:
     masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(3)]
@@ -199,7 +201,7 @@ def test_what_is_not_complete_or_not_right_is_refused(
     assert activate(service, new) == {"active": new}
 
 
-def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
+def test_a_master_that_cannot_be_embedded_prevents_activation_until_it_is_deleted(
     settings: Settings, embedder: Embedder, other_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.services import reembed
@@ -229,7 +231,7 @@ def _with_header(content: bytes, change: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def test_weights_that_went_with_a_retirement_are_missed(
+def test_a_model_whose_weights_are_removed_meanwhile_is_not_started(
     service: Service, other_weights: Path
 ) -> None:
     """Between the look at the weights and the start, a worker has removed what was retired."""
@@ -253,7 +255,9 @@ def test_weights_that_went_with_a_retirement_are_missed(
 
 
 @pytest.mark.slow
-def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: Path) -> None:
+def test_invalid_weights_and_impossible_changes_are_refused(
+    service: Service, real_other_weights: Path, tmp_path: Path
+) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
     assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid-weights")
@@ -316,7 +320,7 @@ def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
+def test_a_release_with_other_weights_keeps_the_active_model(
     settings: Settings, other_weights: Path
 ) -> None:
     """The active weights lie in the object store; those that come with the program are only for the first start."""
@@ -355,7 +359,7 @@ def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_command("models", *arguments, "--url", url, environment=environment)
 
 
-def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:
+def test_the_command_line_changes_the_model(service: Service, other_weights: Path) -> None:
     url = str(service.client.base_url)
     for seed in range(3):
         service.put_master(encoded(part_of("coffee", seed)))

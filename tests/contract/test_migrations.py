@@ -23,7 +23,7 @@ def tables(database: Database) -> set[str]:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "mysql"])
-def test_up_gives_the_declared_schema_and_down_takes_it_away(
+def test_an_upgrade_creates_the_declared_schema_and_a_downgrade_removes_it(
     backend: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     database = Database(

@@ -103,7 +103,7 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
         {"ca_certificate": ""},
     ],
 )
-def test_without_the_password_or_the_certificate_nothing_is_had(
+def test_a_wrong_password_or_certificate_is_refused(
     guarded: tuple[str, MilvusOptions], wrong: dict[str, str]
 ) -> None:
     url, options = guarded
@@ -150,7 +150,7 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
 
 @pytest.mark.parametrize("most", [16_384, 2100])
 @pytest.mark.parametrize("filter", [None, {"parity": 1}])
-def test_a_filter_costs_no_hits(
+def test_a_filter_loses_no_hits(
     crowded: tuple[MilvusVectorStore, list[VectorRecord]],
     filter: dict[str, int] | None,
     most: int,
@@ -176,7 +176,7 @@ def test_a_filter_costs_no_hits(
             }
 
 
-def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_index_is_created_by_the_next_upsert(monkeypatch: pytest.MonkeyPatch) -> None:
     url, options = fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}")
     record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
     with monkeypatch.context() as patch:

@@ -86,7 +86,7 @@ def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> Non
     assert len(registry.list_models()) == 1
 
 
-def test_from_building_to_active_and_back_and_away(
+def test_a_version_is_built_activated_rolled_back_and_retired(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     before = [stored(metadata, collection, number) for number in range(5)]
@@ -121,7 +121,7 @@ def test_from_building_to_active_and_back_and_away(
     registry.start_building(NEW)
 
 
-def test_one_is_built_at_a_time_and_one_kept(
+def test_one_version_is_built_and_one_kept_at_a_time(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -144,7 +144,7 @@ def test_one_is_built_at_a_time_and_one_kept(
             registry.activate_model(version)
 
 
-def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
+def test_an_unacknowledged_upload_does_not_prevent_activation(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -162,7 +162,7 @@ def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
         registry.activate_model(NEW)
 
 
-def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
+def test_a_dead_letter_prevents_activation_unless_it_is_one_under_the_active_version(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -177,7 +177,7 @@ def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
     registry.activate_model(NEW)
 
 
-def test_deleted_and_damaged_masters_hold_nothing_back(
+def test_deleted_and_damaged_masters_do_not_prevent_activation(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     gone, damaged = stored(metadata, collection, 1), stored(metadata, collection, 2)
@@ -194,7 +194,7 @@ def test_deleted_and_damaged_masters_hold_nothing_back(
     assert work(metadata, NEW) == 1
 
 
-def test_a_running_process_must_have_loaded_it(
+def test_every_running_process_must_have_loaded_the_version(
     registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -213,7 +213,7 @@ def test_a_running_process_must_have_loaded_it(
     assert [replica.id for replica in registry.list_replicas()] == ["one"]
 
 
-def test_a_retired_version_waits_for_those_at_work(
+def test_a_retired_version_waits_for_lease_holders(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)

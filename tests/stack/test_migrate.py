@@ -52,7 +52,7 @@ def migrate(stack: Stack, installation: Path) -> MigrateCommand:
     return run
 
 
-def test_all_of_it_is_there_and_answers_the_same(
+def test_everything_is_copied_and_answers_are_the_same(
     stack: Stack,
     installation: Path,
     migrate: MigrateCommand,
@@ -74,7 +74,7 @@ def test_all_of_it_is_there_and_answers_the_same(
     assert "The servers hold 1 more" in again.stderr
 
 
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_copy_is_resumed(
     stack: Stack, installation: Path, migrate: MigrateCommand
 ) -> None:
     metadata = SqlMetadataStore(Database(stack.environment["LOOKALIKE_DATABASE_URL"]))

@@ -142,7 +142,7 @@ def test_another_worker_takes_over_from_one_that_was_killed(
 
 
 @pytest.mark.parametrize("setting", ["LOOKALIKE_DATABASE_URL", "LOOKALIKE_OBJECTS_URL"])
-def test_a_start_before_its_stores_waits_and_says_so(stack: Stack, setting: str) -> None:
+def test_a_process_started_before_its_stores_waits_and_logs_it(stack: Stack, setting: str) -> None:
     port = free_ports(1)[0]
     url = {
         "LOOKALIKE_DATABASE_URL": f"mysql+pymysql://root@127.0.0.1:{port}/lookalike",

@@ -98,7 +98,7 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
         assert json.loads(report)["report"]["clean"], report
 
 
-def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_one(
+def test_a_suspended_replica_delays_activation_and_never_answers_by_the_old_version(
     stack: Stack, other_weights: Path
 ) -> None:
     content = encoded(part_of("coffee", 1))

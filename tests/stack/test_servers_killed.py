@@ -48,7 +48,7 @@ def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
         yield started
 
 
-def test_a_server_killed_while_a_process_starts_is_waited_for(
+def test_a_starting_process_waits_for_a_server_that_was_killed(
     tmp_path: Path, embedder: Embedder
 ) -> None:
     """After its stores are open, before it works: it neither ends nor works without."""

@@ -248,7 +248,7 @@ def test_the_compose_file_is_sound(check: Callable[[Compose], list[str]]) -> Non
 
 
 @pytest.mark.parametrize(("check", "breaking"), BREAKING)
-def test_what_is_broken_is_found(
+def test_every_check_finds_its_fault(
     check: Callable[[Compose], list[str]], breaking: Callable[[Compose], object]
 ) -> None:
     file = compose()
@@ -282,7 +282,7 @@ def test_make_env_writes_a_complete_file_that_only_its_owner_reads(
     assert Settings() == Settings(_env_file=None)
 
 
-def test_the_default_image_is_the_last_stage_small_and_not_roots() -> None:
+def test_the_default_image_is_the_last_stage_without_torch_or_root() -> None:
     stages = {stage.name: stage for stage in dockerfile()}
     default = dockerfile()[-1]
     assert default.name == "cpu"
@@ -301,7 +301,7 @@ def test_the_default_image_is_the_last_stage_small_and_not_roots() -> None:
     assert all(PINNED.fullmatch(base) for base in bases)
 
 
-def test_a_stage_takes_over_what_it_is_built_on() -> None:
+def test_a_stage_inherits_from_the_stage_it_is_built_on() -> None:
     first, last = dockerfile(
         "FROM a AS one\nUSER 1\nENV A=1 \\\n    B=2\n# no\nFROM one AS two\nUSER root\n"
     )
