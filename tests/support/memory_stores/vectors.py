@@ -18,7 +18,7 @@ _BATCH = 4096  # ids that are listed at once
 
 
 class MemoryVectorStore:
-    """VectorStore."""
+    """Implements VectorStore in memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
