@@ -1,4 +1,4 @@
-"""`lookalike backup` and `restore` on the embedded stores: in use, again and again, killed, and what they refuse."""
+"""`lookalike backup` and `restore` on the embedded stores: in use, repeated, killed, refused."""
 
 from __future__ import annotations
 
@@ -85,9 +85,8 @@ def test_a_service_in_use_is_backed_up_and_restored(
         assert (report["clean"], report["masters"], report["hashed"]) == (True, 8, 8)
     again = run("restore", directory, target.data_dir)
     assert "0 masters copied and verified, 8 were there already, 0 failed." in again.stderr
-    with serving(
-        settings.model_copy(update={"data_dir": directory}), embedder
-    ) as service:  # it is an installation itself
+    # A backup is itself an installation.
+    with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         assert masters(service) == before
         assert eventually(lambda: scrubbed(service)["clean"])
 
@@ -111,7 +110,7 @@ def test_a_second_backup_updates_the_first(
         service.client.delete("/collections/animals?confirm=animals")
         service.client.delete("/collections/emptied?confirm=emptied")
         again = service.put_master(CAT, collection="emptied")  # another collection of the same name
-        # The worker removes directories, which a walk through them could miss.
+        # Wait, because the worker could remove a directory while `rglob` walks through it.
         assert eventually(lambda: service.stores.metadata.count_unfinished() == 0)
         (lost,) = (settings.data_dir / "objects").rglob(f"{kept['id']}.*")
         lost.unlink()
@@ -126,9 +125,8 @@ def test_a_second_backup_updates_the_first(
         wanted = {master["id"]: master for master in masters(service)}
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         found = {master["id"]: master for master in masters(service)}
-        assert found == wanted | {
-            kept["id"]: found[kept["id"]]
-        }  # the backup keeps the bytes that the installation lost
+        # The backup keeps the bytes that the installation lost.
+        assert found == wanted | {kept["id"]: found[kept["id"]]}
         assert set(found) == {kept["id"], changed["id"], new["id"]}
         assert service.client.get(found[kept["id"]]["links"]["content"]).content == encoded(
             part_of("coffee", 0)
@@ -170,7 +168,7 @@ def test_a_backup_of_another_installation_is_not_overwritten(
     with serving(settings, embedder) as service:
         service.put_master(CAT)
     with serving(other, embedder):
-        pass  # as after a disk was lost: empty
+        pass  # an empty installation, as after the loss of a disk
     assert run("backup", directory, settings.data_dir).returncode == 0
     wrong = run("backup", directory, other.data_dir)
     assert (wrong.returncode, "of another installation" in wrong.stderr) == (2, True)
@@ -196,7 +194,7 @@ def test_damaged_files_in_a_backup_are_copied_again(
     cut.write_bytes(before[cut][:1000])
     for path in (marked, flipped, weights):
         path.write_bytes(before[path][:-1] + bytes([before[path][-1] ^ 1]))
-    with sqlite3.connect(directory / "lookalike.db") as database:  # as its own scrub does
+    with sqlite3.connect(directory / "lookalike.db") as database:  # as a scrub of the backup does
         database.execute("UPDATE masters SET state = 'damaged' WHERE id = ?", (UUID(ids[1]).bytes,))
     second = run("backup", directory, settings.data_dir, "--vectors")
     assert (
@@ -310,7 +308,7 @@ def test_a_backup_beside_traffic_delays_removals(
         assert result.returncode == 0, result
         assert eventually(lambda: service.stores.metadata.count_unfinished() == 0)
         metadata = service.stores.metadata
-        assert metadata.acquire_lease("backup", "test", 60)  # as a backup under way
+        assert metadata.acquire_lease("backup", "test", 60)  # as a running backup does
         gone = service.put_master(CAT)["id"]
         service.client.delete(f"/masters/{gone}")
         time.sleep(0.5)

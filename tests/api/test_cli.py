@@ -22,7 +22,7 @@ from tests.support.service import Service
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Photographs in folders, something hidden, something broken, and a zip file."""
+    """Write photographs in folders, a text file, a hidden file and a zip file."""
     root = tmp_path / "pictures"
     for name in PHOTOGRAPHS[:3]:
         (root / f"about-{name}").mkdir(parents=True)
@@ -215,7 +215,7 @@ OLD_NAMES = [
 def test_an_old_command_name_still_works_and_names_the_new_one(
     arguments: tuple[str, ...], new: str
 ) -> None:
-    """Old and new name end with the same error; only the old one prints a notice."""
+    """Both names end with the same error, but only the old one prints a notice."""
     environment = {"LOOKALIKE_URL": "http://127.0.0.1:9"}
     old_result = CliRunner().invoke(app, list(arguments), env=environment)
     is_group = arguments[0] in ("models", "reembed")

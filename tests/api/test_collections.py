@@ -134,7 +134,7 @@ def test_attributes_are_summarised_by_key_type_and_value(service: Service) -> No
         "true",
         "1",
     }  # two values, not one
-    for key, attribute in found.items():  # as a filter spells it
+    for key, attribute in found.items():  # the key is spelled as in a filter
         value = attribute["values"][0]
         among = (
             {key: {"$contains": value["value"]}}

@@ -1,4 +1,4 @@
-"""Health, metrics, logs, docs."""
+"""Health checks, metrics, errors, request ids, and the API docs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_docs_load_nothing_from_other_hosts(service: Service) -> None:
 
 
 def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
-    """A file picker for files; optional fields start empty, and empty means not given."""
+    """Files have a file picker; optional fields start empty, which counts as not given."""
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
     upload, search = (
         schemas["Body_upload_masters_post"]["properties"],

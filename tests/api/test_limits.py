@@ -1,4 +1,4 @@
-"""What a request may cost."""
+"""The limits on size, number and duration of requests."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_too_many_concurrent_requests_are_503_until_others_end(
         for connection in held:
             connection.sendall(head)
         refused = service.put(CAT)
-        while refused.status_code != 503:  # until both have arrived
+        while refused.status_code != 503:  # until the service has received both
             refused = service.put(CAT)
         assert problem_of(refused) == (503, "too-busy")
         assert int(refused.headers["retry-after"]) >= 1

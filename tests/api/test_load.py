@@ -1,4 +1,4 @@
-"""What judges the soak can fail: a master lost, kept or changed behind its back is told."""
+"""The checks of the soak test report a master that was lost, kept or changed unexpectedly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_loss_is_reported(service: Service, settings: Settings) -> None:
     present = [own for own in mine if own.present]
     service.stores.metadata.delete_master(UUID(present[0].id))
     assert load.lost(service.client) == ["own image: acknowledged True, there None"]
-    present[1].dead.add(present[1].id)  # as if its deletion had been acknowledged
+    present[1].dead.add(present[1].id)  # pretends that its deletion was acknowledged
     assert f"the deleted {present[1].id} is there" in load.lost(service.client)
     (path,) = (settings.data_dir / "objects").rglob(f"{present[2].id}.*")
     path.write_bytes(b"other bytes")

@@ -1,4 +1,4 @@
-"""Putting masters in, looking at them, changing and deleting them, over HTTP."""
+"""Masters over HTTP: uploads, content, thumbnails, browsing, changes and deletions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.service import Service, eventually
 
 
 def nothing_left(service: Service) -> bool:
-    """No row, object, vector or temporary file."""
+    """Report whether no visible master, object, vector or temporary file is left."""
     listed = service.client.get("/masters").json()
     stores = service.stores
     files = [
@@ -252,7 +252,7 @@ def test_a_range_beyond_the_end_is_416(service: Service) -> None:
 
 
 class _BusyUploads:
-    """Refuses each upload with the next wait in seconds; None lets it through."""
+    """Refuses each upload with the next of ``waits`` in seconds; None lets the upload through."""
 
     def __init__(self, service: Service, waits: list[int | None]) -> None:
         self._upload = service.app.state.services.ingest.upload_image
@@ -321,7 +321,7 @@ def test_a_range_of_another_version_returns_the_whole_content(service: Service) 
 
 def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # a camera held upright: turn by 90 degrees to the right
+    exif[0x0112] = 6  # a camera held upright: rotate by 90 degrees clockwise
     exif[0x010F] = "a camera"
     master = service.put_master(encoded(photograph("coffee"), exif=exif, comment=b"a secret"))
     assert (master["width"], master["height"]) == (400, 600)

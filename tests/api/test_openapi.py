@@ -1,4 +1,4 @@
-"""Schemathesis over the OpenAPI document: nothing it thinks of gives a 5xx."""
+"""Requests that Schemathesis generates from the OpenAPI document never cause a 5xx."""
 
 from __future__ import annotations
 

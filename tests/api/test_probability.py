@@ -1,4 +1,4 @@
-"""Hits with the probability that they show the same thing, and searches that may find nothing."""
+"""The probability of hits, and searches with a minimum probability."""
 
 from __future__ import annotations
 

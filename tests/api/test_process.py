@@ -1,4 +1,4 @@
-"""The service as a process: start, kill, restart, a second one on the same data, what it refuses."""
+"""The service as a process: start, stop, kill, restart, and settings that it refuses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=30)
     assert running.returncode == 0
-    assert not list(tmp_path.glob("*.db-wal"))  # closed: the database is one file again
+    assert not list(tmp_path.glob("*.db-wal"))  # the database was closed cleanly
     lines = [json.loads(line) for line in said.splitlines()]
     request = next(
         line for line in lines if line["event"] == "request" and line["path"] == "/masters"

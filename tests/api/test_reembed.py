@@ -1,4 +1,4 @@
-"""`/admin/models` and `lookalike reembed`: another model, built, switched to, rolled back from and removed in use."""
+"""`/admin/models` and `lookalike models`: changing the model of a service in use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def complete(service: Service, version: str) -> bool:
 
 
 def activate(service: Service, version: str) -> dict[str, Any]:
-    """The last thing that is said."""
+    """Activate a version; return the last event of the response."""
     response = service.client.post(f"/admin/models/{version}/activate")
     assert response.status_code == 200, response.text
     said: dict[str, Any] = json.loads(response.text.splitlines()[-1])
@@ -119,7 +119,7 @@ def test_a_model_is_built_activated_rolled_back_and_removed(
 def test_every_answer_uses_one_version_during_a_change(
     service: Service, other_weights: Path
 ) -> None:
-    """Searches and uploads go on: no answer fails, mixes, or misses what was acknowledged."""
+    """Searches and uploads never fail, mix versions or miss acknowledged masters."""
     known = {seed: service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(4)}
     samples = {seed: encoded(part_of("coffee", seed), quality=60) for seed in known}
     (old,) = models(service)
@@ -179,9 +179,8 @@ def test_missing_or_wrong_vectors_prevent_activation(
     vectors.delete(new, ids[:1])
     said = activate(service, new)["error"]
     assert (said["code"], "1 x vector-missing" in said["detail"]) == ("model-not-ready", True)
-    for id_, wrong in zip(
-        ids, ids[1:] + ids[:1], strict=True
-    ):  # each has the vector of another one
+    # Each master gets the vector of another one.
+    for id_, wrong in zip(ids, ids[1:] + ids[:1], strict=True):
         record = right[id_]
         vectors.upsert(
             new,
@@ -220,7 +219,7 @@ def test_a_master_that_cannot_be_embedded_prevents_activation_until_it_is_delete
 
 
 def _with_header(content: bytes, change: bytes) -> bytes:
-    """The same weights under a header with other metadata, or with the first tensor of another kind."""
+    """Return the weights with other metadata, or a file with one tensor of another type."""
     length = int.from_bytes(content[:8], "little")
     header = content[8 : 8 + length]
     if change.startswith(b'"__metadata__"'):
@@ -234,7 +233,7 @@ def _with_header(content: bytes, change: bytes) -> bytes:
 def test_a_model_whose_weights_are_removed_meanwhile_is_not_started(
     service: Service, other_weights: Path
 ) -> None:
-    """Between the look at the weights and the start, a worker has removed what was retired."""
+    """A worker removes retired weights after they are checked and before the version is started."""
     version = service.client.post(
         "/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}
     ).json()["version"]
@@ -323,7 +322,7 @@ def test_invalid_weights_and_impossible_changes_are_refused(
 def test_a_release_with_other_weights_keeps_the_active_model(
     settings: Settings, other_weights: Path
 ) -> None:
-    """The active weights lie in the object store; those that come with the program are only for the first start."""
+    """The weights of the program serve only the first start; later ones use the object store."""
     with serving(settings, None) as service:
         master = service.put_master(encoded(photograph("chelsea")))
         (old,) = models(service)
@@ -345,7 +344,7 @@ def test_a_release_with_other_weights_keeps_the_active_model(
         )
         put = service.put(encoded(photograph("rocket")))
         assert (put.status_code, put.json()["results"][0]["indexed"]) == (202, False)
-    with serving(settings, None) as service:  # the right weights are given again
+    with serving(settings, None) as service:  # starts with the original weights again
         assert eventually(
             lambda: (
                 search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["distance"]

@@ -1,4 +1,4 @@
-"""`POST /admin/scrub` and `lookalike scrub`: every direction, dry and repairing, beside traffic."""
+"""`POST /admin/scrub` and `lookalike scrub`: every kind of finding, dry runs and repairs."""
 
 from __future__ import annotations
 
@@ -96,13 +96,12 @@ def test_a_master_that_lost_its_bytes_is_hidden_until_they_are_uploaded_again(
     else:
         path.write_bytes(CAT[:-1] + (b"" if harm == "cut" else b"?"))
     assert found(service, full=True) == {kind: 1}
-    assert (
-        service.client.get(f"/masters/{master['id']}").status_code == 200
-    )  # a dry run changes nothing
+    # A dry run changes nothing.
+    assert service.client.get(f"/masters/{master['id']}").status_code == 200
     assert found(service, full=True, repair=True) == {kind: 1}
     assert service.client.get(f"/masters/{master['id']}").status_code == 404
     assert [hit["master"]["id"] for hit in service.search(CAT)] == [other["id"]]
-    assert found(service, repair=True) == {kind: 1}  # it stays a finding until its bytes are there
+    assert found(service, repair=True) == {kind: 1}  # it stays a finding until its bytes are back
     again = service.put(CAT)
     assert (again.status_code, again.json()["results"][0]["master"]["id"]) == (200, master["id"])
     assert path.read_bytes() == CAT
@@ -139,7 +138,7 @@ def test_objects_without_a_master_are_removed_when_old_enough(
     known = object_of(service, settings, master)
     orphan = known.with_name(f"{new_id()}.jpg")
     orphan.write_bytes(CAT)
-    moved = known.with_suffix(".png")  # a key that is not its master's
+    moved = known.with_suffix(".png")  # not the key of its master
     moved.write_bytes(CAT)
     notes = settings.data_dir / "objects" / "masters" / "notes.txt"
     notes.write_text("not ours")

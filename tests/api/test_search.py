@@ -1,4 +1,4 @@
-"""Searching with a sample or a master, over HTTP."""
+"""Searches with a sample or a master, and comparisons, over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.service import Service
 
 @pytest.fixture
 def gallery(service: Service) -> dict[str, dict[str, Any]]:
-    """The photographs as masters, by name, with a few attributes."""
+    """Upload every photograph with a few attributes; return the masters by name."""
     masters = {}
     for number, name in enumerate(PHOTOGRAPHS):
         attributes = {
@@ -183,7 +183,7 @@ def test_a_search_stays_in_its_collection(service: Service, gallery: dict[str, A
 def test_deleted_masters_are_replaced_by_further_hits(
     service: Service, gallery: dict[str, Any]
 ) -> None:
-    """Also while their vectors are still there: the worker is slower than the next search."""
+    """This holds even while their vectors exist, because the worker is slower than a search."""
     service.app.state.services.worker.stop()
     service.client.delete(f"/masters/{gallery['chelsea']['id']}")
     hits = service.search(CAT, k="4")

@@ -1,4 +1,4 @@
-"""Keys and scopes, Host and Origin, the address listened on."""
+"""API keys and scopes, and the Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_key_is_checked_before_the_body_is_read(locked: Service) -> None:
     address = (locked.client.base_url.host, locked.client.base_url.port)
     with socket.create_connection(address, timeout=5) as connection:
         connection.sendall(HALF_A_REQUEST)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")  # not a byte of the body was sent
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")  # no byte of the body was sent
 
 
 def test_every_route_states_its_access(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What the worker does with what goes wrong."""
+"""How the worker handles failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(service: Service, *arguments: str) -> Result:
 
 
 def unindexed(service: Service, content: bytes) -> str:
-    """Put in while the vector store is down; the master's id."""
+    """Upload an image while the vector store is down; return the id of its master."""
     with pytest.MonkeyPatch.context() as patch:
 
         def down(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The server backends' filters mean what the embedded ones mean: the same masters pass, whatever the attributes."""
+"""Filters select the same masters in MariaDB and Milvus as in the reference implementation."""
 
 from __future__ import annotations
 

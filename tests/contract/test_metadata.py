@@ -1,4 +1,4 @@
-"""What every metadata store promises."""
+"""The contract of the metadata stores."""
 
 from __future__ import annotations
 
@@ -294,9 +294,8 @@ def test_indexing_an_old_revision_does_not_count(
     metadata.update_master(master.id, name="new", attributes=None)
     assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
     assert metadata.count_pending_embeddings() == 1
-    (task,) = metadata.claim_embeddings(
-        [VERSION], "worker", 10, LEASE
-    )  # handed back by its first owner
+    # The first owner has lost its lease.
+    (task,) = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
     assert task.master.revision == 2
     assert metadata.mark_indexed(task, "worker")
     assert metadata.count_pending_embeddings() == 0
@@ -551,7 +550,7 @@ def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
     assert metadata.abandon_reservation(master.id, "owner")
 
 
-# Only a server has two writers at a time: SQLite and the fake have one.
+# SQLite and the fake have only one writer at a time.
 @pytest.mark.parametrize("metadata_backend", ["mysql"], indirect=True)
 def test_marking_an_embedding_as_indexed_waits_for_a_change_in_progress(
     metadata_backend: Database, metadata: MetadataStore, collection: Collection
@@ -561,7 +560,7 @@ def test_marking_an_embedding_as_indexed_waits_for_a_change_in_progress(
     marking = threading.Thread(
         target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner"))
     )
-    with metadata_backend.write() as connection:  # update_master, slowed down
+    with metadata_backend.write() as connection:  # a slow update_master
         connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
         connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))
         marking.start()

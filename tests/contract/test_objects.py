@@ -1,4 +1,4 @@
-"""What every object store promises."""
+"""The contract of the object stores."""
 
 from __future__ import annotations
 

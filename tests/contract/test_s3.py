@@ -1,4 +1,4 @@
-"""What only an S3 has: what a person sees in its console, links, a bounded pool, refusals."""
+"""What is specific to S3: object metadata, links, the connection pool, and access errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every vector store promises."""
+"""The contract of the vector stores."""
 
 from __future__ import annotations
 

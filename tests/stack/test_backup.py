@@ -1,4 +1,4 @@
-"""`lookalike backup` of servers in use, and `restore` into servers."""
+"""`lookalike backup` of servers in use, and `lookalike restore` into servers."""
 
 from __future__ import annotations
 

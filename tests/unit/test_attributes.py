@@ -1,4 +1,4 @@
-"""Which attributes a master may carry, and why others are refused."""
+"""Which attributes a master may have, and why others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Range header: which bytes it asks for, when it is ignored, and when it cannot be met."""
+"""The Range header: which bytes it selects, when it is ignored, and when it is unsatisfiable."""
 
 from __future__ import annotations
 

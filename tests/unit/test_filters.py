@@ -1,4 +1,4 @@
-"""The attribute filter: what each form means, that every backend means the same, and what is refused."""
+"""Attribute filters: what each form means, agreement of the backends, and invalid filters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Picks:
-    """Which masters a filter picks, by each way to evaluate it."""
+    """The masters that a filter selects, by each way to evaluate it."""
 
     by_meaning: set[UUID]
     by_database: set[UUID]
@@ -47,7 +47,7 @@ class Picks:
 
 
 class Gallery:
-    """A collection of its own, its masters the same in the metadata store and in the vector store."""
+    """A new collection with the same masters in the metadata store and in the vector store."""
 
     def __init__(self, metadata: SqlMetadataStore, vectors: ExactVectorStore) -> None:
         self.metadata = metadata
@@ -125,7 +125,7 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
     return Gallery(SqlMetadataStore(database), vectors)
 
 
-# any filter, any attributes
+# random filters and attributes
 
 
 @settings(deadline=None, max_examples=60)
@@ -179,9 +179,8 @@ def test_every_backend_picks_the_same_masters_after_changes(
     forms: list[dict[str, Any]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
-        patch.setattr(
-            vector_matrix, "_LEAST_CAPACITY", 3
-        )  # so that the matrix is compacted every few writes
+        # Compact the matrix every few writes.
+        patch.setattr(vector_matrix, "_LEAST_CAPACITY", 3)
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:
             ids = list(gallery.masters)
@@ -215,7 +214,7 @@ def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Galle
 
     ids = [UUID(int=number) for number in range(700)]
     now: dict[UUID, Attributes] = {}
-    for turn in range(4):  # 2100 rows in all, the room for 1024 at first
+    for turn in range(4):  # 2100 rows in all; the first capacity is 1024
         written: dict[UUID, Attributes] = {}
         for number, master_id in enumerate(ids):
             if number % 4 != turn:
@@ -264,7 +263,7 @@ def test_a_filter_picks_from_its_own_collection_only(
     assert picks.agree
 
 
-# what each form means: the filter, attributes that pass, attributes that do not
+# the meaning of each form: the filter, attributes that pass, attributes that do not
 
 MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = {
     "equal strings": (
@@ -488,7 +487,7 @@ def test_backends_agree_on_the_largest_number_of_conditions(gallery: Gallery) ->
     assert gallery.pick(anyone) == Picks({last}, {last}, {last}, 1)
 
 
-# the form
+# valid and invalid forms
 
 
 def test_a_dotted_key_is_an_object_within_an_object() -> None:

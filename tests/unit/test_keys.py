@@ -1,4 +1,4 @@
-"""API keys and their scopes, and which addresses may be listened on without one."""
+"""API keys, their scopes, and the addresses that are allowed without a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A master's name: what is left of whatever a client calls its file."""
+"""The name of a master, which is cleaned from the file name of the client."""
 
 from __future__ import annotations
 

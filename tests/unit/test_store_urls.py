@@ -1,4 +1,4 @@
-"""Addresses of stores that cannot be used are refused in words, before anything is asked."""
+"""Unusable store URLs are refused with a clear message before any connection is made."""
 
 from __future__ import annotations
 
