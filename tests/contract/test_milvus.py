@@ -119,7 +119,7 @@ def test_a_wrong_password_or_certificate_is_refused(
 
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
-    """Write ten collections, each around two centres of its own, into one HNSW index."""
+    """Write ten collections, each around two centres, into one HNSW index."""
     options = MilvusOptions(prefix=f"test_{uuid4().hex}")
     store = MilvusVectorStore(fleet.url_of("milvus"), options, timeout=60.0)
     random = np.random.default_rng(1)

@@ -104,7 +104,7 @@ def _check_stores(directory: Path) -> None:
     with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
         rows = database.execute(_KEPT).fetchall()
         kept = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in rows}
-        # A damaged master keeps its vector, for when its bytes come back.
+        # A damaged master keeps its vector until its bytes are uploaded again.
         damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
         versions = [row[0] for row in database.execute("SELECT id FROM model_versions")]
         for version in versions:

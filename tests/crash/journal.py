@@ -120,7 +120,7 @@ class Journal:
         self.pending = None
 
     def retry(self, operations: Operations) -> None:
-        """Repeat the operation that was under way when the process ended, as a client does."""
+        """Repeat the pending operation after the process has ended, as a client does."""
         if self.pending is not None:
             self._carry_out(operations, self.pending)
 

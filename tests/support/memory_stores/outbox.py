@@ -131,6 +131,6 @@ class MemoryOutbox(OnTables):
         return row is not None and row.master.state is MasterState.STORED
 
     def _find_leased(self, task: IndexTask, owner: str) -> EmbeddingRow | None:
-        """Return the task's embedding if ``owner`` holds it."""
+        """Return the embedding of the task if ``owner`` holds its lease."""
         row = self._tables.embeddings.get((task.master.id, task.model_version))
         return row if row is not None and row.owner == owner else None

@@ -47,7 +47,7 @@ class MasterRow(Leased):
         self.master = replace(self.master, **changes)
 
     def read(self) -> Master:
-        """Return the master with attributes of its own, which the caller may change."""
+        """Return the master with a copy of its attributes, which the caller may change."""
         return replace(self.master, attributes=copy.deepcopy(self.master.attributes))
 
 
