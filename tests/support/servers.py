@@ -259,8 +259,10 @@ def milvus(directory: Path, **settings: object) -> Server:
     proxy, etcd = config.get("proxy_port"), config.get("etcd_port")
     (directory / "configs" / "etcd.yaml").write_text(
         f"name: default\ndata-dir: {directory}/data/etcd.data\n"
-        f"listen-client-urls: http://127.0.0.1:{etcd}\nadvertise-client-urls: http://127.0.0.1:{etcd}\n"
-        f"listen-peer-urls: http://127.0.0.1:{peer}\ninitial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
+        f"listen-client-urls: http://127.0.0.1:{etcd}\n"
+        f"advertise-client-urls: http://127.0.0.1:{etcd}\n"
+        f"listen-peer-urls: http://127.0.0.1:{peer}\n"
+        f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
         f"initial-cluster: default=http://127.0.0.1:{peer}\n"
     )
     environment = {

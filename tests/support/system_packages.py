@@ -1,7 +1,7 @@
 """The system packages that some tests need and that no Python package provides.
 
-``make system-packages`` installs them. Tests whose packages are missing are skipped, and one line at
-the end of the run names the packages. With ``CI=true`` these tests fail instead.
+``make system-packages`` installs them. Tests whose packages are missing are skipped, and one line
+at the end of the run names the packages. With ``CI=true`` these tests fail instead.
 
 ``python -m tests.support.system_packages`` prints the names of those that are missing.
 """
