@@ -70,8 +70,8 @@ class Settings(BaseSettings):
         "",
         pattern="^(https?://[^/]+)?$",
         description="Address at which clients reach the object store, such as `https://HOST:PORT`."
-        " If it is set, `GET /masters/{id}/content` redirects there, to a link that is valid for five"
-        " minutes.",
+        " If it is set, `GET /masters/{id}/content` redirects there, to a link that is valid for"
+        " five minutes.",
     )
     milvus_token: SecretStr = Field(
         SecretStr(""), description="Milvus credentials: `USER:PASSWORD` or an API key."

@@ -106,7 +106,7 @@ class Timings:
 def fill_installation(directory: Path) -> None:
     """Make an embedded installation of 500 photographs, each stored 200 times.
 
-    A number behind the end of the JPEG makes the copies different files.
+    A number after the end of the JPEG makes each copy a different file.
     """
     embedder = load_embedder()
     photographs = make_photographs(PHOTOGRAPHS, 320, 240)

@@ -1,4 +1,4 @@
-"""The work behind a request, called directly: decode and embed, without HTTP and storage.
+"""The work of a request without HTTP and storage: decoding and embedding, called directly.
 
 This is the bound that the benchmarks compare the service with.
 """

@@ -1,4 +1,4 @@
-"""Recall and latency of the Milvus store with the default index, and what Milvus takes.
+"""Recall and latency of the Milvus store with the default index, and the resources that it uses.
 
 The bound is exact search: recall@10 is the share of the ten nearest vectors that Milvus finds.
 """
@@ -47,7 +47,7 @@ class SearchFigures:
 
 @dataclass(frozen=True)
 class Settled:
-    """How Milvus came to rest after a flush."""
+    """The state of Milvus when indexing and merging after a flush have ended."""
 
     indexed_after: float  # seconds until every row was indexed for the first time
     settled_after: float  # seconds until the last change

@@ -2,7 +2,7 @@
 
     python -m benchmarks.stack
 
-serves an API replica, with the settings of the environment, whose network only sleeps.
+This command serves an API replica with the settings of the environment. Its network only sleeps.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ LARGEST_LIMIT = 16_384  # hits of one search, the bound of Milvus
 _BATCH = 500  # rows written or read at once
 _ITERATED = 4096  # ids read at once
 _SLICES = 16  # of the masters, by the last bits of their ids
-_UNHINDERED = 0.5  # share of the vectors above which a filter does not hinder the walk of HNSW
+_HARMLESS_SHARE = 0.5  # HNSW keeps its recall if the filter passes this share of the vectors
 _COUNTS_LAST = 10.0  # seconds that a count is remembered
 _GROWTH = 2000  # vectors by which a remembered count may be wrong
 
@@ -160,7 +160,7 @@ class MilvusVectorStore:
         if self._options.index != "HNSW":
             return [("", limit)]
         matching = self._recent_count(name, chosen)
-        if matching >= self._recent_count(name, "") * _UNHINDERED:
+        if matching >= self._recent_count(name, "") * _HARMLESS_SHARE:
             return [("", limit)]
         reach = max(limit, matching // 2 + _GROWTH)
         if reach <= LARGEST_LIMIT:

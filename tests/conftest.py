@@ -26,7 +26,7 @@ _fleet: Fleet | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers once, in the process that controls the run, unless nothing needs them."""
+    """Start the servers in the process that controls the run, if any test needs them."""
     global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
     suites = [set(Path(argument.partition("::")[0]).parts) for argument in config.args]
     needed = any(not parts & _WITHOUT_SERVERS for parts in suites)
@@ -51,7 +51,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the system packages for want of which tests were skipped, in one line."""
+    """Print one line with the missing system packages that caused skipped tests."""
     skipped = terminalreporter.stats.get("skipped", [])
     line = summarize_skipped(str(report.longrepr) for report in skipped)
     if line is not None:
@@ -67,7 +67,7 @@ def process_set_up() -> None:
 
 @pytest.fixture(autouse=True)
 def log_errors_only() -> None:
-    """Undo what a command run in this process did to the logging, before each test."""
+    """Reset the logging before each test, because commands in this process change it."""
     configure_logging("error")
 
 
@@ -79,7 +79,7 @@ def real_embedder() -> Embedder:
 
 @pytest.fixture(scope="session")
 def real_other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped network with its embeddings rotated: another version with the same distances."""
+    """Weights of the shipped network, rotated: another version with the same distances."""
     return turned_weights(tmp_path_factory.mktemp("weights") / "turned.safetensors", 1)
 
 
@@ -99,7 +99,7 @@ def embedder(tiny_weights_file: Path) -> Embedder:
 
 @pytest.fixture(scope="session")
 def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network of another version, with the same distances."""
+    """Weights of a tiny network of another version, with the same distances."""
     path = tmp_path_factory.mktemp("weights") / "other.safetensors"
     path.write_bytes(tiny_weights("second"))
     return path
@@ -112,7 +112,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def service(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Service]:
-    """An empty embedded service on the tiny network, or on the shipped one if marked so."""
+    """An empty embedded service on the tiny network, or on the shipped one if so marked."""
     real = request.node.get_closest_marker("real_network") is not None
     network: Embedder = request.getfixturevalue("real_embedder" if real else "embedder")
     with serving(settings, network) as running:

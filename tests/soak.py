@@ -1,8 +1,12 @@
-"""Load and random faults for as long as one likes, and then the invariants: `make soak MINUTES=20`.
+"""Soak test: load with random faults for a given time, then a check of the invariants.
 
-Two API replicas and a worker over MariaDB, SeaweedFS and Milvus, each killed at random and started again; the model is changed to
-and fro meanwhile. Ends with a scrub that repairs, a second one that must find nothing, and a look at everything that was
-acknowledged. The last line is a JSON object; exit code 0 if nothing was lost. Ctrl-C ends the load early, not the check.
+    make soak MINUTES=20
+
+Two API replicas and a worker run over MariaDB, SeaweedFS and Milvus. Each process and server is
+killed and restarted at random while the model changes repeatedly. At the end, the first scrub
+repairs, the second one must find nothing, and all acknowledged data is checked. The last line of
+the output is a JSON object. The exit code is 0 if nothing was lost. Ctrl-C ends the load early, but
+the checks still run.
 """
 
 from __future__ import annotations
@@ -30,14 +34,14 @@ from tests.support.service import eventually
 from tests.support.stack import Stack
 from tests.support.weights import turned_weights
 
-QUIET, LOUD = 4.0, 20.0  # seconds between two faults
-DOWN = 5.0  # seconds at most before what was killed is started again
-RECOVERY = 300.0  # seconds for everything to come to rest
+QUIET, LOUD = 4.0, 20.0  # seconds between two faults, at least and at most
+DOWN = 5.0  # seconds until a killed process is restarted, at most
+RECOVERY = 300.0  # seconds until all work must be done
 console = Console(stderr=True, highlight=False)
 
 
 class Process:
-    """One of our own, under a name; started again on the same port."""
+    """A named process of the service, which can be restarted with the same arguments."""
 
     def __init__(self, stack: Stack, name: str, *arguments: str) -> None:
         self.name = name
@@ -58,7 +62,7 @@ class Process:
 
 
 class Models(threading.Thread):
-    """An operator who changes the model again and again."""
+    """Simulates an operator who changes the model repeatedly."""
 
     def __init__(self, urls: list[str], weights: list[Path], chance: random.Random) -> None:
         super().__init__(daemon=True)
@@ -71,10 +75,8 @@ class Models(threading.Thread):
     def run(self) -> None:
         while not self.stopping.wait(self._chance.uniform(1, 5)):
             client = httpx.Client(base_url=self._chance.choice(self._urls), timeout=120)
-            with (
-                client,
-                suppress(httpx.TransportError, KeyError, ValueError),
-            ):  # a store or a replica is down: another time
+            # If a store or a replica is down, the next step comes later.
+            with client, suppress(httpx.TransportError, KeyError, ValueError):
                 self._step(client)
 
     def _step(self, client: httpx.Client) -> None:
@@ -94,7 +96,10 @@ class Models(threading.Thread):
 
 
 class Faults:
-    """Kills one of them now and then, and starts it again. Steps are the main thread's: a server dies with its starter."""
+    """Kills a random target from time to time and restarts it.
+
+    Call ``step`` in the main thread, because a server dies with the thread that started it.
+    """
 
     def __init__(self, targets: list[Process | Server], chance: random.Random) -> None:
         self._targets = targets
@@ -117,7 +122,7 @@ class Faults:
         self._due = time.monotonic() + self._chance.uniform(0, DOWN)
 
     def mend(self) -> None:
-        """Start what is down, or has ended by itself."""
+        """Restart every target that was killed or has ended."""
         self._down = None
         for target in self._targets:
             if not target.alive:
@@ -194,7 +199,10 @@ def soak(
         while loading.is_alive():
             loading.join(0.5)
             faults.step()
-            said = f"{load.acknowledged} acknowledged, {faults.counts.total()} faults, {models.switches} switches"
+            said = (
+                f"{load.acknowledged} acknowledged, {faults.counts.total()} faults,"
+                f" {models.switches} switches"
+            )
             progress.update(task, completed=min(seconds, time.monotonic() - start), said=said)
     load.stop()
     models.stopping.set()
@@ -205,7 +213,7 @@ def soak(
 
 
 def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[str, Any]:
-    """All is up again: let it come to rest, scrub twice, and look at everything."""
+    """Wait until all work is done, scrub twice, check everything, and return the result."""
     console.print("waiting for everything to come to rest")
 
     def rests(client: httpx.Client) -> bool:
@@ -221,7 +229,8 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
     for what in lost:
         console.print(what, style="red", markup=False)
     console.print(
-        f"answers: {dict(load.counts)}; killed: {dict(faults.counts)}; first scrub: {first or 'clean'}",
+        f"answers: {dict(load.counts)}; killed: {dict(faults.counts)};"
+        f" first scrub: {first or 'clean'}",
         markup=False,
     )
     return {

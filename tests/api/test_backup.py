@@ -1,4 +1,4 @@
-"""`lookalike backup` and `restore` on the embedded stores: in use, again and again, killed, and what they refuse."""
+"""`lookalike backup` and `restore` on the embedded stores: in use, repeated, killed, refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def scrubbed(service: Service) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("vectors", [True, False])
-def test_a_service_in_use_comes_back_whole(
+def test_a_service_in_use_is_backed_up_and_restored(
     settings: Settings, embedder: Embedder, tmp_path: Path, vectors: bool
 ) -> None:
     directory, options = tmp_path / "backup", ["--vectors"] if vectors else []
@@ -85,14 +85,13 @@ def test_a_service_in_use_comes_back_whole(
         assert (report["clean"], report["masters"], report["hashed"]) == (True, 8, 8)
     again = run("restore", directory, target.data_dir)
     assert "0 masters copied and verified, 8 were already present, 0 failed." in again.stderr
-    with serving(
-        settings.model_copy(update={"data_dir": directory}), embedder
-    ) as service:  # it is an installation itself
+    # A backup is itself an installation.
+    with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         assert masters(service) == before
         assert eventually(lambda: scrubbed(service)["clean"])
 
 
-def test_a_second_run_brings_it_up_to_date(
+def test_a_second_backup_updates_the_first(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -111,7 +110,7 @@ def test_a_second_run_brings_it_up_to_date(
         service.client.delete("/collections/animals?confirm=animals")
         service.client.delete("/collections/emptied?confirm=emptied")
         again = service.put_master(CAT, collection="emptied")  # another collection of the same name
-        # The worker removes directories, which a walk through them could miss.
+        # Wait, because the worker could remove a directory while `rglob` walks through it.
         assert eventually(lambda: service.stores.metadata.count_unfinished() == 0)
         (lost,) = (settings.data_dir / "objects").rglob(f"{kept['id']}.*")
         lost.unlink()
@@ -126,9 +125,8 @@ def test_a_second_run_brings_it_up_to_date(
         wanted = {master["id"]: master for master in masters(service)}
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         found = {master["id"]: master for master in masters(service)}
-        assert found == wanted | {
-            kept["id"]: found[kept["id"]]
-        }  # the backup keeps the bytes that the installation lost
+        # The backup keeps the bytes that the installation lost.
+        assert found == wanted | {kept["id"]: found[kept["id"]]}
         assert set(found) == {kept["id"], changed["id"], new["id"]}
         assert service.client.get(found[kept["id"]]["links"]["content"]).content == encoded(
             part_of("coffee", 0)
@@ -139,7 +137,7 @@ def test_a_second_run_brings_it_up_to_date(
         assert scrubbed(service)["clean"]
 
 
-def test_bytes_that_were_deleted_and_put_in_again(
+def test_a_backup_follows_a_deletion_and_a_new_upload(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -160,7 +158,7 @@ def test_bytes_that_were_deleted_and_put_in_again(
     ] == [second["id"]]
 
 
-def test_another_installation_does_not_take_its_place(
+def test_a_backup_of_another_installation_is_not_overwritten(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory, other = (
@@ -170,7 +168,7 @@ def test_another_installation_does_not_take_its_place(
     with serving(settings, embedder) as service:
         service.put_master(CAT)
     with serving(other, embedder):
-        pass  # as after a disk was lost: empty
+        pass  # an empty installation, as after the loss of a disk
     assert run("backup", directory, settings.data_dir).returncode == 0
     wrong = run("backup", directory, other.data_dir)
     assert (wrong.returncode, "of another installation" in wrong.stderr) == (2, True)
@@ -178,7 +176,7 @@ def test_another_installation_does_not_take_its_place(
     assert run("backup", directory, settings.data_dir).returncode == 0
 
 
-def test_what_is_damaged_in_the_backup_is_copied_anew(
+def test_damaged_files_in_a_backup_are_copied_again(
     settings: Settings, embedder: Embedder, tiny_weights_file: Path, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -196,7 +194,7 @@ def test_what_is_damaged_in_the_backup_is_copied_anew(
     cut.write_bytes(before[cut][:1000])
     for path in (marked, flipped, weights):
         path.write_bytes(before[path][:-1] + bytes([before[path][-1] ^ 1]))
-    with sqlite3.connect(directory / "lookalike.db") as database:  # as its own scrub does
+    with sqlite3.connect(directory / "lookalike.db") as database:  # as a scrub of the backup does
         database.execute("UPDATE masters SET state = 'damaged' WHERE id = ?", (UUID(ids[1]).bytes,))
     second = run("backup", directory, settings.data_dir, "--vectors")
     assert (
@@ -211,7 +209,7 @@ def test_what_is_damaged_in_the_backup_is_copied_anew(
     assert run("restore", directory, tmp_path / "restored").returncode == 0
 
 
-def test_what_is_no_file_is_one_missing_original_and_not_the_end(
+def test_a_directory_in_place_of_an_original_does_not_stop_the_backup(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     with serving(settings, embedder) as service:
@@ -231,7 +229,7 @@ def test_what_is_no_file_is_one_missing_original_and_not_the_end(
         assert report["found"] == {"object-missing": 3}
 
 
-def test_a_backup_without_its_database_is_none(
+def test_a_backup_without_its_database_is_not_restored(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -247,7 +245,7 @@ def test_a_backup_without_its_database_is_none(
         assert (result.returncode, "has lost its database" in result.stderr) == (2, True), result
 
 
-def test_restored_where_a_service_was_started_once(
+def test_a_backup_is_restored_into_an_empty_installation(
     settings: Settings, other_weights: Path, embedder: Embedder, tmp_path: Path
 ) -> None:
     other = TinyNetwork(WeightsFile.load(other_weights))
@@ -262,7 +260,7 @@ def test_restored_where_a_service_was_started_once(
         assert service.search(CAT)[0]["exact"] is True
 
 
-def test_paths_from_where_one_stands(
+def test_relative_paths_are_accepted(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     with serving(settings, embedder) as service:
@@ -281,7 +279,7 @@ def test_paths_from_where_one_stands(
     assert restored.returncode == 0, restored
 
 
-def test_it_stands_beside_traffic_and_holds_removals_back(
+def test_a_backup_beside_traffic_delays_removals(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory, done = tmp_path / "backup", threading.Event()
@@ -310,7 +308,7 @@ def test_it_stands_beside_traffic_and_holds_removals_back(
         assert result.returncode == 0, result
         assert eventually(lambda: service.stores.metadata.count_unfinished() == 0)
         metadata = service.stores.metadata
-        assert metadata.acquire_lease("backup", "test", 60)  # as a backup under way
+        assert metadata.acquire_lease("backup", "test", 60)  # as a running backup does
         gone = service.put_master(CAT)["id"]
         service.client.delete(f"/masters/{gone}")
         time.sleep(0.5)
@@ -323,7 +321,7 @@ def test_it_stands_beside_traffic_and_holds_removals_back(
 
 
 @pytest.mark.slow
-def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(
+def test_a_killed_backup_is_not_restored_until_it_is_complete(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -366,7 +364,7 @@ def test_a_killed_backup_goes_on_and_is_not_restored_by_mistake(
         assert len(masters(service)) == 250
 
 
-def test_what_is_not_as_it_was_put_in_is_said(
+def test_originals_with_wrong_bytes_are_reported(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"
@@ -392,7 +390,9 @@ def test_what_is_not_as_it_was_put_in_is_said(
     ) == (1, True)
 
 
-def test_what_is_refused(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+def test_unusable_directories_and_installations_are_refused(
+    settings: Settings, embedder: Embedder, tmp_path: Path
+) -> None:
     directory = tmp_path / "backup"
     nothing = run("backup", directory, tmp_path / "none")
     assert (
@@ -433,7 +433,7 @@ def test_what_is_refused(settings: Settings, embedder: Embedder, tmp_path: Path)
     assert UUID(masters_of(other, embedder)[0]["id"])
 
 
-def test_no_backup_goes_where_one_has_been_served(
+def test_a_backup_that_has_been_served_is_not_overwritten(
     settings: Settings, embedder: Embedder, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backup"

@@ -23,7 +23,7 @@ from tests.support.service import Service
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Photographs in folders, something hidden, something broken, and a zip file."""
+    """Write photographs in folders, a text file, a hidden file and a zip file."""
     root = tmp_path / "pictures"
     for name in PHOTOGRAPHS[:3]:
         (root / f"about-{name}").mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_import_walks_directories_and_zip_files(service: Service, folder: Path) 
     }
 
 
-def test_importing_again_puts_nothing_in_twice(service: Service, folder: Path) -> None:
+def test_importing_again_adds_nothing(service: Service, folder: Path) -> None:
     run(service, "import", folder)
     result = run(service, "import", folder)
     assert result.exit_code == 0
@@ -72,12 +72,12 @@ def test_importing_again_puts_nothing_in_twice(service: Service, folder: Path) -
     assert service.client.get("/masters").json()["total"] == 4
 
 
-def test_a_glob_chooses(service: Service, folder: Path) -> None:
+def test_a_glob_selects_files(service: Service, folder: Path) -> None:
     assert run(service, "import", folder, "--glob", "c*.jpg").exit_code == 0
     assert names(service) == {"chelsea.jpg", "coffee.jpg"}
 
 
-def test_what_fails_is_reported_and_the_rest_goes_in(
+def test_failed_files_are_reported_and_the_others_are_imported(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "about-coffee" / "broken.jpg").write_bytes(encoded(photograph("coffee"))[:3000])
@@ -91,7 +91,7 @@ def test_what_fails_is_reported_and_the_rest_goes_in(
     assert service.client.get("/masters").json()["total"] == 4
 
 
-def test_zip_members_of_one_name_both_go_in(service: Service, tmp_path: Path) -> None:
+def test_zip_members_of_the_same_name_are_both_imported(service: Service, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("same.jpg", encoded(photograph("coffee")))
         with pytest.warns(UserWarning, match="Duplicate name"):
@@ -100,7 +100,7 @@ def test_zip_members_of_one_name_both_go_in(service: Service, tmp_path: Path) ->
     assert (result.exit_code, service.client.get("/masters").json()["total"]) == (0, 2)
 
 
-def test_damage_inside_a_zip_and_odd_file_names_hold_up_nothing(
+def test_damaged_zip_members_and_odd_file_names_do_not_stop_an_import(
     service: Service, tmp_path: Path
 ) -> None:
     root = tmp_path / "odd"
@@ -118,13 +118,15 @@ def test_damage_inside_a_zip_and_odd_file_names_hold_up_nothing(
     assert service.client.get("/masters").json()["total"] == 1
 
 
-def test_a_report_that_cannot_be_written_is_said_first(service: Service, folder: Path) -> None:
+def test_a_report_that_cannot_be_written_stops_the_import_at_once(
+    service: Service, folder: Path
+) -> None:
     result = run(service, "import", folder, "--report", folder / "none" / "r.jsonl")
     assert (result.exit_code, service.client.get("/masters").json()["total"]) == (2, 0)
     assert "--report" in result.output
 
 
-def test_what_fails_for_all_files_stops_at_the_first(
+def test_an_error_that_affects_all_files_stops_the_import(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:
     result = run(
@@ -145,7 +147,7 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 
-def test_export_writes_the_originals_and_what_is_known_of_them(
+def test_export_writes_the_originals_and_their_metadata(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:
     run(service, "import", folder, "--attributes-from-folder")
@@ -170,7 +172,9 @@ def test_export_writes_the_originals_and_what_is_known_of_them(
 @pytest.mark.parametrize(
     "command", [("import", "."), ("search", "pyproject.toml"), ("export", "out")]
 )
-def test_no_service_is_said_in_words(command: tuple[str, str]) -> None:
+def test_a_service_that_does_not_answer_is_reported_without_a_traceback(
+    command: tuple[str, str],
+) -> None:
     result = CliRunner().invoke(
         app, [*command, "--url", "http://127.0.0.1:9"], env={"COLUMNS": "200"}
     )
@@ -186,14 +190,14 @@ def test_a_file_name_need_not_be_utf_8(service: Service, tmp_path: Path) -> None
     assert run(service, "search", image).exit_code == 0
 
 
-def test_a_refused_search_says_why(service: Service, tmp_path: Path) -> None:
+def test_a_rejected_search_prints_the_reason(service: Service, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no image")
     result = run(service, "search", tmp_path / "a.txt")
     assert result.exit_code == 2
     assert "not an image of an accepted type" in re.sub(r"\s+", " ", result.output)
 
 
-def test_a_missing_path_is_said(service: Service) -> None:
+def test_a_missing_path_is_an_error(service: Service) -> None:
     assert run(service, "import", "/no/such/path").exit_code == 2
     assert io.BytesIO(run(service, "--help").output.encode()).read()
 
@@ -219,7 +223,7 @@ OLD_NAMES = [
 def test_an_old_command_name_still_works_and_names_the_new_one(
     arguments: tuple[str, ...], new: str
 ) -> None:
-    """Old and new name end with the same error; only the old one prints a notice."""
+    """Both names end with the same error, but only the old one prints a notice."""
     environment = {"LOOKALIKE_URL": "http://127.0.0.1:9"}
     old_result = CliRunner().invoke(app, list(arguments), env=environment)
     is_group = arguments[0] in ("models", "reembed")

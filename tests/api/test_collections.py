@@ -19,7 +19,7 @@ def listed(service: Service) -> dict[str, int]:
     }
 
 
-def test_the_default_collection_is_there_from_the_start(service: Service) -> None:
+def test_the_default_collection_exists_from_the_start(service: Service) -> None:
     assert listed(service) == {"default": 0}
     assert service.client.get("/masters").json() == {"masters": [], "next_cursor": None, "total": 0}
 
@@ -40,7 +40,7 @@ def test_an_upload_creates_the_collection_it_names(service: Service) -> None:
     assert listed(service) == {"default": 0, "new": 1}
 
 
-def test_deleting_a_collection_takes_its_masters_along(service: Service) -> None:
+def test_deleting_a_collection_deletes_its_masters(service: Service) -> None:
     master = service.put_master(CAT, collection="old")
     service.put_master(CAT, collection="kept")
     assert service.client.delete("/collections/old?confirm=old").status_code == 204
@@ -89,7 +89,7 @@ def test_the_default_collection_comes_back(service: Service) -> None:
     assert service.search(CAT) == []
 
 
-def test_a_collection_being_emptied_is_there_all_the_time(service: Service) -> None:
+def test_a_collection_exists_while_it_is_emptied(service: Service) -> None:
     service.put_master(CAT, collection="shop")
     with ThreadPoolExecutor(6) as pool:
         emptied = [
@@ -101,7 +101,7 @@ def test_a_collection_being_emptied_is_there_all_the_time(service: Service) -> N
     assert {future.result().status_code for future in looked} == {200}
 
 
-def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> None:
+def test_attributes_are_summarised_by_key_type_and_value(service: Service) -> None:
     given: list[dict[str, object]] = [
         {"colour": "red", "price": 3, "size": {"w": 10}, "tags": ["a", "b"], "new": True},
         {"colour": "red", "price": 1.5, "tags": ["a"], "new": 1},
@@ -134,7 +134,7 @@ def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> Non
         "true",
         "1",
     }  # two values, not one
-    for key, attribute in found.items():  # as a filter spells it
+    for key, attribute in found.items():  # the key is spelled as in a filter
         value = attribute["values"][0]
         among = (
             {key: {"$contains": value["value"]}}
@@ -151,7 +151,7 @@ def test_attributes_are_summed_up_by_key_type_and_value(service: Service) -> Non
     assert [len(attribute["values"]) for attribute in fewer] == [1] * 5
 
 
-def test_attributes_of_an_empty_and_of_no_collection(service: Service) -> None:
+def test_an_empty_collection_has_no_attributes_and_a_missing_one_is_404(service: Service) -> None:
     assert service.client.get("/collections/default/attributes").json() == {
         "attributes": [],
         "masters": 0,
@@ -160,7 +160,7 @@ def test_attributes_of_an_empty_and_of_no_collection(service: Service) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "collection-not-found")
 
 
-def test_embeddings_to_come_are_counted(service: Service) -> None:
+def test_pending_embeddings_are_counted(service: Service) -> None:
     assert service.client.get("/collections").json()["pending"] == 0
     service.stores.vectors.ping = service.stores.vectors.upsert = lambda *_: (_ for _ in ()).throw(
         StoreUnavailable("vectors", "x")

@@ -1,6 +1,7 @@
-"""What goes wrong around the service: a full disk, one that cannot be written to, a locked or broken database, a clock set back.
+"""Faults of the environment: a full or read-only disk, a damaged database, a clock set back.
 
-Each gives a clear error, keeps what was acknowledged, and is over when its cause is gone.
+Each fault causes a clear error and loses no acknowledged data. The service recovers by itself when
+the cause is gone.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def clean(client: httpx.Client) -> bool:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, large enough for the weights and a few pictures."""
+    """Mount a file system that is large enough for the weights and a few images."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -64,12 +65,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     yield disk
-    for _ in range(2):  # the second time for what a test mounted over it
+    for _ in range(2):  # twice, because a test may have mounted over it
         subprocess.run(["umount", "--lazy", disk], capture_output=True, check=False)
 
 
 def fill(disk: Path) -> Path:
-    """A file that takes all the space that is left."""
+    """Fill the rest of the disk with one file; return its path."""
     path = disk / "filler"
     with path.open("wb", buffering=0) as file, suppress(OSError):
         for size in (1 << 20, 1 << 12):
@@ -79,7 +80,7 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def test_a_full_disk(small_disk: Path) -> None:
+def test_a_full_disk_loses_no_acknowledged_upload(small_disk: Path) -> None:
     port = free_port()
     data = small_disk / "data"
     with serve_fork(data, port) as (_, client):
@@ -110,16 +111,14 @@ def test_a_full_disk(small_disk: Path) -> None:
             assert client.get(f"/masters/{master['id']}").status_code == 200
         assert eventually(lambda: clean(client), 30)
     fill(small_disk)
-    with serve_fork(data, port) as (_, client):  # it starts and answers on a full disk, too
+    with serve_fork(data, port) as (_, client):  # it also starts on a full disk
         assert search(client, CAT).json()["hits"][0]["exact"] is True
 
 
-def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
+def test_a_read_only_directory_refuses_uploads_and_still_answers_searches(small_disk: Path) -> None:
     port, data = free_port(), small_disk / "data"
-    with serve_fork(data, port, LOOKALIKE_LEASE_SECONDS="3") as (
-        _,
-        client,
-    ):  # a row that could not even be given up is free after that
+    # If a failed upload cannot even abandon its row, the row is free when the lease expires.
+    with serve_fork(data, port, LOOKALIKE_LEASE_SECONDS="3") as (_, client):
         master = put(client, CAT).json()["results"][0]["master"]
         subprocess.run(["mount", "--bind", small_disk, small_disk], check=True)
         subprocess.run(["mount", "-o", "remount,ro,bind", small_disk], check=True)
@@ -139,7 +138,7 @@ def test_a_directory_that_cannot_be_written_to(small_disk: Path) -> None:
     ), said
 
 
-def test_a_locked_database(
+def test_a_locked_database_refuses_changes_until_it_is_released(
     settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.database.BUSY_TIMEOUT", 0.5)
@@ -158,8 +157,10 @@ def test_a_locked_database(
 
 
 @pytest.mark.slow
-def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -> None:
-    """Said, and nothing is made worse: with the page back all is as it was."""
+def test_a_broken_database_page_causes_no_further_damage(
+    settings: Settings, embedder: Embedder
+) -> None:
+    """The process reports the damage or serves the rest; the restored page brings all data back."""
     path = settings.data_dir / "lookalike.db"
     with serving(settings, embedder) as service:
         masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(30)]
@@ -180,7 +181,7 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
         port = free_port()
         starting = start_fork(settings.data_dir, port)
         assert eventually(lambda: starting.poll() is not None or is_live(port), 20)  # noqa: B023
-        if starting.poll() is None:  # it serves what it can
+        if starting.poll() is None:  # it serves the undamaged tables
             starting.kill()
             starting.communicate()
         else:
@@ -200,8 +201,10 @@ def test_a_broken_page_of_the_database(settings: Settings, embedder: Embedder) -
         assert clean(service.client)
 
 
-def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
-    """Its image is not shown as if it were right, nor indexed; putting it in again heals it."""
+def test_a_damaged_original_is_not_used_until_it_is_uploaded_again(
+    settings: Settings, embedder: Embedder
+) -> None:
+    """Wrong bytes are neither shown nor embedded; an upload of the right ones is the repair."""
     with serving(settings, embedder) as service:
         master = service.put_master(CAT)
         (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
@@ -225,8 +228,8 @@ def test_a_broken_original(settings: Settings, embedder: Embedder) -> None:
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
-    """By a day: what was leased or put off until then does not wait for a day."""
+def test_a_clock_that_is_set_back_does_not_delay_work(tmp_path: Path) -> None:
+    """The clock goes back by a day; leases and retries do not wait for that day to pass."""
     library = require("libfaketime")
     clock, port = tmp_path / "clock", free_port()
     clock.write_text("+0d")
@@ -258,7 +261,7 @@ def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
         client.patch(f"/masters/{after['id']}", json={"attributes": {"n": 1}})
         running.kill()
         running.wait()
-    with serve_interpreter(tmp_path / "data", port) as (_, client):  # and set right again
+    with serve_interpreter(tmp_path / "data", port) as (_, client):  # the clock is right again
         assert eventually(lambda: clean(client), 20)
         assert client.get(f"/masters/{gone['id']}").status_code == 404
         assert client.get(f"/masters/{after['id']}").json()["attributes"] == {"n": 1}

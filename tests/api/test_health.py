@@ -1,4 +1,4 @@
-"""Health, metrics, logs, docs."""
+"""Health checks, metrics, errors, request ids, and the API docs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_object_store_that_fails_leaves_nothing_behind(
     assert service.put(CAT).status_code == 201
 
 
-def test_an_unforeseen_error_is_problem_json_and_tells_no_secrets(
+def test_an_unexpected_error_is_problem_json_and_reveals_no_secrets(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: Any) -> Any:
@@ -96,7 +96,7 @@ def test_metrics_count_what_happened(service: Service) -> None:
         assert line in text
 
 
-def test_a_request_id_is_given_back_if_it_is_sane(service: Service) -> None:
+def test_a_valid_request_id_is_returned(service: Service) -> None:
     assert (
         service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
         == "abc-1"
@@ -117,7 +117,7 @@ def test_unknown_paths_and_methods_are_problem_json(service: Service) -> None:
         assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_the_docs_need_nothing_from_elsewhere(service: Service) -> None:
+def test_the_docs_load_nothing_from_other_hosts(service: Service) -> None:
     page = service.client.get("/docs")
     sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(sources) >= 3
@@ -130,7 +130,7 @@ def test_the_docs_need_nothing_from_elsewhere(service: Service) -> None:
 
 
 def test_the_docs_offer_forms_that_work_as_they_are(service: Service) -> None:
-    """A file picker for files; optional fields start empty, and empty means not given."""
+    """Files have a file picker; optional fields start empty, which counts as not given."""
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
     upload, search = (
         schemas["Body_upload_masters_post"]["properties"],

@@ -1,4 +1,4 @@
-"""What a request may cost."""
+"""The limits on size, number and duration of requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_too_many_files_are_refused(service: Service) -> None:
     assert service.client.post("/masters", files=files[:5]).status_code == 415
 
 
-def test_a_body_that_dribbles_is_408(service: Service) -> None:
+def test_a_body_that_arrives_too_slowly_is_408(service: Service) -> None:
     with socket.create_connection(
         (service.client.base_url.host, service.client.base_url.port), timeout=20
     ) as connection:
@@ -116,13 +116,13 @@ def test_hostile_bodies_are_refused(
 @pytest.mark.parametrize(
     ("path", "field"), [("/masters", "attribute"), ("/search", "filters"), ("/compare", "mirror")]
 )
-def test_a_field_that_there_is_not_is_refused(service: Service, path: str, field: str) -> None:
+def test_an_unknown_field_is_refused(service: Service, path: str, field: str) -> None:
     assert problem_of(
         service.client.post(path, files={"file": ("a.jpg", CAT)}, data={field: "{}"})
     ) == (422, "unknown-field")
 
 
-def test_too_many_requests_at_a_time_are_503_and_come_back(
+def test_too_many_concurrent_requests_are_503_until_others_end(
     tmp_path: Path, embedder: Embedder
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", max_requests=2, _env_file=None)
@@ -133,7 +133,7 @@ def test_too_many_requests_at_a_time_are_503_and_come_back(
         for connection in held:
             connection.sendall(head)
         refused = service.put(CAT)
-        while refused.status_code != 503:  # until both have arrived
+        while refused.status_code != 503:  # until the service has received both
             refused = service.put(CAT)
         assert problem_of(refused) == (503, "too-busy")
         assert int(refused.headers["retry-after"]) >= 1
@@ -146,7 +146,7 @@ def test_too_many_requests_at_a_time_are_503_and_come_back(
 
 
 @pytest.mark.parametrize("charset", ["undefined", "punycode", "idna"])
-def test_an_odd_charset_is_refused_or_read(service: Service, charset: str) -> None:
+def test_an_odd_charset_is_a_client_error(service: Service, charset: str) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="collection"\r\n\r\n\xff\r\n--x--\r\n'
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
     assert service.client.post("/masters", content=body, headers=headers).status_code in (400, 422)
@@ -161,7 +161,7 @@ def test_a_large_json_body_is_413(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/masters", "/search", "/compare"])
-def test_a_large_picture_that_is_not_in_a_form_is_415(service: Service, path: str) -> None:
+def test_a_large_image_outside_a_form_is_415(service: Service, path: str) -> None:
     response = service.client.post(
         path, content=b"\xff" * 290_000, headers={"Content-Type": "image/jpeg"}
     )

@@ -1,4 +1,4 @@
-"""Putting masters in, looking at them, changing and deleting them, over HTTP."""
+"""Masters over HTTP: uploads, content, thumbnails, browsing, changes and deletions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.service import Service, eventually
 
 
 def nothing_left(service: Service) -> bool:
-    """No row, object, vector or temporary file."""
+    """Report whether no visible master, object, vector or temporary file is left."""
     listed = service.client.get("/masters").json()
     stores = service.stores
     files = [
@@ -61,7 +61,7 @@ def test_the_same_bytes_again_are_200_with_the_same_id_and_nothing_changed(
     assert (result["created"], result["indexed"], result["master"]) == (False, True, first)
 
 
-def test_collections_dedupe_apart(service: Service) -> None:
+def test_each_collection_deduplicates_on_its_own(service: Service) -> None:
     first = service.put_master(CAT, collection="one")
     second = service.put_master(CAT, collection="two")
     assert first["id"] != second["id"]
@@ -77,7 +77,7 @@ def test_the_same_image_fifty_times_at_once_is_one_master(service: Service) -> N
     assert service.stores.vectors.count(service.stores.registry.find_active()) == 1
 
 
-def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
+def test_concurrent_uploads_keep_their_own_vectors(service: Service) -> None:
     images = [encoded(part_of("coffee", seed)) for seed in range(40)]
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda image: service.put_master(image)["id"], images))
@@ -90,7 +90,7 @@ def test_many_uploads_at_once_each_find_themselves(service: Service) -> None:
         )
 
 
-def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: Service) -> None:
+def test_each_file_has_its_own_result_and_a_bad_one_affects_no_other(service: Service) -> None:
     files = [
         ("file", ("a.jpg", CAT)),
         ("file", ("b.jpg", CAT[:1000])),
@@ -109,7 +109,7 @@ def test_several_files_give_a_result_each_and_a_bad_one_spoils_nothing(service: 
     assert service.client.get("/masters").json()["total"] == 1
 
 
-def test_several_files_of_one_status_have_that_status(service: Service) -> None:
+def test_several_files_with_the_same_status_return_that_status(service: Service) -> None:
     files = [("file", (f"{seed}.jpg", encoded(part_of("rocket", seed)))) for seed in range(3)]
     response = service.client.post("/masters", files=files)
     assert response.status_code == 201
@@ -193,7 +193,7 @@ def test_file_names_are_cleaned_and_never_paths(service: Service, sent: str, kep
     assert "sandbox" in content.headers["content-security-policy"]
 
 
-def test_an_endless_name_is_capped(service: Service) -> None:
+def test_a_very_long_name_is_truncated(service: Service) -> None:
     assert len(service.put_master(CAT, name="猫" * 1700)["name"]) == 255
 
 
@@ -215,7 +215,7 @@ def test_content_is_the_original_bytes(service: Service) -> None:
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_head_tells_of_the_content_without_it(service: Service) -> None:
+def test_head_describes_the_content_without_sending_it(service: Service) -> None:
     response = service.client.head(service.put_master(CAT)["links"]["content"])
     assert (response.status_code, response.headers["content-length"], response.content) == (
         200,
@@ -233,14 +233,16 @@ def test_head_tells_of_the_content_without_it(service: Service) -> None:
         ("bytes=0-99999999", 0, None),
     ],
 )
-def test_a_range_of_content(service: Service, header: str, start: int, stop: int | None) -> None:
+def test_a_range_request_returns_that_part(
+    service: Service, header: str, start: int, stop: int | None
+) -> None:
     master = service.put_master(CAT)
     response = service.client.get(master["links"]["content"], headers={"Range": header})
     assert (response.status_code, response.content) == (206, CAT[start:stop])
     assert response.headers["content-range"] == f"bytes {start}-{(stop or len(CAT)) - 1}/{len(CAT)}"
 
 
-def test_a_range_behind_the_end_is_416(service: Service) -> None:
+def test_a_range_beyond_the_end_is_416(service: Service) -> None:
     response = service.client.get(
         service.put_master(CAT)["links"]["content"], headers={"Range": f"bytes={len(CAT)}-"}
     )
@@ -250,7 +252,7 @@ def test_a_range_behind_the_end_is_416(service: Service) -> None:
 
 
 class _BusyUploads:
-    """Refuses each upload with the next wait in seconds; None lets it through."""
+    """Refuses each upload with the next of ``waits`` in seconds; None lets the upload through."""
 
     def __init__(self, service: Service, waits: list[int | None]) -> None:
         self._upload = service.app.state.services.ingest.upload_image
@@ -311,7 +313,7 @@ def test_an_unknown_query_parameter_is_refused_and_changes_nothing(
     assert service.client.get("/masters").json()["total"] == 1
 
 
-def test_a_range_of_another_version_gives_all(service: Service) -> None:
+def test_a_range_of_another_version_returns_the_whole_content(service: Service) -> None:
     link = service.put_master(CAT)["links"]["content"]
     response = service.client.get(link, headers={"Range": "bytes=0-9", "If-Range": '"another"'})
     assert (response.status_code, response.content) == (200, CAT)
@@ -319,7 +321,7 @@ def test_a_range_of_another_version_gives_all(service: Service) -> None:
 
 def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # a camera held upright: turn by 90 degrees to the right
+    exif[0x0112] = 6  # a camera held upright: rotate by 90 degrees clockwise
     exif[0x010F] = "a camera"
     master = service.put_master(encoded(photograph("coffee"), exif=exif, comment=b"a secret"))
     assert (master["width"], master["height"]) == (400, 600)
@@ -336,7 +338,7 @@ def test_a_thumbnail_fits_is_upright_and_has_no_metadata(service: Service) -> No
     assert again.status_code == 304
 
 
-def test_browsing_goes_through_all_newest_first(service: Service) -> None:
+def test_browsing_lists_every_master_newest_first(service: Service) -> None:
     ids = [service.put_master(encoded(part_of("rocket", seed)))["id"] for seed in range(7)]
     seen: list[str] = []
     params: dict[str, Any] = {"limit": 3}
@@ -363,7 +365,7 @@ def test_browsing_can_be_filtered(service: Service) -> None:
     "params",
     [{"limit": "0"}, {"limit": "1001"}, {"cursor": "x"}, {"filter": "{"}, {"filter": '{"$x": 1}'}],
 )
-def test_bad_browsing_is_422(service: Service, params: dict[str, str]) -> None:
+def test_bad_browsing_parameters_are_422(service: Service, params: dict[str, str]) -> None:
     response = service.client.get("/masters", params=params)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -400,7 +402,7 @@ def test_a_bad_change_is_422_and_changes_nothing(service: Service, body: dict[st
     assert service.client.get(f"/masters/{master['id']}").json() == master
 
 
-def test_a_deleted_master_is_gone_at_once_and_its_traces_soon(service: Service) -> None:
+def test_a_deleted_master_is_gone_at_once_and_its_data_soon_after(service: Service) -> None:
     master = service.put_master(CAT)
     path = f"/masters/{master['id']}"
     assert service.client.delete(path).status_code == 204
@@ -421,7 +423,7 @@ def test_an_unknown_master_is_404_and_a_bad_id_422(service: Service, path: str) 
     assert service.client.get(f"/masters/7{path}").status_code == 422
 
 
-def test_changes_side_by_side_are_searchable_when_answered(service: Service) -> None:
+def test_concurrent_changes_are_searchable_when_acknowledged(service: Service) -> None:
     path = f"/masters/{service.put_master(CAT)['id']}"
     for round_ in range(10):
         with ThreadPoolExecutor(4) as pool:

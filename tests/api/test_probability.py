@@ -1,4 +1,4 @@
-"""Hits with the probability that they show the same thing, and searches that may find nothing."""
+"""The probability of hits, and searches with a minimum probability."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calibrated(settings: Settings, weights: WeightsFile) -> Iterator[Service]:
         yield service
 
 
-def test_every_hit_says_how_likely_it_is(calibrated: Service) -> None:
+def test_every_hit_has_a_probability(calibrated: Service) -> None:
     hits = calibrated.search(encoded(part_of("chelsea", 1, (300, 260))))
     assert [hit["probability"] for hit in hits] == [
         pytest.approx(CALIBRATION.probability(hit["distance"]), abs=1e-4) for hit in hits
@@ -39,7 +39,7 @@ def test_every_hit_says_how_likely_it_is(calibrated: Service) -> None:
     assert calibrated.search(CAT)[0]["probability"] == 1
 
 
-def test_nothing_is_an_answer(calibrated: Service) -> None:
+def test_a_search_may_find_nothing(calibrated: Service) -> None:
     part = encoded(part_of("chelsea", 1, (300, 260)))
     everything = calibrated.search(part)
     likely = calibrated.search(part, min_probability="0.5")
@@ -51,7 +51,7 @@ def test_nothing_is_an_answer(calibrated: Service) -> None:
     assert [hit["exact"] for hit in calibrated.search(CAT, min_probability="1")] == [True]
 
 
-def test_a_hit_is_there_at_the_probability_it_is_shown_with(calibrated: Service) -> None:
+def test_a_hit_passes_a_minimum_equal_to_its_own_probability(calibrated: Service) -> None:
     for seed in range(4):
         part = encoded(part_of("coffee", seed, (300, 260)))
         for hit in calibrated.search(part):
@@ -71,7 +71,9 @@ def test_two_images_are_compared_with_a_probability(calibrated: Service) -> None
     assert (same["exact"], same["probability"]) == (True, 1)
 
 
-def test_a_model_without_calibration_says_so(settings: Settings, weights: WeightsFile) -> None:
+def test_a_model_without_calibration_has_no_probability(
+    settings: Settings, weights: WeightsFile
+) -> None:
     with serving(settings, load_embedder(replace(weights, calibration=None), slots=2)) as service:
         service.put_master(CAT)
         assert service.search(CAT)[0]["probability"] is None
@@ -82,7 +84,7 @@ def test_a_model_without_calibration_says_so(settings: Settings, weights: Weight
 
 
 @pytest.mark.real_network
-def test_the_shipped_model_tells_what_is_there_from_what_is_not(service: Service) -> None:
+def test_the_shipped_model_separates_matches_from_other_images(service: Service) -> None:
     for name in ("chelsea", "coffee", "rocket"):
         service.put_master(encoded(photograph(name)), f"{name}.jpg")
     assert (

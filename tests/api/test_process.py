@@ -1,4 +1,4 @@
-"""The service as a process: start, kill, restart, a second one on the same data, what it refuses."""
+"""The service as a process: start, stop, kill, restart, and settings that it refuses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=30)
     assert running.returncode == 0
-    assert not list(tmp_path.glob("*.db-wal"))  # closed: the database is one file again
+    assert not list(tmp_path.glob("*.db-wal"))  # the database was closed cleanly
     lines = [json.loads(line) for line in said.splitlines()]
     request = next(
         line for line in lines if line["event"] == "request" and line["path"] == "/masters"
@@ -68,7 +68,7 @@ def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = start_interpreter(tmp_path, taken.getsockname()[1])
         _, said = refused.communicate(timeout=30)
@@ -88,7 +88,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         ({"LOOKALIKE_PORT": "many"}, "LOOKALIKE_PORT"),
     ],
 )
-def test_settings_it_cannot_serve_with_are_refused_in_words(
+def test_unusable_settings_are_reported_without_a_traceback(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
     refused = start_fork(tmp_path, free_port(), **settings)

@@ -1,4 +1,4 @@
-"""`/admin/models` and `lookalike reembed`: another model, built, switched to, rolled back from and removed in use."""
+"""`/admin/models` and `lookalike models`: changing the model of a service in use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def complete(service: Service, version: str) -> bool:
 
 
 def activate(service: Service, version: str) -> dict[str, Any]:
-    """The last thing that is said."""
+    """Activate a version; return the last event of the response."""
     response = service.client.post(f"/admin/models/{version}/activate")
     assert response.status_code == 200, response.text
     said: dict[str, Any] = json.loads(response.text.splitlines()[-1])
@@ -76,7 +76,9 @@ def search(service: Service, content: bytes, **fields: str) -> dict[str, Any]:
     return answer
 
 
-def test_built_switched_to_rolled_back_and_removed(service: Service, other_weights: Path) -> None:
+def test_a_model_is_built_activated_rolled_back_and_removed(
+    service: Service, other_weights: Path
+) -> None:
     masters = [
         service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}')
         for seed in range(5)
@@ -114,10 +116,10 @@ def test_built_switched_to_rolled_back_and_removed(service: Service, other_weigh
     assert json.loads(report)["report"]["clean"]
 
 
-def test_every_answer_is_of_one_version_while_it_changes(
+def test_every_answer_uses_one_version_during_a_change(
     service: Service, other_weights: Path
 ) -> None:
-    """Searches and uploads go on: no answer fails, mixes, or misses what was acknowledged."""
+    """Searches and uploads never fail, mix versions or miss acknowledged masters."""
     known = {seed: service.put_master(encoded(part_of("coffee", seed)))["id"] for seed in range(4)}
     samples = {seed: encoded(part_of("coffee", seed), quality=60) for seed in known}
     (old,) = models(service)
@@ -164,7 +166,7 @@ def test_every_answer_is_of_one_version_while_it_changes(
     assert set(seen) == {old, new}
 
 
-def test_what_is_not_complete_or_not_right_is_refused(
+def test_missing_or_wrong_vectors_prevent_activation(
     service: Service, settings: Settings, other_weights: Path
 ) -> None:
     masters = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(3)]
@@ -177,9 +179,8 @@ def test_what_is_not_complete_or_not_right_is_refused(
     vectors.delete(new, ids[:1])
     said = activate(service, new)["error"]
     assert (said["code"], "1 x vector-missing" in said["detail"]) == ("model-not-ready", True)
-    for id_, wrong in zip(
-        ids, ids[1:] + ids[:1], strict=True
-    ):  # each has the vector of another one
+    # Each master gets the vector of another one.
+    for id_, wrong in zip(ids, ids[1:] + ids[:1], strict=True):
         record = right[id_]
         vectors.upsert(
             new,
@@ -199,7 +200,7 @@ def test_what_is_not_complete_or_not_right_is_refused(
     assert activate(service, new) == {"active": new}
 
 
-def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
+def test_a_master_that_cannot_be_embedded_prevents_activation_until_it_is_deleted(
     settings: Settings, embedder: Embedder, other_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.services import reembed
@@ -218,7 +219,7 @@ def test_a_master_that_cannot_be_embedded_holds_it_back_until_it_is_dealt_with(
 
 
 def _with_header(content: bytes, change: bytes) -> bytes:
-    """The same weights under a header with other metadata, or with the first tensor of another kind."""
+    """Return the weights with other metadata, or a file with one tensor of another type."""
     length = int.from_bytes(content[:8], "little")
     header = content[8 : 8 + length]
     if change.startswith(b'"__metadata__"'):
@@ -229,10 +230,10 @@ def _with_header(content: bytes, change: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def test_weights_that_went_with_a_retirement_are_missed(
+def test_a_model_whose_weights_are_removed_meanwhile_is_not_started(
     service: Service, other_weights: Path
 ) -> None:
-    """Between the look at the weights and the start, a worker has removed what was retired."""
+    """A worker removes retired weights after they are checked and before the version is started."""
     version = service.client.post(
         "/admin/models", files={"weights": ("w.safetensors", other_weights.read_bytes())}
     ).json()["version"]
@@ -253,7 +254,9 @@ def test_weights_that_went_with_a_retirement_are_missed(
 
 
 @pytest.mark.slow
-def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: Path) -> None:
+def test_invalid_weights_and_impossible_changes_are_refused(
+    service: Service, real_other_weights: Path, tmp_path: Path
+) -> None:
     (old,) = models(service)
     nothing = service.client.post("/admin/models", files={"weights": ("w.safetensors", b"nothing")})
     assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid-weights")
@@ -316,10 +319,10 @@ def test_what_is_refused(service: Service, real_other_weights: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
+def test_a_release_with_other_weights_keeps_the_active_model(
     settings: Settings, other_weights: Path
 ) -> None:
-    """The active weights lie in the object store; those that come with the program are only for the first start."""
+    """The weights of the program serve only the first start; later ones use the object store."""
     with serving(settings, None) as service:
         master = service.put_master(encoded(photograph("chelsea")))
         (old,) = models(service)
@@ -341,7 +344,7 @@ def test_a_release_with_other_weights_goes_on_with_those_of_the_installation(
         )
         put = service.put(encoded(photograph("rocket")))
         assert (put.status_code, put.json()["results"][0]["indexed"]) == (202, False)
-    with serving(settings, None) as service:  # the right weights are given again
+    with serving(settings, None) as service:  # starts with the original weights again
         assert eventually(
             lambda: (
                 search(service, encoded(photograph("rocket"), quality=60))["hits"][0]["distance"]
@@ -355,7 +358,7 @@ def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_command("models", *arguments, "--url", url, environment=environment)
 
 
-def test_the_command_leads_through_it(service: Service, other_weights: Path) -> None:
+def test_the_command_line_changes_the_model(service: Service, other_weights: Path) -> None:
     url = str(service.client.base_url)
     for seed in range(3):
         service.put_master(encoded(part_of("coffee", seed)))

@@ -1,4 +1,4 @@
-"""`POST /admin/scrub` and `lookalike scrub`: every direction, dry and repairing, beside traffic."""
+"""`POST /admin/scrub` and `lookalike scrub`: every kind of finding, dry runs and repairs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def object_of(service: Service, settings: Settings, master: dict[str, Any]) -> P
     return path
 
 
-def test_what_is_whole_is_clean(service: Service) -> None:
+def test_an_intact_installation_is_clean(service: Service) -> None:
     masters = [
         service.put_master(encoded(part_of("coffee", seed)), collection=f"c{seed % 2}")
         for seed in range(6)
@@ -86,7 +86,7 @@ def test_what_is_whole_is_clean(service: Service) -> None:
     ("harm", "kind"),
     [("missing", "object-missing"), ("changed", "object-wrong"), ("cut", "object-wrong")],
 )
-def test_a_master_that_lost_its_bytes_is_marked_and_healed_by_putting_them_in_again(
+def test_a_master_that_lost_its_bytes_is_hidden_until_they_are_uploaded_again(
     service: Service, settings: Settings, harm: str, kind: str
 ) -> None:
     master, other = service.put_master(CAT), service.put_master(encoded(photograph("rocket")))
@@ -96,13 +96,12 @@ def test_a_master_that_lost_its_bytes_is_marked_and_healed_by_putting_them_in_ag
     else:
         path.write_bytes(CAT[:-1] + (b"" if harm == "cut" else b"?"))
     assert found(service, full=True) == {kind: 1}
-    assert (
-        service.client.get(f"/masters/{master['id']}").status_code == 200
-    )  # a dry run changes nothing
+    # A dry run changes nothing.
+    assert service.client.get(f"/masters/{master['id']}").status_code == 200
     assert found(service, full=True, repair=True) == {kind: 1}
     assert service.client.get(f"/masters/{master['id']}").status_code == 404
     assert [hit["master"]["id"] for hit in service.search(CAT)] == [other["id"]]
-    assert found(service, repair=True) == {kind: 1}  # it stays a finding until its bytes are there
+    assert found(service, repair=True) == {kind: 1}  # it stays a finding until its bytes are back
     again = service.put(CAT)
     assert (again.status_code, again.json()["results"][0]["master"]["id"]) == (200, master["id"])
     assert path.read_bytes() == CAT
@@ -110,7 +109,7 @@ def test_a_master_that_lost_its_bytes_is_marked_and_healed_by_putting_them_in_ag
     assert scrub(service, full=True)["clean"]
 
 
-def test_bytes_that_came_back_heal_by_a_repair(service: Service, settings: Settings) -> None:
+def test_a_repair_heals_a_master_whose_bytes_are_back(service: Service, settings: Settings) -> None:
     master = service.put_master(CAT)
     path = object_of(service, settings, master)
     path.unlink()
@@ -139,7 +138,7 @@ def test_objects_without_a_master_are_removed_when_old_enough(
     known = object_of(service, settings, master)
     orphan = known.with_name(f"{new_id()}.jpg")
     orphan.write_bytes(CAT)
-    moved = known.with_suffix(".png")  # a key that is not its master's
+    moved = known.with_suffix(".png")  # not the key of its master
     moved.write_bytes(CAT)
     notes = settings.data_dir / "objects" / "masters" / "notes.txt"
     notes.write_text("not ours")
@@ -156,7 +155,7 @@ def test_objects_without_a_master_are_removed_when_old_enough(
     assert found(service) == {"object-foreign": 3}
 
 
-def test_a_young_object_may_belong_to_an_upload_under_way(
+def test_a_recent_object_may_belong_to_an_upload_in_progress(
     settings: Settings, embedder: Embedder
 ) -> None:
     with serving(settings.model_copy(update={"scrub_grace": 3600.0}), embedder) as service:
@@ -166,7 +165,7 @@ def test_a_young_object_may_belong_to_an_upload_under_way(
         assert service.objects() == [key]
 
 
-def test_vectors_come_back_and_strangers_go(service: Service) -> None:
+def test_missing_vectors_are_restored_and_unknown_ones_removed(service: Service) -> None:
     masters = [
         service.put_master(encoded(part_of("coffee", seed)), attributes='{"n": 1}')
         for seed in range(4)
@@ -195,7 +194,7 @@ def test_vectors_come_back_and_strangers_go(service: Service) -> None:
     }
 
 
-def test_an_embedding_that_was_never_made_is_made(service: Service) -> None:
+def test_an_embedding_without_a_row_is_created(service: Service) -> None:
     master = service.put_master(CAT)
     service.put_master(encoded(photograph("rocket")))
     database = service.stores.metadata._db
@@ -211,7 +210,7 @@ def test_an_embedding_that_was_never_made_is_made(service: Service) -> None:
     assert scrub(service)["clean"]
 
 
-def test_nothing_is_found_beside_traffic(service: Service) -> None:
+def test_a_scrub_beside_traffic_finds_nothing(service: Service) -> None:
     stopping = threading.Event()
     failures: list[object] = []
 
@@ -247,7 +246,7 @@ def test_nothing_is_found_beside_traffic(service: Service) -> None:
 
 
 @pytest.mark.parametrize("listed", ["objects", "vectors"])
-def test_what_is_deleted_after_it_was_listed_is_no_finding(
+def test_a_master_deleted_after_it_was_listed_is_no_finding(
     service: Service, listed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master = service.put_master(CAT)
@@ -268,7 +267,7 @@ def test_what_is_deleted_after_it_was_listed_is_no_finding(
     assert scrub(service, repair=True)["clean"]
 
 
-def test_the_worker_scrubs_by_itself(settings: Settings, embedder: Embedder) -> None:
+def test_the_worker_scrubs_on_schedule(settings: Settings, embedder: Embedder) -> None:
     changed = {"scrub_interval": 0.2, "scrub_rate": 1000.0, "scrub_repair": True}
     with serving(settings.model_copy(update=changed), embedder) as service:
         service.put_master(CAT)
@@ -311,7 +310,7 @@ def test_the_command_asks_the_service_or_opens_the_stores_itself(
     assert master["id"] in alone.stdout
 
 
-def test_it_needs_the_admin_scope_and_says_what_it_does_not_know(
+def test_a_scrub_needs_the_admin_scope_and_refuses_unknown_fields(
     settings: Settings, embedder: Embedder, service: Service
 ) -> None:
     wrong = service.client.post("/admin/scrub", json={"all": True})

@@ -1,4 +1,4 @@
-"""Searching with a sample or a master, over HTTP."""
+"""Searches with a sample or a master, and comparisons, over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.service import Service
 
 @pytest.fixture
 def gallery(service: Service) -> dict[str, dict[str, Any]]:
-    """The photographs as masters, by name, with a few attributes."""
+    """Upload every photograph with a few attributes; return the masters by name."""
     masters = {}
     for number, name in enumerate(PHOTOGRAPHS):
         attributes = {
@@ -84,13 +84,13 @@ def test_an_exif_rotated_copy_is_as_near_as_an_upright_one(
     assert service.search(turned, k="1")[0]["distance"] < 0.01
 
 
-def test_no_image_of_a_search_is_kept(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_sample_is_never_stored(service: Service, gallery: dict[str, Any]) -> None:
     before = service.objects()
     service.search(encoded(part_of("coffee", 1)))
     assert service.objects() == before
 
 
-def test_k_and_offset_walk_through_the_same_order(
+def test_k_and_offset_page_through_the_same_order(
     service: Service, gallery: dict[str, Any]
 ) -> None:
     everything = names(service.search(CAT))
@@ -99,14 +99,14 @@ def test_k_and_offset_walk_through_the_same_order(
     assert [len(page) for page in pages] == [2, 2, 1, 0]
 
 
-def test_max_distance_is_a_range_search(service: Service, gallery: dict[str, Any]) -> None:
+def test_max_distance_limits_the_hits(service: Service, gallery: dict[str, Any]) -> None:
     everything = service.search(CAT)
     limit = everything[2]["distance"]
     assert service.search(CAT, max_distance=str(limit)) == everything[:3]
     assert service.search(CAT, max_distance="0") == everything[:1]
 
 
-def test_a_filter_narrows_and_k_hits_still_come(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_filter_is_applied_before_k(service: Service, gallery: dict[str, Any]) -> None:
     assert set(names(service.search(CAT, filter='{"animal": true}', k="2"))) == {
         "chelsea",
         "retina",
@@ -117,7 +117,7 @@ def test_a_filter_narrows_and_k_hits_still_come(service: Service, gallery: dict[
 
 
 @pytest.mark.real_network
-def test_a_box_searches_by_that_part_in_upright_pixels(
+def test_a_box_searches_with_that_part_in_upright_pixels(
     service: Service, gallery: dict[str, Any]
 ) -> None:
     left, right = photograph("coffee").resize((400, 400)), photograph("rocket").resize((400, 400))
@@ -174,16 +174,16 @@ def test_a_master_of_another_collection_may_be_the_sample(
     assert len(by_master(service, gallery["chelsea"]["id"], collection="other")) == 1
 
 
-def test_collections_are_searched_apart(service: Service, gallery: dict[str, Any]) -> None:
+def test_a_search_stays_in_its_collection(service: Service, gallery: dict[str, Any]) -> None:
     service.put_master(CAT, collection="other")
     assert len(service.search(CAT, collection="other")) == 1
     assert len(service.search(CAT)) == 5
 
 
-def test_deleted_masters_never_appear_and_are_refilled(
+def test_deleted_masters_are_replaced_by_further_hits(
     service: Service, gallery: dict[str, Any]
 ) -> None:
-    """Also while their vectors are still there: the worker is slower than the next search."""
+    """This holds even while their vectors exist, because the worker is slower than a search."""
     service.app.state.services.worker.stop()
     service.client.delete(f"/masters/{gallery['chelsea']['id']}")
     hits = service.search(CAT, k="4")
@@ -230,7 +230,7 @@ def test_compare_gives_the_distance_of_two_images(
         ({"master_id": str(uuid4())}, 422, "invalid-request"),
     ],
 )
-def test_a_bad_search_says_what_to_mend(
+def test_a_bad_search_is_refused_with_a_code_and_a_detail(
     service: Service, fields: dict[str, str], status: int, code: str
 ) -> None:
     response = service.client.post("/search", files={"sample": ("a.jpg", CAT)}, data=fields)

@@ -1,4 +1,4 @@
-"""Keys and scopes, Host and Origin, the address listened on."""
+"""API keys and scopes, and the Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def with_key(scope: str) -> dict[str, str]:
         ("GET", "/metrics", "admin"),
     ],
 )
-def test_every_endpoint_wants_its_scope(
+def test_every_endpoint_requires_its_scope(
     locked: Service, method: str, path: str, needed: str
 ) -> None:
     order = ["read", "write", "admin"]
@@ -75,7 +75,7 @@ def test_health_and_docs_are_open(locked: Service) -> None:
         assert locked.client.get(path).status_code == 200
 
 
-def test_a_refusal_is_problem_json_and_says_how(locked: Service) -> None:
+def test_a_refusal_is_problem_json_and_names_the_scheme(locked: Service) -> None:
     response = locked.client.get("/masters")
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["www-authenticate"] == "Bearer"
@@ -86,7 +86,7 @@ def test_the_key_is_checked_before_the_body_is_read(locked: Service) -> None:
     address = (locked.client.base_url.host, locked.client.base_url.port)
     with socket.create_connection(address, timeout=5) as connection:
         connection.sendall(HALF_A_REQUEST)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")  # not a byte of the body was sent
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")  # no byte of the body was sent
 
 
 def test_every_route_states_its_access(settings: Settings) -> None:
@@ -106,7 +106,7 @@ def test_loopback_hosts_are_answered_without_keys(service: Service, host: str) -
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil"])
-def test_other_hosts_are_not(service: Service, host: str) -> None:
+def test_other_hosts_are_refused_without_keys(service: Service, host: str) -> None:
     response = service.client.get("/masters", headers={"Host": host})
     assert (response.status_code, response.json()["code"]) == (400, "wrong-host")
 
@@ -131,7 +131,7 @@ def test_any_host_is_answered_with_keys_unless_hosts_are_set(
         assert service.client.get("/livez", headers={"Host": "other.example"}).status_code == 400
 
 
-def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
+def test_a_foreign_origin_may_read_but_not_change(service: Service) -> None:
     foreign = {"Origin": "http://evil.example"}
     assert service.client.get("/masters", headers=foreign).status_code == 200
     for response in (
@@ -148,10 +148,10 @@ def test_a_foreign_origin_may_look_but_not_change(service: Service) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "//"])
-def test_an_origin_that_is_none_is_foreign(service: Service, origin: str) -> None:
+def test_a_malformed_origin_is_foreign(service: Service, origin: str) -> None:
     response = service.client.delete("/collections/none?confirm=none", headers={"Origin": origin})
     assert (response.status_code, response.json()["code"]) == (403, "foreign-origin")
 
 
-def test_a_host_with_something_behind_its_bracket_is_none(service: Service) -> None:
+def test_a_host_with_text_after_its_bracket_is_refused(service: Service) -> None:
     assert service.client.get("/masters", headers={"Host": "[::1]x"}).status_code == 400

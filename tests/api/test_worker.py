@@ -1,4 +1,4 @@
-"""What the worker does with what goes wrong."""
+"""How the worker handles failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(service: Service, *arguments: str) -> Result:
 
 
 def unindexed(service: Service, content: bytes) -> str:
-    """Put in while the vector store is down; the master's id."""
+    """Upload an image while the vector store is down; return the id of its master."""
     with pytest.MonkeyPatch.context() as patch:
 
         def down(*_: object) -> None:
@@ -37,7 +37,7 @@ def unindexed(service: Service, content: bytes) -> str:
     return id_
 
 
-def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobody(
+def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_delays_no_other(
     settings: Settings, embedder: Embedder
 ) -> None:
     stopped = settings.model_copy(update={"worker": "off"})
@@ -63,7 +63,7 @@ def test_a_master_that_cannot_be_indexed_becomes_a_dead_letter_and_holds_up_nobo
         assert run(service, "dead-letters").exit_code == 0
 
 
-def test_a_store_that_is_down_makes_no_dead_letters(
+def test_a_store_that_is_down_causes_no_dead_letters(
     settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.worker._POSTPONED", 0.01)
@@ -82,7 +82,7 @@ def test_a_store_that_is_down_makes_no_dead_letters(
         assert service.stores.metadata.count_dead_letters() == 0
 
 
-def test_an_object_that_cannot_be_removed_holds_up_nobody(
+def test_an_object_that_cannot_be_removed_delays_no_other(
     service: Service, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, *others = [service.put_master(encoded(part_of("coffee", seed))) for seed in range(3)]
@@ -105,9 +105,7 @@ def test_an_object_that_cannot_be_removed_holds_up_nobody(
     assert stuck["id"] in left()[0].key
 
 
-def test_a_change_of_a_master_that_lost_its_bytes_is_no_error(
-    service: Service, settings: Settings
-) -> None:
+def test_a_master_that_lost_its_bytes_can_be_changed(service: Service, settings: Settings) -> None:
     master = service.put_master(CAT)
     (version,) = service.stores.vectors.versions()
     service.stores.vectors.delete(version, [UUID(master["id"])])

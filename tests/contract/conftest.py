@@ -1,4 +1,4 @@
-"""Every backend of each storage protocol, the fakes too; a contract suite runs on all of them."""
+"""Every backend of each storage protocol, fakes included; the contract tests run on all of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def mysql_url() -> Iterator[str]:
-    """An empty database of the test's own on the server."""
+    """Create an empty database for this test on the server; yield its URL."""
     server = sa.create_engine(fleet.url_of("mariadb"))
     name = f"test_{uuid4().hex}"
     with server.connect() as connection:
@@ -51,7 +51,7 @@ def mysql_url() -> Iterator[str]:
 
 @pytest.fixture
 def mysql_database(mysql_url: str) -> Iterator[Database]:
-    """An empty database on the server with the newest schema."""
+    """An empty database on the server, with the newest schema."""
     database = Database(mysql_url)
     SqlMetadataStore(database).upgrade_schema()
     yield database
@@ -66,13 +66,13 @@ def _open_sql(request: pytest.FixtureRequest) -> Database:
 
 @pytest.fixture(params=["sqlite", "mysql"])
 def sql(request: pytest.FixtureRequest) -> Database:
-    """Each database, with the newest schema."""
+    """SQLite and MySQL in turn, with the newest schema."""
     return _open_sql(request)
 
 
 @pytest.fixture(params=["memory", "sqlite", "mysql"])
 def metadata_backend(request: pytest.FixtureRequest) -> MemoryTables | Database:
-    """What a metadata store and its model registry share."""
+    """The backend that a metadata store and its model registry share."""
     return MemoryTables() if request.param == "memory" else _open_sql(request)
 
 
@@ -92,7 +92,7 @@ def registry(metadata_backend: MemoryTables | Database) -> ModelRegistry:
 
 @pytest.fixture
 def s3() -> Iterator[S3ObjectStore]:
-    """A bucket of the test's own."""
+    """An S3 store on a bucket that belongs to this test."""
     store = S3ObjectStore(s3_options(fleet.url_of("seaweedfs")))
     store.prepare()
     yield store
@@ -113,7 +113,7 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 
 def s3_options(url: str) -> S3Options:
-    """Options with a bucket of the test's own."""
+    """Return options for a new bucket that belongs to this test."""
     parsed = sa.make_url(url.replace("s3://", "mysql://"))
     return S3Options(
         endpoint=f"{parsed.host}:{parsed.port}",

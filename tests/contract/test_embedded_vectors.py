@@ -1,4 +1,4 @@
-"""What only the embedded vector store promises: it comes back from the database, and dead rows do not pile up."""
+"""The embedded vector store: it reloads from the database and drops outdated rows."""
 
 from __future__ import annotations
 

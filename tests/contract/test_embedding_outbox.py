@@ -1,4 +1,4 @@
-"""What every metadata store promises about embeddings that wait, fail or are given up."""
+"""The contract of the embedding outbox: pending embeddings, failures and dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server backends' filters mean what the embedded ones mean: the same masters pass, whatever the attributes."""
+"""Filters select the same masters in MariaDB and Milvus as in the reference implementation."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def backends() -> Iterator[Backends]:
     data=st.data(),
 )
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-def test_servers_pick_what_the_meaning_says(
+def test_servers_select_the_same_masters_as_the_reference(
     backends: Backends,
     masters: list[Attributes],
     forms: list[dict[str, object]],

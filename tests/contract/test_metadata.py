@@ -1,4 +1,4 @@
-"""What every metadata store promises."""
+"""The contract of the metadata stores."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def test_a_collection_is_found_by_its_name(metadata: MetadataStore, collection: 
     assert metadata.find_collection("none") is None
 
 
-def test_a_live_name_is_taken(metadata: MetadataStore, collection: Collection) -> None:
+def test_an_existing_name_cannot_be_created_again(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     with pytest.raises(CollectionExists):
         metadata.create_collection("shop")
 
@@ -92,7 +94,7 @@ def test_a_deleted_collection_is_drained_in_batches_and_then_forgotten(
         metadata.reserve_master(collection.id, NEW, "owner", LEASE)
 
 
-def test_nothing_goes_into_a_deleted_collection(
+def test_a_deleted_collection_accepts_no_upload(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     metadata.delete_collection("shop")
@@ -138,7 +140,7 @@ def test_the_same_bytes_are_reserved_once(metadata: MetadataStore, collection: C
     assert (second.claim, second.master.id) == (Claim.EXISTS, first.master.id)
 
 
-def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
+def test_an_expired_lease_is_taken_over_and_its_owner_is_locked_out(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     first = metadata.reserve_master(collection.id, NEW, "first", 0.0)
@@ -156,7 +158,9 @@ def test_a_run_out_lease_is_taken_over_and_its_owner_shut_out(
     assert metadata.commit_stored(first.master.id, "second", [VERSION], LEASE)
 
 
-def test_renewing_keeps_others_off(metadata: MetadataStore, collection: Collection) -> None:
+def test_a_renewed_reservation_is_not_taken_over(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     master = metadata.reserve_master(collection.id, NEW, "first", 0.0).master
     assert metadata.renew_reservation(master.id, "first", LEASE)
     assert metadata.reserve_master(collection.id, NEW, "second", LEASE).claim is Claim.BUSY
@@ -179,7 +183,9 @@ def test_abandoned_and_expired_uploads_are_deleted(
     assert metadata.commit_stored(kept.id, "owner", [VERSION], LEASE)
 
 
-def test_of_many_at_once_one_reserves(metadata: MetadataStore, collection: Collection) -> None:
+def test_one_of_many_concurrent_uploads_reserves_the_master(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     claims: list[Claim] = []
 
     def reserve(number: int) -> None:
@@ -239,7 +245,7 @@ def test_attributes_are_listed_newest_first_in_pages(
     assert metadata.list_attributes(collection.id, 3, first[-1][0]) == [(masters[0].id, {"n": 0})]
 
 
-def test_find_masters_leaves_out_what_is_not_stored_there(
+def test_find_masters_leaves_out_masters_that_are_not_in_the_collection(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     here = stored(metadata, collection)
@@ -250,7 +256,7 @@ def test_find_masters_leaves_out_what_is_not_stored_there(
     assert list(found) == [here.id]
 
 
-def test_an_update_raises_the_revision_and_asks_for_indexing(
+def test_an_update_raises_the_revision_and_requests_indexing(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection)
@@ -281,22 +287,21 @@ def test_attributes_that_a_caller_changes_later_stay_as_they_were_stored(
     }
 
 
-def test_an_index_of_an_old_revision_does_not_count(
+def test_indexing_an_old_revision_does_not_count(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection, indexed=False)
     metadata.update_master(master.id, name="new", attributes=None)
     assert not metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner")
     assert metadata.count_pending_embeddings() == 1
-    (task,) = metadata.claim_embeddings(
-        [VERSION], "worker", 10, LEASE
-    )  # handed back by its first owner
+    # The first owner has lost its lease.
+    (task,) = metadata.claim_embeddings([VERSION], "worker", 10, LEASE)
     assert task.master.revision == 2
     assert metadata.mark_indexed(task, "worker")
     assert metadata.count_pending_embeddings() == 0
 
 
-def test_only_the_owner_of_the_lease_marks_indexed(
+def test_only_the_lease_holder_marks_an_embedding_as_indexed(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection, indexed=False)
@@ -336,13 +341,15 @@ def test_embeddings_of_other_versions_are_left_alone(
     assert metadata.claim_embeddings(["model-2"], "worker", 10, LEASE) == []
 
 
-def test_releasing_hands_everything_back(metadata: MetadataStore, collection: Collection) -> None:
+def test_released_leases_can_be_claimed_again(
+    metadata: MetadataStore, collection: Collection
+) -> None:
     stored(metadata, collection, indexed=False)
     metadata.release_owned_leases("owner")
     assert len(metadata.claim_embeddings([VERSION], "worker", 10, LEASE)) == 1
 
 
-def test_a_deleted_master_is_gone_at_once_and_its_bytes_may_come_again(
+def test_a_deleted_master_is_gone_at_once_and_its_bytes_can_be_uploaded_again(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection)
@@ -369,9 +376,7 @@ def test_a_deletion_is_claimed_once_and_forgotten_by_its_owner(
     assert metadata.claim_deleting("worker", 10, LEASE) == []
 
 
-def test_masters_are_carried_into_another_database_as_they_are(
-    metadata: MetadataStore, collection: Collection
-) -> None:
+def test_records_are_imported_unchanged(metadata: MetadataStore, collection: Collection) -> None:
     first, second = (
         stored(metadata, collection, other(1)),
         stored(metadata, collection, other(2), indexed=False),
@@ -467,7 +472,7 @@ def test_a_lease_that_expired_is_not_held(metadata: MetadataStore) -> None:
     assert not metadata.is_leased("scrub")
 
 
-def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Collection) -> None:
+def test_unfinished_work_is_counted(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection)
     assert metadata.count_unfinished() == 0
     metadata.reserve_master(collection.id, other(1), "owner", LEASE)
@@ -477,7 +482,7 @@ def test_what_is_unfinished_is_counted(metadata: MetadataStore, collection: Coll
     assert metadata.count_unfinished() == 3
 
 
-def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(
+def test_a_damaged_master_is_hidden_until_its_bytes_are_uploaded_again(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection)
@@ -499,7 +504,7 @@ def test_a_damaged_master_is_hidden_until_its_bytes_are_put_in_again(
     assert metadata.find_records([master.id])[master.id].master.state is MasterState.DELETING
 
 
-def test_an_embedding_is_requeued_only_as_it_was_seen(
+def test_an_embedding_is_requeued_only_at_the_expected_revision(
     metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection)
@@ -545,9 +550,9 @@ def test_nothing_is_stored_in_a_collection_that_was_deleted_meanwhile(
     assert metadata.abandon_reservation(master.id, "owner")
 
 
-# Only a server has two writers at a time: SQLite and the fake have one.
+# SQLite and the fake have only one writer at a time.
 @pytest.mark.parametrize("metadata_backend", ["mysql"], indirect=True)
-def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
+def test_marking_an_embedding_as_indexed_waits_for_a_change_in_progress(
     metadata_backend: Database, metadata: MetadataStore, collection: Collection
 ) -> None:
     master = stored(metadata, collection, indexed=False)
@@ -555,7 +560,7 @@ def test_a_change_under_way_is_waited_for_before_an_embedding_counts_as_indexed(
     marking = threading.Thread(
         target=lambda: marked.append(metadata.mark_indexed(IndexTask(master, VERSION, 0), "owner"))
     )
-    with metadata_backend.write() as connection:  # update_master, slowed down
+    with metadata_backend.write() as connection:  # a slow update_master
         connection.execute(sa.text("UPDATE masters SET revision = revision + 1"))
         connection.execute(sa.text("UPDATE embeddings SET state = 'pending'"))
         marking.start()

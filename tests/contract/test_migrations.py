@@ -1,4 +1,4 @@
-"""The migrations lead to the schema of storage.tables and back."""
+"""The schema migrations create the schema of ``storage.tables``, and can be reverted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tables(database: Database) -> set[str]:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "mysql"])
-def test_up_gives_the_declared_schema_and_down_takes_it_away(
+def test_an_upgrade_creates_the_declared_schema_and_a_downgrade_removes_it(
     backend: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     database = Database(
@@ -51,7 +51,7 @@ def _differs(
     found: sa.types.TypeEngine[object],
     meant: object,
 ) -> bool | None:
-    """MariaDB's JSON is a LONGTEXT with a check; else Alembic compares."""
+    """Accept LONGTEXT for JSON, as in MariaDB; leave other types to Alembic."""
     return False if isinstance(meant, sa.JSON) and isinstance(found, mysql.LONGTEXT) else None
 
 

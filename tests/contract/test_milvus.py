@@ -1,4 +1,4 @@
-"""What only a Milvus has: TLS and passwords, its kinds of index."""
+"""What is specific to Milvus: TLS, passwords, and types of index."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, MilvusOptions]]:
-    """The URL of a Milvus that requires TLS and a password, and the options that it accepts."""
-    fleet.url_of("milvus")  # skips, or fails, where it cannot run
+    """Start a Milvus that requires TLS and a password; yield its URL and options."""
+    fleet.url_of("milvus")  # skips or fails the test if Milvus cannot run
     directory = tmp_path_factory.mktemp("guarded")
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1")
@@ -84,9 +84,9 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
             0,
         )
 
-    if (
-        index != "DISKANN"
-    ):  # the wheel's Milvus is built without it: it takes the index and its parameters, and searches without
+    # The wheel's Milvus is built without DISKANN: it accepts the index and its parameters, but
+    # searches without an index.
+    if index != "DISKANN":
         assert eventually(built, 60), client.describe_index(name, "vector")
     for wanted in records[::100]:
         (hit,) = store.search(VERSION, wanted.collection_id, wanted.vector, 1)
@@ -103,7 +103,7 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
         {"ca_certificate": ""},
     ],
 )
-def test_without_the_password_or_the_certificate_nothing_is_had(
+def test_a_wrong_password_or_certificate_is_refused(
     guarded: tuple[str, MilvusOptions], wrong: dict[str, str]
 ) -> None:
     url, options = guarded
@@ -119,7 +119,7 @@ def test_without_the_password_or_the_certificate_nothing_is_had(
 
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
-    """Ten collections, each about things of its own, in one HNSW index."""
+    """Write ten collections, each around two centres, into one HNSW index."""
     options = MilvusOptions(prefix=f"test_{uuid4().hex}")
     store = MilvusVectorStore(fleet.url_of("milvus"), options, timeout=60.0)
     random = np.random.default_rng(1)
@@ -150,16 +150,15 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
 
 @pytest.mark.parametrize("most", [16_384, 2100])
 @pytest.mark.parametrize("filter", [None, {"parity": 1}])
-def test_a_filter_costs_no_hits(
+def test_a_filter_loses_no_hits(
     crowded: tuple[MilvusVectorStore, list[VectorRecord]],
     filter: dict[str, int] | None,
     most: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A sample unlike all of the collection that is searched: a walk through the graph would end before it."""
-    monkeypatch.setattr(
-        "storage.vectors_milvus.LARGEST_LIMIT", most
-    )  # the lower one stands for larger collections
+    """Search with samples unlike the collection, for which an HNSW search alone ends too early."""
+    # The lower limit simulates larger collections.
+    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", most)
     store, records = crowded
     chosen = parse_filter(filter) if filter is not None else None
     for sample in records[:6]:
@@ -176,7 +175,7 @@ def test_a_filter_costs_no_hits(
             }
 
 
-def test_a_collection_whose_index_was_never_built_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_index_is_created_by_the_next_upsert(monkeypatch: pytest.MonkeyPatch) -> None:
     url, options = fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}")
     record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What every object store promises."""
+"""The contract of the object stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def put(objects: ObjectStore, key: str = KEY, content: bytes = CONTENT) -> None:
     objects.put(key, io.BytesIO(content), len(content), "image/jpeg", "cat.jpg")
 
 
-def test_what_is_put_is_read_back(objects: ObjectStore) -> None:
+def test_an_object_is_read_as_it_was_written(objects: ObjectStore) -> None:
     put(objects)
     assert b"".join(objects.read(KEY)) == CONTENT
     assert objects.stat(KEY).size == len(CONTENT)
@@ -40,7 +40,7 @@ def test_a_second_put_replaces_the_first(objects: ObjectStore) -> None:
     assert b"".join(objects.read(KEY)) == b"new"
 
 
-def test_what_is_not_there_is_missing(objects: ObjectStore) -> None:
+def test_an_unknown_key_is_missing(objects: ObjectStore) -> None:
     with pytest.raises(ObjectMissing):
         objects.read(KEY)
     with pytest.raises(ObjectMissing):
@@ -79,7 +79,7 @@ def test_listing_is_by_prefix_and_complete(objects: ObjectStore) -> None:
     assert [info.size for info in objects.list("models/")] == [1]
 
 
-def test_puts_and_deletes_side_by_side_do_not_disturb_each_other(objects: ObjectStore) -> None:
+def test_concurrent_puts_and_deletes_do_not_disturb_each_other(objects: ObjectStore) -> None:
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -100,7 +100,7 @@ def test_puts_and_deletes_side_by_side_do_not_disturb_each_other(objects: Object
     assert list(objects.list("masters")) == []
 
 
-def test_it_says_that_it_is_there(objects: ObjectStore) -> None:
+def test_a_ping_succeeds_and_an_object_has_a_modification_time(objects: ObjectStore) -> None:
     objects.ping()
     put(objects)
     assert objects.stat(KEY).modified > 0

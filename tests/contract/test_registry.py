@@ -1,4 +1,4 @@
-"""The model registry's contract, on each database: states, the switch, what holds it back, heartbeats."""
+"""The contract of the model registry: states, activation, retirement and heartbeats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def states(registry: ModelRegistry) -> dict[str, ModelState]:
 def stored(
     metadata: MetadataStore, collection: Collection, number: int, indexed: tuple[str, ...] = (OLD,)
 ) -> Master:
-    """A master whose upload was answered, indexed by some versions."""
+    """Store a master whose upload is acknowledged and which some versions have indexed."""
     master = metadata.reserve_master(
         collection.id, replace(IMAGE, sha256=number.to_bytes(32)), f"owner-{number}", LEASE
     ).master
@@ -53,7 +53,7 @@ def work(metadata: MetadataStore, *versions: str) -> int:
 
 
 def fill(registry: ModelRegistry, version: str, batch: int = 2) -> int:
-    """The number of batches."""
+    """Backfill the embeddings of a version; return the number of batches."""
     after: UUID | None = None
     for count in range(1, 100):
         after = registry.backfill_embeddings(version, after, batch)
@@ -86,16 +86,16 @@ def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> Non
     assert len(registry.list_models()) == 1
 
 
-def test_from_building_to_active_and_back_and_away(
+def test_a_version_is_built_activated_rolled_back_and_retired(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     before = [stored(metadata, collection, number) for number in range(5)]
     registry.start_building(NEW)
-    registry.start_building(NEW)  # again: as if the answer was lost
+    registry.start_building(NEW)  # a retry after a lost response
     assert states(registry) == {OLD: _ACTIVE, NEW: _BUILDING}
     after = stored(metadata, collection, 5, indexed=(OLD, NEW))
     assert fill(registry, NEW) == 4
-    assert fill(registry, NEW, 100) == 1  # nothing twice
+    assert fill(registry, NEW, 100) == 1  # everything exists
     assert registry.count_embeddings(NEW) == {"pending": 5, "indexed": 1}
     with pytest.raises(ModelConflict, match="5 masters lack an embedding"):
         registry.activate_model(NEW)
@@ -112,7 +112,7 @@ def test_from_building_to_active_and_back_and_away(
     with pytest.raises(ModelConflict, match="being removed"):
         registry.start_building(NEW)
     assert metadata.find_records([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
-    assert registry.drain_retired(OLD, 100) == 0  # not a retired one
+    assert registry.drain_retired(OLD, 100) == 0  # not retired
     assert [registry.drain_retired(NEW, 4), registry.drain_retired(NEW, 4)] == [3, 0]
     assert registry.count_embeddings(OLD) == {"indexed": 7}
     registry.forget_retired(OLD)
@@ -121,7 +121,7 @@ def test_from_building_to_active_and_back_and_away(
     registry.start_building(NEW)
 
 
-def test_one_is_built_at_a_time_and_one_kept(
+def test_one_version_is_built_and_one_kept_at_a_time(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -137,24 +137,23 @@ def test_one_is_built_at_a_time_and_one_kept(
         ModelConflict, match="model-1 is kept as the previous version: retire it first"
     ):
         registry.activate_model("model-3")
-    registry.activate_model(OLD)  # a way back is open while another one is built
+    registry.activate_model(OLD)  # a rollback is possible during a build
     assert states(registry) == {OLD: _ACTIVE, NEW: _PREVIOUS, "model-3": _BUILDING}
     for version in ("model-4", OLD):
         with pytest.raises(ModelConflict):
             registry.activate_model(version)
 
 
-def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
+def test_an_unacknowledged_upload_does_not_prevent_activation(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
     master = metadata.reserve_master(collection.id, IMAGE, "upload", LEASE).master
     assert metadata.commit_stored(master.id, "upload", [OLD, NEW], LEASE) == [OLD, NEW]
-    registry.activate_model(NEW)  # the upload goes on to index by both before it answers
+    registry.activate_model(NEW)  # the upload still has to index under both
     registry.activate_model(OLD)
-    metadata.release_embedding(
-        IndexTask(master, NEW, 0), "upload", 0.0
-    )  # it answered: indexed later
+    # The upload responds and leaves the embedding to the worker.
+    metadata.release_embedding(IndexTask(master, NEW, 0), "upload", 0.0)
     with pytest.raises(ModelConflict, match="1 masters lack"):
         registry.activate_model(NEW)
     assert len(metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)) == 1
@@ -162,7 +161,7 @@ def test_what_was_not_answered_yet_does_not_hold_the_switch_back(
         registry.activate_model(NEW)
 
 
-def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
+def test_a_dead_letter_prevents_activation_unless_it_is_one_under_the_active_version(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -177,7 +176,7 @@ def test_a_dead_letter_holds_the_switch_back_unless_it_is_one_already(
     registry.activate_model(NEW)
 
 
-def test_deleted_and_damaged_masters_hold_nothing_back(
+def test_deleted_and_damaged_masters_do_not_prevent_activation(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     gone, damaged = stored(metadata, collection, 1), stored(metadata, collection, 2)
@@ -194,7 +193,7 @@ def test_deleted_and_damaged_masters_hold_nothing_back(
     assert work(metadata, NEW) == 1
 
 
-def test_a_running_process_must_have_loaded_it(
+def test_every_running_process_must_have_loaded_the_version(
     registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -213,7 +212,7 @@ def test_a_running_process_must_have_loaded_it(
     assert [replica.id for replica in registry.list_replicas()] == ["one"]
 
 
-def test_a_retired_version_waits_for_those_at_work(
+def test_a_retired_version_waits_for_lease_holders(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     registry.start_building(NEW)
@@ -257,7 +256,7 @@ def test_running_processes_are_listed_by_id(registry: ModelRegistry) -> None:
 def test_no_upload_misses_a_model_that_starts_meanwhile(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    """Uploads, starts, switches and retirements at once: each master has an embedding of every version that is live."""
+    """Uploads beside model changes give each master an embedding of every live version."""
     done = threading.Event()
     made: list[Master] = []
 
@@ -276,7 +275,7 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
         thread.start()
     try:
         for round_ in range(6):
-            version = f"{'az'[round_ % 2]}-{round_}"  # ids before and behind those there
+            version = f"{'az'[round_ % 2]}-{round_}"  # sorts before or after the other ids
             registry.start_building(version)
             fill(registry, version, 100)
             while work(metadata, version, *states(registry)):

@@ -1,4 +1,4 @@
-"""What only an S3 has: what a person sees in its console, links, a bounded pool, refusals."""
+"""What is specific to S3: object metadata, links, the connection pool, and access errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def put(store: S3ObjectStore, content: bytes = b"0123456789", name: str = "cat.j
 
 @pytest.mark.parametrize("name", ["Kätzchen (1).jpg", "猫" * 255, "a/b\\c\u202e.jpg"])
 @pytest.mark.parametrize("size", [10, 20_000_000])
-def test_type_and_name_are_on_the_object(s3: S3ObjectStore, name: str, size: int) -> None:
+def test_an_object_carries_its_type_and_name(s3: S3ObjectStore, name: str, size: int) -> None:
     put(s3, b"x" * size, name)
     found = s3._client.stat_object(bucket_name=s3._options.bucket, object_name=KEY)
     assert found.content_type == "image/jpeg"
@@ -31,7 +31,7 @@ def test_type_and_name_are_on_the_object(s3: S3ObjectStore, name: str, size: int
     assert kept == quote(name, safe="") or 1000 < len(kept) <= 1024
 
 
-def test_a_link_gives_the_bytes_to_whoever_has_it_and_only_them(s3: S3ObjectStore) -> None:
+def test_a_link_gives_access_to_its_object_only(s3: S3ObjectStore) -> None:
     assert s3.link(KEY, "image/jpeg", "inline") is None
     public = S3ObjectStore(replace(s3._options, public_url=f"http://{s3._options.endpoint}"))
     put(s3)
@@ -46,7 +46,7 @@ def test_a_link_gives_the_bytes_to_whoever_has_it_and_only_them(s3: S3ObjectStor
     public.close()
 
 
-def test_readers_that_take_their_time_do_not_keep_a_write_waiting(s3: S3ObjectStore) -> None:
+def test_slow_readers_do_not_block_a_write(s3: S3ObjectStore) -> None:
     store = S3ObjectStore(replace(s3._options, connections=2, timeout=3.0))
     put(store, b"x" * 5_000_000)
     readers = [store.read(KEY) for _ in range(2)]
@@ -61,14 +61,14 @@ def test_readers_that_take_their_time_do_not_keep_a_write_waiting(s3: S3ObjectSt
     store.close()
 
 
-def test_a_wrong_secret_and_a_bucket_that_may_not_be_made_are_said(s3: S3ObjectStore) -> None:
+def test_a_wrong_secret_and_a_missing_bucket_are_reported(s3: S3ObjectStore) -> None:
     with pytest.raises(StoreUnavailable, match=r"SignatureDoesNotMatch|AccessDenied|403"):
         S3ObjectStore(replace(s3._options, secret_key="wrong")).prepare()  # noqa: S106
     with pytest.raises(StoreUnavailable, match="there is no bucket"):
         S3ObjectStore(replace(s3._options, bucket="not-there", create_bucket=False)).prepare()
 
 
-def test_a_read_that_is_given_up_before_it_began_gives_its_connection_back(
+def test_a_read_that_is_closed_before_it_begins_returns_its_connection(
     s3: S3ObjectStore,
 ) -> None:
     store = S3ObjectStore(replace(s3._options, connections=2, timeout=2.0))

@@ -1,4 +1,4 @@
-"""What every vector store promises."""
+"""The contract of the vector stores."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_hits_are_the_exact_nearest_in_order(
     )
 
 
-def test_a_limit_beyond_what_there_is_gives_all(
+def test_a_limit_above_the_number_of_vectors_returns_all(
     vectors: VectorStore, records: list[VectorRecord]
 ) -> None:
     hits = vectors.search(VERSION, ARCHIVE, unit(5), 1000)
@@ -61,9 +61,7 @@ def test_ties_are_ordered_by_id(vectors: VectorStore) -> None:
     assert [hit.master_id for hit in hits] == sorted(one.master_id for one in same)
 
 
-def test_max_distance_cuts_and_includes_its_own(
-    vectors: VectorStore, records: list[VectorRecord]
-) -> None:
+def test_max_distance_is_inclusive(vectors: VectorStore, records: list[VectorRecord]) -> None:
     everything = vectors.search(VERSION, SHOP, unit(7), 100)
     limit = everything[9].distance
     assert vectors.search(VERSION, SHOP, unit(7), 100, max_distance=limit) == everything[:10]
@@ -81,7 +79,7 @@ def test_distances_stay_within_0_and_2(vectors: VectorStore) -> None:
     assert 0.0 <= near <= far <= 2.0
 
 
-def test_a_filter_chooses_before_the_limit(
+def test_a_filter_is_applied_before_the_limit(
     vectors: VectorStore, records: list[VectorRecord]
 ) -> None:
     chosen = parse_filter({"number": {"$in": [1, 50]}})
@@ -157,7 +155,7 @@ def test_searches_beside_writes_see_every_finished_write(
     assert failures == []
 
 
-def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecord]) -> None:
+def test_every_id_is_listed_once(vectors: VectorStore, records: list[VectorRecord]) -> None:
     vectors.upsert(VERSION, records[:10])
     vectors.delete(VERSION, [records[20].master_id])
     walked = [id_ for batch in vectors.iterate_ids(VERSION) for id_ in batch]
@@ -166,7 +164,7 @@ def test_all_ids_are_walked_once(vectors: VectorStore, records: list[VectorRecor
 
 
 @pytest.mark.parametrize("operator", ["$or", "$and"])
-def test_a_filter_of_many_conditions_is_taken(
+def test_a_filter_with_many_conditions_is_accepted(
     vectors: VectorStore, records: list[VectorRecord], operator: str
 ) -> None:
     conditions = [

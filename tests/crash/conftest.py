@@ -1,4 +1,4 @@
-"""The installations that the crash tests begin with, each made once and copied for every kill."""
+"""The installations that the crash tests start with; each is made once and copied per kill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.crash.scenarios import Base, make_base
 
 @pytest.fixture(scope="session")
 def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Base]:
-    """Return the base of a scenario: one that switches models finds the other one built."""
+    """Return the base of a scenario; scenarios that switch models need a second model."""
     made: dict[bool, Base] = {}
 
     def find_or_make(name: str) -> Base:

@@ -5,7 +5,7 @@ I2 No row is stored without its exact object.
 I3 An acknowledged deletion never returns.
 I4 There is at most one live row per collection and hash; ids are never used again.
 I5 The ids of rows, objects and vectors are the same, and a second scrub finds nothing.
-I6 What was not acknowledged is absent or complete, and a retry converges on one id.
+I6 Unacknowledged data is absent or complete, and a retry converges on one id.
 I7 Every hit is stored, and scored by a version that was active.
 I8 No temporary file and no lease is left.
 I9 The attributes beside the vectors are those of the metadata database.
@@ -47,7 +47,7 @@ SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
 
 
 def is_drained(directory: Path) -> bool:
-    """Report whether the worker has nothing left to do, by the raw database."""
+    """Report whether the worker has nothing left to do according to the database."""
     with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
         return bool(database.execute(_UNFINISHED).fetchone()[0] == 0)
 
@@ -57,7 +57,7 @@ def drain(directory: Path) -> None:
 
 
 def drain_until(directory: Path, stopped: Callable[[], bool]) -> None:
-    """Wait until the worker has nothing left to do, or ``stopped``."""
+    """Wait until the worker has nothing left to do or ``stopped`` returns true."""
     assert eventually(lambda: stopped() or is_drained(directory), 20), "the worker does not end"
 
 
@@ -71,7 +71,7 @@ def check_invariants(journal: Journal, operations: Operations, directory: Path) 
 
 
 def hits_of(operations: Operations, image: Image) -> list[tuple[str, bool]]:
-    """Search by an image; return the id of each hit and whether it is exact. Checks I7."""
+    """Search with an image, check I7, and return the id and exactness of each hit."""
     versions = {model.version for model in operations.models()}
     found = operations.search(image.content, image.collection)
     if found is None:
@@ -104,7 +104,7 @@ def _check_stores(directory: Path) -> None:
     with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
         rows = database.execute(_KEPT).fetchall()
         kept = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in rows}
-        # A damaged master keeps its vector, for when its bytes come back.
+        # A damaged master keeps its vector until its bytes are uploaded again.
         damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
         versions = [row[0] for row in database.execute("SELECT id FROM model_versions")]
         for version in versions:

@@ -1,4 +1,4 @@
-"""Remembers which operations were invoked and acknowledged: what must, and may, be stored."""
+"""Records which operations were invoked and acknowledged: what must and what may be stored."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.crash.operations import Operations, digest_of
 
 @dataclass
 class Image:
-    """What is known of one image in one collection.
+    """What is known about one image in one collection.
 
-    ``present`` holds each possible answer to whether it is stored: both, while an operation on it
-    is not acknowledged. ``ids`` are those acknowledged while it lives; each of ``attributes`` is
-    right.
+    ``present`` holds the possible answers to whether it is stored: both of them while an operation
+    on it is not acknowledged. ``ids`` are the acknowledged ids of the stored master. Each of
+    ``attributes`` may be the stored ones.
     """
 
     content: bytes
@@ -27,7 +27,7 @@ class Image:
 
 @dataclass
 class Journal:
-    """Carries out operations. One that does not return stays ``pending``, and can be retried."""
+    """Performs operations. One that does not return stays ``pending`` and can be retried."""
 
     images: dict[tuple[str, str], Image] = field(default_factory=dict)  # by collection and hash
     dead: set[str] = field(default_factory=set)  # ids whose deletion was acknowledged
@@ -120,7 +120,7 @@ class Journal:
         self.pending = None
 
     def retry(self, operations: Operations) -> None:
-        """Repeat the operation that was under way when the process ended, as a client does."""
+        """Repeat the pending operation after the process has ended, as a client does."""
         if self.pending is not None:
             self._carry_out(operations, self.pending)
 

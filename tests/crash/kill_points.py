@@ -1,6 +1,6 @@
-"""The writes of each scenario, in a list, so that every kill is a test of its own.
+"""The list of the writes of each scenario, so that every kill is a separate test.
 
-``test_the_list_names_the_writes_of_a_run`` holds this list to what the scenarios really write.
+``test_the_list_names_the_writes_of_a_run`` compares this list with what the scenarios write.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         "metadata.restore_damaged",
     ),
 }
-# A worker that starts walks through the model that is being built once more, perhaps before the
+# A worker that starts backfills the model that is being built once more, sometimes before the
 # scenario begins.
 OCCASIONAL: dict[str, set[str]] = {
     "switching": {
@@ -80,7 +80,7 @@ OCCASIONAL: dict[str, set[str]] = {
         "metadata.release_lease",
     }
 }
-UNREACHED = {  # by these scenarios, each for its reason
+UNREACHED = {  # writes that no scenario reaches, and what would cause them
     "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
     "metadata.abandon_reservation",  # a store that fails
     "metadata.release_embedding",

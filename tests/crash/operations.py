@@ -1,7 +1,7 @@
 """The operations that the crash tests perform, on the services directly or over HTTP.
 
-Both classes have the same methods. An outcome that is right after a retry, such as deleting what is
-gone already, is no error; every other refusal raises.
+Both classes have the same methods. They accept an outcome that is right after a retry, such as
+deleting a master that is already gone, and raise on every other refusal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from storage.records import Master
 
 @dataclass(frozen=True)
 class Kept:
-    """A master as its collection lists it."""
+    """A master as listed by its collection."""
 
     id: str
     sha256: str
@@ -32,7 +32,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer to a search: the model version, and of each hit its id and whether it is exact."""
+    """The answer to a search: the model version, and the id and exactness of each hit."""
 
     version: str
     hits: list[tuple[str, bool]]
@@ -46,7 +46,7 @@ class Model:
 
 
 class DirectOperations:
-    """Calls the services as the routes do, without HTTP."""
+    """Performs operations by calling the services as the routes do, without HTTP."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -54,7 +54,7 @@ class DirectOperations:
     def upload(
         self, content: bytes, collection: str, attributes: dict[str, Any]
     ) -> tuple[Kept, bool]:
-        """Return the master, and whether it is indexed."""
+        """Upload an image; return the master and whether it is indexed."""
         done = self._services.ingest.upload_image(
             io.BytesIO(content), collection=collection, name="a.png", attributes=attributes
         )
@@ -100,7 +100,7 @@ class DirectOperations:
         return b"".join(self._services.masters.read_content(master, 0, master.size))
 
     def search(self, content: bytes, collection: str) -> Found | None:
-        """Return None where there is no such collection."""
+        """Search a collection; return None if it does not exist."""
         try:
             answer = self._services.search.search_by_sample(
                 io.BytesIO(content), SearchOptions(collection, k=100)
@@ -121,7 +121,7 @@ class DirectOperations:
         return self._services.reembed.add_weights(io.BytesIO(weights))
 
     def start_model(self, version: str) -> str:
-        """Return "started", or the code of the refusal."""
+        """Start building a model; return "started" or the error code of the refusal."""
         try:
             self._services.reembed.start_building(version)
         except (NotFound, Conflict) as error:
@@ -129,7 +129,7 @@ class DirectOperations:
         return "started"
 
     def activate_model(self, version: str) -> str:
-        """Return "active", or the code of the refusal. Raises if the version is unknown."""
+        """Activate a model; return "active" or the error code. Raises if the version is unknown."""
         self._services.reembed.check_registered(version)
         try:
             *_, last = self._services.reembed.activate_version(version)
@@ -139,7 +139,7 @@ class DirectOperations:
         return "active"
 
     def retire_model(self, version: str) -> str:
-        """Return "retired", or the code of the refusal."""
+        """Retire a model; return "retired" or the error code of the refusal."""
         try:
             self._services.reembed.retire_version(version)
         except Conflict as error:
@@ -147,14 +147,14 @@ class DirectOperations:
         return "retired"
 
     def scrub(self, *, repair: bool) -> dict[str, int]:
-        """Return how many problems of each kind a full scrub found."""
+        """Run a full scrub; return the number of findings of each kind."""
         *_, last = self._services.scrub.stream_scrub(repair=repair, full=True)
         found: dict[str, int] = last["report"]["found"]
         return found
 
 
 class HttpOperations:
-    """Asks a service over HTTP."""
+    """Performs operations over HTTP."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client

@@ -1,7 +1,7 @@
 """The services on the embedded stores, in a forked process that kills itself at one of its writes.
 
-Nothing of this is in the service: the stores are wrapped here, and a tiny network replaces the real
-one. The test talks to the process through a pipe, or over HTTP where that is asked for.
+The service itself has no code for this: the stores are wrapped here, and a tiny network replaces
+the real one. The test talks to the process through a pipe or, on request, over HTTP.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run_on(
 
 
 class Child:
-    """The process, as its parent sees it. ``operations`` raise Crashed when it ends."""
+    """The parent's view of the process. ``operations`` raise Crashed when it ends."""
 
     def __init__(self, process: Any, pipe: Connection, client: httpx.Client | None) -> None:
         self._process = process
@@ -70,7 +70,7 @@ class Child:
         self.operations = cast("Operations", _Remote(self, target))
 
     def arm(self) -> None:
-        """From now on writes count."""
+        """Count writes from now on."""
         self.call("arm")
 
     def kill(self) -> None:
@@ -103,7 +103,7 @@ class Child:
 
 
 class _Remote:
-    """Operations that are carried out by the child."""
+    """Forwards operations to the child."""
 
     def __init__(self, child: Child, over_http: HttpOperations | None) -> None:
         self._child, self._over_http = child, over_http
@@ -124,10 +124,10 @@ def fork_child(
     mistake: str = "none",
     http: bool = False,
 ) -> Iterator[Child]:
-    """Run the services in a child, and kill it at the end. Raises Crashed if it ends as it starts.
+    """Run the services in a child, and kill it at the end. Raises Crashed if it ends early.
 
-    ``armed``: writes count from the start. ``mistake``: a wrong order of writes, which the tests
-    must find.
+    ``armed`` counts writes from the start. ``mistake`` names a wrong order of writes, which the
+    tests must find.
     """
     ours, theirs = forks.Pipe()
     process = forks.Process(
@@ -156,7 +156,7 @@ def fork_child(
 def _run(
     directory: Path, kill: Kill | None, armed: bool, pipe: Connection, mistake: str, http: bool
 ) -> None:
-    """Answer calls from the pipe, until it is closed or the watch kills this process."""
+    """Answer calls from the pipe until it is closed or the watch kills this process."""
     MISTAKES[mistake]()
     configure_logging("error")
     directory.mkdir(exist_ok=True)

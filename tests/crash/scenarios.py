@@ -1,4 +1,4 @@
-"""The scenarios whose every write is killed, and the installations that they begin with."""
+"""The scenarios that are killed at each of their writes, and the installations they start with."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NEW = WeightsFile.parse(SECOND).version
 
 @dataclass
 class Setting:
-    """What a scenario works on. ``stopped`` reports that the process was killed."""
+    """What a scenario works on. ``stopped`` reports whether the process was killed."""
 
     directory: Path
     operations: Operations
     stopped: Callable[[], bool] = lambda: False
 
     def drain(self) -> None:
-        """Wait until the worker has removed and indexed all that it has to, or was killed."""
+        """Wait until the worker has no deletion or embedding left, or was killed."""
         drain_until(self.directory, self.stopped)
 
 
@@ -83,7 +83,7 @@ def switching(journal: Journal, setting: Setting) -> None:
 
 
 def repairs(journal: Journal, setting: Setting) -> None:
-    """Repair lost bytes, a lost vector and an object too many; an upload brings the bytes back."""
+    """Repair lost bytes, a lost vector and an unknown object; then upload the lost bytes again."""
     image = journal.image(IMAGES[0])
     (path,) = (setting.directory / "objects" / "masters").rglob(f"{min(image.ids)}.*")
     path.rename(path.with_name(f"{UUID(int=1)}.png"))
@@ -125,7 +125,7 @@ class Base:
 
 
 def make_base(directory: Path, *, built: bool) -> Base:
-    """Make an installation with three masters; if ``built``, with a second model to switch to."""
+    """Make an installation with three masters and, if ``built``, a second model to switch to."""
     journal = Journal()
     with run_on(directory) as services:
         operations = DirectOperations(services)
@@ -147,7 +147,7 @@ def run_killed(
     mistake: str = "none",
     http: bool = False,
 ) -> Journal:
-    """Run a scenario in a copy of the installation until it is killed, or comes to its end."""
+    """Run a scenario on a copy of the installation until it is killed or ends."""
     shutil.copytree(base.directory, directory)
     journal = deepcopy(base.journal)
     with suppress(Crashed), fork_child(directory, kill, mistake=mistake, http=http) as child:
@@ -161,7 +161,7 @@ def has_ended(child: Child) -> bool:
 
 
 def recover(directory: Path, journal: Journal, *, bring_bytes_back: bool) -> dict[str, int]:
-    """Start again, drain, scrub and check; retry what was under way, drain, scrub and check.
+    """Restart, drain, scrub and check; retry the pending operation; drain, scrub and check again.
 
     Returns what the first scrub found.
     """
@@ -181,7 +181,7 @@ def recover(directory: Path, journal: Journal, *, bring_bytes_back: bool) -> dic
 
 
 def writes_of(base: Base, directory: Path, scenario: Scenario) -> set[str]:
-    """Return the names of the writes of a run that is not killed."""
+    """Return the names of the writes of an uninterrupted run."""
     journal = run_killed(base, directory, scenario, None)
     assert journal.pending is None, "the scenario did not come to its end"
     return set((directory / "writes.log").read_text().split())

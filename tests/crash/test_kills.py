@@ -1,4 +1,4 @@
-"""The process is killed before and after every write to every store; a restart sets all right."""
+"""The process is killed around every write to every store; a restart repairs everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BaseOf = Callable[[str], Base]
 
 
 def kills_while_recovering() -> list[tuple[str, Kill, Kill]]:
-    """Two kills of each scenario, with a kill at any of the first writes after the restart."""
+    """Combine two kills of each scenario with a kill at each of the first writes of the restart."""
     chosen = []
     for name, kills in KILLS.items():
         draw = random.Random(name)
@@ -89,7 +89,7 @@ def test_killed_again_while_it_recovers(
 def test_a_wrong_order_of_writes_is_found(
     mistake: str, name: str, base_of: BaseOf, tmp_path: Path
 ) -> None:
-    """The tests can fail: where two writes are swapped, a kill shows it."""
+    """Prove that the tests can fail: a kill reveals that two writes are swapped."""
     for kill in KILLS[name]:
         directory = tmp_path / str(kill).replace(" ", "-")
         try:
@@ -97,7 +97,7 @@ def test_a_wrong_order_of_writes_is_found(
             if recover(directory, journal, bring_bytes_back=False):
                 return
         except AssertionError as error:
-            if re.match(r"I\d", str(error)):  # an invariant, not a service that does not start
+            if re.match(r"I\d", str(error)):  # an invariant failed, not the start
                 return
             raise
     raise AssertionError(f"{mistake}: no kill shows it")

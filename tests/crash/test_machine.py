@@ -30,7 +30,7 @@ Operation = Callable[[Operations], None]
 
 
 class Histories(RuleBasedStateMachine):
-    """Performs random operations, some of them killed, and checks the invariants at the end."""
+    """Performs random operations, kills some of them, and checks the invariants at the end."""
 
     @initialize()
     def begin(self) -> None:
@@ -46,7 +46,7 @@ class Histories(RuleBasedStateMachine):
         return self.child.operations
 
     def restart(self) -> None:
-        """Kill the process, start another one, and retry what was under way."""
+        """Kill the process, start another one, and retry the pending operation."""
         self.replace_child(None)
         self.journal.retry(self.operations)
 
@@ -55,7 +55,7 @@ class Histories(RuleBasedStateMachine):
         self.child = self.processes.enter_context(fork_child(self.directory, kill, http=True))
 
     def do(self, operation: Operation, kill: Kill | None) -> None:
-        """Perform an operation; kill at one of its writes, or of the worker's meanwhile."""
+        """Perform an operation; kill the process at a write of the operation or of the worker."""
         if kill is None:
             operation(self.operations)
             return

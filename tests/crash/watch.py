@@ -1,4 +1,4 @@
-"""Watches the writes to the stores, and kills the process before, during or after one of them."""
+"""Watches the writes to the stores and kills the process before, during or after one of them."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ Moment = Literal["before", "during", "after"]
 
 @dataclass(frozen=True)
 class Kill:
-    """Ends the process at the ``count``-th call of ``write``: ``objects.put``, say, or ``any``.
+    """Ends the process at the ``count``-th call of ``write``, such as ``objects.put`` or ``any``.
 
-    A call that polls counts only if it changed something, so it can be killed only afterwards.
+    A polling call counts only if it changed something, so the kill can only come after it.
     """
 
     write: str
@@ -79,7 +79,7 @@ class Kill:
 
 
 class Watch:
-    """Counts writes while it is ``armed``, logs their names to a file, and kills the process."""
+    """Counts writes while ``armed``, logs their names to a file, and kills the process."""
 
     def __init__(self, kill: Kill | None, log: Path, *, armed: bool) -> None:
         self.armed = armed
@@ -106,7 +106,7 @@ class Watch:
         return result
 
     def _count(self, name: str) -> Kill | None:
-        """Count one call; return the kill if it is meant for this call."""
+        """Count one call; return the kill if this is the call to kill."""
         with self._lock:
             self._counts[name] += 1
             os.write(self._log, f"{name}\n".encode())

@@ -1,4 +1,4 @@
-"""Mistakes in the order of writes, which the harness must find: a proof that it can fail."""
+"""Wrong orders of writes, which the crash tests must find. This proves that the tests can fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.records import Claim, IndexTask, Master
 
 
 def row_before_object() -> None:
-    """An upload is stored before its bytes are."""
+    """Store the row of an upload before its bytes."""
 
     def store(self: Ingest, file: Any, collection: str, new: Any, picture: Any) -> UploadOutcome:
         owner = uuid4().hex
@@ -37,7 +37,7 @@ def row_before_object() -> None:
 
 
 def object_before_row() -> None:
-    """A deletion removes the bytes before it is committed."""
+    """Remove the bytes of a deletion before it is committed."""
 
     def delete(self: Masters, master_id: UUID) -> None:
         master = self.find_master(master_id)
@@ -49,7 +49,7 @@ def object_before_row() -> None:
 
 
 def row_forgotten_first() -> None:
-    """The worker forgets the row before it has removed what the row stands for."""
+    """Forget the row of a deletion before its bytes and vectors are removed."""
 
     def remove(self: Deletion, master: Master, owner: str) -> None:
         self._stores.metadata.forget_master(master.id, owner)
@@ -61,7 +61,7 @@ def row_forgotten_first() -> None:
 
 
 def marked_before_written() -> None:
-    """An embedding is said to be indexed before its vector is written."""
+    """Mark an embedding as indexed before its vector is written."""
     index = Indexing.index_embedding
 
     def early(self: Indexing, task: IndexTask, owner: str, picture: Any = None) -> bool:

@@ -1,4 +1,4 @@
-"""`lookalike backup` of servers in use, and `restore` into servers."""
+"""`lookalike backup` of servers in use, and `lookalike restore` into servers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
         client.delete(f"/masters/{gone}")
         second = stack.run("backup", str(directory), "--vectors")
         assert (
-            "0 masters copied and verified, 13 were already present, 0 failed. 0 changed, 1 removed."
-            in second.stderr
+            "0 masters copied and verified, 13 were already present, 0 failed."
+            " 0 changed, 1 removed." in second.stderr
         ), second
         before = answers(client)
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:

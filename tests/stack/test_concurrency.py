@@ -1,4 +1,4 @@
-"""Many clients on two replicas, uploading the same images, deleting and searching: nothing is lost, doubled or left over."""
+"""Concurrent uploads, deletions and searches on two replicas lose and duplicate nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One script of operations, on the embedded default and on the servers: every answer is the same."""
+"""The embedded default and the servers give the same answers to the same operations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILTERS = (
 
 
 class Script:
-    """Sends the operations and keeps the answers, ids as the order in which they were first seen."""
+    """Sends operations and records the answers, with ids numbered in order of appearance."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.answers: list[Any] = []
@@ -76,7 +76,10 @@ class Script:
 
 
 def _split(body: Any, numbers: list[float]) -> Any:
-    """Without what varies, and with the fractions apart: two stores' arithmetic agrees to five places or so."""
+    """Remove varying members and move fractions to ``numbers``, which are compared approximately.
+
+    The arithmetic of two stores agrees to about five decimal places.
+    """
     if isinstance(body, dict):
         return {
             name: _split(value, numbers)

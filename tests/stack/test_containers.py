@@ -1,4 +1,4 @@
-"""The containers of docker-compose.yml without Docker: their commands, environment and health checks, on this machine."""
+"""The commands, environments and health checks of docker-compose.yml, run without Docker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ADDRESSES = {
 
 
 class Container:
-    """One service: ``command``, ``environment`` and ``probe`` (its health check), as Docker would run them."""
+    """The command, environment and health check (``probe``) that Docker would use."""
 
     def __init__(self, name: str) -> None:
         self.service: dict[str, Any] = interpolated(compose()["services"][name], SECRETS)
@@ -69,13 +69,13 @@ class Container:
 
 @pytest.fixture
 def ending() -> Iterator[ExitStack]:
-    """Stops what a test has started."""
+    """Run the callbacks of a test at its end."""
     with ExitStack() as stack:
         yield stack
 
 
 class Ours:
-    """Containers of our image over this run's servers, with a database, a bucket and Milvus collections of their own."""
+    """Containers of our image, with their own database, bucket and collections on the servers."""
 
     def __init__(self, directory: Path, ending: ExitStack) -> None:
         self._directory, self._ending = directory, ending
@@ -96,7 +96,11 @@ class Ours:
             return list(results[-1]) if results[-1].returns_rows else []
 
     def server(self, name: str) -> tuple[Container, Server]:
-        """Not started. Only where it listens and where its stores are differ from the container's environment."""
+        """Return a container and its server, which is not started.
+
+        Only the addresses and names of stores, the listening address, the data directory and the
+        worker interval differ from the environment of the container.
+        """
         container = Container(name)
         environment = container.environment
         for setting, address in ADDRESSES.items():
@@ -151,7 +155,7 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(
             (result["master"]["id"], True)
         ]
         assert client.delete(f"/masters/{result['master']['id']}").status_code == 204
-        removed = f"SELECT COUNT(*) = 0 FROM {ours.name}.masters"  # noqa: S608 - our own name
+        removed = f"SELECT COUNT(*) = 0 FROM {ours.name}.masters"  # noqa: S608 - a name that the test made
         assert eventually(lambda: ours.sql(removed)[0][0] == 1, 30), (
             "the worker did not remove what was deleted"
         )
@@ -159,14 +163,12 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(
         assert server.process
         server.process.terminate()
     codes = [server.process.wait(10) for _, server in running if server.process]
-    assert codes[0] in (
-        0,
-        -signal.SIGTERM,
-    )  # once it has shut down uvicorn ends by the signal, which an init passes on as 143
+    # After its shutdown uvicorn ends by the signal, which an init process reports as 143.
+    assert codes[0] in (0, -signal.SIGTERM)
     assert "Application shutdown complete" in (tmp_path / "api.log").read_text()
     assert codes[1] == 0, (tmp_path / "worker.log").read_text()
     assert not running[0][0].healthy()
-    assert not (tmp_path / "data").exists()  # the file system of a container is read-only
+    assert not (tmp_path / "data").exists()  # a container has a read-only file system
     ours.sql(f"DROP DATABASE {ours.name}")
     assert not running[1][0].healthy()
 
@@ -174,14 +176,14 @@ def test_migrate_api_and_worker_run_answer_their_health_checks_and_stop(
 def test_the_database_takes_its_flags_and_answers_its_health_check(
     tmp_path: Path, ending: ExitStack
 ) -> None:
-    """MariaDB in MySQL's place: every flag is one that both know."""
+    """MariaDB replaces MySQL here; both know every flag that is set."""
     require("mariadb-server")
     container = Container("mysql")
     server = mariadb(tmp_path)
     values = {
         name: container.environment[f"MYSQL_{name}"] for name in ("DATABASE", "USER", "PASSWORD")
     }
-    with (tmp_path / "start.sql").open("a") as file:  # what the image does at its first start
+    with (tmp_path / "start.sql").open("a") as file:  # the image does this at its first start
         file.write(
             "\nGRANT ALL ON {DATABASE}.* TO {USER} IDENTIFIED BY '{PASSWORD}';".format(**values)
         )
@@ -215,7 +217,7 @@ def test_the_database_takes_its_flags_and_answers_its_health_check(
 def test_milvus_takes_its_environment_and_answers_its_health_check(
     tmp_path: Path, ending: ExitStack
 ) -> None:
-    """The tests' release in the pinned one's place: only ports and directories differ."""
+    """The Milvus of the tests replaces the pinned one; only ports and directories differ."""
     container = Container("milvus")
     server = milvus(tmp_path)
     configs, binary = tmp_path / "configs", server.command[0]
@@ -258,15 +260,15 @@ def test_milvus_takes_its_environment_and_answers_its_health_check(
     assert '"auto-compaction-mode":"revision"' in log
     collections = f"{server.url}/v1/vector/collections"
     assert httpx.get(collections).status_code == 401
-    known = {"Authorization": "Bearer root:Milvus"}  # 2.3.5 has no setting for its first password
+    # Milvus 2.3.5 has no setting for its first password.
+    known = {"Authorization": "Bearer root:Milvus"}
     assert httpx.get(collections, headers=known).status_code == 200
-    assert any(
-        time_ticks(probe) > 20 for _ in range(10)
-    )  # 50 a second from the environment's 20 ms, 9 from the file's 200
+    # The 20 ms of the environment give 50 ticks per second; the 200 ms of the file would give 9.
+    assert any(time_ticks(probe) > 20 for _ in range(10))
 
 
 def time_ticks(probe: str) -> float:
-    """How many timestamps a second the proxy asks for; it does so at each tick."""
+    """Return the number of ticks per second. The proxy requests a timestamp at each tick."""
 
     def count() -> float:
         metrics = httpx.get(probe.replace("/healthz", "/metrics")).text

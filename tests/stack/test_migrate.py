@@ -1,4 +1,4 @@
-"""`lookalike copy`: an embedded installation becomes one on servers, whole, and without being embedded again."""
+"""`lookalike copy` copies an embedded installation to servers without embedding it again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def installation(settings: Settings, embedder: Embedder) -> Path:
-    """A stopped one: two collections, one master changed, one deleted."""
+    """A stopped installation with two collections, a changed master and a deleted one."""
     with serving(settings.model_copy(update={"worker": "off"}), embedder) as service:
         for number, image in enumerate(IMAGES):
             service.put_master(
@@ -52,7 +52,7 @@ def migrate(stack: Stack, installation: Path) -> MigrateCommand:
     return run
 
 
-def test_all_of_it_is_there_and_answers_the_same(
+def test_everything_is_copied_and_answers_are_the_same(
     stack: Stack,
     installation: Path,
     migrate: MigrateCommand,
@@ -74,7 +74,7 @@ def test_all_of_it_is_there_and_answers_the_same(
     assert "The servers hold 1 more" in again.stderr
 
 
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_copy_is_resumed(
     stack: Stack, installation: Path, migrate: MigrateCommand
 ) -> None:
     metadata = SqlMetadataStore(Database(stack.environment["LOOKALIKE_DATABASE_URL"]))
@@ -83,9 +83,8 @@ def test_a_killed_run_goes_on_where_it_was(
         return sum(count for _, count in metadata.list_collections())
 
     process = stack.start("copy", "--from", str(installation))
-    assert eventually(
-        lambda: copied() > 0 or process.poll() is not None, 30
-    )  # the first collection is committed
+    # Wait until the first collection is committed.
+    assert eventually(lambda: copied() > 0 or process.poll() is not None, 30)
     process.kill()
     process.wait()
     before = copied()
@@ -165,9 +164,8 @@ def test_a_running_installation_and_missing_servers_are_refused(
     assert (embedded.returncode, "copy needs servers" in embedded.stderr) == (2, True)
     servers = tmp_path / "servers.env"
     servers.write_text("".join(f"{name}={value}\n" for name, value in stack.environment.items()))
-    elsewhere = dict.fromkeys(
-        stack.environment, "http://not-these-servers"
-    )  # the file goes before the environment
+    # The file takes precedence over the environment.
+    elsewhere = dict.fromkeys(stack.environment, "http://not-these-servers")
     assert (
         Stack(elsewhere, tmp_path)
         .run("copy", "--from", str(installation), "--to", str(servers))
@@ -181,7 +179,7 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(
 ) -> None:
     metadata = SqlMetadataStore(Database(f"sqlite:///{installation}/lookalike.db"))
     damaged = metadata.list_records(None, 1)[0].master
-    assert metadata.mark_damaged(damaged.id)  # its bytes are right again: a scrub would heal it
+    assert metadata.mark_damaged(damaged.id)  # its bytes are intact, so a scrub would heal it
     metadata.close()
     for said in (
         "12 masters copied and verified, 0 were already present, 1 failed.",

@@ -1,4 +1,4 @@
-"""A store that is down or slow: what still works, what is said, and that it comes back without a restart."""
+"""Outages of a store: what still works, what is reported, and recovery without a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.servers import free_ports
 from tests.support.service import eventually
 from tests.support.stack import Stack
 
-_TIMEOUT = 2.0  # seconds a call to a store may take
+_TIMEOUT = 2.0  # seconds that a call to a store may take
 _PATIENCE = {"LOOKALIKE_STORE_TIMEOUT": str(_TIMEOUT)}
 SETTINGS = {
     "metadata": "LOOKALIKE_DATABASE_URL",
@@ -27,7 +27,7 @@ SETTINGS = {
 
 @pytest.fixture
 def proxies(stack: Stack) -> Iterator[dict[str, Proxy]]:
-    """One before each server; the stack's settings lead through them."""
+    """Put a proxy before each server and let the settings of the stack point to the proxies."""
     made = {}
     for store, setting in SETTINGS.items():
         url = stack.environment[setting]
@@ -41,7 +41,7 @@ def proxies(stack: Stack) -> Iterator[dict[str, Proxy]]:
 
 
 def timed(client: httpx.Client, content: bytes, path: str = "/masters") -> httpx.Response:
-    """The answer to an upload or a search, which must come within a few times what a call may take."""
+    """Upload or search; return the response, which must arrive within ten store timeouts."""
     part = "file" if path == "/masters" else "sample"
     start = time.monotonic()
     response = client.post(path, files={part: ("a.jpg", content)})
@@ -83,9 +83,8 @@ def test_each_store_may_fail_and_come_back(
             ready = client.get("/readyz")
             assert ready.status_code == 503
             failing = {name for name, state in ready.json()["checks"].items() if state != "ok"}
-            assert failing == {store} | (
-                {"model"} if store == "metadata" else set()
-            )  # which one is active stands there
+            # The metadata database also records which model is active.
+            assert failing == {store} | ({"model"} if store == "metadata" else set())
             assert client.get("/livez").status_code == 200
 
             proxy.heal()
@@ -103,7 +102,7 @@ def test_each_store_may_fail_and_come_back(
 
 
 def eventually_put(client: httpx.Client, image: bytes) -> httpx.Response:
-    """An upload that waits as it is told to, as any client should."""
+    """Upload an image and retry for up to 30 seconds while the service answers 503."""
     until = time.monotonic() + 30
     while (response := put(client, image)).status_code == 503 and time.monotonic() < until:
         time.sleep(0.5)
@@ -122,9 +121,8 @@ def test_another_worker_takes_over_from_one_that_was_killed(
             result_of(put(client, encoded(part_of("coffee", seed))))["master"] for seed in range(3)
         ]
         client.delete(f"/masters/{masters[0]['id']}")
-        stuck = stack.start(
-            "worker", LOOKALIKE_STORE_TIMEOUT="60", **lease
-        )  # it leases, and waits for Milvus
+        # This worker acquires leases and then waits for Milvus.
+        stuck = stack.start("worker", LOOKALIKE_STORE_TIMEOUT="60", **lease)
         assert eventually(lambda: "working" in stack.logs(), 30), stack.logs()
         time.sleep(1)
         stuck.kill()
@@ -142,7 +140,7 @@ def test_another_worker_takes_over_from_one_that_was_killed(
 
 
 @pytest.mark.parametrize("setting", ["LOOKALIKE_DATABASE_URL", "LOOKALIKE_OBJECTS_URL"])
-def test_a_start_before_its_stores_waits_and_says_so(stack: Stack, setting: str) -> None:
+def test_a_process_started_before_its_stores_waits_and_logs_it(stack: Stack, setting: str) -> None:
     port = free_ports(1)[0]
     url = {
         "LOOKALIKE_DATABASE_URL": f"mysql+pymysql://root@127.0.0.1:{port}/lookalike",

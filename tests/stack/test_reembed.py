@@ -1,4 +1,4 @@
-"""Another model on two replicas and a worker, in use: no answer fails, mixes versions, or misses what was acknowledged."""
+"""A model change under load on two replicas and a worker fails no request and loses nothing."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
 
     def searching(client: httpx.Client, number: int) -> None:
         while not done.is_set():
-            required = switched[
-                "to"
-            ]  # before the question is asked: the answer must be by it or by a later one
+            # Read before the request: the answer must use this version or a later one.
+            required = switched["to"]
             answer = search_answer(client, samples[number], k="5")
             seen[answer["model_version"]] += 1
             first = answer["hits"][0]
@@ -98,7 +97,7 @@ def test_two_replicas_change_the_model_in_use(stack: Stack, other_weights: Path)
         assert json.loads(report)["report"]["clean"], report
 
 
-def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_one(
+def test_a_suspended_replica_delays_activation_and_never_answers_by_the_old_version(
     stack: Stack, other_weights: Path
 ) -> None:
     content = encoded(part_of("coffee", 1))
@@ -116,7 +115,7 @@ def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_on
             assert one.post(f"/admin/models/{new}/start").status_code == 202
             assert eventually(lambda: models(one)[new]["indexed"] == 1, 60)
             assert eventually(lambda: activated(one, new), 40)
-            assert time.monotonic() - begin > 5  # its last heartbeat had to run out
+            assert time.monotonic() - begin > 5  # the lease of its last heartbeat had to expire
             asleep.send_signal(signal.SIGCONT)
             seen = set()
             until = time.monotonic() + 5
@@ -132,7 +131,7 @@ def test_a_replica_that_was_asleep_holds_it_back_and_never_answers_by_the_old_on
 
 
 def activated(client: httpx.Client, version: str) -> bool:
-    """Whether it is; a process that has not loaded it yet is the only reason why not."""
+    """Try to activate a version. The only accepted refusal is that a process has not loaded it."""
     said = json.loads(client.post(f"/admin/models/{version}/activate").text.splitlines()[-1])
     if "error" in said:
         assert "running processes have not loaded" in said["error"]["detail"], said

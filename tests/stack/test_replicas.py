@@ -23,7 +23,7 @@ def replicas(stack: Stack) -> Iterator[tuple[httpx.Client, httpx.Client]]:
         yield first, second
 
 
-def test_what_goes_in_through_one_is_found_through_the_other(
+def test_an_upload_through_one_replica_is_found_through_the_other(
     replicas: tuple[httpx.Client, httpx.Client],
 ) -> None:
     first, second = replicas
@@ -68,9 +68,7 @@ def test_readiness_names_every_store(replicas: tuple[httpx.Client, httpx.Client]
     )
 
 
-def test_content_is_redirected_to_the_s3_where_clients_reach_it(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_content_is_redirected_to_the_public_s3_address(stack: Stack, tmp_path: Path) -> None:
     public = (
         "http://" + stack.environment["LOOKALIKE_OBJECTS_URL"].partition("@")[2].partition("/")[0]
     )

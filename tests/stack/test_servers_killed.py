@@ -1,4 +1,4 @@
-"""Servers killed while uploads and searches run: what was acknowledged stays, what was not is absent or complete."""
+"""Servers that are killed under load keep all acknowledged data and no incomplete masters."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.support.stack import Stack
 from tests.support.system_packages import require
 
 CLIENTS = 4
-_RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, on a busy machine minutes
+_RECOVERY = 300.0  # seconds; Milvus takes half a minute after a kill, minutes on a busy machine
 
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
-    """A MariaDB, an S3 and a Milvus of the test's own, to be killed."""
+    """A MariaDB, an S3 and a Milvus that the test may kill."""
     for name in fleet.MAKERS:
-        fleet.url_of(name)  # skips, or fails, where they cannot run
+        fleet.url_of(name)  # skips or fails the test if a server cannot run
     started = {name: make(tmp_path / name) for name, make in fleet.MAKERS.items()}
     with ExitStack() as ending:
         for server in started.values():
@@ -48,10 +48,10 @@ def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
         yield started
 
 
-def test_a_server_killed_while_a_process_starts_is_waited_for(
+def test_a_starting_process_waits_for_a_server_that_was_killed(
     tmp_path: Path, embedder: Embedder
 ) -> None:
-    """After its stores are open, before it works: it neither ends nor works without."""
+    """The kill comes after the stores are open: the process neither ends nor works without them."""
     require("mariadb-server")
     with ExitStack() as ending:
         server = test_servers.mariadb(tmp_path / "mariadb")
@@ -150,7 +150,7 @@ def test_servers_killed_under_load_lose_nothing_that_was_acknowledged(
             _RECOVERY,
         )
         assert drained, stack.logs()
-        scrub(client)  # a put that came after its row was given up may have left an object
+        scrub(client)  # removes objects of uploads that were abandoned meanwhile
         assert scrub(client)["clean"]
         masters = client.get("/masters?limit=1000").json()["masters"]
         kept = {client.get(master["links"]["content"]).content for master in masters}

@@ -1,1 +1,1 @@
-"""What the tests share: images, servers, a service to talk to."""
+"""Support for the tests: images, servers, stores, and running services."""

@@ -1,4 +1,4 @@
-"""Cheap training for tests whose subject is the run of a training and not what it learns.
+"""Cheap training for tests of the training procedure, not of what the network learns.
 
 Inputs are smaller, and the projection is not fitted: that decomposes two matrices of 2048 x 2048,
 which costs more than all the rest of a tiny run. Tests of the fit itself do not use this module.

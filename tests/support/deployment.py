@@ -1,4 +1,4 @@
-"""docker-compose.yml, .env.example and the Dockerfile, parsed: what Docker would run, without Docker."""
+"""Parses docker-compose.yml, .env.example and the Dockerfile, without Docker."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ def compose() -> dict[str, Any]:
 
 
 def example_variables(text: str | None = None) -> dict[str, str]:
-    """NAME=VALUE lines."""
+    """Return the variables of .env.example, or of ``text`` in the same format."""
     lines = (ROOT / ".env.example").read_text() if text is None else text
     return dict(re.findall(r"^(\w+)=(.*)$", lines, flags=re.MULTILINE))
 
 
 def interpolated(node: Any, variables: dict[str, str]) -> Any:
-    """What Compose makes of ${NAME:?message}, ${NAME:-default} and $$. Raises KeyError for what is required and empty."""
+    """Replace ${NAME:?message}, ${NAME:-default} and $$ as Compose does.
+
+    Raises KeyError if a required variable is empty.
+    """
 
     def value(found: re.Match[str]) -> str:
         name, operator, rest, dollar = found.groups()
@@ -47,7 +50,7 @@ def interpolated(node: Any, variables: dict[str, str]) -> Any:
 
 @dataclass
 class Stage:
-    """One stage of a Dockerfile, with all that it takes over from the stages it is built on."""
+    """One stage of a Dockerfile, with everything inherited from the stages it is built on."""
 
     name: str
     instructions: list[tuple[str, str]] = field(default_factory=list)
@@ -56,11 +59,11 @@ class Stage:
         return [text for found, text in self.instructions if found == keyword]
 
     def last(self, keyword: str) -> str:
-        """The arguments of the one that holds; empty if there is none."""
+        """Return the arguments of the last such instruction, which takes effect, or ""."""
         return next(reversed(self.all(keyword)), "")
 
     def argv(self, keyword: str) -> list[str]:
-        """Of an instruction in exec form, such as ENTRYPOINT."""
+        """Return the words of an instruction in exec form, such as ENTRYPOINT."""
         words: list[str] = json.loads(self.last(keyword))
         return words
 
@@ -75,7 +78,7 @@ class Stage:
 
 
 def dockerfile(text: str | None = None) -> list[Stage]:
-    """The stages in the order of the file: the last is what a build without --target makes."""
+    """Return the stages in order. A build without --target makes the last one."""
     lines = (ROOT / "Dockerfile").read_text() if text is None else text
     lines = re.sub(r"^\s*#.*\n", "", lines, flags=re.MULTILINE)
     stages: list[Stage] = []

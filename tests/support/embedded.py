@@ -1,4 +1,4 @@
-"""Embedded installations that processes of their own serve, back up or check."""
+"""Embedded installations that separate processes serve, back up or check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import free_ports
 from tests.support.service import eventually
 from tests.support.tiny_network import tiny_weights
 
-# Logged output must not be wrapped where a test looks for a sentence in it.
+# Wrapped output would break the sentences that tests search for.
 _WIDE = {"COLUMNS": "200"}
 
 
@@ -43,7 +43,7 @@ def start_fork(data_dir: Path, port: int, **settings: str) -> CommandProcess:
 
 
 def start_interpreter(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
-    """Serve ``data_dir`` from a new interpreter, as a person does, with the shipped network."""
+    """Serve ``data_dir`` from a new interpreter, as a user does, with the shipped network."""
     return subprocess.Popen(
         [sys.executable, "api.py"],
         cwd=ROOT,

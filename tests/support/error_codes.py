@@ -1,4 +1,4 @@
-"""Finds the error codes that the program can answer with, by reading its source."""
+"""Finds the error codes that the program can return, by reading its source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.imaging import ImageRejected
 
 
 class AppErrors:
-    """The classes of errors that carry a code."""
+    """The error classes that have a code."""
 
     @staticmethod
     def all() -> set[type[Exception]]:
@@ -27,7 +27,7 @@ class AppErrors:
 
     @staticmethod
     def plain() -> set[type[Exception]]:
-        """Return those that are made from a code and a message."""
+        """Return the classes that are created from a code and a message."""
         return AppErrors.all() - {AppError, ImageRejected, http_errors.RangeNotSatisfiable}
 
 
@@ -48,7 +48,7 @@ def raised_codes(modules: Iterable[ast.Module]) -> dict[str, set[type[Exception]
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Functions and dataclasses with something named ``code``, and its position."""
+    """Return functions and dataclasses with a parameter ``code``, and its position."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name != "__init__":
             names = [argument.arg for argument in node.args.args if argument.arg != "self"]
@@ -88,7 +88,7 @@ def _codes(tree: ast.Module, places: dict[str, int]) -> Iterator[tuple[str, str]
 
 
 def _of_subclass(node: ast.ClassDef) -> Iterator[str]:
-    """The code that a class of errors passes to its base class."""
+    """Return the code that an error class passes to its base class."""
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
             yield from _strings(call.args[:1])

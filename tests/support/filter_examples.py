@@ -1,4 +1,4 @@
-"""Attributes and filters that Hypothesis draws, to compare the backends of the stores."""
+"""Hypothesis strategies for attributes and filters, to compare the backends of the stores."""
 
 from __future__ import annotations
 

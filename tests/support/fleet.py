@@ -1,4 +1,4 @@
-"""The servers of one test run: started once and side by side, watched, started again when they die, always stopped."""
+"""Starts the servers of a test run in parallel, restarts those that die, and stops them all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _PATIENCE = 180.0  # seconds
 
 
 class Fleet:
-    """Owned by the process that controls the run; the workers learn of each server from a file in a shared directory."""
+    """The servers of the run, owned by the process that controls it.
+
+    Test workers read the URL or the error of each server from a file in a shared directory.
+    """
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="lookalike-servers-"))
@@ -49,9 +52,9 @@ class Fleet:
         self._tell(name, {"url": server.url})
         while not self._stopping.wait(0.5):
             if not server.alive:
-                with suppress(CannotStart, OSError):  # the next look tries again
+                with suppress(CannotStart, OSError):  # the next round retries
                     server.start(_PATIENCE)
-        server.kill()  # nothing of it is kept
+        server.kill()  # its data is not needed any more
 
     def _tell(self, name: str, news: dict[str, str]) -> None:
         partial = self._directory / f"{name}.partial"
@@ -66,7 +69,7 @@ class Fleet:
 
 
 def url_of(name: str) -> str:
-    """A running server's address; without it the test is skipped, or fails where CI=true says that all must run."""
+    """Return the URL of a running server. Skips the test without it; fails it in CI."""
     news = Path(os.environ[_DIRECTORY]) / f"{name}.json"
     until = time.monotonic() + _PATIENCE
     while not news.exists():

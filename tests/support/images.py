@@ -13,7 +13,7 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
 
 def photograph(name: str) -> Image.Image:
-    """A real photograph, free to use, from scikit-image's own package."""
+    """Return a real, freely usable photograph from the scikit-image package."""
     return Image.fromarray(getattr(data, name)()[..., :3])
 
 
@@ -24,7 +24,7 @@ def encoded(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
 
 
 def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """A different part of a photograph for each seed."""
+    """Return a random part of a photograph; each seed gives another part."""
     random = np.random.default_rng(seed)
     source = photograph(name)
     width, height = (

@@ -1,4 +1,4 @@
-"""Everything that can be seen of an installation over HTTP, to compare it with its copy."""
+"""Collects everything that an installation shows over HTTP, to compare it with its copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGES = [encoded(part_of("coffee", seed)) for seed in range(12)]
 
 
 def answers(client: httpx.Client) -> dict[str, Any]:
-    """Return what the collections default and animals answer: listings, bytes, searches."""
+    """Return listings, bytes and searches of the collections default and animals."""
     seen: dict[str, Any] = {"collections": client.get("/collections").json()}
     for collection in ("default", "animals"):
         listed = client.get("/masters", params={"collection": collection}).json()

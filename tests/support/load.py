@@ -1,4 +1,4 @@
-"""Clients that upload overlapping images, change, delete and search, and remember what was acknowledged."""
+"""Clients that upload, change, delete and search, and remember what was acknowledged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ import httpx
 
 from tests.support.images import encoded, part_of
 
-SHARED = 40  # images that every client uploads, and nobody deletes
-OWN = 12  # images that one client alone uploads and deletes
+SHARED = 40  # images that every client uploads and none deletes
+OWN = 12  # images that a single client uploads and deletes
 
 
 @dataclass
 class Own:
-    """What one client knows of an image that is its own. ``present`` None: an operation on it was not acknowledged."""
+    """What a client knows about an image that only this client uses.
+
+    ``present`` is None while an operation on the image is not acknowledged.
+    """
 
     content: bytes
     id: str = ""
@@ -31,12 +34,12 @@ class Own:
 
 
 class Load:
-    """``run`` drives the service; then ``lost`` says what does not agree with what was acknowledged."""
+    """Load on a service: ``run`` drives it, then ``lost`` compares it with what it acknowledged."""
 
     def __init__(
         self, urls: list[str], clients: int, seed: int = 0, fault_tolerant: bool = False
     ) -> None:
-        """``fault_tolerant``: a connection that breaks is no failure, for processes that are killed meanwhile."""
+        """Set ``fault_tolerant`` if processes are killed: broken connections are no failures."""
         self._urls = urls
         self._clients = clients
         self._seed = seed
@@ -86,7 +89,7 @@ class Load:
                     if not self._tolerant:
                         self._fail(f"{type(error).__name__}: {error}")
                     self._stopping.wait(0.2)
-                except Exception as error:  # the others go on, and it is told at the end
+                except Exception as error:  # reported at the end; the other clients continue
                     self._fail(f"{type(error).__name__}: {error}")
 
     def _fail(self, what: str) -> None:
@@ -102,7 +105,7 @@ class Load:
         expected: tuple[int, ...],
         **request: Any,
     ) -> httpx.Response | None:
-        """None where the service said to come again."""
+        """Send a request; return the response, or None if the service asked to retry."""
         response = client.request(method, path, **request)
         with self._lock:
             self.counts[f"{method} {response.status_code}"] += 1
@@ -144,7 +147,7 @@ class Load:
                 (200,),
                 json={"attributes": {"n": chance.randrange(100)}},
             )
-        elif own.present is None and own.id:  # a deletion that was not acknowledged: again
+        elif own.present is None and own.id:  # retries an unacknowledged deletion
             response = self._ask(client, "DELETE", f"/masters/{own.id}", (204, 404))
             if response is not None:
                 own.dead.add(own.id)
@@ -176,10 +179,10 @@ class Load:
         if own.present and (not hits or hits[0]["master"]["id"] != own.id):
             raise AssertionError(f"{own.id} is acknowledged and not found")
 
-    # afterwards
+    # checks after the run
 
     def drained(self, client: httpx.Client) -> bool:
-        """The workers have nothing left to do."""
+        """Report whether the workers have nothing left to do."""
         with suppress(httpx.TransportError):
             metrics = client.get("/metrics").text
             return (
@@ -189,7 +192,7 @@ class Load:
         return False
 
     def lost(self, client: httpx.Client) -> list[str]:
-        """Every way in which the service does not agree with what it acknowledged."""
+        """Return every contradiction between the service and what it acknowledged."""
         found = []
         masters: dict[str, str] = {}
         cursor: str | None = ""
@@ -215,7 +218,7 @@ class Load:
                 found.append(f"the deleted {there} is there")
             if own.present and there:
                 content = b""
-                with suppress(httpx.RemoteProtocolError):  # fewer bytes came than were announced
+                with suppress(httpx.RemoteProtocolError):  # the body was shorter than announced
                     content = client.get(f"/masters/{there}/content").content
                 hit = client.post(
                     "/search", files={"sample": ("a.jpg", own.content)}, data={"k": "1"}
@@ -225,7 +228,7 @@ class Load:
                     or hit["master"]["id"] != there
                     or not hit["exact"]
                 ):
-                    found.append(f"{there} is not what was put in, or not found")
+                    found.append(f"{there} is not what was uploaded, or is missing")
         return found
 
     def scrub(self, client: httpx.Client, *, repair: bool = False) -> dict[str, int]:

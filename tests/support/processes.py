@@ -39,7 +39,7 @@ class CommandProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code; minus the signal's number if one ended it; None while it runs."""
+        """The exit code, the negative number of the signal that ended it, or None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -93,7 +93,7 @@ def _run_command(command: list[str], environment: dict[str, str], files: tuple[s
         os.dup2(file, descriptor)
         os.close(file)
     sys.argv = command
-    # The commands build consoles as they are imported, from the environment: not before the fork.
+    # Commands read the environment when they are imported, so import them after the fork.
     from app.cli.main import main
 
     main()

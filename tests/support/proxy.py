@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, which a test can cut, or make swallow what it is sent."""
+"""A TCP proxy before a server, whose connections a test can stall or cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ CHUNK = 65536
 
 
 class Proxy:
-    """Forwards a port of its own to ``target``. ``hold``: a black hole; ``cut``: nobody listens; ``heal``: as before."""
+    """Forwards its own port to the port ``target`` of this machine.
+
+    ``hold`` stalls all traffic, ``cut`` closes the port and all connections, ``heal`` ends both.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -71,5 +74,5 @@ class Proxy:
 
 def _close(end: socket.socket) -> None:
     with suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in it
+        end.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for data
     end.close()

@@ -19,13 +19,13 @@ def result_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def search(client: httpx.Client, content: bytes, **fields: str) -> list[dict[str, Any]]:
-    """Search by a sample; return the hits."""
+    """Search with a sample; return the hits."""
     hits: list[dict[str, Any]] = search_answer(client, content, **fields)["hits"]
     return hits
 
 
 def search_answer(client: httpx.Client, content: bytes, **fields: str) -> dict[str, Any]:
-    """Search by a sample; return the whole answer."""
+    """Search with a sample; return the whole answer."""
     response = client.post("/search", files={"sample": ("sample.jpg", content)}, data=fields)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()

@@ -1,4 +1,4 @@
-"""Real servers for tests and benchmarks: MariaDB, SeaweedFS as the S3, Milvus 2.3.5; on free ports, in temporary directories."""
+"""Real servers for tests and benchmarks: MariaDB, SeaweedFS (S3) and Milvus 2.3.5."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ports_lock = threading.Lock()
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ones at every call, below the range that outgoing connections take theirs from."""
+    """Return ports that are free and below the ephemeral range; every call returns other ports."""
     found: list[int] = []
     while len(found) < count:
         with _ports_lock:
@@ -49,7 +49,7 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Server:
-    """One server process; ``start`` may be called again after it died or was killed, on the same data."""
+    """One server process. After it has died, ``start`` starts it again on the same data."""
 
     name: str
     command: list[str]
@@ -80,10 +80,10 @@ class Server:
         until = time.monotonic() + timeout
         aborted = 0
         while not self.answers():
-            if (
-                self.process.poll() == -signal.SIGABRT and aborted < 3
-            ):  # Milvus' gRPC does now and then, as its first step:
-                aborted += 1  # "epoll_wait error: Bad file descriptor"
+            # The gRPC of Milvus sometimes aborts at the start with "epoll_wait error: Bad file
+            # descriptor".
+            if self.process.poll() == -signal.SIGABRT and aborted < 3:
+                aborted += 1
                 self.launch()
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
@@ -96,7 +96,7 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
-        """As a power cut would."""
+        """End the process at once with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -112,7 +112,7 @@ class Server:
 
 
 def _die_with_parent() -> None:
-    """So that no server outlives a test run that was killed (prctl's PR_SET_PDEATHSIG)."""
+    """Kill this process when its parent dies (PR_SET_PDEATHSIG), even if the test run is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -126,7 +126,7 @@ def _connects(port: int) -> bool:
 
 def _http_says(url: str, expected: bytes) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a local address
             return expected in answer.read()
     except urllib.error.HTTPError as error:
         return expected in error.read()
@@ -135,7 +135,7 @@ def _http_says(url: str, expected: bytes) -> bool:
 
 
 def mariadb(directory: Path) -> Server:
-    """MariaDB on an empty data directory, database `lookalike`."""
+    """Prepare a MariaDB with an empty database `lookalike`."""
     directory.mkdir(parents=True, exist_ok=True)
     daemon = system_packages.find("mariadb-server")
     if daemon is None:
@@ -177,7 +177,7 @@ S3_KEY, S3_SECRET = "test-access-key", "test-secret-key"
 
 
 def seaweedfs(directory: Path) -> Server:
-    """SeaweedFS' S3 gateway with one identity."""
+    """Prepare the S3 gateway of SeaweedFS with one identity."""
     directory.mkdir(parents=True, exist_ok=True)
     weed = Path(sys.executable).parent / "weed"
     if not weed.exists():
@@ -233,7 +233,10 @@ def seaweedfs(directory: Path) -> Server:
 
 
 def milvus(directory: Path, **settings: object) -> Server:
-    """Milvus 2.3.5 standalone from its wheel's own binary (its Python wrapper cannot run two, nor notice that one died)."""
+    """Prepare a standalone Milvus 2.3.5 from the binary in its wheel.
+
+    The Python wrapper of the wheel can neither run two servers nor notice that one died.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     try:
         from milvus import MilvusServerConfig
@@ -247,9 +250,8 @@ def milvus(directory: Path, **settings: object) -> Server:
     for name, port in zip(names, ports, strict=True):
         config.set(name, port)
     config.set("proxy.ip", "127.0.0.1")
-    config.set(
-        "proxy.timeTickInterval", 20
-    )  # this and the next as in docker-compose.yml, which says why
+    # docker-compose.yml has the same two values and explains them.
+    config.set("proxy.timeTickInterval", 20)
     config.set("queryNode.segcore.interimIndex.nprobe", 96)
     for name, value in settings.items():
         config.set(name, value)
@@ -257,8 +259,10 @@ def milvus(directory: Path, **settings: object) -> Server:
     proxy, etcd = config.get("proxy_port"), config.get("etcd_port")
     (directory / "configs" / "etcd.yaml").write_text(
         f"name: default\ndata-dir: {directory}/data/etcd.data\n"
-        f"listen-client-urls: http://127.0.0.1:{etcd}\nadvertise-client-urls: http://127.0.0.1:{etcd}\n"
-        f"listen-peer-urls: http://127.0.0.1:{peer}\ninitial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
+        f"listen-client-urls: http://127.0.0.1:{etcd}\n"
+        f"advertise-client-urls: http://127.0.0.1:{etcd}\n"
+        f"listen-peer-urls: http://127.0.0.1:{peer}\n"
+        f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
         f"initial-cluster: default=http://127.0.0.1:{peer}\n"
     )
     environment = {
@@ -279,7 +283,7 @@ def milvus(directory: Path, **settings: object) -> Server:
 
 
 def _unpacked_milvus() -> Path:
-    """The wheel's compressed binaries, unpacked once beside it."""
+    """Return the directory of the binaries of the wheel, which are unpacked only once."""
     wheel = importlib.metadata.files("milvus")
     assert wheel is not None
     packed = Path(str(next(file for file in wheel if file.name == "milvus.lzma").locate())).parent

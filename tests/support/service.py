@@ -1,4 +1,4 @@
-"""The real service over real HTTP, in the process of the test."""
+"""Runs the real service over real HTTP in the process of the test."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from models.embedder import Embedder
 
 
 def share_openapi_document() -> None:
-    """Let all apps of this process share one generated document, which costs more than all else.
+    """Let all apps of this process share one OpenAPI document, whose generation is slow.
 
-    It depends on the routes alone, and these are the same in every app.
+    The document depends only on the routes, which are the same in every app.
     """
     generate = fastapi.applications.get_openapi
     generated: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ class Service:
 
 
 def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether the check holds within that time."""
+    """Poll the check; return whether it holds within that time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if check():

@@ -18,7 +18,7 @@ from tests.support.service import eventually
 
 @dataclass
 class Stack:
-    """Starts API replicas and workers with the settings of ``environment``; ``stop`` ends them.
+    """API replicas and workers with the settings of ``environment``; ``stop`` kills them.
 
     The logs of the processes go to ``directory``.
     """
@@ -28,7 +28,7 @@ class Stack:
     processes: list[CommandProcess] = field(default_factory=list)
 
     def start(self, *arguments: str, **settings: str) -> CommandProcess:
-        """Start a command that runs until it is ended."""
+        """Start a command that runs until it is stopped."""
         log = self.directory / f"process-{len(self.processes)}.log"
         process = CommandProcess(
             *arguments, environment=self._environment(settings), stdout=log, stderr=log
@@ -37,7 +37,7 @@ class Stack:
         return process
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command that ends by itself; return what it printed."""
+        """Run a command to its end; return its exit code and output."""
         return run_command(*arguments, environment=self._environment(settings))
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:

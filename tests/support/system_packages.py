@@ -1,7 +1,7 @@
-"""The system packages that some tests need, which no Python package brings.
+"""The system packages that some tests need and that no Python package provides.
 
-``make system-packages`` installs them. Without them the tests that need them are skipped, with one
-line at the end of the run; where ``CI=true`` says that everything must run, they fail.
+``make system-packages`` installs them. Tests whose packages are missing are skipped, and one line
+at the end of the run names the packages. With ``CI=true`` these tests fail instead.
 
 ``python -m tests.support.system_packages`` prints the names of those that are missing.
 """
@@ -56,12 +56,12 @@ def require(package: str) -> Path:
 
 
 def skip_or_fail(reason: str) -> None:
-    """Skip the test, or fail it where ``CI=true`` says that everything must run."""
+    """Skip the test, or fail it if ``CI=true``."""
     (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
 def summarize_skipped(reasons: Iterable[str]) -> str | None:
-    """Return one line about the tests skipped for want of packages; None without any."""
+    """Return one line about tests that were skipped because packages are missing, or None."""
     counts = Counter(match[1] for reason in reasons if (match := _MISSING.search(reason)))
     if not counts:
         return None

@@ -1,7 +1,7 @@
 """A network that costs almost nothing, for every test whose subject is not the network.
 
-It answers like the real one where the service can tell: 512 floats of length 1 per image, similar
-images close together, and different vectors under every model version.
+It behaves like the real network where the service depends on it: 512 floats of length 1 per image,
+similar images close together, and different vectors under every model version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INPUTS = _SIDE * _SIDE * 3
 def tiny_weights(name: str) -> bytes:
     """Return a weights file of 1 MB whose bytes, and so its version, depend on ``name`` alone.
 
-    The name is in the tensor: safetensors writes several metadata entries in an order of chance.
+    The name is in the tensor, because safetensors writes metadata entries in random order.
     """
     projection = np.zeros((EMBEDDING_DIM, FEATURE_DIM), dtype=np.int8)
     projection[0, : len(name)] = list(name.encode("ascii"))

@@ -1,4 +1,4 @@
-"""The use cases wired to given stores and a tiny network, without HTTP and without a worker thread."""
+"""The use cases on given stores and a tiny network, without HTTP and a worker thread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 
 DOWN = StoreUnavailable("test", "it is switched off")
-_CELLS = 8  # per side: the mean colours of so many cells are the embedding, before it is projected
+_CELLS = 8  # per side; their mean colours are the embedding before projection
 
 
 @cache
@@ -65,7 +65,7 @@ class TinyEmbedder:
         side = INPUT_SIDE // _CELLS
         cells = images.reshape(len(images), _CELLS, side, _CELLS, side, 3).mean(axis=(2, 4))
         flat = cells.reshape(len(images), -1).astype(np.float32)
-        flat += 1.0 - flat.mean(axis=1, keepdims=True)  # so that plain grey is not zero
+        flat += 1.0 - flat.mean(axis=1, keepdims=True)  # keeps plain grey from becoming zero
         embedded: NDArray[np.float32] = flat @ self._projection.T
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
 
@@ -93,7 +93,7 @@ class FakeClock:
 
 @dataclass
 class UseCases:
-    """What app.container.Services holds, and the parts that only other services use."""
+    """The services of app.container.Services, and the parts that only these services use."""
 
     settings: Settings
     stores: Stores
@@ -167,7 +167,7 @@ def build_use_cases(
 
 
 def colours(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A PNG of 8 x 8 random colours; each seed gives another image."""
+    """Return a PNG of 8 x 8 random colours; each seed gives another image."""
     cells = np.random.default_rng(seed).integers(0, 256, (_CELLS, _CELLS, 3), dtype=np.uint8)
     image = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
     output = io.BytesIO()
@@ -176,7 +176,7 @@ def colours(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:
-    """A function that raises the error, whatever it is called with."""
+    """Return a function that raises the error, whatever it is called with."""
 
     def fail(*_: object, **__: object) -> NoReturn:
         raise error

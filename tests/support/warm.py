@@ -1,7 +1,7 @@
-"""Imported once by the process that test processes are forked from.
+"""Imports for the warm process, from which the test processes are forked.
 
-Whatever every process of Lookalike does first happens here, so that a fork starts in milliseconds
-where a new interpreter takes seconds. Nothing in this module may start a thread.
+The startup work of every Lookalike process happens here once, so that a fork starts in milliseconds
+while a new interpreter takes seconds. Nothing in this module may start a thread.
 """
 
 from __future__ import annotations

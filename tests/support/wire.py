@@ -1,4 +1,4 @@
-"""Requests as raw bytes, for what no HTTP client sends."""
+"""Raw requests that no HTTP client would send."""
 
 from __future__ import annotations
 

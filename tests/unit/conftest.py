@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests, which are about the real network where they are about one."""
+"""Fixtures of the unit tests. Tests about a network use the real one."""
 
 from __future__ import annotations
 

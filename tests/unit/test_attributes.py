@@ -1,4 +1,4 @@
-"""Which attributes a master may carry, and why others are refused."""
+"""Which attributes a master may have, and why others are refused."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def nested(depth: int, innermost: object) -> dict[str, Any]:
     ],
     ids=lambda attributes: ascii(attributes)[:40],
 )
-def test_json_of_the_usual_kind_is_kept_as_it_is(attributes: dict[str, Any]) -> None:
+def test_ordinary_json_is_kept_unchanged(attributes: dict[str, Any]) -> None:
     assert clean_attributes(attributes) == attributes
     assert json.dumps(clean_attributes(attributes)) == json.dumps(attributes)
 
 
-def test_members_that_are_null_are_left_out() -> None:
+def test_null_members_are_left_out() -> None:
     assert clean_attributes({"a": None, "b": {"c": None, "d": 0}, "e": {"f": None}}) == {
         "b": {"d": 0},
         "e": {},
     }
 
 
-def test_what_is_given_is_not_changed() -> None:
+def test_the_argument_is_not_changed() -> None:
     given: dict[str, Any] = {"a": None, "b": {"c": None}, "d": [1]}
     before = copy.deepcopy(given)
     cleaned = clean_attributes(given)
@@ -66,7 +66,7 @@ def test_what_is_given_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "red", 1, True, [{"a": 1}]], ids=repr)
-def test_attributes_are_an_object(value: object) -> None:
+def test_attributes_must_be_an_object(value: object) -> None:
     with pytest.raises(InvalidAttributes, match="must be a JSON object"):
         clean_attributes(value)
 
@@ -101,14 +101,14 @@ def test_a_key_has_one_to_64_characters(key: str) -> None:
     assert clean_attributes({key: 1}) == {key: 1}
 
 
-def test_a_key_is_looked_at_even_where_its_value_is_null() -> None:
+def test_a_key_is_validated_even_if_its_value_is_null() -> None:
     with pytest.raises(InvalidAttributes, match="the key"):
         clean_attributes({"$a": None})
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "a\udfff"], ids=ascii)
 @pytest.mark.parametrize("place", ["value", "item", "key"])
-def test_text_that_no_store_keeps_is_refused(text: str, place: str) -> None:
+def test_text_that_no_store_can_keep_is_refused(text: str, place: str) -> None:
     attributes: dict[str, dict[str, Any]] = {
         "value": {"a": text},
         "item": {"a": ["b", text]},

@@ -1,4 +1,4 @@
-"""The Range header: which bytes it asks for, when it is ignored, and when it cannot be met."""
+"""The Range header: which bytes it selects, when it is ignored, and when it is unsatisfiable."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from app.http.errors import RangeNotSatisfiable
         ("bytes= 3-7 ", (3, 8)),
     ],
 )
-def test_one_range_of_ten_bytes(header: str, expected: tuple[int, int]) -> None:
+def test_a_range_is_parsed(header: str, expected: tuple[int, int]) -> None:
     assert parse_range(header, 10) == expected
 
 
 @pytest.mark.parametrize("header", ["bytes=5-10", "bytes=5-99999", "bytes=5-999999999999999999"])
-def test_a_range_that_ends_behind_the_end_ends_with_it(header: str) -> None:
+def test_a_range_beyond_the_end_is_cut_at_the_end(header: str) -> None:
     assert parse_range(header, 10) == (5, 10)
 
 
-def test_more_last_bytes_than_there_are_are_all() -> None:
+def test_a_suffix_longer_than_the_content_selects_all_of_it() -> None:
     assert parse_range("bytes=-999999999999999999", 10) == (0, 10)
 
 
 @pytest.mark.parametrize(
     "header", ["bytes=10-", "bytes=10-10", "bytes=11-20", "bytes=999999999999999999-", "bytes=-0"]
 )
-def test_a_range_of_no_byte_that_there_is_cannot_be_met(header: str) -> None:
+def test_a_range_without_any_existing_byte_is_not_satisfiable(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable):
         parse_range(header, 10)
 
 
 @pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-1"])
-def test_no_range_of_nothing_can_be_met(header: str) -> None:
+def test_no_range_of_empty_content_is_satisfiable(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable):
         parse_range(header, 0)
 
@@ -79,12 +79,12 @@ def test_no_range_of_nothing_can_be_met(header: str) -> None:
     ],
     ids=lambda header: repr(header)[:30],
 )
-def test_what_is_not_one_range_of_bytes_is_ignored(header: str | None) -> None:
+def test_anything_but_a_single_byte_range_is_ignored(header: str | None) -> None:
     assert parse_range(header, 10) is None
 
 
 @given(first=st.integers(0, 30), last=st.integers(0, 30), size=st.integers(0, 20))
-def test_a_range_is_the_slice_of_the_same_bytes(first: int, last: int, size: int) -> None:
+def test_a_range_selects_the_same_bytes_as_a_slice(first: int, last: int, size: int) -> None:
     content = bytes(range(size))
     headers = {f"bytes={first}-": content[first:], f"bytes=-{last}": content[max(0, size - last) :]}
     if first <= last:

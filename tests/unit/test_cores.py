@@ -1,4 +1,4 @@
-"""Cores are counted on every platform and by every supported Python."""
+"""The number of cores on every platform and every supported version of Python."""
 
 from __future__ import annotations
 

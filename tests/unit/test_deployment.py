@@ -1,4 +1,4 @@
-"""docker-compose.yml, the Dockerfile, .dockerignore and .env.example fit together and with the settings."""
+"""The deployment files agree with each other and with the settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def strings(node: Any) -> Iterator[str]:
 
 
 def variables(file: Compose) -> list[tuple[str, str, str]]:
-    """Name, operator and rest of each ${…}."""
+    """Return the name, the operator and the rest of each ${…}."""
     return [found[:3] for text in strings(file) for found in VARIABLE.findall(text) if found[0]]
 
 
@@ -57,7 +57,7 @@ def dependencies_that_are_not_there(file: Compose) -> list[str]:
 
 
 def dependencies_that_cannot_hold(file: Compose) -> list[str]:
-    """A condition on a health check that is not there, or on the end of what is started again and again."""
+    """Find conditions on missing health checks, or on the end of services that restart."""
 
     def check(service: Compose) -> list[str]:
         faults = []
@@ -99,7 +99,10 @@ def our_image_built_other_than_once(file: Compose) -> list[str]:
 
 
 def secrets_not_from_outside(file: Compose) -> list[str]:
-    """A secret with a default, or written down: each must hold a ${NAME:?…}. What is before the @ of a URL is one, too."""
+    """Find secrets that are written down or have a default, instead of a ${NAME:?…}.
+
+    The credentials before the @ of a URL are a secret, too.
+    """
 
     def check(service: Compose) -> list[str]:
         values = service.get("environment", {}).items()
@@ -118,7 +121,7 @@ def secrets_not_from_outside(file: Compose) -> list[str]:
 
 
 def long_running_without_health_check(file: Compose) -> list[str]:
-    """Our image brings one, for `serve`."""
+    """Find services without a health check. Our image has one for its command `serve`."""
 
     def check(service: Compose) -> list[str]:
         from_image = service["image"] == OUR_IMAGE and "command" not in service
@@ -133,7 +136,11 @@ def long_running_without_health_check(file: Compose) -> list[str]:
 
 
 def open_to_others(file: Compose) -> list[str]:
-    """Ports of more than api and the console, on more than this machine; stores that reach out; a fixed name, so no replicas."""
+    """Find services that are open to other machines or cannot be replicated.
+
+    Only the API and the console publish ports, on 127.0.0.1 by default. Other services stay on the
+    internal network. A fixed container name would prevent replicas.
+    """
 
     def check(service: Compose) -> list[str]:
         faults = [
@@ -163,7 +170,7 @@ def settings_that_are_not_there(file: Compose) -> list[str]:
 
 
 def hosts_out_of_reach(file: Compose) -> list[str]:
-    """Of the URLs a service gets: no service of that name, or none on a network of its own."""
+    """Find hosts in the URLs of a service that share no network with it or do not exist."""
 
     def check(service: Compose) -> list[str]:
         urls = [
@@ -248,7 +255,7 @@ def test_the_compose_file_is_sound(check: Callable[[Compose], list[str]]) -> Non
 
 
 @pytest.mark.parametrize(("check", "breaking"), BREAKING)
-def test_what_is_broken_is_found(
+def test_every_check_finds_its_fault(
     check: Callable[[Compose], list[str]], breaking: Callable[[Compose], object]
 ) -> None:
     file = compose()
@@ -270,7 +277,7 @@ def test_make_env_writes_a_complete_file_that_only_its_owner_reads(
     ]
     assert len(secrets) == len(set(secrets)) == 5
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
-    interpolated(compose(), values)  # nothing that is required is missing
+    interpolated(compose(), values)  # no required variable is missing
     with pytest.raises(KeyError):
         interpolated(compose(), example_variables())
     again = subprocess.run(["make", "env"], cwd=tmp_path, check=False, capture_output=True)
@@ -282,7 +289,7 @@ def test_make_env_writes_a_complete_file_that_only_its_owner_reads(
     assert Settings() == Settings(_env_file=None)
 
 
-def test_the_default_image_is_the_last_stage_small_and_not_roots() -> None:
+def test_the_default_image_is_the_last_stage_without_torch_or_root() -> None:
     stages = {stage.name: stage for stage in dockerfile()}
     default = dockerfile()[-1]
     assert default.name == "cpu"
@@ -301,7 +308,7 @@ def test_the_default_image_is_the_last_stage_small_and_not_roots() -> None:
     assert all(PINNED.fullmatch(base) for base in bases)
 
 
-def test_a_stage_takes_over_what_it_is_built_on() -> None:
+def test_a_stage_inherits_from_the_stage_it_is_built_on() -> None:
     first, last = dockerfile(
         "FROM a AS one\nUSER 1\nENV A=1 \\\n    B=2\n# no\nFROM one AS two\nUSER root\n"
     )

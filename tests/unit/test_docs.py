@@ -105,7 +105,7 @@ def documented_codes() -> dict[str, str]:
 def sources() -> Iterator[ast.Module]:
     for package in ("app", "models", "storage"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            if path.relative_to(ROOT).parts[:2] != ("app", "cli"):  # a client has codes of its own
+            if path.relative_to(ROOT).parts[:2] != ("app", "cli"):  # clients have their own codes
                 yield ast.parse(path.read_text())
 
 

@@ -1,4 +1,4 @@
-"""Files are replaced as a whole or not at all, and digests do not depend on the size of chunks."""
+"""Files are replaced completely or not at all; digests do not depend on the chunk size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Exported networks embed as the original does; int8 weights have a version of their own.
-
-They are served like any other weights.
-"""
+"""Exported networks embed like the original; int8 weights are served as their own version."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_real_files_pass_and_are_rewound(name: str, format: str, progressive: bo
 
 
 def test_more_transparency_entries_than_colours_are_invalid() -> None:
-    """Pillow notices it only when it converts the colours."""
+    """Pillow detects the error only when it converts the colours."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9 * 8))
     content = (

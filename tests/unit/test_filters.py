@@ -1,4 +1,4 @@
-"""The attribute filter: what each form means, that every backend means the same, and what is refused."""
+"""Attribute filters: what each form means, agreement of the backends, and invalid filters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Picks:
-    """Which masters a filter picks, by each way to evaluate it."""
+    """The masters that a filter selects, by each way to evaluate it."""
 
     by_meaning: set[UUID]
     by_database: set[UUID]
@@ -47,7 +47,7 @@ class Picks:
 
 
 class Gallery:
-    """A collection of its own, its masters the same in the metadata store and in the vector store."""
+    """A new collection with the same masters in the metadata store and in the vector store."""
 
     def __init__(self, metadata: SqlMetadataStore, vectors: ExactVectorStore) -> None:
         self.metadata = metadata
@@ -125,7 +125,7 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
     return Gallery(SqlMetadataStore(database), vectors)
 
 
-# any filter, any attributes
+# random filters and attributes
 
 
 @settings(deadline=None, max_examples=60)
@@ -179,9 +179,8 @@ def test_every_backend_picks_the_same_masters_after_changes(
     forms: list[dict[str, Any]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
-        patch.setattr(
-            vector_matrix, "_LEAST_CAPACITY", 3
-        )  # so that the matrix is compacted every few writes
+        # Compact the matrix every few writes.
+        patch.setattr(vector_matrix, "_LEAST_CAPACITY", 3)
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:
             ids = list(gallery.masters)
@@ -205,7 +204,7 @@ def test_every_backend_picks_the_same_masters_after_changes(
             assert gallery.search(vectors, wanted) == expected, form
 
 
-def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gallery) -> None:
+def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Gallery) -> None:
     def upsert(masters: dict[UUID, Attributes]) -> None:
         records = [
             VectorRecord(id_, gallery.collection, SOMEWHERE, kept, 1)
@@ -215,7 +214,7 @@ def test_a_matrix_that_outgrows_its_room_keeps_what_each_master_has(gallery: Gal
 
     ids = [UUID(int=number) for number in range(700)]
     now: dict[UUID, Attributes] = {}
-    for turn in range(4):  # 2100 rows in all, the room for 1024 at first
+    for turn in range(4):  # 2100 rows in all; the first capacity is 1024
         written: dict[UUID, Attributes] = {}
         for number, master_id in enumerate(ids):
             if number % 4 != turn:
@@ -264,7 +263,7 @@ def test_a_filter_picks_from_its_own_collection_only(
     assert picks.agree
 
 
-# what each form means: the filter, attributes that pass, attributes that do not
+# the meaning of each form: the filter, attributes that pass, attributes that do not
 
 MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = {
     "equal strings": (
@@ -445,7 +444,7 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
 
 
 @pytest.mark.parametrize("name", MEANING)
-def test_the_meaning_of(name: str, gallery: Gallery) -> None:
+def test_each_form_selects_what_it_means(name: str, gallery: Gallery) -> None:
     form, passing, failing = MEANING[name]
     expected = {gallery.add(attributes) for attributes in passing}
     for attributes in failing:
@@ -471,7 +470,7 @@ def test_a_key_that_attributes_may_not_have_is_refused(key: str) -> None:
         parse_filter({key: {"$exists": True}})
 
 
-def test_as_many_values_as_are_taken_pick_alike(gallery: Gallery) -> None:
+def test_backends_agree_on_the_largest_number_of_values(gallery: Gallery) -> None:
     inside, outside = gallery.add({"a": 999}), gallery.add({"a": 1000})
     among = list(range(1000))
     assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks(
@@ -482,13 +481,13 @@ def test_as_many_values_as_are_taken_pick_alike(gallery: Gallery) -> None:
     )
 
 
-def test_as_many_conditions_as_are_taken_pick_alike(gallery: Gallery) -> None:
+def test_backends_agree_on_the_largest_number_of_conditions(gallery: Gallery) -> None:
     last, _ = gallery.add({"a": 98}), gallery.add({"a": 99})
     anyone = parse_filter({"$or": [{"a": number} for number in range(99)]})
     assert gallery.pick(anyone) == Picks({last}, {last}, {last}, 1)
 
 
-# the form
+# valid and invalid forms
 
 
 def test_a_dotted_key_is_an_object_within_an_object() -> None:
@@ -499,7 +498,7 @@ def test_a_dotted_key_is_an_object_within_an_object() -> None:
     )
 
 
-def test_several_members_are_all_to_hold() -> None:
+def test_several_members_must_all_hold() -> None:
     assert parse_filter({"a": 1, "b": {"$ne": "x"}}) == And(
         (Equals(("a",), 1), Not(Equals(("b",), "x")))
     )
@@ -564,7 +563,7 @@ def test_several_members_are_all_to_hold() -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_not_of_the_form_is_refused_by_its_place(form: object, place: str) -> None:
+def test_an_invalid_filter_is_refused_with_the_place_of_the_error(form: object, place: str) -> None:
     with pytest.raises(InvalidFilter) as caught:
         parse_filter(form)
     assert str(caught.value).startswith(place)
@@ -572,7 +571,7 @@ def test_what_is_not_of_the_form_is_refused_by_its_place(form: object, place: st
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\udfff!"], ids=ascii)
 @pytest.mark.parametrize("operator", ["$eq", "$in", "$gt", "$contains"])
-def test_text_that_cannot_be_kept_is_refused(text: str, operator: str) -> None:
+def test_text_that_no_store_can_keep_is_refused(text: str, operator: str) -> None:
     with pytest.raises(
         InvalidFilter, match="colour: text with a NUL character or half of a surrogate pair"
     ):
@@ -580,7 +579,7 @@ def test_text_that_cannot_be_kept_is_refused(text: str, operator: str) -> None:
 
 
 @pytest.mark.parametrize("form", [{"$\ud800": 1}, {"colour": {"$\ud800": 1}}], ids=ascii)
-def test_what_is_said_of_half_a_surrogate_pair_can_be_sent(form: dict[str, Any]) -> None:
+def test_the_message_about_half_a_surrogate_pair_can_be_encoded(form: dict[str, Any]) -> None:
     with pytest.raises(InvalidFilter) as caught:
         parse_filter(form)
     assert str(caught.value).encode()

@@ -19,7 +19,7 @@ from models.imaging import Box, DecodedImage, ImageRejected, decode_image
 from tests.support.images import encoded, photograph
 
 Pixels = NDArray[np.uint8]
-WHOLE = 10_000  # a minimum side above that of every image here, so nothing is scaled
+WHOLE = 10_000  # larger than every image here, so nothing is scaled
 
 
 def decoded(content: bytes, *, min_side: int = WHOLE, box: Box | None = None) -> DecodedImage:
@@ -127,7 +127,9 @@ def test_other_formats_cut_short_are_invalid(format: str, keep: float) -> None:
 
 
 def test_the_message_for_heic_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as if the extra were not installed
+    monkeypatch.delitem(
+        Image.OPEN, "HEIF", raising=False
+    )  # simulates that the extra is not installed
     head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     assert "install the extra `heif`" in str(rejection(head + bytes(100)))
     assert "Convert it to one of these" in str(rejection(b"no image at all" * 10))

@@ -1,4 +1,4 @@
-"""API keys and their scopes, and which addresses may be listened on without one."""
+"""API keys, their scopes, and the addresses that are allowed without a key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_keys_are_an_empty_ring(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["read:12345678", " write:12345678 ,", "ADMIN:12345678", "read:a:b:c:d:"]
 )
-def test_a_scope_and_a_key_are_a_ring(text: str) -> None:
+def test_a_scope_with_a_key_is_accepted(text: str) -> None:
     assert KeyRing(text)
 
 
@@ -64,7 +64,7 @@ def test_a_scope_and_a_key_are_a_ring(text: str) -> None:
         "read:12345678é",
     ],
 )
-def test_what_is_no_scope_and_long_key_is_refused(text: str) -> None:
+def test_anything_but_a_scope_with_a_long_key_is_refused(text: str) -> None:
     with pytest.raises(InsecureSettings, match="LOOKALIKE_API_KEYS") as caught:
         KeyRing(text)
     assert "secret" not in str(caught.value)
@@ -81,14 +81,14 @@ def test_a_key_may_hold_colons() -> None:
 @pytest.mark.parametrize(
     "headers", [Headers(raw=[]), bearer("anything at all")], ids=["no key", "some key"]
 )
-def test_an_empty_ring_lets_everybody_do_all(headers: Headers, needed: Access) -> None:
+def test_an_empty_ring_grants_all_access(headers: Headers, needed: Access) -> None:
     KeyRing("").check(headers, needed)
 
 
 @pytest.mark.parametrize(
     "headers", [Headers(raw=[]), bearer("wrong-key-0"), with_authorization("Basic eDp5")]
 )
-def test_what_is_public_asks_for_no_key(headers: Headers) -> None:
+def test_public_access_needs_no_key(headers: Headers) -> None:
     RING.check(headers, Access.PUBLIC)
 
 
@@ -133,7 +133,7 @@ def test_anything_but_a_key_of_the_ring_is_unauthorized(value: str, needed: Acce
     assert problem_of(caught.value).headers == {"WWW-Authenticate": "Bearer"}
 
 
-def test_no_header_is_unauthorized() -> None:
+def test_a_missing_header_is_unauthorized() -> None:
     with pytest.raises(Unauthorized):
         RING.check(Headers(raw=[]), Access.READ)
 
@@ -142,12 +142,12 @@ def test_no_header_is_unauthorized() -> None:
     "value",
     ["bearer admin-key-3", "BEARER admin-key-3", "Bearer   admin-key-3", "Bearer admin-key-3  "],
 )
-def test_the_scheme_has_no_case_and_spaces_do_not_matter(value: str) -> None:
+def test_the_scheme_ignores_case_and_extra_spaces(value: str) -> None:
     RING.check(with_authorization(value), Access.ADMIN)
 
 
 @pytest.mark.parametrize("text", ["read:12345678,admin:12345678", "admin:12345678,read:12345678"])
-def test_a_key_under_two_scopes_has_the_greater(text: str) -> None:
+def test_a_key_with_two_scopes_has_the_higher_one(text: str) -> None:
     KeyRing(text).check(bearer("12345678"), Access.ADMIN)
 
 
@@ -165,9 +165,7 @@ def outcome(headers: Headers, needed: Access) -> str:
     | st.builds(bytes.__add__, st.just(b"Bearer "), st.binary(max_size=20)),
     needed=st.sampled_from(SCOPES),
 )
-def test_no_header_of_whatever_bytes_is_anything_but_unauthorized(
-    value: bytes, needed: Access
-) -> None:
+def test_arbitrary_header_bytes_are_unauthorized(value: bytes, needed: Access) -> None:
     assert outcome(with_authorization(value), needed) == "unauthorized"
 
 
@@ -177,14 +175,14 @@ def test_no_header_of_whatever_bytes_is_anything_but_unauthorized(
     tail=st.text(st.characters(codec="latin-1"), max_size=3),
     needed=st.sampled_from(SCOPES),
 )
-def test_nothing_near_a_key_passes_for_it(cut: int, tail: str, needed: Access) -> None:
+def test_a_value_similar_to_a_key_is_unauthorized(cut: int, tail: str, needed: Access) -> None:
     near = KEYS[Access.ADMIN][:cut] + tail
     expected = "granted" if near.strip() == KEYS[Access.ADMIN] else "unauthorized"
     assert outcome(with_authorization(f"Bearer {near}".encode("latin-1")), needed) == expected
 
 
 @pytest.mark.parametrize("key", [*KEYS.values(), "wrong-key-0", ""])
-def test_every_key_is_compared_in_constant_time_whichever_fits(
+def test_every_key_is_compared_in_constant_time_whichever_matches(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[bytes] = []
@@ -203,7 +201,7 @@ def test_every_key_is_compared_in_constant_time_whichever_fits(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "::1", "localhost"])
-def test_loopback(host: str) -> None:
+def test_a_loopback_address_is_recognised(host: str) -> None:
     assert is_loopback(host)
 
 
@@ -221,7 +219,7 @@ def test_loopback(host: str) -> None:
         "",
     ],
 )
-def test_not_loopback(host: str) -> None:
+def test_another_address_is_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 

@@ -1,4 +1,4 @@
-"""A master's name: what is left of whatever a client calls its file."""
+"""The name of a master, which is cleaned from the file name of the client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from app.services.names import clean_name
         "\U0001f600.png",
     ],
 )
-def test_what_can_be_read_is_kept(name: str) -> None:
+def test_a_readable_name_is_kept(name: str) -> None:
     assert clean_name(name) == name
 
 
@@ -66,7 +66,7 @@ def test_a_path_is_cut_to_its_last_part(name: str, last: str) -> None:
         "\u202e",
     ],
 )
-def test_a_name_of_nothing_is_empty(name: str) -> None:
+def test_a_name_with_nothing_to_keep_is_empty(name: str) -> None:
     assert clean_name(name) == ""
 
 
@@ -91,7 +91,7 @@ def test_a_name_of_dots_and_spaces_is_empty(name: str) -> None:
     ],
     ids=ascii,
 )
-def test_what_cannot_be_seen_is_left_out(name: str, seen: str) -> None:
+def test_invisible_characters_are_removed(name: str, seen: str) -> None:
     assert clean_name(name) == seen
 
 
@@ -100,7 +100,7 @@ def test_five_kilobytes_of_unicode_are_cut_to_255_characters(letter: str) -> Non
     assert clean_name(letter * (5 * 1024 // len(letter.encode()))) == letter * 255
 
 
-def test_what_is_left_out_does_not_count_as_length() -> None:
+def test_removed_characters_do_not_count_towards_the_length() -> None:
     assert clean_name("\u200b" * 1000 + "a" * 255) == "a" * 255
 
 
@@ -110,7 +110,7 @@ def test_a_name_that_is_cut_does_not_end_in_a_space() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(name=st.text(st.characters() | st.sampled_from("./\\ \0\r\n\u202e\u200b"), max_size=300))
-def test_no_name_is_a_path_or_hides_anything_or_is_long(name: str) -> None:
+def test_a_cleaned_name_is_short_visible_and_no_path(name: str) -> None:
     cleaned = clean_name(name)
     assert not set(cleaned) & set("/\\")
     assert cleaned not in {".", ".."}

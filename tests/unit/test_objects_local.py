@@ -1,4 +1,4 @@
-"""What only the object store on local files can meet."""
+"""What is specific to the object store on local files."""
 
 import io
 import os

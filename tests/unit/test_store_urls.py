@@ -1,4 +1,4 @@
-"""Addresses of stores that cannot be used are refused in words, before anything is asked."""
+"""Unusable store URLs are refused with a clear message before any connection is made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def urls(tmp_path: Path) -> StoreUrls:
         "",
     ],
 )
-def test_database(urls: StoreUrls, url: str) -> None:
+def test_an_unusable_database_url_is_refused(urls: StoreUrls, url: str) -> None:
     with pytest.raises(ConfigurationError, match="LOOKALIKE_DATABASE_URL"):
         open_stores(replace(urls, database=url))
 
@@ -52,7 +52,7 @@ def test_database(urls: StoreUrls, url: str) -> None:
         f"s3://key:secret@{NOWHERE}/bucket?tls=true",
     ],
 )
-def test_objects(urls: StoreUrls, url: str) -> None:
+def test_an_unusable_objects_url_is_refused(urls: StoreUrls, url: str) -> None:
     with pytest.raises(ConfigurationError, match="LOOKALIKE_OBJECTS_URL"):
         open_stores(replace(urls, objects=url))
 
@@ -60,12 +60,12 @@ def test_objects(urls: StoreUrls, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["milvus:19530", "http://", "http://milvus:port", "http://milvus:", ""]
 )
-def test_vectors(urls: StoreUrls, url: str) -> None:
+def test_an_unusable_vectors_url_is_refused(urls: StoreUrls, url: str) -> None:
     with pytest.raises(ConfigurationError, match="LOOKALIKE_VECTORS_URL"):
         open_stores(replace(urls, vectors=url))
 
 
-def test_a_certificate_that_is_not_there(urls: StoreUrls) -> None:
+def test_a_missing_certificate_is_refused(urls: StoreUrls) -> None:
     with pytest.raises(ConfigurationError, match="CA_CERTIFICATE"):
         open_stores(
             replace(

@@ -1,4 +1,4 @@
-"""A real browser on the real service. Every test also fails on console errors and foreign hosts."""
+"""A real browser on the real service. Console errors and foreign hosts fail every test."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """Collect what no page may do: console errors and requests to other hosts."""
+    """Collects what no page may cause: console errors and requests to other hosts."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []

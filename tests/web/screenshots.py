@@ -1,4 +1,4 @@
-"""Screenshots of every state of the page, in light and dark, and the picture of the README.
+"""Takes screenshots of every state of the page, light and dark, and the one of the README.
 
 Run with `make screenshots`.
 """

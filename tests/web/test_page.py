@@ -93,10 +93,10 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "the-admin-key"])
-def test_originals_come_from_where_clients_reach_the_objects(
+def test_originals_are_loaded_from_the_public_address(
     tmp_path: Path, embedder: Embedder, opened: Callable[..., Page], key: str
 ) -> None:
-    """The browser is sent to a real S3: by the link itself or, with a key, by fetch."""
+    """The browser loads originals from a real S3: by the link or, with an API key, by fetch."""
     server = make_url(fleet.url_of("seaweedfs").replace("s3://", "mysql://"))
     login, address = f"{server.username}:{server.password}", f"{server.host}:{server.port}"
     settings = Settings(

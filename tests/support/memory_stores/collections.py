@@ -9,7 +9,7 @@ from tests.support.memory_stores.tables import KEPT, CollectionRow, OnTables, ho
 
 @hold_the_lock
 class MemoryCollections(OnTables):
-    """CollectionStore."""
+    """Implements CollectionStore in memory."""
 
     def create_collection(self, name: str) -> Collection:
         if self._tables.find_live(name) is not None:

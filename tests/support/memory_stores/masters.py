@@ -13,7 +13,7 @@ from tests.support.memory_stores.tables import KEPT, MasterRow, OnTables, hold_t
 
 @hold_the_lock
 class MemoryMasters(OnTables):
-    """MasterStore."""
+    """Implements MasterStore in memory."""
 
     def find_master(self, master_id: UUID) -> Master | None:
         row = self._find_visible(master_id)
@@ -130,6 +130,6 @@ class MemoryMasters(OnTables):
 
 
 def _newest_first(rows: list[MasterRow], after: UUID | None) -> list[MasterRow]:
-    """Return the rows that a page after the master ``after`` has, in its order."""
+    """Return the rows after the master ``after``, newest first."""
     later = [row for row in rows if after is None or row.master.id < after]
     return sorted(later, key=lambda row: row.master.id, reverse=True)

@@ -1,4 +1,4 @@
-"""The metadata store in memory: its parts put together."""
+"""The metadata store in memory, composed of its parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.memory_stores.uploads import MemoryLeases, MemoryUploads
 class MemoryMetadataStore(
     MemoryCollections, MemoryUploads, MemoryMasters, MemoryOutbox, MemoryLeases, MemoryRecords
 ):
-    """MetadataStore."""
+    """Implements MetadataStore in memory."""
 
     def upgrade_schema(self) -> None:
         """Do nothing: there is no schema."""

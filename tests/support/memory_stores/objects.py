@@ -21,7 +21,7 @@ class _Object:
 
 
 class MemoryObjectStore:
-    """ObjectStore."""
+    """Implements ObjectStore in memory."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The outbox of embeddings in memory: what is to be indexed, by whom, and how often it failed."""
+"""The embedding outbox in memory: pending embeddings, their lease holders and failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_FAILURE = 500  # characters of a failure that are kept
 
 @hold_the_lock
 class MemoryOutbox(OnTables):
-    """EmbeddingOutbox."""
+    """Implements EmbeddingOutbox in memory."""
 
     def claim_embeddings(
         self, versions: Sequence[str], owner: str, limit: int, lease: float
@@ -131,6 +131,6 @@ class MemoryOutbox(OnTables):
         return row is not None and row.master.state is MasterState.STORED
 
     def _find_leased(self, task: IndexTask, owner: str) -> EmbeddingRow | None:
-        """Return the task's embedding if ``owner`` holds it."""
+        """Return the embedding of the task if ``owner`` holds its lease."""
         row = self._tables.embeddings.get((task.master.id, task.model_version))
         return row if row is not None and row.owner == owner else None

@@ -20,7 +20,7 @@ from tests.support.memory_stores.tables import (
 
 _ORDER = (ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.BUILDING, ModelState.RETIRED)
 _FORGOTTEN_AFTER = 86_400.0  # seconds after which a replica without heartbeat is removed
-_HINTS = {  # what to do with a version whose state forbids what was asked for
+_HINTS = {  # advice for a version whose state forbids the change
     None: ": start it first",
     ModelState.ACTIVE: ": activate another version first",
     ModelState.RETIRED: " and being removed: start it again later",
@@ -30,7 +30,7 @@ _HINTS = {  # what to do with a version whose state forbids what was asked for
 
 @hold_the_lock
 class MemoryModelRegistry(OnTables):
-    """ModelRegistry."""
+    """Implements ModelRegistry in memory."""
 
     def list_models(self) -> list[ModelVersion]:
         models = self._tables.models.items()
@@ -158,7 +158,7 @@ class MemoryModelRegistry(OnTables):
         return ModelConflict(f"{version} is {state or 'not known'}" + _HINTS.get(state, ""))
 
     def _is_lacking(self, row: MasterRow, version: str, active: str) -> bool:
-        """Return whether a search by ``version`` would miss this master, and that matters."""
+        """Return whether this master prevents the activation of ``version``."""
         embedding = self._tables.embeddings.get((row.master.id, version))
         if embedding is None:
             return True

@@ -47,7 +47,7 @@ class MasterRow(Leased):
         self.master = replace(self.master, **changes)
 
     def read(self) -> Master:
-        """Return the master with attributes of its own, which the caller may change."""
+        """Return the master with a copy of its attributes, which the caller may change."""
         return replace(self.master, attributes=copy.deepcopy(self.master.attributes))
 
 
@@ -98,14 +98,14 @@ class MemoryTables:
         return self._last_id
 
     def now(self) -> int:
-        """Return the time in milliseconds since 1970."""
+        """Return the current time in milliseconds since 1970."""
         return int(self._clock() * 1000)
 
     def from_now(self, seconds: float) -> int:
         return self.now() + int(seconds * 1000)
 
     def past(self, moment: int) -> bool:
-        """Return whether a moment is over; one that is too far ahead means a clock set back."""
+        """Return whether a moment has passed, or is so far ahead that the clock was set back."""
         return moment <= self.now() or moment > self.from_now(FARTHEST)
 
     def is_free(self, row: Leased) -> bool:

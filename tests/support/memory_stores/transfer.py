@@ -21,7 +21,7 @@ from tests.support.memory_stores.tables import (
 
 @hold_the_lock
 class MemoryRecords(OnTables):
-    """RecordStore."""
+    """Implements RecordStore in memory."""
 
     def list_records(
         self, after: UUID | None, limit: int, collection_id: UUID | None = None

@@ -19,7 +19,7 @@ from tests.support.memory_stores.tables import (
 
 @hold_the_lock
 class MemoryUploads(OnTables):
-    """UploadStore."""
+    """Implements UploadStore in memory."""
 
     def reserve_master(
         self, collection_id: UUID, new: NewMaster, owner: str, lease: float
@@ -113,7 +113,7 @@ class MemoryUploads(OnTables):
 
 @hold_the_lock
 class MemoryLeases(OnTables):
-    """LeaseStore."""
+    """Implements LeaseStore in memory."""
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
         tables = self._tables

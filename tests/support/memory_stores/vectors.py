@@ -18,7 +18,7 @@ _BATCH = 4096  # ids that are listed at once
 
 
 class MemoryVectorStore:
-    """VectorStore."""
+    """Implements VectorStore in memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -90,6 +90,6 @@ def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _copied(record: VectorRecord) -> VectorRecord:
-    """Return the record with a vector and attributes of its own."""
+    """Return the record with copies of its vector and attributes."""
     vector = np.array(record.vector, dtype=np.float32)
     return replace(record, vector=vector, attributes=copy.deepcopy(record.attributes))

@@ -1,4 +1,4 @@
-"""The use cases on stores in memory, new ones for each test."""
+"""The use cases on stores in memory, which are new for each test."""
 
 from __future__ import annotations
 

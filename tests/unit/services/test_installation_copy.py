@@ -48,7 +48,7 @@ def copy(use_cases: UseCases, target: Stores, failures: Failures, **options: Any
 
 
 def contents(stores: Stores) -> dict[Any, Any]:
-    """Everything but the moments at which rows were written."""
+    """Return everything in the stores except the times at which rows were written."""
     records = {}
     for record in stores.metadata.list_records(None, 1000):
         master = record.master
@@ -400,7 +400,7 @@ def test_deletions_are_finished_before_a_copy(
     monkeypatch: pytest.MonkeyPatch,
     clock: FakeClock,
 ) -> None:
-    """A deletion that a killed process had begun is waited for."""
+    """The copy waits for a deletion that a killed process had begun."""
     use_cases.masters.delete_master(masters[0].id)
     metadata = use_cases.stores.metadata
     metadata.claim_deleting("killed", 10, 60.0)

@@ -191,7 +191,7 @@ def test_foreign_objects_are_reported_and_never_removed(
 
 
 @pytest.mark.parametrize("listed", ["objects", "vectors"])
-def test_what_is_deleted_after_it_was_listed_is_no_finding(
+def test_a_master_deleted_after_it_was_listed_is_no_finding(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch, listed: str
 ) -> None:
     monkeypatch.setattr(use_cases.scrub, "_grace", 0.0)
