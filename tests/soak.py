@@ -136,7 +136,10 @@ def main() -> int:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument(
-        "--seed", type=int, default=None, help="of the faults and the load; printed when not given"
+        "--seed",
+        type=int,
+        default=None,
+        help="Random seed of the faults and the load. Default: a new one, which is printed.",
     )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int(time.time())
@@ -214,7 +217,7 @@ def soak(
 
 def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[str, Any]:
     """Wait until all work is done, scrub twice, check everything, and return the result."""
-    console.print("waiting for everything to come to rest")
+    console.print("waiting until no work is left")
 
     def rests(client: httpx.Client) -> bool:
         faults.mend()
@@ -225,7 +228,7 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
         first = load.scrub(client, repair=True)
         settled = settled and eventually(lambda: rests(client), RECOVERY)
         second = load.scrub(client, repair=True)
-        lost = load.lost(client) + load.failures + ([] if settled else ["it does not come to rest"])
+        lost = load.lost(client) + load.failures + ([] if settled else ["some work never ended"])
     for what in lost:
         console.print(what, style="red", markup=False)
     console.print(
