@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
 
+from app.bootstrap import connect_stores
 from app.logs import configure_logging
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.weights_file import WeightsFile
 from tests.support.fleet import Fleet
-from tests.support.service import Service, serving, share_openapi_document
+from tests.support.service import Service, serving, share_routes_and_document
 from tests.support.system_packages import summarize_skipped
 from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
@@ -22,6 +25,7 @@ _ON_SERVERS = {  # parameters, fixtures and modules of the tests that use a serv
     *("mysql", "milvus", "s3", "mysql_url", "stack"),
     *("test_s3", "test_milvus", "test_filters_alike", "test_containers", "test_servers_killed"),
 }
+_MEASURED = {"unit", "contract"}  # suites whose coverage counts: tracing slows the others by half
 _fleet: Fleet | None = None
 
 
@@ -45,6 +49,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.servers)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Measure coverage only in the suites where it counts, from the set-up to the tear-down."""
+    measured = item.path.relative_to(item.config.rootpath / "tests").parts[0] in _MEASURED
+    coverage = None if measured else Coverage.current()
+    if coverage is None:
+        return (yield)
+    coverage.stop()
+    try:
+        return (yield)
+    finally:
+        coverage.start()
+
+
 def pytest_unconfigure() -> None:
     if _fleet is not None:
         _fleet.stop()
@@ -62,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def process_set_up() -> None:
     """Serve tiny weights as well as real ones, and start apps faster."""
     accept_tiny_weights()
-    share_openapi_document()
+    share_routes_and_document()
 
 
 @pytest.fixture(autouse=True)
@@ -110,10 +128,19 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", worker_interval=0.05, _env_file=None)
 
 
+@pytest.fixture(scope="session")
+def empty_installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with an empty database of the newest schema, to be copied."""
+    directory = tmp_path_factory.mktemp("installation") / "data"
+    with connect_stores(Settings(data_dir=directory, _env_file=None)):
+        return directory
+
+
 @pytest.fixture
 def service(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Service]:
     """An empty embedded service on the tiny network, or on the shipped one if so marked."""
     real = request.node.get_closest_marker("real_network") is not None
     network: Embedder = request.getfixturevalue("real_embedder" if real else "embedder")
+    shutil.copytree(request.getfixturevalue("empty_installation"), settings.data_dir)
     with serving(settings, network) as running:
         yield running

@@ -29,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from tests.support.fleet import MAKERS
 from tests.support.load import Load
+from tests.support.requests import open_client
 from tests.support.servers import Server, free_ports
 from tests.support.service import eventually
 from tests.support.stack import Stack
@@ -74,7 +75,7 @@ class Models(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.wait(self._chance.uniform(1, 5)):
-            client = httpx.Client(base_url=self._chance.choice(self._urls), timeout=120)
+            client = open_client(self._chance.choice(self._urls), timeout=120)
             # If a store or a replica is down, the next step comes later.
             with client, suppress(httpx.TransportError, KeyError, ValueError):
                 self._step(client)
@@ -223,7 +224,7 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
         faults.mend()
         return all(map(ready, urls)) and load.drained(client)
 
-    with httpx.Client(base_url=urls[0], timeout=600) as client:
+    with open_client(urls[0], timeout=600) as client:
         settled = eventually(lambda: rests(client), RECOVERY)
         first = load.scrub(client, repair=True)
         settled = settled and eventually(lambda: rests(client), RECOVERY)

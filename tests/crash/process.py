@@ -28,6 +28,7 @@ from tests.crash.operations import DirectOperations, HttpOperations, Operations
 from tests.crash.watch import Kill, Watch, watch_stores
 from tests.crash.wrong import MISTAKES
 from tests.support.processes import forks
+from tests.support.requests import open_client
 from tests.support.tiny_network import TinyNetwork, tiny_weights
 
 _READY = 30.0  # seconds
@@ -145,7 +146,7 @@ def fork_child(
         if port is None:
             yield Child(process, ours, None)
             return
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with open_client(f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Child(process, ours, client)
     finally:
         process.kill()

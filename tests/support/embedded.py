@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import ROOT, CommandProcess, run_command
+from tests.support.requests import open_client
 from tests.support.servers import free_ports
 from tests.support.service import eventually
 from tests.support.tiny_network import tiny_weights
@@ -61,7 +62,7 @@ def _environment(data_dir: Path, port: int, settings: dict[str, str]) -> dict[st
 @contextmanager
 def serve_until_ready(process: Any, port: int) -> Iterator[httpx.Client]:
     """Yield a client as soon as a process is ready, and kill the process at the end."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with open_client(f"http://127.0.0.1:{port}", timeout=30) as client:
 
         def is_ready() -> bool:
             try:

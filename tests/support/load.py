@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from tests.support.images import encoded, part_of
+from tests.support.requests import open_client
 
 SHARED = 40  # images that every client uploads and none deletes
 OWN = 12  # images that a single client uploads and deletes
@@ -76,7 +77,7 @@ class Load:
     def _client(self, number: int) -> None:
         chance = random.Random(f"{self._seed} {number}")
         url = self._urls[number % len(self._urls)]
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with open_client(url, timeout=60) as client:
             steps: list[Callable[[httpx.Client, random.Random, int], None]] = [
                 self._upload_shared,
                 self._own_step,

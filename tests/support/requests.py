@@ -7,6 +7,11 @@ from typing import Any
 import httpx
 
 
+def open_client(url: str, **options: Any) -> httpx.Client:
+    """Return a client of a local service, without the 70 ms in which httpx loads certificates."""
+    return httpx.Client(base_url=url, verify=False, **options)  # noqa: S501 - not over TLS
+
+
 def put(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
     """Upload one image as photograph.jpg."""
     return client.post("/masters", files={"file": ("photograph.jpg", content)}, data=fields)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,20 +12,23 @@ from copy import deepcopy
 from typing import Any
 
 import fastapi.applications
+import fastapi.routing
 import httpx
 import uvicorn
+from starlette.routing import BaseRoute
 
 from app.bootstrap import run_service
 from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder
+from tests.support.requests import open_client
 
 
-def share_openapi_document() -> None:
-    """Let all apps of this process share one OpenAPI document, whose generation is slow.
+def share_routes_and_document() -> None:
+    """Let all apps of this process share built routes and OpenAPI document, which are slow to make.
 
-    The document depends only on the routes, which are the same in every app.
+    Both depend only on the routers, which are the same in every app.
     """
     generate = fastapi.applications.get_openapi
     generated: list[dict[str, Any]] = []
@@ -34,6 +39,43 @@ def share_openapi_document() -> None:
         return deepcopy(generated[0])
 
     fastapi.applications.get_openapi = get_openapi  # type: ignore[assignment]
+    build = fastapi.routing._IncludedRouter._build_effective_context
+    built: dict[tuple[int, str], Any] = {}
+
+    def build_once(router: Any, route: BaseRoute) -> Any:
+        key = id(route), router.include_context.prefix
+        if key not in built:
+            built[key] = build(router, route)
+        return built[key]
+
+    fastapi.routing._IncludedRouter._build_effective_context = build_once  # type: ignore[method-assign]
+
+
+class _Server(uvicorn.Server):
+    """A server that stops at once; uvicorn's own waits for a fifth of a second."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        self._stopping = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:
+            await asyncio.sleep(0.005)
+        await self.lifespan.shutdown()
+
+    def stop(self) -> None:
+        """End ``run``; may be called from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
 
 class Service:
@@ -73,10 +115,12 @@ class Service:
 def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
     """Poll the check; return whether it holds within that time."""
     until = time.monotonic() + seconds
+    pause = 0.001
     while time.monotonic() < until:
         if check():
             return True
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
     return check()
 
 
@@ -92,7 +136,7 @@ def serving(
         config = uvicorn.Config(
             app, host="127.0.0.1", port=port, log_level="error", access_log=False
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
@@ -100,8 +144,8 @@ def serving(
             assert server.started, "the service did not start"
             port = server.servers[0].sockets[0].getsockname()[1]
             url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, timeout=60, headers=headers) as client:
+            with open_client(url, timeout=60, headers=headers) as client:
                 yield Service(app, client)
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join()

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.processes import CommandProcess, run_command
+from tests.support.requests import open_client
 from tests.support.servers import free_ports
 from tests.support.service import eventually
 
@@ -48,7 +49,7 @@ class Stack:
         """Start an API process and yield a client for it as soon as it answers."""
         port = free_ports(1)[0]
         process = self.start("serve", "--port", str(port), **settings)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with open_client(f"http://127.0.0.1:{port}", timeout=60) as client:
 
             def answers() -> bool:
                 assert process.poll() is None, self.logs()
