@@ -110,7 +110,7 @@ REFERENCES = {"settings": settings_reference, "commands": command_reference}
 
 
 def generated(page: str) -> str:
-    """Return the text of a page with its marked parts written anew."""
+    """Return the text of a page with its marked parts regenerated."""
     return _MARKED.sub(lambda match: match[1] + REFERENCES[match[2]]() + "\n" + match[3], page)
 
 

@@ -12,8 +12,8 @@ import pytest
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT
+from tests.support.requests import HALF_A_REQUEST
 from tests.support.service import Service, serving
-from tests.support.wire import HALF_A_REQUEST
 
 
 @pytest.fixture

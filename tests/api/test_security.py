@@ -14,8 +14,8 @@ from app.main import create_app
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT
+from tests.support.requests import HALF_A_REQUEST
 from tests.support.service import Service, serving
-from tests.support.wire import HALF_A_REQUEST
 
 KEYS = {"read": "read-key-1", "write": "write-key-1", "admin": "admin-key-1"}
 
