@@ -55,6 +55,7 @@ def _export_onnx(weights: WeightsFile, out: Path) -> Path:
         from models.resnet import EmbeddingNetwork
 
         network = EmbeddingNetwork.from_weights(weights)
+        network.fold_batch_norms()
         pixels = torch.zeros((2, INPUT_SIDE, INPUT_SIDE, 3), dtype=torch.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.onnx warns about its own internals

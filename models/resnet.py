@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.transforms import PIXEL_MEAN, PIXEL_STD
 from models.weights_file import (
@@ -58,6 +59,11 @@ def build_resnet50_v1() -> nn.Module:
     return network
 
 
+def _name_convolution_before(norm: str) -> str:
+    """Return the name of the convolution whose output the batch norm ``norm`` normalises."""
+    return norm.replace("bn", "conv") if "bn" in norm else norm.removesuffix("1") + "0"
+
+
 class GeM(nn.Module):
     """Generalised mean pooling with a learned exponent ``p`` (Radenović et al. 2018, eq. 3).
 
@@ -100,6 +106,21 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(self.projection(self.features(images)))
+
+    def fold_batch_norms(self) -> None:
+        """Fold each batch norm into the convolution before it; the embeddings stay the same.
+
+        The network must be in evaluation mode, and can neither be trained nor saved afterwards.
+        """
+        convolutions: dict[str, nn.Conv2d] = {}
+        for name, module in list(self.backbone.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                convolutions[name] = module
+            elif isinstance(module, nn.BatchNorm2d):
+                before = _name_convolution_before(name)
+                folded = fuse_conv_bn_eval(convolutions[before], module)
+                self.backbone.set_submodule(before, folded)
+                self.backbone.set_submodule(name, nn.Identity())
 
     @classmethod
     def from_weights(cls, weights: WeightsFile) -> EmbeddingNetwork:

@@ -1,58 +1,75 @@
 """Cheap training for tests of the training procedure, not of what the network learns.
 
-Inputs are smaller, and the projection is not fitted: that decomposes two matrices of 2048 x 2048,
-which costs more than all the rest of a tiny run. Tests of the fit itself do not use this module.
+Only sizes change: the network has one block per stage of ResNet-50 and an eighth of the channels,
+and takes inputs of 64 x 64 pixels. The code that trains it is all real.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+import torch
+from torch import nn
 
-from models.weights_file import EMBEDDING_DIM, FEATURE_DIM
+import models.resnet
+from models.resnet import EmbeddingNetwork
+from models.weights_file import WeightsFile
 
+_SLIMMER = 8  # times fewer channels
+_FEATURES = 2048 // _SLIMMER
+_DIMENSIONS = {"FEATURE_DIM": _FEATURES, "EMBEDDING_DIM": 64}
 _SIDE = 64  # pixels
-_SHAPES = ("_SHAPES", "_TRUNK_SHAPES")  # of the activations that are kept between epochs
-_Array = NDArray[np.float32]
+_SHAPES = {  # of the trunk's output for one image
+    "projection": (_FEATURES,),
+    "layer4": (_SIDE // 16, _SIDE // 16, _FEATURES // 2),
+    "layer3": (_SIDE // 8, _SIDE // 8, _FEATURES // 4),
+    "all": (_SIDE, _SIDE, 3),
+}
 
 
-def make_inputs_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every module of ``models`` take inputs of 64 x 64 pixels, a twelfth of the area."""
-    _replace(monkeypatch, "INPUT_SIDE", _SIDE)
-    for name in _SHAPES:
-        _replace(monkeypatch, name, _shapes_of_small_inputs())
+def reduce_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every module of ``models`` project 256 features to 64 numbers."""
+    _replace_constants(monkeypatch, _DIMENSIONS)
 
 
-def make_fit_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the fit of the projection by a fixed matrix, centred on the features."""
-    _replace(monkeypatch, "fit_projection", _project_at_random)
+def slim_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every module of ``models`` build the slim network, for small inputs."""
+    resnet = models.resnet._import_torchvision_resnet()
+
+    class SlimResNet(resnet.ResNet):  # type: ignore[misc]
+        def _make_layer(self, block: Any, planes: int, _: int, *options: Any, **more: Any) -> Any:
+            return super()._make_layer(block, planes // _SLIMMER, 1, *options, **more)
+
+    def build(**_: Any) -> nn.Module:
+        return SlimResNet(resnet.Bottleneck, [1, 1, 1, 1])
+
+    monkeypatch.setattr(resnet, "resnet50", build)
+    reduce_dimensions(monkeypatch)
+    _replace_constants(monkeypatch, {"INPUT_SIDE": _SIDE, "_TRUNK_SHAPES": _SHAPES})
 
 
-def _replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
-    import models.training.finetune  # noqa: F401
+def make_slim_weights(path: Path) -> WeightsFile:
+    """Write random weights of the slim network to ``path``, and load them.
+
+    Its batch norms have the statistics of noise, so that tuning them does not change everything.
+    """
+    torch.manual_seed(0)
+    network = EmbeddingNetwork(pooling="gem").train()
+    with torch.no_grad():
+        for _ in range(20):
+            network.features(torch.randint(256, (8, _SIDE, _SIDE, 3)))
+    network.save(path, {})
+    return WeightsFile.load(path)
+
+
+def _replace_constants(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, object]) -> None:
+    import models.training.finetune  # noqa: F401 - loads every module that has them
 
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("models.") and hasattr(module, name):
-            monkeypatch.setattr(module, name, value)
-
-
-def _shapes_of_small_inputs() -> dict[str, tuple[int, ...]]:
-    return {
-        "projection": (FEATURE_DIM,),
-        "layer4": (_SIDE // 16, _SIDE // 16, 1024),
-        "layer3": (_SIDE // 8, _SIDE // 8, 512),
-        "all": (_SIDE, _SIDE, 3),
-    }
-
-
-def _project_at_random(
-    views: list[_Array], classes: NDArray[np.int64], head: _Array | None = None
-) -> tuple[_Array, _Array]:
-    """Return a weight ``(512, 2048)`` and a bias ``(512,)`` for features ``(n, 2048)``."""
-    weight = np.random.default_rng(0).standard_normal((EMBEDDING_DIM, FEATURE_DIM))
-    weight *= 10.0 / np.linalg.norm(weight, axis=0).sum()
-    bias = -weight @ views[0].mean(axis=0)
-    return weight.astype(np.float32), bias.astype(np.float32)
+        if module_name.startswith("models."):
+            for name in values.keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, values[name])

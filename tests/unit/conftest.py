@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from models.embedder import Embedder
+from models.weights_file import WeightsFile
 from tests.support import cheap_training as cheap
 
 
@@ -14,12 +17,13 @@ def embedder(real_embedder: Embedder) -> Embedder:
 
 
 @pytest.fixture
-def small_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train and evaluate on inputs of 64 x 64 pixels."""
-    cheap.make_inputs_small(monkeypatch)
+def small_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Project 256 features to 64 numbers."""
+    cheap.reduce_dimensions(monkeypatch)
 
 
 @pytest.fixture
-def cheap_training(monkeypatch: pytest.MonkeyPatch, small_inputs: None) -> None:
-    """Train on small inputs, with a projection that is not fitted."""
-    cheap.make_fit_cheap(monkeypatch)
+def slim_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WeightsFile:
+    """Weights of a slim ResNet, which all training of this test then uses."""
+    cheap.slim_network(monkeypatch)
+    return cheap.make_slim_weights(tmp_path / "slim.safetensors")
