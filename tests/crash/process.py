@@ -31,6 +31,7 @@ from tests.support.processes import forks
 from tests.support.requests import open_client
 from tests.support.tiny_network import TinyNetwork, tiny_weights
 
+LEASE = 0.5  # seconds
 _READY = 30.0  # seconds
 
 
@@ -46,7 +47,7 @@ def run_on(
     settings = Settings(
         data_dir=directory,
         worker_interval=0.02,
-        lease_seconds=0.5,
+        lease_seconds=LEASE,
         scrub_grace=0.0,
         scrub_interval=0.0,
         _env_file=None,
