@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.training import watched
+from app.cli.console import show_stages
 from benchmarks.service import make_parser
 from models.calibration import LabelledHits
 from models.embedder import load_embedder
@@ -46,7 +46,7 @@ def measure_quality(
     """
     cores = available_cores()
     embedder = load_embedder(weights, slots=cores)
-    with watched() as progress:
+    with show_stages() as progress:
         vectors = embed_images(embedder, images.paths, slots=cores, progress=progress)
         robustness = measure_robustness(embedder, images, vectors, slots=cores, progress=progress)
     metrics = rank_gallery(vectors, images.labels, vectors, images.labels, leave_out=True)

@@ -17,12 +17,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from app.cli.transfer import find_images
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.cli.image_files import find_images
 from benchmarks.direct import embed_bytes
 from benchmarks.service import (
     Client,
