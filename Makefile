@@ -33,7 +33,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 
 test: check test-js offer-system-packages ## run all checks and all tests; a server for each store is started
 	$(PYTEST) --cov --cov-report term:skip-covered
 
-quick: lint ## lint, types, unit tests, contract suites on the embedded stores, API tests (90 seconds)
+quick: lint ## lint, types, unit tests, contract suites on the embedded stores, API tests (under 2 minutes)
 	$(PYTEST) tests/unit tests/contract tests/api -m "not servers and not slow"
 
 lint: .venv/.dev check-js ## format, lint, types, import rules

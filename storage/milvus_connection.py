@@ -122,8 +122,8 @@ class MilvusConnection:
             metric_type="COSINE",
             params=parameters.get(options.index, {}),
         )
-        # Nothing is to be built: there are no rows before there is an index. The client would poll
-        # for the end only after half a second.
+        # The collection is still empty, so there is nothing to wait for. With sync=True the client
+        # would sleep for half a second before it checks.
         client.create_index(name, index, timeout=max(_SLOW, self._timeout), sync=False)
 
     def drop_collection(self, name: str) -> None:

@@ -234,12 +234,12 @@ class Client:
 
 
 def _rewound(file: tuple[str, str, IO[bytes]] | None) -> dict[str, tuple[str, IO[bytes]]] | None:
-    """Return the file as httpx takes it, read from the start."""
+    """Rewind the file, and return it in the form that httpx expects."""
     if file is None:
         return None
     part, name, content = file
     content.seek(0)
-    name = name.encode(errors="replace").decode()  # on Linux a file's name need not be UTF-8
+    name = name.encode(errors="replace").decode()  # Linux allows file names that are not UTF-8
     return {part: (name, content)}
 
 

@@ -66,7 +66,7 @@ def exit_on_error() -> Iterator[None]:
 
 @contextmanager
 def on_interrupt(hint: str) -> Iterator[None]:
-    """Add ``hint`` to the message that Ctrl-C prints: does the work continue, can it be resumed?"""
+    """Add ``hint`` to the message that Ctrl-C prints, such as how to resume the work."""
     try:
         yield
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-# What no HTTP client would send: a request that announces more bytes than it has.
+# A request that announces more bytes than it has, which no HTTP client would send.
 HALF_A_REQUEST = (
     b"POST /masters HTTP/1.1\r\n"
     b"Host: 127.0.0.1\r\n"
@@ -17,7 +17,7 @@ HALF_A_REQUEST = (
 
 
 def open_client(url: str, **options: Any) -> httpx.Client:
-    """Return a client of a local service, without the 70 ms in which httpx loads certificates."""
+    """Return a client of a local service that skips loading certificates, which takes 70 ms."""
     return httpx.Client(base_url=url, verify=False, **options)  # noqa: S501 - not over TLS
 
 

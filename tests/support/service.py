@@ -57,6 +57,7 @@ class _Server(uvicorn.Server):
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def main_loop(self) -> None:
+        await self.on_tick(0)  # sets the header Date
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         if not self.should_exit:

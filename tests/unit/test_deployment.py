@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copy as copy_file
@@ -101,7 +102,7 @@ def our_image_built_other_than_once(file: Compose) -> list[str]:
 def secrets_not_from_outside(file: Compose) -> list[str]:
     """Find secrets that are written down or have a default, instead of a ${NAME:?…}.
 
-    The credentials before the @ of a URL are a secret, too.
+    The credentials before the @ of a URL are also a secret.
     """
 
     def check(service: Compose) -> list[str]:
@@ -332,3 +333,18 @@ def test_the_build_context_is_what_the_dockerfile_copies() -> None:
     assert sent == copied
     assert all((ROOT / name).exists() for name in copied)
     assert "*" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "requirements.lock"])
+def test_every_requirement_is_pinned(file: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    required = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        for requirements in (project["dependencies"], *extras)
+        for requirement in requirements
+    }
+    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / file).read_text(), re.MULTILINE))
+    # requirements.lock has no hashes for torch, whose CPU and GPU builds differ.
+    unpinned = {"torch", "torchvision"} if file == "requirements.lock" else set()
+    assert required - pinned == {"lookalike"} | unpinned
