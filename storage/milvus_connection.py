@@ -11,7 +11,6 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from storage.errors import StoreUnavailable
-from storage.records import DIMENSION
 from storage.store_urls import MilvusOptions
 
 LISTS = 1024  # clusters of an IVF index
@@ -30,7 +29,8 @@ class MilvusConnection:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
-        self._loaded: set[str] = set()  # names of collections that are known to be usable
+        # The dimension of each collection that is known to be usable.
+        self._loaded: dict[str, int] = {}
 
     def call(self, work: Callable[[MilvusClient], _T]) -> _T:
         """Return ``work(client)``, with a connected client. Raises StoreUnavailable."""
@@ -61,27 +61,30 @@ class MilvusConnection:
         finally:
             self._lock.release()
 
-    def has_collection(self, name: str) -> bool:
-        """Return whether the collection exists; if it does, load it so that it can be searched."""
-        if name in self._loaded:
-            return True
-        timeout = self._timeout
-        exists = self.call(lambda client: bool(client.has_collection(name, timeout=timeout)))
-        if exists:
-            self.call(lambda client: self._load(client, name))
-        return exists
+    def find_collection(self, name: str) -> int | None:
+        """Return the dimension of a collection, or None if it does not exist.
 
-    def ensure_collection(self, name: str) -> None:
-        """Create the collection and its index if they do not exist, and load it."""
-        if name not in self._loaded:
-            self.call(lambda client: self._ensure(client, name))
+        A collection that exists is loaded, so that it can be searched.
+        """
+        known = self._loaded.get(name)
+        return known if known is not None else self.call(lambda client: self._find(client, name))
 
-    def _ensure(self, client: MilvusClient, name: str) -> None:
-        if not client.has_collection(name, timeout=self._timeout):
-            self._create(client, name)
-        self._load(client, name)
+    def _find(self, client: MilvusClient, name: str) -> int | None:
+        exists = client.has_collection(name, timeout=self._timeout)
+        return self._load(client, name) if exists else None
 
-    def _create(self, client: MilvusClient, name: str) -> None:
+    def ensure_collection(self, name: str, dimension: int) -> int:
+        """Create the collection and its index if they do not exist, and load it.
+
+        Returns the dimension of the collection, which another process may have created.
+        """
+        found = self.find_collection(name)
+        if found is not None:
+            return found
+        self.call(lambda client: self._create(client, name, dimension))
+        return self.call(lambda client: self._load(client, name))
+
+    def _create(self, client: MilvusClient, name: str, dimension: int) -> None:
         """Create the collection, without a partition key.
 
         Milvus 2.3 computes a partition key from the wrong field on an upsert and loses the rows.
@@ -89,7 +92,7 @@ class MilvusConnection:
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
         schema.add_field("collection", DataType.VARCHAR, max_length=36)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         schema.add_field("attributes", DataType.JSON)
         schema.add_field("revision", DataType.INT64)
         schema.add_field("slice", DataType.INT8)
@@ -101,13 +104,18 @@ class MilvusConnection:
             timeout=max(_SLOW, self._timeout),
         )
 
-    def _load(self, client: MilvusClient, name: str) -> None:
+    def _load(self, client: MilvusClient, name: str) -> int:
         # The index is checked each time: the process that created the collection may have died.
         if not client.list_indexes(name, field_name="vector"):
             self._create_index(client, name)
         # Loading continues in the server if the timeout is not enough.
         client.load_collection(name, timeout=max(_LOADING, self._timeout))
-        self._loaded.add(name)
+        self._loaded[name] = self._read_dimension(client, name)
+        return self._loaded[name]
+
+    def _read_dimension(self, client: MilvusClient, name: str) -> int:
+        fields = client.describe_collection(name, timeout=self._timeout)["fields"]
+        return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
 
     def _create_index(self, client: MilvusClient, name: str) -> None:
         options = self._options
@@ -126,7 +134,7 @@ class MilvusConnection:
 
     def drop_collection(self, name: str) -> None:
         """Delete the collection; do nothing if it does not exist."""
-        self._loaded.discard(name)
+        self._loaded.pop(name, None)
         self.call(lambda client: client.drop_collection(name, timeout=self._timeout))
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
-DIMENSION = 512  # numbers in an embedding
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
 WORKER = "worker-"  # prefix of lease owners whose masters are acknowledged; others are requests
 
@@ -190,9 +190,32 @@ class VectorRecord:
 
     master_id: UUID
     collection_id: UUID
-    vector: NDArray[np.float32]  # (512,), of length 1
+    vector: NDArray[np.float32]  # (d,), of length 1; d is the version's dimension
     attributes: Attributes
     revision: int  # of the master, when the record was written
+
+
+def check_dimension(records: Sequence[VectorRecord], dimension: int | None) -> int | None:
+    """Return the dimension of the records, which must be ``dimension`` unless that is None.
+
+    Returns ``dimension`` if there are no records. Raises ValueError.
+    """
+    for record in records:
+        dimension = check_length(record.vector, dimension)
+    return dimension
+
+
+def check_length(vector: NDArray[np.float32], dimension: int | None) -> int:
+    """Return the length of a vector, which must be ``dimension`` unless that is None.
+
+    Raises ValueError.
+    """
+    if vector.ndim != 1 or (dimension is not None and len(vector) != dimension):
+        raise ValueError(
+            f"a vector has the shape {vector.shape}, but those of its model version have"
+            f" {dimension} numbers"
+        )
+    return len(vector)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class VectorRow(Base):
     model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
     master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     collection_id: Mapped[UUID] = mapped_column(UuidBytes)
-    vector: Mapped[bytes] = mapped_column(LargeBinary(2048))  # 512 little-endian float32
+    vector: Mapped[bytes] = mapped_column(LargeBinary)  # little-endian float32
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[int]
 

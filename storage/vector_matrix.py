@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from storage.attribute_columns import AttributeColumns, Mask
 from storage.cores import available_cores
 from storage.filters import Filter
-from storage.records import DIMENSION, VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 
-_FLOAT32_ERROR = 1e-4  # bound of the error of a float32 product of two unit vectors of 512 numbers
+# Bound of the error of a float32 product of two unit vectors, per number of a vector: three times
+# the unit roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
+_FLOAT32_ERROR = 2e-7
 _LEAST_CAPACITY = 1024  # rows
 _LEAST_PARALLEL = 2000  # rows from which slices on several cores are faster than one
 
 
 class VectorMatrix:
-    """A thread-safe matrix.
+    """A thread-safe matrix, whose first vector sets its dimension.
 
     Rows are only appended or marked dead, so that searches continue during writes.
     """
@@ -31,7 +33,7 @@ class VectorMatrix:
         capacity = max(_LEAST_CAPACITY, capacity)
         self._lock = threading.Lock()
         self._size = 0
-        self._vectors = np.empty((capacity, DIMENSION), dtype=np.float32)
+        self._vectors = np.empty((capacity, 0), dtype=np.float32)
         self._ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
         self._collections = np.empty(capacity, dtype=np.int32)
         self._alive = np.zeros(capacity, dtype=np.bool_)
@@ -40,8 +42,11 @@ class VectorMatrix:
         self._collection_codes: dict[UUID, int] = {}
 
     def put_rows(self, records: Sequence[VectorRecord]) -> None:
-        """Insert the records; each replaces the master's earlier one."""
+        """Insert the records; each replaces the master's earlier one. Raises ValueError."""
         with self._lock:
+            dimension = check_dimension(records, self._dimension)
+            if self._dimension is None and dimension is not None:
+                self._vectors = np.empty((len(self._vectors), dimension), dtype=np.float32)
             self._make_room(len(records))
             for record in records:
                 old = self._row_of.get(record.master_id)
@@ -57,6 +62,11 @@ class VectorMatrix:
                 self._row_of[record.master_id] = row
                 self._alive[row] = True
                 self._size += 1
+
+    @property
+    def _dimension(self) -> int | None:
+        """The length of the vectors; None before the first one."""
+        return self._vectors.shape[1] or None
 
     def drop_rows(self, ids: Sequence[UUID]) -> None:
         """Remove the vectors of these masters; ids without a vector are ignored."""
@@ -98,6 +108,7 @@ class VectorMatrix:
     ) -> list[VectorHit]:
         """Search as ``VectorStore.search`` does; slices of large searches run on ``pool``."""
         with self._lock:
+            check_length(vector, self._dimension)
             code = self._collection_codes.get(collection_id)
             if code is None:
                 return []
@@ -105,13 +116,14 @@ class VectorMatrix:
             if filter is not None:
                 chosen &= self._attributes.select(filter, self._size)
             vectors, ids = self._vectors[: self._size], self._ids[: self._size]
+        error = _FLOAT32_ERROR * vectors.shape[1]
         rows = np.flatnonzero(chosen)
         near = 1.0 - _products(pool, vectors, rows, vector)
         if max_distance is not None:
-            rows, near = _where(near <= max_distance + _FLOAT32_ERROR, rows, near)
+            rows, near = _where(near <= max_distance + error, rows, near)
         if len(rows) > limit:
             farthest = np.partition(near, limit - 1)[limit - 1]
-            rows, near = _where(near <= farthest + 2 * _FLOAT32_ERROR, rows, near)
+            rows, near = _where(near <= farthest + 2 * error, rows, near)
         # The candidates are computed again in float64, row by row: equal vectors tie in any row.
         products = (vectors[rows].astype(np.float64) * vector).sum(axis=1)
         distances = np.clip(np.round(1.0 - products, 6), 0.0, 2.0)
@@ -136,7 +148,8 @@ def _products(
 ) -> NDArray[np.float32]:
     """Return the dot products of the chosen rows with ``vector``, ``(len(rows),) float32``.
 
-    The work is split over the cores, because memory bandwidth is the bound: a row has 2 kB.
+    The work is split over the cores, because memory bandwidth is the bound: a row of 512
+    numbers has 2 kB.
     """
     total, chosen = len(vectors), len(rows)
     slices = available_cores()

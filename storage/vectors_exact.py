@@ -21,15 +21,14 @@ from storage.cores import available_cores
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.filters import Filter
-from storage.records import DIMENSION, VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord, check_dimension
 from storage.tables import VectorRow, table_of
 from storage.vector_matrix import VectorMatrix
-
-__all__ = ["DIMENSION", "ExactVectorStore"]
 
 _vectors = table_of(VectorRow)
 _BATCH = 4096  # rows read at once
 _MOST_VARIABLES = 500  # ids in one statement
+_FLOAT_BYTES = 4
 
 
 class ExactVectorStore:
@@ -41,6 +40,7 @@ class ExactVectorStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._matrices: dict[str, VectorMatrix] = {}
+        self._dimensions: dict[str, int] = {}
         self._writing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
         # BLAS threads of numpy would spin beside the inference threads: each call gets one, and
@@ -49,7 +49,7 @@ class ExactVectorStore:
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="exact-search")
 
     def load(self) -> None:
-        """Read all vectors into memory, which takes about 2 kB per master."""
+        """Read all vectors into memory, which takes about 2 kB per vector of 512 numbers."""
         for version in self.versions():
             self._matrix(version)
 
@@ -85,12 +85,26 @@ class ExactVectorStore:
         ]
         replaced = _are(version, [record.master_id for record in records])
         with self._writing[version]:  # keeps the order on disk and in memory the same
+            dimension = check_dimension(records, self._find_dimension(version))
             with self._db.write() as connection:
                 connection.execute(_vectors.delete().where(replaced))
                 if rows:
                     connection.execute(_vectors.insert(), rows)
+            if dimension is not None:
+                self._dimensions[version] = dimension
             if (matrix := self._loaded_matrix(version)) is not None:
                 matrix.put_rows(records)
+
+    def _find_dimension(self, version: str) -> int | None:
+        """Return the length of the version's vectors; None before the first one."""
+        if version not in self._dimensions:
+            size = sa.select(sa.func.length(_vectors.c.vector)).limit(1)
+            with self._db.read() as connection:
+                found = connection.scalar(size.where(_vectors.c.model_version == version))
+            if found is None:
+                return None
+            self._dimensions[version] = found // _FLOAT_BYTES
+        return self._dimensions[version]
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
         with self._writing[version]:
@@ -110,6 +124,7 @@ class ExactVectorStore:
             self.delete(version, ids)
         with self._lock:
             self._matrices.pop(version, None)
+            self._dimensions.pop(version, None)
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         after = UUID(int=0)

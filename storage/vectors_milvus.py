@@ -18,7 +18,7 @@ from pymilvus import MilvusClient
 from storage import filters_milvus
 from storage.filters import Filter
 from storage.milvus_connection import LISTS, MilvusConnection
-from storage.records import VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 from storage.store_urls import MilvusOptions
 
 LARGEST_LIMIT = 16_384  # hits of one search, the bound of Milvus
@@ -44,7 +44,10 @@ class MilvusVectorStore:
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         name = self._name(version)
-        self._connection.ensure_collection(name)
+        dimension = check_dimension(records, None)
+        if dimension is None:
+            return
+        check_dimension(records, self._connection.ensure_collection(name, dimension))
         for start in range(0, len(records), _BATCH):
             rows = [_row(record) for record in records[start : start + _BATCH]]
             self._connection.call(partial(self._upsert_rows, name, rows))
@@ -54,7 +57,7 @@ class MilvusVectorStore:
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        if self._connection.find_collection(name) is None:
             return
         for start in range(0, len(ids), _BATCH):
             some = [str(id_) for id_ in ids[start : start + _BATCH]]
@@ -74,7 +77,7 @@ class MilvusVectorStore:
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        if self._connection.find_collection(name) is None:
             return
         rows = self._connection.call(
             lambda client: client.query_iterator(
@@ -93,7 +96,7 @@ class MilvusVectorStore:
         name = self._name(version)
         fields = ["id", "collection", "vector", "attributes", "revision"]
         found: dict[UUID, VectorRecord] = {}
-        if not ids or not self._connection.has_collection(name):
+        if not ids or self._connection.find_collection(name) is None:
             return found
         for start in range(0, len(ids), _BATCH):
             for row in self._query(name, _among(ids[start : start + _BATCH]), fields):
@@ -111,8 +114,10 @@ class MilvusVectorStore:
         max_distance: float | None = None,
     ) -> list[VectorHit]:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        dimension = self._connection.find_collection(name)
+        if dimension is None:
             return []
+        check_length(vector, dimension)
         chosen = f"collection_key == {_key(collection_id)}"
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
@@ -182,7 +187,7 @@ class MilvusVectorStore:
 
     def count(self, version: str) -> int:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        if self._connection.find_collection(name) is None:
             return 0
         return self._count(name, "", "Strong")
 

@@ -18,13 +18,17 @@ class VectorStore(Protocol):
 
     Every method may raise StoreUnavailable. A version without vectors is unknown, which is not an
     error: it is searched, counted and listed as empty.
+
+    The first vector of a version sets its dimension until the version is dropped. A vector of
+    another length is a mistake of the caller, who must not retry: ValueError.
     """
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         """Insert the records; each replaces the master's earlier one.
 
         Records are written in batches, so after an error some may be stored. Writing all of them
-        again is safe. An empty sequence inserts nothing.
+        again is safe. An empty sequence inserts nothing. Raises ValueError, and writes nothing, if
+        a vector does not have the version's dimension.
         """
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
@@ -56,8 +60,9 @@ class VectorStore(Protocol):
     ) -> list[VectorHit]:
         """Return up to ``limit`` masters of a collection, nearest first, ties ordered by id.
 
-        ``vector`` is ``(512,) float32`` of length 1. With ``filter`` None, all are selected.
-        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound.
+        ``vector`` is ``(d,) float32`` of length 1. With ``filter`` None, all are selected.
+        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound. Raises
+        ValueError if ``vector`` does not have the version's dimension.
         """
 
     def count(self, version: str) -> int:

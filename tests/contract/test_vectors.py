@@ -179,3 +179,45 @@ def test_a_filter_with_many_conditions_is_accepted(
         if r.collection_id == SHOP and (r.attributes["number"] in listed) == (operator == "$or")
     }
     assert {hit.master_id for hit in hits} == fitting
+
+
+def test_each_version_has_its_own_dimension(
+    vectors: VectorStore, records: list[VectorRecord]
+) -> None:
+    wide = [
+        VectorRecord(one.master_id, SHOP, unit(number, 2048), {}, 1)
+        for number, one in enumerate(records)
+    ]
+    vectors.upsert("model-2", wide)
+    for number in (0, 30, 59):
+        (hit,) = vectors.search("model-2", SHOP, unit(number, 2048), 1)
+        assert (hit.master_id, hit.distance) == (wide[number].master_id, pytest.approx(0, abs=1e-5))
+    (narrow,) = vectors.search(VERSION, SHOP, records[1].vector, 1)
+    assert narrow.master_id == records[1].master_id
+    found = vectors.fetch_vectors("model-2", [wide[0].master_id])
+    assert np.allclose(found[wide[0].master_id].vector, unit(0, 2048), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(511,), (513,), (1, 512)])
+def test_a_vector_of_the_wrong_length_is_refused(
+    vectors: VectorStore, records: list[VectorRecord], shape: tuple[int, ...]
+) -> None:
+    wrong = np.ones(shape, dtype=np.float32)
+    batch = [record(100), VectorRecord(records[0].master_id, SHOP, wrong, {}, 1)]
+    with pytest.raises(ValueError, match="have 512 numbers"):
+        vectors.upsert(VERSION, batch)
+    with pytest.raises(ValueError, match="have 512 numbers"):
+        vectors.search(VERSION, SHOP, wrong, 1)
+    assert vectors.count(VERSION) == len(records)
+    vectors.drop_version(VERSION)
+    vectors.upsert(VERSION, [VectorRecord(new_id(), SHOP, unit(1, 511), {}, 1)])
+    assert len(vectors.search(VERSION, SHOP, unit(1, 511), 10)) == 1
+
+
+def test_vectors_of_two_lengths_do_not_begin_a_version(vectors: VectorStore) -> None:
+    batch = [record(1), VectorRecord(new_id(), SHOP, unit(2, 128), {}, 1)]
+    with pytest.raises(ValueError, match="have 512 numbers"):
+        vectors.upsert(VERSION, batch)
+    assert (vectors.count(VERSION), vectors.versions()) == (0, [])
+    vectors.upsert(VERSION, [])
+    assert vectors.versions() == []

@@ -14,9 +14,9 @@ VERSION = "model-1"
 SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
 
 
-def unit(seed: int) -> NDArray[np.float32]:
-    """Return a random vector ``(512,)`` of length 1."""
-    vector = np.random.default_rng(seed).normal(size=512).astype(np.float32)
+def unit(seed: int, dimension: int = 512) -> NDArray[np.float32]:
+    """Return a random vector ``(dimension,)`` of length 1."""
+    vector = np.random.default_rng(seed).normal(size=dimension).astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 

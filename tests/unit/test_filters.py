@@ -22,11 +22,11 @@ from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
 from storage.metadata import SqlMetadataStore
 from storage.records import NewMaster, VectorRecord
-from storage.vectors_exact import DIMENSION, ExactVectorStore
+from storage.vectors_exact import ExactVectorStore
 from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 
 Attributes = dict[str, Any]
-SOMEWHERE = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
+SOMEWHERE = np.full(4, 0.5, np.float32)
 _numbers = itertools.count()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.filters import Filter, matches
-from storage.records import VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 
 _BATCH = 4096  # ids that are listed at once
 
@@ -21,11 +21,12 @@ class MemoryVectorStore:
     """Implements VectorStore in memory."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._records: dict[tuple[str, UUID], VectorRecord] = {}
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         with self._lock:
+            check_dimension(records, self._dimension(version))
             for record in records:
                 self._records[version, record.master_id] = _copied(record)
 
@@ -59,6 +60,7 @@ class MemoryVectorStore:
         filter: Filter | None = None,
         max_distance: float | None = None,
     ) -> list[VectorHit]:
+        check_length(vector, self._dimension(version))
         chosen = [
             record
             for record in self._of(version)
@@ -77,6 +79,9 @@ class MemoryVectorStore:
 
     def close(self) -> None:
         """Do nothing: there are no connections."""
+
+    def _dimension(self, version: str) -> int | None:
+        return next((len(record.vector) for record in self._of(version)), None)
 
     def _of(self, version: str) -> list[VectorRecord]:
         with self._lock:
