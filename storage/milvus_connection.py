@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -11,12 +12,21 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from storage.errors import StoreUnavailable
+from storage.milvus_rows import KEY_LENGTH
 from storage.store_urls import MilvusOptions
 
 LISTS = 1024  # clusters of an IVF index
 _SLOW = 60.0  # seconds, the least timeout for creating a collection or an index
 _LOADING = 10.0  # seconds, the least timeout for loading a collection
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a collection can hold."""
+
+    dimension: int
+    has_parts: bool  # False if an earlier release created it, for one part per master without a box
 
 
 class MilvusConnection:
@@ -29,8 +39,8 @@ class MilvusConnection:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
-        # The dimension of each collection that is known to be usable.
-        self._loaded: dict[str, int] = {}
+        # The layout of each collection that is known to be usable.
+        self._loaded: dict[str, Layout] = {}
 
     def call(self, work: Callable[[MilvusClient], _T]) -> _T:
         """Return ``work(client)``, with a connected client. Raises StoreUnavailable."""
@@ -61,22 +71,22 @@ class MilvusConnection:
         finally:
             self._lock.release()
 
-    def find_collection(self, name: str) -> int | None:
-        """Return the dimension of a collection, or None if it does not exist.
+    def find_collection(self, name: str) -> Layout | None:
+        """Return the layout of a collection, or None if it does not exist.
 
         A collection that exists is loaded, so that it can be searched.
         """
         known = self._loaded.get(name)
         return known if known is not None else self.call(lambda client: self._find(client, name))
 
-    def _find(self, client: MilvusClient, name: str) -> int | None:
+    def _find(self, client: MilvusClient, name: str) -> Layout | None:
         exists = client.has_collection(name, timeout=self._timeout)
         return self._load(client, name) if exists else None
 
-    def ensure_collection(self, name: str, dimension: int) -> int:
+    def ensure_collection(self, name: str, dimension: int) -> Layout:
         """Create the collection and its index if they do not exist, and load it.
 
-        Returns the dimension of the collection, which another process may have created.
+        Returns its layout, because another process may have created it with another dimension.
         """
         found = self.find_collection(name)
         if found is not None:
@@ -90,13 +100,16 @@ class MilvusConnection:
         Milvus 2.3 computes a partition key from the wrong field on an upsert and loses the rows.
         """
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=KEY_LENGTH)
         schema.add_field("collection", DataType.VARCHAR, max_length=36)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         schema.add_field("attributes", DataType.JSON)
         schema.add_field("revision", DataType.INT64)
         schema.add_field("slice", DataType.INT8)
         schema.add_field("collection_key", DataType.INT64)
+        schema.add_field("part", DataType.INT16)
+        schema.add_field("parts", DataType.INT16)  # of the master
+        schema.add_field("box", DataType.JSON)  # x, y, width, height; [] for the whole image
         client.create_collection(
             name,
             schema=schema,
@@ -104,18 +117,17 @@ class MilvusConnection:
             timeout=max(_SLOW, self._timeout),
         )
 
-    def _load(self, client: MilvusClient, name: str) -> int:
+    def _load(self, client: MilvusClient, name: str) -> Layout:
         # The index is checked each time: the process that created the collection may have died.
         if not client.list_indexes(name, field_name="vector"):
             self._create_index(client, name)
         # Loading continues in the server if the timeout is not enough.
         client.load_collection(name, timeout=max(_LOADING, self._timeout))
-        self._loaded[name] = self._read_dimension(client, name)
-        return self._loaded[name]
-
-    def _read_dimension(self, client: MilvusClient, name: str) -> int:
-        fields = client.describe_collection(name, timeout=self._timeout)["fields"]
-        return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
+        described = client.describe_collection(name, timeout=self._timeout)["fields"]
+        fields = {field["name"]: field["params"] for field in described}
+        layout = Layout(int(fields["vector"]["dim"]), "parts" in fields)
+        self._loaded[name] = layout
+        return layout
 
     def _create_index(self, client: MilvusClient, name: str) -> None:
         options = self._options

@@ -14,7 +14,7 @@ from pymilvus.exceptions import MilvusException
 from storage.errors import StoreUnavailable
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.records import VectorRecord
+from storage.records import VectorRecord, whole_image
 from storage.store_urls import MilvusOptions
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
@@ -67,7 +67,7 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
     options = replace(options, index=index, prefix=f"{options.prefix}_{index}")
     store = MilvusVectorStore(url, options, timeout=60.0)
     records = [
-        VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], vector, {"n": number}, 1)
+        VectorRecord(new_id(), (SHOP, ARCHIVE)[number % 2], whole_image(vector), {"n": number}, 1)
         for number, vector in enumerate(unit(3000))
     ]
     store.upsert(VERSION, records)
@@ -89,9 +89,9 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
     if index != "DISKANN":
         assert eventually(built, 60), client.describe_index(name, "vector")
     for wanted in records[::100]:
-        (hit,) = store.search(VERSION, wanted.collection_id, wanted.vector, 1)
+        (hit,) = store.search(VERSION, wanted.collection_id, wanted.parts[0].vector, 1)
         assert (hit.master_id, hit.distance) == (wanted.master_id, pytest.approx(0.0, abs=0.01))
-    assert len(store.search(VERSION, SHOP, records[0].vector, 1000)) == 1000
+    assert len(store.search(VERSION, SHOP, records[0].parts[0].vector, 1000)) == 1000
     store.close()
 
 
@@ -128,7 +128,9 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     vectors = centres[kinds] + 0.6 * random.normal(size=(8000, 512))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     records = [
-        VectorRecord(new_id(), UUID(int=int(kind) // 2 + 1), vector, {"parity": number % 2}, 1)
+        VectorRecord(
+            new_id(), UUID(int=int(kind) // 2 + 1), whole_image(vector), {"parity": number % 2}, 1
+        )
         for number, (kind, vector) in enumerate(zip(kinds, vectors, strict=True))
     ]
     store.upsert(VERSION, records)
@@ -168,8 +170,10 @@ def test_a_filter_loses_no_hits(
                 for r in records
                 if r.collection_id.int == number and (filter is None or r.attributes == filter)
             ]
-            nearest = np.argsort([-float(sample.vector @ one.vector) for one in fitting])[:10]
-            hits = store.search(VERSION, UUID(int=number), sample.vector, 10, chosen)
+            nearest = np.argsort(
+                [-float(sample.parts[0].vector @ one.parts[0].vector) for one in fitting]
+            )[:10]
+            hits = store.search(VERSION, UUID(int=number), sample.parts[0].vector, 10, chosen)
             assert {hit.master_id for hit in hits} == {
                 fitting[index].master_id for index in nearest
             }
@@ -177,14 +181,14 @@ def test_a_filter_loses_no_hits(
 
 def test_a_missing_index_is_created_by_the_next_upsert(monkeypatch: pytest.MonkeyPatch) -> None:
     url, options = fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}")
-    record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
+    record = VectorRecord(new_id(), SHOP, whole_image(unit(1)[0]), {}, 1)
     with monkeypatch.context() as patch:
         patch.setattr("pymilvus.MilvusClient.create_index", _killed)
         with pytest.raises(StoreUnavailable):
             MilvusVectorStore(url, options, timeout=60.0).upsert(VERSION, [record])
     store = MilvusVectorStore(url, options, timeout=60.0)
     store.upsert(VERSION, [record])
-    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [
+    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.parts[0].vector, 1)] == [
         record.master_id
     ]
     store.drop_version(VERSION)

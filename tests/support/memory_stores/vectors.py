@@ -67,7 +67,7 @@ class MemoryVectorStore:
             if record.collection_id == collection_id
             and (filter is None or matches(filter, record.attributes))
         ]
-        hits = [VectorHit(record.master_id, _distance(record.vector, vector)) for record in chosen]
+        hits = [_nearest_part(record, vector) for record in chosen]
         near = [hit for hit in hits if max_distance is None or hit.distance <= max_distance]
         return sorted(near, key=lambda hit: (hit.distance, hit.master_id))[:limit]
 
@@ -81,11 +81,19 @@ class MemoryVectorStore:
         """Do nothing: there are no connections."""
 
     def _dimension(self, version: str) -> int | None:
-        return next((len(record.vector) for record in self._of(version)), None)
+        return next((len(record.parts[0].vector) for record in self._of(version)), None)
 
     def _of(self, version: str) -> list[VectorRecord]:
         with self._lock:
             return [record for (its, _), record in self._records.items() if its == version]
+
+
+def _nearest_part(record: VectorRecord, vector: NDArray[np.float32]) -> VectorHit:
+    hits = [
+        VectorHit(record.master_id, _distance(part.vector, vector), number, part.box)
+        for number, part in enumerate(record.parts)
+    ]
+    return min(hits, key=lambda hit: (hit.distance, hit.part))
 
 
 def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -95,6 +103,8 @@ def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _copied(record: VectorRecord) -> VectorRecord:
-    """Return the record with copies of its vector and attributes."""
-    vector = np.array(record.vector, dtype=np.float32)
-    return replace(record, vector=vector, attributes=copy.deepcopy(record.attributes))
+    """Return the record with copies of its vectors and attributes."""
+    parts = tuple(
+        replace(part, vector=np.array(part.vector, dtype=np.float32)) for part in record.parts
+    )
+    return replace(record, parts=parts, attributes=copy.deepcopy(record.attributes))
