@@ -109,7 +109,7 @@ class MilvusConnection:
         schema.add_field("collection_key", DataType.INT64)
         schema.add_field("part", DataType.INT16)
         schema.add_field("parts", DataType.INT16)  # of the master
-        schema.add_field("box", DataType.JSON)  # x, y, width, height; [] for the whole image
+        schema.add_field("box", DataType.JSON)  # {} for the whole image
         client.create_collection(
             name,
             schema=schema,

@@ -7,7 +7,7 @@ which have no other parts. The key of another part is ``ID/NUMBER``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -18,6 +18,7 @@ SLICES = 16  # of the masters, by the last bits of their ids
 KEY_LENGTH = 48  # bytes at most
 _EARLIER_FIELDS = ["id", "collection", "vector", "attributes", "revision"]
 _PART_FIELDS = ["part", "parts", "box"]
+_SIDES = ("x", "y", "width", "height")
 
 
 def fields(*, has_parts: bool) -> list[str]:
@@ -45,7 +46,7 @@ def rows(record: VectorRecord, *, has_parts: bool) -> list[dict[str, Any]]:
     return [
         of_master
         | _row_of_part(record.master_id, number, part)
-        | {"part": number, "box": list(part.box or ())}
+        | {"part": number, "box": _box_object(part.box)}
         for number, part in enumerate(record.parts)
     ]
 
@@ -102,6 +103,10 @@ def _vector(row: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(row["vector"], dtype=np.float32)
 
 
+def _box_object(box: Box4 | None) -> dict[str, int]:
+    return {} if box is None else dict(zip(_SIDES, box, strict=True))
+
+
 def _box(row: dict[str, Any]) -> Box4 | None:
     box = row.get("box")
-    return cast("Box4", tuple(box)) if box else None
+    return (box["x"], box["y"], box["width"], box["height"]) if box else None

@@ -81,8 +81,9 @@ class MilvusVectorStore:
     def _list_surplus(self, name: str, layout: Layout, kept: dict[UUID, int]) -> list[str]:
         """Return the keys of the parts of masters from a number on, which is given by master.
 
-        Nothing is read if no master had several parts in the last seconds, so that embeddings of
-        one part, which a version has with few exceptions, are written as fast as without parts.
+        Nothing is read while no master of the version has several parts, so that a version of one
+        part is written as fast as ever. This process notices within ten seconds that another one
+        has written the first.
         """
         if not layout.has_parts or not self._recent_count(name, _HAS_SEVERAL):
             return []
