@@ -29,6 +29,14 @@ from storage.vector_matrix import VectorMatrix
 
 _vectors = table_of(VectorRow)
 _BY_PART = (_vectors.c.master_id, _vectors.c.part)
+_SELECT = sa.select(
+    _vectors.c.master_id,
+    _vectors.c.collection_id,
+    _vectors.c.box,
+    _vectors.c.vector,
+    _vectors.c.attributes,
+    _vectors.c.revision,
+)
 _BATCH = 4096  # rows read at once
 _MOST_VARIABLES = 500  # ids in one statement
 _FLOAT_BYTES = 4
@@ -62,7 +70,7 @@ class ExactVectorStore:
             if version not in self._matrices:
                 of_version = _vectors.c.model_version == version
                 number = sa.select(sa.func.count()).select_from(_vectors).where(of_version)
-                statement = sa.select(_vectors).where(of_version).order_by(*_BY_PART)
+                statement = _SELECT.where(of_version).order_by(*_BY_PART)
                 with self._db.read() as connection:
                     matrix = VectorMatrix(capacity=(connection.scalar(number) or 0) * 5 // 4)
                     partitions = connection.execute(statement).partitions(_BATCH)
@@ -141,7 +149,7 @@ class ExactVectorStore:
         with self._db.read() as connection:
             for start in range(0, len(ids), _MOST_VARIABLES):
                 some = _are(version, ids[start : start + _MOST_VARIABLES])
-                statement = sa.select(_vectors).where(some).order_by(*_BY_PART)
+                statement = _SELECT.where(some).order_by(*_BY_PART)
                 for record in _records(connection.execute(statement)):
                     found[record.master_id] = record
         return found
@@ -205,10 +213,10 @@ def _records(rows: Iterable[Any]) -> Iterator[VectorRecord]:
     """Yield the records in rows that are ordered by master and part."""
     for master_id, group in groupby(rows, key=attrgetter("master_id")):
         first, *others = group
-        parts = tuple(_part(row) for row in (first, *others))
+        parts = (_part(first), *map(_part, others))
         yield VectorRecord(master_id, first.collection_id, parts, first.attributes, first.revision)
 
 
 def _part(row: Any) -> VectorPart:
-    box = tuple(row.box) if row.box else None
-    return VectorPart(np.frombuffer(row.vector, dtype="<f4"), cast("Box4 | None", box))
+    vector, box = np.frombuffer(row.vector, dtype="<f4"), row.box
+    return VectorPart(vector, cast("Box4", tuple(box)) if box else None)

@@ -2,7 +2,7 @@
 
 MySQL commits after every statement, so each step is skipped where an interrupted upgrade has done
 it. SQLite cannot change a primary key: the vectors are copied into a new table there, which needs
-as much free disk space as they take.
+about three times as much free disk space as they take, until the log is written back.
 """
 
 import sqlalchemy as sa

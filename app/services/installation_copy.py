@@ -191,8 +191,10 @@ class InstallationCopy:
             complete = self._verified.copy_vectors(complete, version)
         self._import_records(complete)
         new = sum(record.master.id not in present for record in complete)
-        self._counts.copied += new
-        self._counts.changed += len(complete) - new
+        # Without a mirror, what the target had already lacked only the vectors of a newer space.
+        changed = len(complete) - new if self._mirror else 0
+        self._counts.copied += len(complete) - changed
+        self._counts.changed += changed
         self._counts.to_embed += sum(None in record.indexed.values() for record in complete)
         return len(present) + new
 
