@@ -142,7 +142,9 @@ class MilvusConnection:
             metric_type="COSINE",
             params=parameters.get(options.index, {}),
         )
-        client.create_index(name, index, timeout=max(_SLOW, self._timeout))
+        # Nothing is to be built: there are no rows before there is an index. The client would poll
+        # for the end only after half a second.
+        client.create_index(name, index, timeout=max(_SLOW, self._timeout), sync=False)
 
     def drop_collection(self, name: str) -> None:
         """Delete the collection; do nothing if it does not exist."""

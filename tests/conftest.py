@@ -53,14 +53,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Measure coverage only in the suites where it counts, from the set-up to the tear-down."""
     measured = item.path.relative_to(item.config.rootpath / "tests").parts[0] in _MEASURED
-    coverage = None if measured else Coverage.current()
-    if coverage is None:
-        return (yield)
-    coverage.stop()
+    stopped: list[Coverage] = []
+    while not measured and (coverage := Coverage.current()):  # a worker of pytest-xdist has two
+        coverage.stop()
+        stopped.append(coverage)
     try:
         return (yield)
     finally:
-        coverage.start()
+        for coverage in reversed(stopped):
+            coverage.start()
 
 
 def pytest_unconfigure() -> None:

@@ -192,9 +192,9 @@ class InstallationCopy:
         self._import_records(complete)
         new = sum(record.master.id not in present for record in complete)
         # Without a mirror, what the target had already lacked only the vectors of a newer space.
-        changed = len(complete) - new if self._mirror else 0
-        self._counts.copied += len(complete) - changed
-        self._counts.changed += changed
+        updated = len(complete) - new if self._mirror else 0
+        self._counts.copied += len(complete) - updated
+        self._counts.changed += updated
         self._counts.to_embed += sum(None in record.indexed.values() for record in complete)
         return len(present) + new
 

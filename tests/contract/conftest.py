@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from storage.objects_local import LocalObjectStore
 from storage.objects_s3 import S3ObjectStore, S3Options
 from storage.protocols import MetadataStore, ModelRegistry, ObjectStore, VectorStore
 from storage.store_urls import MilvusOptions
+from storage.tables import Base
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
@@ -25,20 +28,31 @@ from tests.support.memory_stores import (
     MemoryTables,
     MemoryVectorStore,
 )
+from tests.support.vector_records import VERSION, empty_milvus
+
+
+@pytest.fixture(scope="session")
+def upgraded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty embedded database with the newest schema, for tests to copy."""
+    path = tmp_path_factory.mktemp("database") / "metadata.db"
+    database = Database(f"sqlite:///{path}")
+    SqlMetadataStore(database).upgrade_schema()
+    database.close()
+    return path
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(upgraded_file: Path, tmp_path: Path) -> Iterator[Database]:
     """An empty embedded database with the newest schema."""
+    shutil.copy(upgraded_file, tmp_path / "metadata.db")
     database = Database(f"sqlite:///{tmp_path}/metadata.db")
-    SqlMetadataStore(database).upgrade_schema()
     yield database
     database.close()
 
 
-@pytest.fixture
-def mysql_url() -> Iterator[str]:
-    """Create an empty database for this test on the server; yield its URL."""
+@contextmanager
+def _new_mysql_url() -> Iterator[str]:
+    """Create an empty database on the server; yield its URL."""
     server = sa.create_engine(fleet.url_of("mariadb"))
     name = f"test_{uuid4().hex}"
     with server.connect() as connection:
@@ -50,30 +64,50 @@ def mysql_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def mysql_database(mysql_url: str) -> Iterator[Database]:
+def mysql_url() -> Iterator[str]:
+    """Create an empty database for this test on the server; yield its URL."""
+    with _new_mysql_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_mysql() -> Iterator[Database]:
+    """A database on the server with the newest schema, which takes a second to create."""
+    with _new_mysql_url() as url, closing(Database(url)) as database:
+        SqlMetadataStore(database).upgrade_schema()
+        yield database
+
+
+@pytest.fixture
+def mysql_database(shared_mysql: Database) -> Iterator[Database]:
     """An empty database on the server, with the newest schema."""
-    database = Database(mysql_url)
-    SqlMetadataStore(database).upgrade_schema()
+    with shared_mysql.write() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+    database = Database(shared_mysql.url.render_as_string(hide_password=False))
     yield database
     database.close()
 
 
-def _open_sql(request: pytest.FixtureRequest) -> Database:
-    name = "database" if request.param == "sqlite" else "mysql_database"
-    opened: Database = request.getfixturevalue(name)
-    return opened
-
-
 @pytest.fixture(params=["sqlite", "mysql"])
-def sql(request: pytest.FixtureRequest) -> Database:
-    """SQLite and MySQL in turn, with the newest schema."""
-    return _open_sql(request)
+def sql(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """SQLite and MySQL in turn, with the newest schema, which the test may change."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("database")
+        return
+    with closing(Database(request.getfixturevalue("mysql_url"))) as database:
+        SqlMetadataStore(database).upgrade_schema()
+        yield database
 
 
 @pytest.fixture(params=["memory", "sqlite", "mysql"])
 def metadata_backend(request: pytest.FixtureRequest) -> MemoryTables | Database:
     """The backend that a metadata store and its model registry share."""
-    return MemoryTables() if request.param == "memory" else _open_sql(request)
+    if request.param == "memory":
+        return MemoryTables()
+    name = "database" if request.param == "sqlite" else "mysql_database"
+    opened: Database = request.getfixturevalue(name)
+    return opened
 
 
 @pytest.fixture
@@ -124,6 +158,16 @@ def s3_options(url: str) -> S3Options:
     )
 
 
+@pytest.fixture(scope="session")
+def milvus_options() -> Iterator[MilvusOptions]:
+    """The prefix of this process on Milvus, whose tests share one loaded collection."""
+    options = MilvusOptions(prefix=f"test_{uuid4().hex}")
+    yield options
+    with closing(MilvusVectorStore(fleet.url_of("milvus"), options)) as store:
+        for version in store.versions():
+            store.drop_version(version)
+
+
 @pytest.fixture(params=["memory", "exact", "milvus"])
 def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     if request.param == "memory":
@@ -134,8 +178,7 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
         yield exact
         exact.close()
         return
-    store = MilvusVectorStore(fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}"))
-    yield store
-    for version in store.versions():
-        store.drop_version(version)
-    store.close()
+    options = request.getfixturevalue("milvus_options")
+    with closing(MilvusVectorStore(fleet.url_of("milvus"), options)) as store:
+        empty_milvus(store, VERSION)
+        yield store

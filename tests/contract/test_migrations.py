@@ -158,11 +158,11 @@ def test_a_downgrade_to_0004_keeps_the_first_parts_of_look(sql: Database) -> Non
 
 
 @pytest.mark.parametrize("done", range(7))
-def test_an_upgrade_to_0005_that_was_killed_on_mysql_resumes(
-    mysql_database: Database, done: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upgrade_to_0005_that_was_killed_on_mysql_resumes(mysql_url: str, done: int) -> None:
     """MySQL commits each statement, so a killed upgrade leaves some of them done."""
-    vectors = fill_0004(mysql_database)
+    database = Database(mysql_url)
+    schema_upgrade.upgrade(database)
+    vectors = fill_0004(database)
     number = itertools.count()
 
     def count(connection: object, cursor: object, statement: str, *_: object) -> None:
@@ -170,9 +170,10 @@ def test_an_upgrade_to_0005_that_was_killed_on_mysql_resumes(
         if changes and next(number) == done:
             raise KeyboardInterrupt
 
-    sa.event.listen(mysql_database.engine, "before_cursor_execute", count)
+    sa.event.listen(database.engine, "before_cursor_execute", count)
     with pytest.raises(KeyboardInterrupt):
-        schema_upgrade.upgrade(mysql_database)
-    sa.event.remove(mysql_database.engine, "before_cursor_execute", count)
-    schema_upgrade.upgrade(mysql_database)
-    check_0005(mysql_database, vectors)
+        schema_upgrade.upgrade(database)
+    sa.event.remove(database.engine, "before_cursor_execute", count)
+    schema_upgrade.upgrade(database)
+    check_0005(database, vectors)
+    database.close()

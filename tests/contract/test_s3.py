@@ -47,7 +47,7 @@ def test_a_link_gives_access_to_its_object_only(s3: S3ObjectStore) -> None:
 
 
 def test_slow_readers_do_not_block_a_write(s3: S3ObjectStore) -> None:
-    store = S3ObjectStore(replace(s3._options, connections=2, timeout=3.0))
+    store = S3ObjectStore(replace(s3._options, connections=2, timeout=1.5))
     put(store, b"x" * 5_000_000)
     readers = [store.read(KEY) for _ in range(2)]
     first = [next(reader) for reader in readers]

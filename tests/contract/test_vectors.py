@@ -218,15 +218,21 @@ def test_a_vector_of_the_wrong_length_is_refused(
     with pytest.raises(ValueError, match="have 512 numbers"):
         vectors.search(VERSION, SHOP, wrong, 1)
     assert vectors.count(VERSION) == len(records)
-    vectors.drop_version(VERSION)
-    vectors.upsert(VERSION, [VectorRecord(new_id(), SHOP, whole_image(unit(1, 511)), {}, 1)])
-    assert len(vectors.search(VERSION, SHOP, unit(1, 511), 10)) == 1
+
+
+def test_a_version_that_was_dropped_may_have_another_dimension(vectors: VectorStore) -> None:
+    for dimension in (128, 129):
+        only = VectorRecord(new_id(), SHOP, whole_image(unit(1, dimension)), {}, 1)
+        vectors.upsert("model-2", [only])
+        (hit,) = vectors.search("model-2", SHOP, unit(1, dimension), 10)
+        assert hit.master_id == only.master_id
+        vectors.drop_version("model-2")
 
 
 def test_vectors_of_two_lengths_do_not_begin_a_version(vectors: VectorStore) -> None:
     batch = [record(1), VectorRecord(new_id(), SHOP, whole_image(unit(2, 128)), {}, 1)]
     with pytest.raises(ValueError, match="have 512 numbers"):
-        vectors.upsert(VERSION, batch)
-    assert (vectors.count(VERSION), vectors.versions()) == (0, [])
-    vectors.upsert(VERSION, [])
-    assert vectors.versions() == []
+        vectors.upsert("model-2", batch)
+    assert vectors.count("model-2") == 0
+    vectors.upsert("model-2", [])
+    assert "model-2" not in vectors.versions()

@@ -50,6 +50,9 @@ SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
 """
 
 
+DRAIN_SECONDS = 20.0  # far more than the worker needs
+
+
 def is_drained(directory: Path) -> bool:
     """Report whether the worker has nothing left to do according to the database."""
     with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
@@ -57,12 +60,32 @@ def is_drained(directory: Path) -> bool:
 
 
 def drain(directory: Path) -> None:
-    assert eventually(lambda: is_drained(directory), 20), "I5: the worker does not come to an end"
+    assert eventually(lambda: is_drained(directory), DRAIN_SECONDS), (
+        "I5: the worker does not come to an end"
+    )
 
 
 def drain_until(directory: Path, stopped: Callable[[], bool]) -> None:
     """Wait until the worker has nothing left to do or ``stopped`` returns true."""
-    assert eventually(lambda: stopped() or is_drained(directory), 20), "the worker does not end"
+    assert eventually(lambda: stopped() or is_drained(directory), DRAIN_SECONDS), (
+        "the worker does not end"
+    )
+
+
+def bring_expiry_forward(directory: Path, seconds: float) -> None:
+    """Change an installation that is not running as if it stood still for this long."""
+    database = sqlite3.connect(directory / "lookalike.db", timeout=10)
+    milliseconds = (int(seconds * 1000),)
+    with closing(database), database:
+        for table, column in (
+            ("masters", "lease_until"),
+            ("embeddings", "lease_until"),
+            ("leases", "until"),
+        ):
+            database.execute(
+                f"UPDATE {table} SET {column} = {column} - ? WHERE {column} > 0",  # noqa: S608
+                milliseconds,
+            )
 
 
 def check_invariants(journal: Journal, operations: Operations, directory: Path) -> None:

@@ -37,6 +37,7 @@ from tests.support.processes import forks
 from tests.support.requests import open_client
 from tests.support.tiny_network import TinyNetwork, tiny_weights
 
+LEASE = 0.5  # seconds
 PARTS = 2  # of each embedding
 _READY = 30.0  # seconds
 _find_or_embed_parts = Indexing._find_or_embed_parts
@@ -54,7 +55,7 @@ def run_on(
     settings = Settings(
         data_dir=directory,
         worker_interval=0.02,
-        lease_seconds=0.5,
+        lease_seconds=LEASE,
         scrub_grace=0.0,
         scrub_interval=0.0,
         _env_file=None,

@@ -62,6 +62,7 @@ def test_a_backup_is_restored_into_servers(
             "LOOKALIKE_VECTORS_URL": "embedded:",
         }
         assert stack.run("backup", str(directory), **environment, **embedded).returncode == 0
+    stack.create_collections()
     restored = stack.run("restore", str(directory))
     assert (restored.returncode, "13 masters copied and verified" in restored.stderr) == (
         0,

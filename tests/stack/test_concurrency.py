@@ -10,6 +10,7 @@ CLIENTS, SECONDS = 64, 10.0
 
 
 def test_64_clients_on_two_replicas(stack: Stack) -> None:
+    stack.create_collections()
     with stack.replica() as one, stack.replica() as two:
         stack.start("worker")
         urls = [str(one.base_url), str(two.base_url)]

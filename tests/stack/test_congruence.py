@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -176,13 +177,11 @@ def perform(script: Script) -> None:
 def test_every_answer_is_the_same_on_both(
     settings: Settings, embedder: Embedder, stack: Stack
 ) -> None:
-    scripts = []
     with serving(settings, embedder) as embedded, stack.replica() as replica:
         stack.start("worker")
-        for client in (embedded.client, replica):
-            script = Script(client)
-            perform(script)
-            scripts.append(script)
+        scripts = [Script(client) for client in (embedded.client, replica)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(perform, scripts))
     assert len(scripts[0].answers) > 80
     for ours, theirs in zip(scripts[0].answers, scripts[1].answers, strict=True):
         assert ours == theirs

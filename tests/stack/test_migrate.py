@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,11 @@ from tests.support.stack import Stack
 MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def installation(settings: Settings, embedder: Embedder) -> Path:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Path:
     """A stopped installation with two collections, a changed master and a deleted one."""
-    with serving(settings.model_copy(update={"worker": "off"}), embedder) as service:
+    directory = tmp_path_factory.mktemp("installed") / "data"
+    with serving(Settings(data_dir=directory, worker="off", _env_file=None), embedder) as service:
         for number, image in enumerate(IMAGES):
             service.put_master(
                 image, f"räume {number}.jpg", attributes=f'{{"n": {number}, "half": {number / 2}}}'
@@ -35,7 +37,13 @@ def installation(settings: Settings, embedder: Embedder) -> Path:
         service.client.delete(f"/masters/{gone['id']}")
         changed = service.client.get("/masters?limit=1").json()["masters"][0]
         service.client.patch(f"/masters/{changed['id']}", json={"attributes": {"n": -1}})
-    return settings.data_dir
+    return directory
+
+
+@pytest.fixture
+def installation(installed: Path, settings: Settings) -> Path:
+    """A copy of the installation, which the test may change."""
+    return Path(shutil.copytree(installed, settings.data_dir))
 
 
 @pytest.fixture
@@ -59,6 +67,7 @@ def test_everything_is_copied_and_answers_are_the_same(
     settings: Settings,
     embedder: Embedder,
 ) -> None:
+    stack.create_collections()
     with serving(settings, embedder) as service:
         before = answers(service.client)
     done = migrate()
@@ -183,7 +192,7 @@ def test_a_master_that_is_marked_as_damaged_is_named_each_time(
     metadata.close()
     for said in (
         "12 masters copied and verified, 0 were already present, 1 failed.",
-        "0 masters copied and verified, 12 were there",
+        "0 masters copied and verified, 12 were already present, 1 failed.",
     ):
         done = migrate()
         assert (done.returncode, said in done.stderr, str(damaged.id) in done.stderr) == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -68,19 +69,23 @@ def test_each_store_may_fail_and_come_back(
         for number, (store, proxy) in enumerate(proxies.items()):
             image = encoded(part_of("coffee", number))
             getattr(proxy, failure)()
-            response = timed(client, image)
+            with ThreadPoolExecutor() as pool:  # most of these requests wait for a timeout
+                uploading = pool.submit(timed, client, image)
+                searching = pool.submit(timed, client, CAT, "/search")
+                reading = pool.submit(client.get, content)
+                checking = pool.submit(client.get, "/readyz")
+            response = uploading.result()
             if store == "vectors":
                 assert (response.status_code, result_of(response)["indexed"]) == (202, False), (
                     response.text
                 )
-                assert_says_so(timed(client, CAT, "/search"), "vector")
-                assert client.get(content).content == CAT
+                assert_says_so(searching.result(), "vector")
+                assert reading.result().content == CAT
             else:
-                assert_says_so(response, {"metadata": "metadata", "objects": "object"}[store])
-                assert_says_so(
-                    client.get(content), {"metadata": "metadata", "objects": "object"}[store]
-                )
-            ready = client.get("/readyz")
+                named = {"metadata": "metadata", "objects": "object"}[store]
+                assert_says_so(response, named)
+                assert_says_so(reading.result(), named)
+            ready = checking.result()
             assert ready.status_code == 503
             failing = {name for name, state in ready.json()["checks"].items() if state != "ok"}
             # The metadata database also records which model is active.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
@@ -14,7 +16,14 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina")
 
 def photograph(name: str) -> Image.Image:
     """Return a real, freely usable photograph from the scikit-image package."""
-    return Image.fromarray(getattr(data, name)()[..., :3])
+    return Image.fromarray(_pixels(name))
+
+
+@cache
+def _pixels(name: str) -> NDArray[np.uint8]:
+    """Decode a photograph, once per process; every image of it has its own copy."""
+    pixels: NDArray[np.uint8] = np.ascontiguousarray(getattr(data, name)()[..., :3])
+    return pixels
 
 
 def encoded(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:

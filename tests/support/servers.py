@@ -218,6 +218,7 @@ def seaweedfs(directory: Path) -> Server:
         "-s3.port.lance=0",
         "-s3.allowDeleteBucketNotEmpty=false",
         "-master.telemetry=false",
+        "-master.electionTimeout=1s",  # a restarted master waits that long: by default 10 seconds
         "-master.volumeSizeLimitMB=64",
         "-volume.max=2000",
         "-master.volumePreallocate=false",

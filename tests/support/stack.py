@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
@@ -27,6 +28,10 @@ class Stack:
     environment: dict[str, str]
     directory: Path
     processes: list[CommandProcess] = field(default_factory=list)
+
+    def create_collections(self) -> None:
+        """Let the processes create their collections on Milvus, as on a new server."""
+        self.environment["LOOKALIKE_MILVUS_PREFIX"] = f"test_{uuid4().hex}"
 
     def start(self, *arguments: str, **settings: str) -> CommandProcess:
         """Start a command that runs until it is stopped."""

@@ -1,4 +1,4 @@
-"""Vector records of two collections, for the tests of vector stores."""
+"""Vector records of two collections, for the tests of vector stores, and a way to empty one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from storage.metadata import new_id
 from storage.records import Box4, VectorPart, VectorRecord, whole_image
+from storage.vectors_milvus import MilvusVectorStore
 
 VERSION = "model-1"
 SHOP, ARCHIVE = UUID(int=1), UUID(int=2)
@@ -41,3 +42,17 @@ def several(
     boxes = boxes or (None,) * len(vectors)
     parts = tuple(VectorPart(vector, box) for vector, box in zip(vectors, boxes, strict=True))
     return VectorRecord(new_id(), SHOP, parts, attributes, 1)
+
+
+def empty_milvus(store: MilvusVectorStore, kept: str) -> None:
+    """Delete every vector of the version ``kept``, and drop the other versions.
+
+    Milvus takes seconds to load a new collection for searches, so tests share a loaded one.
+    """
+    for version in store.versions():
+        if version != kept:
+            store.drop_version(version)
+    if kept in store.versions():
+        name = store._name(kept)
+        store._connection.find_collection(name)
+        store._delete_keys(name, [row["id"] for row in store._query(name, 'id != ""', ["id"])])
