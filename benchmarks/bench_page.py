@@ -31,7 +31,15 @@ from benchmarks.service import find_free_port, make_parser, make_photographs, ru
 from models.embedder import load_embedder
 from storage.factory import open_stores
 from storage.metadata import new_id
-from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.records import (
+    LOOK,
+    Collection,
+    Master,
+    MasterRecord,
+    MasterState,
+    VectorRecord,
+    whole_image,
+)
 from storage.store_urls import StoreUrls
 
 MASTERS = 100_000
@@ -118,7 +126,7 @@ def fill_installation(directory: Path) -> None:
         ),
         load_vectors=False,
     )
-    stores.registry.register_active(embedder.model_version)
+    stores.registry.register_active(embedder.model_version, LOOK)
     collection: Collection = stores.metadata.create_collection("default")
     rng = np.random.default_rng(1)
     for start in track(range(0, MASTERS, BATCH), description="filling the stores"):
@@ -133,7 +141,9 @@ def fill_installation(directory: Path) -> None:
             vector = vector + rng.normal(0, 0.01, 512).astype(np.float32)
             vector /= np.linalg.norm(vector)
             records.append(MasterRecord(master, {embedder.model_version: 1}))
-            entries.append(VectorRecord(master.id, collection.id, vector, master.attributes, 1))
+            entries.append(
+                VectorRecord(master.id, collection.id, whole_image(vector), master.attributes, 1)
+            )
         stores.metadata.import_records(records)
         stores.vectors.upsert(embedder.model_version, entries)
     stores.close()

@@ -44,7 +44,7 @@ from storage.database import Database
 from storage.factory import open_stores
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.records import MasterState
+from storage.records import LOOK, MasterState
 from storage.store_urls import StoreUrls
 from storage.tables import EmbeddingRow, MasterRow, VectorRow
 from storage.vectors_exact import ExactVectorStore
@@ -65,7 +65,7 @@ def fill_installation(directory: Path, version: str) -> UUID:
     """
     url = f"sqlite:///{directory}/lookalike.db"
     stores = open_stores(StoreUrls(url, f"file://{directory}/objects", "embedded:"))
-    stores.registry.register_active(version)
+    stores.registry.register_active(version, LOOK)
     collection = stores.metadata.create_collection("default")
     stores.close()
     database = Database(url)

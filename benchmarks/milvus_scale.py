@@ -19,7 +19,7 @@ from rich.progress import Progress
 from benchmarks.reporting import make_table, show_progress
 from benchmarks.stack import read_cpu_seconds, require_process, run_milvus
 from benchmarks.synthetic_vectors import ClusteredVectors, ExactNeighbours
-from storage.records import VectorRecord
+from storage.records import VectorRecord, whole_image
 from storage.store_urls import MilvusOptions
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support.servers import Server
@@ -153,7 +153,9 @@ class _MilvusScale:
             vectors = self._vectors.draw(min(BATCH, rows - first), seed=first)
             self._exact.add(first, vectors)
             records = [
-                VectorRecord(UUID(int=first + n), COLLECTION, vector, {"shelf": n % 100}, 1)
+                VectorRecord(
+                    UUID(int=first + n), COLLECTION, whole_image(vector), {"shelf": n % 100}, 1
+                )
                 for n, vector in enumerate(vectors)
             ]
             start, cpu_start = time.perf_counter(), time.process_time()

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from benchmarks.reporting import make_table, show_progress
 from storage.database import Database
 from storage.metadata import SqlMetadataStore, new_id
-from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord
+from storage.records import Collection, Master, MasterRecord, MasterState, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
 from tests.support.servers import Server, mariadb
 
@@ -89,7 +89,7 @@ def _fill(
         metadata.import_records(records)
         if vectors is not None:
             made = [
-                VectorRecord(record.master.id, collection.id, _VECTOR, _ATTRIBUTES, 1)
+                VectorRecord(record.master.id, collection.id, whole_image(_VECTOR), _ATTRIBUTES, 1)
                 for record in records
             ]
             vectors.upsert(VERSION, made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.records import DIMENSION
+DIMENSION = 512  # numbers in an embedding of this project's network
 
 
 class ClusteredVectors:

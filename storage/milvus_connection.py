@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -11,13 +12,21 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from storage.errors import StoreUnavailable
-from storage.records import DIMENSION
+from storage.milvus_rows import KEY_LENGTH
 from storage.store_urls import MilvusOptions
 
 LISTS = 1024  # clusters of an IVF index
 _SLOW = 60.0  # seconds, the least timeout for creating a collection or an index
 _LOADING = 10.0  # seconds, the least timeout for loading a collection
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a collection can hold."""
+
+    dimension: int
+    has_parts: bool  # False if an earlier release created it, for one part per master without a box
 
 
 class MilvusConnection:
@@ -30,7 +39,8 @@ class MilvusConnection:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
-        self._loaded: set[str] = set()  # names of collections that are known to be usable
+        # The layout of each collection that is known to be usable.
+        self._loaded: dict[str, Layout] = {}
 
     def call(self, work: Callable[[MilvusClient], _T]) -> _T:
         """Return ``work(client)``, with a connected client. Raises StoreUnavailable."""
@@ -61,39 +71,45 @@ class MilvusConnection:
         finally:
             self._lock.release()
 
-    def has_collection(self, name: str) -> bool:
-        """Return whether the collection exists; if it does, load it so that it can be searched."""
-        if name in self._loaded:
-            return True
-        timeout = self._timeout
-        exists = self.call(lambda client: bool(client.has_collection(name, timeout=timeout)))
-        if exists:
-            self.call(lambda client: self._load(client, name))
-        return exists
+    def find_collection(self, name: str) -> Layout | None:
+        """Return the layout of a collection, or None if it does not exist.
 
-    def ensure_collection(self, name: str) -> None:
-        """Create the collection and its index if they do not exist, and load it."""
-        if name not in self._loaded:
-            self.call(lambda client: self._ensure(client, name))
+        A collection that exists is loaded, so that it can be searched.
+        """
+        known = self._loaded.get(name)
+        return known if known is not None else self.call(lambda client: self._find(client, name))
 
-    def _ensure(self, client: MilvusClient, name: str) -> None:
-        if not client.has_collection(name, timeout=self._timeout):
-            self._create(client, name)
-        self._load(client, name)
+    def _find(self, client: MilvusClient, name: str) -> Layout | None:
+        exists = client.has_collection(name, timeout=self._timeout)
+        return self._load(client, name) if exists else None
 
-    def _create(self, client: MilvusClient, name: str) -> None:
+    def ensure_collection(self, name: str, dimension: int) -> Layout:
+        """Create the collection and its index if they do not exist, and load it.
+
+        Returns its layout, because another process may have created it with another dimension.
+        """
+        found = self.find_collection(name)
+        if found is not None:
+            return found
+        self.call(lambda client: self._create(client, name, dimension))
+        return self.call(lambda client: self._load(client, name))
+
+    def _create(self, client: MilvusClient, name: str, dimension: int) -> None:
         """Create the collection, without a partition key.
 
         Milvus 2.3 computes a partition key from the wrong field on an upsert and loses the rows.
         """
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=KEY_LENGTH)
         schema.add_field("collection", DataType.VARCHAR, max_length=36)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         schema.add_field("attributes", DataType.JSON)
         schema.add_field("revision", DataType.INT64)
         schema.add_field("slice", DataType.INT8)
         schema.add_field("collection_key", DataType.INT64)
+        schema.add_field("part", DataType.INT16)
+        schema.add_field("parts", DataType.INT16)  # of the master
+        schema.add_field("box", DataType.JSON)  # {} for the whole image
         client.create_collection(
             name,
             schema=schema,
@@ -101,13 +117,17 @@ class MilvusConnection:
             timeout=max(_SLOW, self._timeout),
         )
 
-    def _load(self, client: MilvusClient, name: str) -> None:
+    def _load(self, client: MilvusClient, name: str) -> Layout:
         # The index is checked each time: the process that created the collection may have died.
         if not client.list_indexes(name, field_name="vector"):
             self._create_index(client, name)
         # Loading continues in the server if the timeout is not enough.
         client.load_collection(name, timeout=max(_LOADING, self._timeout))
-        self._loaded.add(name)
+        described = client.describe_collection(name, timeout=self._timeout)["fields"]
+        fields = {field["name"]: field["params"] for field in described}
+        layout = Layout(int(fields["vector"]["dim"]), "parts" in fields)
+        self._loaded[name] = layout
+        return layout
 
     def _create_index(self, client: MilvusClient, name: str) -> None:
         options = self._options
@@ -128,7 +148,7 @@ class MilvusConnection:
 
     def drop_collection(self, name: str) -> None:
         """Delete the collection; do nothing if it does not exist."""
-        self._loaded.discard(name)
+        self._loaded.pop(name, None)
         self.call(lambda client: client.drop_collection(name, timeout=self._timeout))
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
-DIMENSION = 512  # numbers in an embedding
+LOOK = "look"  # the space that every installation has
+Box4 = tuple[int, int, int, int]  # x, y, width, height: pixels of the upright original
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
 WORKER = "worker-"  # prefix of lease owners whose masters are acknowledged; others are requests
 
@@ -165,6 +167,7 @@ class ModelVersion:
     id: str
     state: ModelState
     created_at: int  # milliseconds since 1970, UTC
+    space: str = LOOK  # in which it is compared
 
 
 @dataclass(frozen=True)
@@ -185,19 +188,65 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
+class VectorPart:
+    """One vector of a master, and the part of the image that it was computed from."""
+
+    vector: NDArray[np.float32]  # (d,), of length 1; d is the dimension of the model version
+    box: Box4 | None = None  # None: the whole image
+
+
+@dataclass(frozen=True)
 class VectorRecord:
-    """The embedding of one master, with what searches filter by."""
+    """The embedding of one master, with what searches filter by.
+
+    It has one part or more, which are numbered from 0. Raises ValueError without a part.
+    """
 
     master_id: UUID
     collection_id: UUID
-    vector: NDArray[np.float32]  # (512,), of length 1
+    parts: tuple[VectorPart, ...]
     attributes: Attributes
     revision: int  # of the master, when the record was written
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError(f"the embedding of the master {self.master_id} has no part")
+
+
+def whole_image(vector: NDArray[np.float32]) -> tuple[VectorPart, ...]:
+    """Return the parts of an embedding that has one vector, of the whole image."""
+    return (VectorPart(vector),)
+
+
+def check_dimension(records: Sequence[VectorRecord], dimension: int | None) -> int | None:
+    """Return the dimension of the records, which must be ``dimension`` unless that is None.
+
+    Returns ``dimension`` if there are no records. Raises ValueError.
+    """
+    for record in records:
+        for part in record.parts:
+            dimension = check_length(part.vector, dimension)
+    return dimension
+
+
+def check_length(vector: NDArray[np.float32], dimension: int | None) -> int:
+    """Return the length of a vector, which must be ``dimension`` unless that is None.
+
+    Raises ValueError.
+    """
+    if vector.ndim != 1 or (dimension is not None and len(vector) != dimension):
+        raise ValueError(
+            f"a vector has the shape {vector.shape}, but those of its model version have"
+            f" {dimension} numbers"
+        )
+    return len(vector)
 
 
 @dataclass(frozen=True)
 class VectorHit:
-    """A master that a search found."""
+    """A master that a search found, by the part that is nearest to the query."""
 
     master_id: UUID
     distance: float  # cosine distance, 0 to 2
+    part: int = 0  # the number of the part
+    box: Box4 | None = None  # of the part

@@ -112,12 +112,13 @@ class EmbeddingRow(Base):
 
 class ModelVersionRow(Base):
     __tablename__ = "model_versions"
-    __table_args__ = (Index("ix_model_versions_only_active", "only_active", unique=True),)
+    __table_args__ = (Index("ix_model_versions_active_space", "active_space", unique=True),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
-    # True for the active version, otherwise NULL: the unique index allows one active version.
-    only_active: Mapped[bool | None]
+    space: Mapped[str] = mapped_column(text(63), server_default="look")
+    # The space of an active version, otherwise NULL: the unique index allows one in each space.
+    active_space: Mapped[str | None] = mapped_column(text(63))
     created_at: Mapped[int]
 
 
@@ -142,14 +143,17 @@ class LeaseRow(Base):
 
 
 class VectorRow(Base):
-    """The embedded vector store's rows; empty where Milvus keeps the vectors."""
+    """The embedded vector store's rows, one per part; empty where Milvus keeps the vectors."""
 
     __tablename__ = "vectors"
 
     model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
     master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True, server_default="0")
     collection_id: Mapped[UUID] = mapped_column(UuidBytes)
-    vector: Mapped[bytes] = mapped_column(LargeBinary(2048))  # 512 little-endian float32
+    # x, y, width and height; NULL for the whole image
+    box: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    vector: Mapped[bytes] = mapped_column(LargeBinary)  # little-endian float32
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[int]
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import chain, groupby, islice
+from operator import attrgetter
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -21,15 +23,23 @@ from storage.cores import available_cores
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.filters import Filter
-from storage.records import DIMENSION, VectorHit, VectorRecord
+from storage.records import Box4, VectorHit, VectorPart, VectorRecord, check_dimension
 from storage.tables import VectorRow, table_of
 from storage.vector_matrix import VectorMatrix
 
-__all__ = ["DIMENSION", "ExactVectorStore"]
-
 _vectors = table_of(VectorRow)
+_BY_PART = (_vectors.c.master_id, _vectors.c.part)
+_SELECT = sa.select(
+    _vectors.c.master_id,
+    _vectors.c.collection_id,
+    _vectors.c.box,
+    _vectors.c.vector,
+    _vectors.c.attributes,
+    _vectors.c.revision,
+)
 _BATCH = 4096  # rows read at once
 _MOST_VARIABLES = 500  # ids in one statement
+_FLOAT_BYTES = 4
 
 
 class ExactVectorStore:
@@ -41,6 +51,7 @@ class ExactVectorStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._matrices: dict[str, VectorMatrix] = {}
+        self._dimensions: dict[str, int] = {}
         self._writing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
         # BLAS threads of numpy would spin beside the inference threads: each call gets one, and
@@ -49,7 +60,7 @@ class ExactVectorStore:
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="exact-search")
 
     def load(self) -> None:
-        """Read all vectors into memory, which takes about 2 kB per master."""
+        """Read all vectors into memory, which takes about 2 kB per vector of 512 numbers."""
         for version in self.versions():
             self._matrix(version)
 
@@ -57,12 +68,15 @@ class ExactVectorStore:
         """Return the matrix that searches read; the first call reads it from the database."""
         with self._lock:
             if version not in self._matrices:
-                matrix = VectorMatrix(capacity=self.count(version) * 5 // 4)
-                of_version = sa.select(_vectors).where(_vectors.c.model_version == version)
-                statement = of_version.order_by(_vectors.c.master_id)
+                of_version = _vectors.c.model_version == version
+                number = sa.select(sa.func.count()).select_from(_vectors).where(of_version)
+                statement = _SELECT.where(of_version).order_by(*_BY_PART)
                 with self._db.read() as connection:
-                    for rows in connection.execute(statement).partitions(_BATCH):
-                        matrix.put_rows([_record(row) for row in rows])
+                    matrix = VectorMatrix(capacity=(connection.scalar(number) or 0) * 5 // 4)
+                    partitions = connection.execute(statement).partitions(_BATCH)
+                    records = _records(chain.from_iterable(partitions))
+                    while batch := list(islice(records, _BATCH)):
+                        matrix.put_rows(batch)
                 self._matrices[version] = matrix
             return self._matrices[version]
 
@@ -72,25 +86,29 @@ class ExactVectorStore:
             return self._matrices.get(version)
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        rows = [
-            {
-                "model_version": version,
-                "master_id": record.master_id,
-                "collection_id": record.collection_id,
-                "vector": np.ascontiguousarray(record.vector, dtype="<f4").tobytes(),
-                "attributes": record.attributes,
-                "revision": record.revision,
-            }
-            for record in records
-        ]
+        rows = [row for record in records for row in _rows(version, record)]
         replaced = _are(version, [record.master_id for record in records])
         with self._writing[version]:  # keeps the order on disk and in memory the same
+            dimension = check_dimension(records, self._find_dimension(version))
             with self._db.write() as connection:
                 connection.execute(_vectors.delete().where(replaced))
                 if rows:
                     connection.execute(_vectors.insert(), rows)
+            if dimension is not None:
+                self._dimensions[version] = dimension
             if (matrix := self._loaded_matrix(version)) is not None:
                 matrix.put_rows(records)
+
+    def _find_dimension(self, version: str) -> int | None:
+        """Return the length of the version's vectors; None before the first one."""
+        if version not in self._dimensions:
+            size = sa.select(sa.func.length(_vectors.c.vector)).limit(1)
+            with self._db.read() as connection:
+                found = connection.scalar(size.where(_vectors.c.model_version == version))
+            if found is None:
+                return None
+            self._dimensions[version] = found // _FLOAT_BYTES
+        return self._dimensions[version]
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
         with self._writing[version]:
@@ -110,11 +128,12 @@ class ExactVectorStore:
             self.delete(version, ids)
         with self._lock:
             self._matrices.pop(version, None)
+            self._dimensions.pop(version, None)
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         after = UUID(int=0)
-        of_version = sa.select(_vectors.c.master_id).where(_vectors.c.model_version == version)
-        statement = of_version.order_by(_vectors.c.master_id).limit(_BATCH)
+        masters = sa.select(_vectors.c.master_id).where(_first_parts(version))
+        statement = masters.order_by(_vectors.c.master_id).limit(_BATCH)
         while True:
             # One transaction per batch: a long one would hold back SQLite's checkpoints.
             with self._db.read() as connection:
@@ -130,8 +149,9 @@ class ExactVectorStore:
         with self._db.read() as connection:
             for start in range(0, len(ids), _MOST_VARIABLES):
                 some = _are(version, ids[start : start + _MOST_VARIABLES])
-                for row in connection.execute(sa.select(_vectors).where(some)):
-                    found[row.master_id] = _record(row)
+                statement = _SELECT.where(some).order_by(*_BY_PART)
+                for record in _records(connection.execute(statement)):
+                    found[record.master_id] = record
         return found
 
     def search(
@@ -150,7 +170,7 @@ class ExactVectorStore:
     def count(self, version: str) -> int:
         number = sa.select(sa.func.count()).select_from(_vectors)
         with self._db.read() as connection:
-            return connection.scalar(number.where(_vectors.c.model_version == version)) or 0
+            return connection.scalar(number.where(_first_parts(version))) or 0
 
     def ping(self) -> None:
         try:
@@ -168,6 +188,35 @@ def _are(version: str, ids: Sequence[UUID]) -> sa.ColumnElement[bool]:
     return sa.and_(_vectors.c.model_version == version, _vectors.c.master_id.in_(ids))
 
 
-def _record(row: Any) -> VectorRecord:
-    vector = np.frombuffer(row.vector, dtype="<f4")
-    return VectorRecord(row.master_id, row.collection_id, vector, row.attributes, row.revision)
+def _first_parts(version: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is part 0 of a master, which every master has."""
+    return sa.and_(_vectors.c.model_version == version, _vectors.c.part == 0)
+
+
+def _rows(version: str, record: VectorRecord) -> list[dict[str, Any]]:
+    return [
+        {
+            "model_version": version,
+            "master_id": record.master_id,
+            "part": number,
+            "collection_id": record.collection_id,
+            "box": part.box,
+            "vector": np.ascontiguousarray(part.vector, dtype="<f4").tobytes(),
+            "attributes": record.attributes,
+            "revision": record.revision,
+        }
+        for number, part in enumerate(record.parts)
+    ]
+
+
+def _records(rows: Iterable[Any]) -> Iterator[VectorRecord]:
+    """Yield the records in rows that are ordered by master and part."""
+    for master_id, group in groupby(rows, key=attrgetter("master_id")):
+        first, *others = group
+        parts = (_part(first), *map(_part, others))
+        yield VectorRecord(master_id, first.collection_id, parts, first.attributes, first.revision)
+
+
+def _part(row: Any) -> VectorPart:
+    vector, box = np.frombuffer(row.vector, dtype="<f4"), row.box
+    return VectorPart(vector, cast("Box4", tuple(box)) if box else None)

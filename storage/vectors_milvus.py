@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,18 +17,19 @@ from cachetools import TTLCache
 from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
-from storage import filters_milvus
+from storage import filters_milvus, milvus_rows
 from storage.filters import Filter
-from storage.milvus_connection import LISTS, MilvusConnection
-from storage.records import VectorHit, VectorRecord
+from storage.milvus_connection import LISTS, Layout, MilvusConnection
+from storage.milvus_rows import SLICES
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 from storage.store_urls import MilvusOptions
 
 LARGEST_LIMIT = 16_384  # hits of one search, the bound of Milvus
 _BATCH = 500  # rows written or read at once
 _ITERATED = 4096  # ids read at once
-_SLICES = 16  # of the masters, by the last bits of their ids
 _HARMLESS_SHARE = 0.5  # HNSW keeps its recall if the filter passes this share of the vectors
 _COUNTS_LAST = 10.0  # seconds that a count is remembered
+_HAS_SEVERAL = "parts > 1"  # the filter for rows of masters with several parts
 _GROWTH = 2000  # vectors by which a remembered count may be wrong
 
 
@@ -40,28 +43,64 @@ class MilvusVectorStore:
         self._connection = MilvusConnection(uri, options, timeout)
         self._counts: TTLCache[tuple[str, str], int] = TTLCache(maxsize=1024, ttl=_COUNTS_LAST)
         self._counts_lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(2 * _SLICES, thread_name_prefix="milvus-search")
+        self._pool = ThreadPoolExecutor(2 * SLICES, thread_name_prefix="milvus-search")
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         name = self._name(version)
-        self._connection.ensure_collection(name)
-        for start in range(0, len(records), _BATCH):
-            rows = [_row(record) for record in records[start : start + _BATCH]]
-            self._connection.call(partial(self._upsert_rows, name, rows))
+        dimension = check_dimension(records, None)
+        if dimension is None:
+            return
+        layout = self._connection.ensure_collection(name, dimension)
+        check_dimension(records, layout.dimension)
+        rows = [
+            row
+            for record in records
+            for row in milvus_rows.rows(record, has_parts=layout.has_parts)
+        ]
+        # Deleted first: the number of parts that a repetition of this call needs is overwritten.
+        parts = {record.master_id: len(record.parts) for record in records}
+        self._delete_keys(name, self._list_surplus(name, layout, parts))
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            self._connection.call(partial(self._upsert_rows, name, some))
+        if len(rows) > len(records):
+            self._remember_count(name, _HAS_SEVERAL, len(rows))
 
     def _upsert_rows(self, name: str, rows: list[dict[str, Any]], client: MilvusClient) -> None:
         client.upsert(name, rows, timeout=self._timeout)
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        layout = self._connection.find_collection(name)
+        if layout is None:
             return
-        for start in range(0, len(ids), _BATCH):
-            some = [str(id_) for id_ in ids[start : start + _BATCH]]
+        keys = [str(id_) for id_ in ids]
+        keys += self._list_surplus(name, layout, dict.fromkeys(ids, 1))
+        self._delete_keys(name, keys)
+
+    def _list_surplus(self, name: str, layout: Layout, kept: dict[UUID, int]) -> list[str]:
+        """Return the keys of the parts of masters from a number on, which is given by master.
+
+        Nothing is read while no master of the version has several parts, so that a version of one
+        part is written as fast as ever. This process notices within ten seconds that another one
+        has written the first.
+        """
+        if not layout.has_parts or not self._recent_count(name, _HAS_SEVERAL):
+            return []
+        found = self._query_keys(name, [str(id_) for id_ in kept], ["id", "parts"])
+        return [
+            milvus_rows.key(id_, number)
+            for id_, parts in ((UUID(row["id"]), row["parts"]) for row in found)
+            for number in range(kept[id_], parts)
+        ]
+
+    def _delete_keys(self, name: str, keys: list[str]) -> None:
+        for start in range(0, len(keys), _BATCH):
+            some = keys[start : start + _BATCH]
             self._connection.call(partial(self._delete_rows, name, some))
 
-    def _delete_rows(self, name: str, ids: list[str], client: MilvusClient) -> None:
-        client.delete(name, ids=ids, timeout=self._timeout)
+    def _delete_rows(self, name: str, keys: list[str], client: MilvusClient) -> None:
+        client.delete(name, ids=keys, timeout=self._timeout)
 
     def versions(self) -> list[str]:
         prefix = self._name("")
@@ -74,11 +113,13 @@ class MilvusVectorStore:
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        layout = self._connection.find_collection(name)
+        if layout is None:
             return
         rows = self._connection.call(
             lambda client: client.query_iterator(
                 name,
+                filter=_first_parts(layout),
                 batch_size=_ITERATED,
                 output_fields=["id"],
                 consistency_level="Strong",
@@ -91,15 +132,21 @@ class MilvusVectorStore:
 
     def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         name = self._name(version)
-        fields = ["id", "collection", "vector", "attributes", "revision"]
-        found: dict[UUID, VectorRecord] = {}
-        if not ids or not self._connection.has_collection(name):
-            return found
-        for start in range(0, len(ids), _BATCH):
-            for row in self._query(name, _among(ids[start : start + _BATCH]), fields):
-                record = _record(row)
-                found[record.master_id] = record
-        return found
+        layout = self._connection.find_collection(name) if ids else None
+        if layout is None:
+            return {}
+        fields = milvus_rows.fields(has_parts=layout.has_parts)
+        rows = self._query_keys(name, [str(id_) for id_ in ids], fields)
+        others = [
+            milvus_rows.key(UUID(row["id"]), number)
+            for row in rows
+            for number in range(1, row.get("parts", 1))
+        ]
+        by_master: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows + self._query_keys(name, others, fields):
+            by_master[row["id"].partition("/")[0]].append(row)
+        records = map(milvus_rows.record, by_master.values())
+        return {record.master_id: record for record in records if record is not None}
 
     def search(
         self,
@@ -111,24 +158,56 @@ class MilvusVectorStore:
         max_distance: float | None = None,
     ) -> list[VectorHit]:
         name = self._name(version)
-        if not self._connection.has_collection(name):
+        layout = self._connection.find_collection(name)
+        if layout is None:
             return []
-        chosen = f"collection_key == {_key(collection_id)}"
+        check_length(vector, layout.dimension)
+        chosen = f"collection_key == {milvus_rows.collection_key(collection_id)}"
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
         limit = min(limit, LARGEST_LIMIT)
-        plan = self._plan(name, chosen, limit)
+        farthest = math.inf if max_distance is None else max_distance
+        reach = limit
+        while True:  # until enough masters are found: several parts of one may be the nearest
+            hits, horizon = self._search_parts(name, layout, chosen, vector, reach)
+            enough = len(hits) >= limit and hits[limit - 1].distance <= horizon
+            complete = horizon > farthest or horizon == math.inf
+            if enough or complete or reach > LARGEST_LIMIT:
+                return [hit for hit in hits[:limit] if hit.distance <= farthest]
+            reach = min(4 * reach, LARGEST_LIMIT + 1)
+
+    def _search_parts(
+        self, name: str, layout: Layout, chosen: str, vector: NDArray[np.float32], reach: int
+    ) -> tuple[list[VectorHit], float]:
+        """Search for the nearest ``reach`` parts.
+
+        Returns the masters that have them, each by its nearest part, and the distance up to which
+        no master is missing.
+        """
+        plan = self._plan(name, chosen, reach)
         # With Strong consistency a search waits for the server's next tick: run them in parallel.
         run = self._pool.map if len(plan) > 1 else map
-        answers = run(lambda part: self._search_once(name, chosen + part[0], vector, part[1]), plan)
-        found = [hit for answer in answers for hit in answer]
-        hits = [VectorHit(UUID(hit["id"]), _distance(hit["distance"])) for hit in found]
-        hits.sort(key=lambda hit: (hit.distance, hit.master_id))
-        return [hit for hit in hits[:limit] if max_distance is None or hit.distance <= max_distance]
+        output = ["box"] if layout.has_parts else []
+        answers = list(
+            run(lambda one: self._search_once(name, chosen + one[0], vector, one[1], output), plan)
+        )
+        cut = [
+            answer[-1].distance
+            for answer, (_, most) in zip(answers, plan, strict=True)
+            if len(answer) >= most
+        ]
+        hits = sorted(
+            (hit for answer in answers for hit in answer),
+            key=lambda hit: (hit.distance, hit.master_id, hit.part),
+        )
+        nearest: dict[UUID, VectorHit] = {}
+        for hit in hits:
+            nearest.setdefault(hit.master_id, hit)
+        return list(nearest.values()), min(cut, default=math.inf)
 
     def _search_once(
-        self, name: str, chosen: str, vector: NDArray[np.float32], limit: int
-    ) -> list[dict[str, Any]]:
+        self, name: str, chosen: str, vector: NDArray[np.float32], limit: int, output: list[str]
+    ) -> list[VectorHit]:
         # Milvus silently ignores parameters of the index outside `params`.
         parameters = {
             "metric_type": "COSINE",
@@ -141,12 +220,13 @@ class MilvusVectorStore:
                 anns_field="vector",
                 filter=chosen,
                 limit=limit,
+                output_fields=output,
                 search_params=parameters,
                 consistency_level=self._options.consistency,
                 timeout=self._timeout,
             )
         )
-        return list(answer[0])
+        return [milvus_rows.hit(found) for found in answer[0]]
 
     def _plan(self, name: str, chosen: str, limit: int) -> list[tuple[str, int]]:
         """Return one search, or several whose hits are merged, as (addition to the filter, limit).
@@ -157,6 +237,8 @@ class MilvusVectorStore:
         therefore raised to that. If this is more than Milvus returns, the matches are searched in
         slices, each of which is small enough.
         """
+        if limit > LARGEST_LIMIT:
+            return [(f" && slice == {number}", LARGEST_LIMIT) for number in range(SLICES)]
         if self._options.index != "HNSW":
             return [("", limit)]
         matching = self._recent_count(name, chosen)
@@ -165,7 +247,7 @@ class MilvusVectorStore:
         reach = max(limit, matching // 2 + _GROWTH)
         if reach <= LARGEST_LIMIT:
             return [("", reach)]
-        return [(f" && slice == {number}", limit) for number in range(_SLICES)]
+        return [(f" && slice == {number}", limit) for number in range(SLICES)]
 
     def _recent_count(self, name: str, chosen: str) -> int:
         """Return the number of vectors that match, which may be some seconds old."""
@@ -173,18 +255,20 @@ class MilvusVectorStore:
             known = self._counts.get((name, chosen))
         if known is None:
             known = self._count(name, chosen, "Bounded")
-            with self._counts_lock:
-                self._counts[name, chosen] = known
+            self._remember_count(name, chosen, known)
         return known
+
+    def _remember_count(self, name: str, chosen: str, count: int) -> None:
+        with self._counts_lock:
+            self._counts[name, chosen] = count
 
     def _count(self, name: str, chosen: str, consistency: str) -> int:
         return int(self._query(name, chosen, ["count(*)"], consistency)[0]["count(*)"])
 
     def count(self, version: str) -> int:
         name = self._name(version)
-        if not self._connection.has_collection(name):
-            return 0
-        return self._count(name, "", "Strong")
+        layout = self._connection.find_collection(name)
+        return 0 if layout is None else self._count(name, _first_parts(layout), "Strong")
 
     def ping(self) -> None:
         self._connection.call(lambda client: client.get_server_version(timeout=self._timeout))
@@ -196,6 +280,13 @@ class MilvusVectorStore:
     def _name(self, version: str) -> str:
         """Return the name of the version's collection in Milvus, which allows few characters."""
         return f"{self._options.prefix}_{re.sub('[^A-Za-z0-9_]', _escape, version)}"
+
+    def _query_keys(self, name: str, keys: list[str], fields: list[str]) -> list[dict[str, Any]]:
+        """Query the rows with these primary keys."""
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(keys), _BATCH):
+            rows += self._query(name, milvus_rows.among(keys[start : start + _BATCH]), fields)
+        return rows
 
     def _query(
         self, name: str, chosen: str, fields: list[str], consistency: str = "Strong"
@@ -225,42 +316,9 @@ def _search_width(index: str, ef: int, limit: int) -> dict[str, int]:
     return {}
 
 
-def _row(record: VectorRecord) -> dict[str, Any]:
-    return {
-        "id": str(record.master_id),
-        "collection": str(record.collection_id),
-        "vector": np.asarray(record.vector, dtype=np.float32).tolist(),
-        "attributes": record.attributes,
-        "revision": record.revision,
-        "slice": record.master_id.int % _SLICES,
-        "collection_key": _key(record.collection_id),
-    }
-
-
-def _record(row: dict[str, Any]) -> VectorRecord:
-    return VectorRecord(
-        UUID(row["id"]),
-        UUID(row["collection"]),
-        np.asarray(row["vector"], dtype=np.float32),
-        row["attributes"],
-        row["revision"],
-    )
-
-
-def _key(collection_id: UUID) -> int:
-    """Return 63 random bits of the id.
-
-    Filtering a million integers takes a tenth of the time that as many texts take.
-    """
-    return collection_id.int & (1 << 63) - 1
-
-
-def _among(ids: Sequence[UUID]) -> str:
-    return "id in [" + ", ".join(f'"{id_}"' for id_ in ids) + "]"
-
-
-def _distance(similarity: float) -> float:
-    return min(2.0, max(0.0, round(1.0 - similarity, 6)))
+def _first_parts(layout: Layout) -> str:
+    """Return the filter that selects one row per master."""
+    return "part == 0" if layout.has_parts else ""
 
 
 def _escape(match: re.Match[str]) -> str:

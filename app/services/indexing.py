@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import Unavailable
 from app.logs import log
 from app.metrics import Metrics
@@ -15,7 +12,7 @@ from app.services.originals import read_original
 from app.services.vision import DecodedImage, Vision
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import IndexTask, Master, VectorRecord
+from storage.records import IndexTask, Master, VectorPart, VectorRecord, whole_image
 
 
 class Indexing:
@@ -44,15 +41,15 @@ class Indexing:
     def index_embedding(
         self, task: IndexTask, owner: str, image: DecodedImage | None = None
     ) -> bool:
-        """Write the vector of ``task``, whose lease ``owner`` holds, and mark it as indexed.
+        """Write the vectors of ``task``, whose lease ``owner`` holds, and mark it as indexed.
 
         ``image`` saves reading and decoding the original. Returns False if the master was changed
         or deleted meanwhile. Raises StoreUnavailable, ObjectMissing, Unavailable, ImageRejected.
         """
         vectors, metadata, master = self._stores.vectors, self._stores.metadata, task.master
-        vector = self._find_or_embed_vector(task, image)
+        parts = self._find_or_embed_parts(task, image)
         record = VectorRecord(
-            master.id, master.collection_id, vector, master.attributes, master.revision
+            master.id, master.collection_id, parts, master.attributes, master.revision
         )
         with self._metrics.stage("vector_upsert"):
             vectors.upsert(task.model_version, [record])
@@ -63,17 +60,17 @@ class Indexing:
             vectors.delete(task.model_version, [master.id])
         return False
 
-    def _find_or_embed_vector(
+    def _find_or_embed_parts(
         self, task: IndexTask, image: DecodedImage | None
-    ) -> NDArray[np.float32]:
+    ) -> tuple[VectorPart, ...]:
         master, version = task.master, task.model_version
         if image is None:
-            # The bytes of a master never change, so a vector it has already is still right.
+            # The bytes of a master never change, so the vectors it has already are still right.
             stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
             if stored is not None:
-                return stored.vector
+                return stored.parts
             image = self._vision.decode_image(read_original(self._stores.objects, master))
-        return self._vision.embed_image(image, version)
+        return whole_image(self._vision.embed_image(image, version))
 
     def index_inline(
         self, master: Master, owner: str, versions: Sequence[str], image: DecodedImage | None

@@ -12,7 +12,7 @@ from app.services.deletion import Deletion
 from app.services.verified_copy import VerifiedCopy, describe_master
 from storage.errors import CollectionExists, MasterExists
 from storage.protocols import Stores
-from storage.records import Collection, Master, MasterRecord, MasterState
+from storage.records import Collection, Master, MasterRecord, MasterState, ModelState
 
 _BATCH = 100
 _DRAIN_PAUSE = 0.5  # seconds
@@ -69,7 +69,7 @@ class InstallationCopy:
         self._vectors = vectors
         self._mirror = mirror
         self._verify = verify
-        self._version: str | None = None  # the source's active model version
+        self._versions: list[str] = []  # the active model version of each of the source's spaces
         self._counts = CopyCounts()
         self._verified = VerifiedCopy(source, target, self._fail)
 
@@ -96,7 +96,7 @@ class InstallationCopy:
         """
         if self._mirror:
             self._check_same_installation()
-        self._copy_model()
+        self._copy_models()
         if self._mirror:
             self._delete_extra_collections()
             # Before the copy, because bytes that were deleted and uploaded again have another id.
@@ -117,21 +117,24 @@ class InstallationCopy:
                 " Name another directory, or check why the installation is empty"
             )
 
-    def _copy_model(self) -> None:
-        """Make the source's active version the target's. Other versions can be built again."""
-        self._version = self._source.registry.find_active()
-        if self._version is None:
+    def _copy_models(self) -> None:
+        """Make the source's active versions the target's. Other versions can be built again."""
+        models = self._source.registry.list_models()
+        active = {each.space: each.id for each in models if each.state is ModelState.ACTIVE}
+        self._versions = list(active.values())
+        if not active:
             return
         registry = self._target.registry
         if self._mirror or not any(count for _, count in self._target.metadata.list_collections()):
-            registry.replace_active(self._version)
-        active = registry.register_active(self._version)
-        if active != self._version:
-            raise CopyRefused(
-                f"the target has vectors of the model {active} already, and the source has those of"
-                f" {self._version}. Copy into empty stores"
-            )
-        self._verified.copy_weights(self._version)
+            registry.replace_active(active)
+        for space, version in active.items():
+            in_target = registry.register_active(version, space)
+            if in_target != version:
+                raise CopyRefused(
+                    f"the target has vectors of the model {in_target} already, and the source has"
+                    f" those of {version}. Copy into empty stores"
+                )
+            self._verified.copy_weights(version)
 
     def _copy_collection(self, collection: Collection, advance: Callable[[int], None]) -> None:
         self._import_collection(collection)
@@ -174,7 +177,7 @@ class InstallationCopy:
         present = self._target.metadata.find_records([record.master.id for record in batch])
         missing: list[MasterRecord] = []
         changed: list[MasterRecord] = []
-        for record in map(self._keep_active_embedding, batch):
+        for record in map(self._keep_active_embeddings, batch):
             self._classify(record, present.get(record.master.id), missing, changed)
         problems = list(pool.map(self._verified.copy_object, [each.master for each in missing]))
         copied = []
@@ -184,12 +187,14 @@ class InstallationCopy:
             elif problem:
                 self._fail(describe_master(record.master), problem)
         complete = copied + changed
-        if self._vectors and self._version is not None:
-            complete = self._verified.copy_vectors(complete, self._version)
+        for version in self._versions if self._vectors else ():
+            complete = self._verified.copy_vectors(complete, version)
         self._import_records(complete)
         new = sum(record.master.id not in present for record in complete)
-        self._counts.copied += new
-        self._counts.changed += len(complete) - new
+        # Without a mirror, what the target had already lacked only the vectors of a newer space.
+        updated = len(complete) - new if self._mirror else 0
+        self._counts.copied += len(complete) - updated
+        self._counts.changed += updated
         self._counts.to_embed += sum(None in record.indexed.values() for record in complete)
         return len(present) + new
 
@@ -209,23 +214,20 @@ class InstallationCopy:
             self._fail(describe_master(master), "it is damaged: upload it again, or delete it")
         elif target is None or (self._mirror and not self._is_complete(target.master)):
             missing.append(record)
-        elif target.master == master and (
-            not self._mirror or self._has_same_embeddings(target, record)
-        ):
+        elif target.master == master and self._has_same_embeddings(target, record):
             self._counts.unchanged += 1
-        elif self._mirror:
+        elif target.master == master or self._mirror:
             changed.append(record)
         else:
             reason = "it was changed or deleted, in the source or the target, since it was copied"
             self._fail(describe_master(master), reason)
 
-    def _keep_active_embedding(self, record: MasterRecord) -> MasterRecord:
-        """Return the record as the target shall have it: with the active version's embedding."""
-        version = self._version
-        if version is None:
-            return replace(record, indexed={})
-        revision = record.indexed.get(version) if self._vectors else None
-        return replace(record, indexed={version: revision})
+    def _keep_active_embeddings(self, record: MasterRecord) -> MasterRecord:
+        """Return the record as the target shall have it: with the active versions' embeddings."""
+        indexed = record.indexed if self._vectors else {}
+        return replace(
+            record, indexed={version: indexed.get(version) for version in self._versions}
+        )
 
     def _is_complete(self, master: Master) -> bool:
         return master.state is MasterState.STORED and self._verified.target_has_object(
@@ -233,6 +235,8 @@ class InstallationCopy:
         )
 
     def _has_same_embeddings(self, target: MasterRecord, record: MasterRecord) -> bool:
+        if not self._mirror:  # the target has been in use, but a space may be newer than its copy
+            return set(record.indexed) <= set(target.indexed)
         if self._vectors:
             return target.indexed == record.indexed
         return set(target.indexed) == set(record.indexed)

@@ -16,7 +16,7 @@ from models.embedder import Embedder
 from models.weights_file import WeightsFile, WeightsInvalid
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import ModelState
+from storage.records import LOOK, ModelState
 
 _LEASE = 15.0  # seconds for which a heartbeat counts
 _HEARTBEATS = 3  # per lease
@@ -61,7 +61,7 @@ class LoadedModels:
         StoreUnavailable.
         """
         version = given.embedder.model_version
-        active = self._stores.registry.register_active(version)
+        active = self._stores.registry.register_active(version, LOOK)
         if active == version:
             self._share_weights(given)
         elif given.chosen:
@@ -82,12 +82,12 @@ class LoadedModels:
             with suppress(StoreUnavailable):
                 self._stores.registry.remove_replica(self._replica)
 
-    def active_version(self) -> str:
-        """Read the active version from the registry.
+    def active_version(self, space: str = LOOK) -> str:
+        """Read the active version of a space from the registry.
 
         Raises StoreUnavailable, and Unavailable if this process has not loaded it.
         """
-        active = self._stores.registry.find_active()
+        active = self._stores.registry.find_active(space)
         self.find_embedder(active)
         return active or ""
 
@@ -104,7 +104,7 @@ class LoadedModels:
 
     @property
     def live_versions(self) -> list[str]:
-        """The loaded versions, the active one first, as of the last refresh."""
+        """The loaded versions, the active one of `look` first, as of the last refresh."""
         return list(self._loaded)
 
     def _keep_refreshing(self) -> None:

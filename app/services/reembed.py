@@ -25,7 +25,7 @@ from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
 from storage.errors import ModelConflict, ModelNotReady, ObjectMissing
 from storage.protocols import Stores
-from storage.records import Master, MasterState, ModelVersion, Replica
+from storage.records import LOOK, Master, MasterState, ModelVersion, Replica
 
 _SPOT_CHECKS = 32  # random masters that are embedded again before a version is activated
 _TOLERANCE = 0.001  # cosine distance between embeddings of one version made by different engines
@@ -82,8 +82,8 @@ class Reembed:
         )
         return version
 
-    def start_building(self, version: str) -> None:
-        """Begin to build a version beside the active one.
+    def start_building(self, version: str, space: str = LOOK) -> None:
+        """Begin to build a version beside the active one of its space, which may have none yet.
 
         From now on uploads get its embeddings, too, and workers make those of all masters. Raises
         NotFound, Conflict.
@@ -91,7 +91,7 @@ class Reembed:
         if version not in self._list_versions():
             self._check_weights(version)
         try:
-            self._stores.registry.start_building(version)
+            self._stores.registry.start_building(version, space)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         try:
@@ -180,7 +180,8 @@ class Reembed:
         nearest = self._stores.vectors.search(version, master.collection_id, vector, 1)
         if stored is None or self._stores.metadata.find_master(master.id) is None:
             return
-        distance = 1.0 - float(np.dot(vector, stored.vector))
+        products = [np.dot(vector, part.vector) for part in stored.parts]
+        distance = 1.0 - float(np.max(products))
         # written so that NaN, which compares false, is a conflict, too
         if not (
             distance <= _TOLERANCE and nearest and nearest[0].distance <= distance + _TOLERANCE

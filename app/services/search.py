@@ -129,7 +129,7 @@ class Search:
         if options.box is None and not options.mirror:
             vectors = self._stores.vectors.fetch_vectors(version, [master.id])
             if master.id in vectors:
-                vector = vectors[master.id].vector
+                vector = vectors[master.id].parts[0].vector
                 return self._answer(_Query([vector], master.sha256, collection, version, options))
         return self.search_by_sample(self._masters.read_verified(master), options)
 

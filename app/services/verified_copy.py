@@ -16,7 +16,7 @@ from models.weights_file import compute_model_version
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import Stores
-from storage.records import Master, MasterRecord, VectorRecord
+from storage.records import Master, MasterRecord, VectorPart, VectorRecord
 
 _SPOOL = 8 * 1024 * 1024  # bytes of an original that are held in memory
 _MAX_UNREADABLE = 3  # originals in a row that cannot be read before the store counts as down
@@ -93,10 +93,11 @@ class VerifiedCopy:
         return sha256_of_chunks(self._target.objects.read(master.object_key))
 
     def copy_vectors(self, records: Sequence[MasterRecord], version: str) -> list[MasterRecord]:
-        """Copy the vectors of these masters, and return the records to write to the target.
+        """Copy the vectors of these masters, with all parts.
 
-        A record whose vector is missing or outdated gets a pending embedding, for the target's
-        worker to make. A record whose vector differs when it is read back is left out.
+        Returns the records to write to the target. A record whose vectors are missing or outdated
+        gets a pending embedding, for the target's worker to make. A record whose vectors differ
+        when they are read back is left out.
         """
         complete = {record.master.id: record for record in records}
         vectors = self._source.vectors.fetch_vectors(version, list(complete))
@@ -104,7 +105,7 @@ class VerifiedCopy:
             vector = vectors.get(id_)
             if vector is None or vector.revision != record.master.revision:
                 vectors.pop(id_, None)
-                complete[id_] = replace(record, indexed={version: None})
+                complete[id_] = replace(record, indexed=record.indexed | {version: None})
         written = list(vectors.values())
         self._target.vectors.upsert(version, written)
         returned = self._target.vectors.fetch_vectors(version, list(vectors))
@@ -124,7 +125,14 @@ def describe_master(master: Master) -> str:
 def _vectors_equal(written: VectorRecord, returned: VectorRecord | None) -> bool:
     return (
         returned is not None
-        and np.allclose(written.vector, returned.vector, atol=_TOLERANCE)
+        and len(written.parts) == len(returned.parts)
+        and all(map(_parts_equal, written.parts, returned.parts))
         and (written.collection_id, written.attributes, written.revision)
         == (returned.collection_id, returned.attributes, returned.revision)
+    )
+
+
+def _parts_equal(written: VectorPart, returned: VectorPart) -> bool:
+    return written.box == returned.box and np.allclose(
+        written.vector, returned.vector, atol=_TOLERANCE
     )

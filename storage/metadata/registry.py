@@ -5,7 +5,8 @@ It records model versions, their states, and the processes that loaded them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,11 +26,11 @@ from storage.metadata.rows import (
     is_free,
     new_embedding,
 )
-from storage.records import WORKER, MasterState, ModelState, ModelVersion, Replica
+from storage.records import LOOK, WORKER, MasterState, ModelState, ModelVersion, Replica
 
 _LIVE_STATES = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
 _ORDER = (ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.BUILDING, ModelState.RETIRED)
-_IS_ACTIVE = MODELS.c.only_active.is_(True)
+_LOCKED = MODELS.c.active_space == LOOK
 _COUNTED_LACKING = 1000  # masters without an embedding are counted up to this number
 _FORGOTTEN_AFTER = 86_400_000  # milliseconds after which a replica without heartbeat is removed
 
@@ -38,9 +39,10 @@ def lock_live_models(connection: sa.Connection) -> Sequence[str]:
     """Return the live versions and lock them: none starts or ends before the transaction commits.
 
     A master stored in this transaction needs an embedding of each. The lock is on the active
-    version, which every change of states also locks; the others are read once it is held.
+    version of `look`, which every change of states in any space also locks; the others are read
+    once it is held.
     """
-    connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update(read=True)).all()
+    connection.execute(sa.select(MODELS.c.id).where(_LOCKED).with_for_update(read=True)).all()
     live = sa.select(MODELS.c.id).where(MODELS.c.state.in_(_LIVE_STATES))
     return connection.scalars(live).all()
 
@@ -55,48 +57,56 @@ class SqlModelRegistry:
     def list_models(self) -> list[ModelVersion]:
         with self._db.read() as connection:
             rows = connection.execute(sa.select(MODELS)).all()
-        found = [ModelVersion(row.id, ModelState(row.state), row.created_at) for row in rows]
-        return sorted(found, key=lambda model: (_ORDER.index(model.state), model.id))
+        return sorted(map(_model, rows), key=_place_in_list)
 
-    def find_active(self) -> str | None:
+    def find_active(self, space: str) -> str | None:
         with self._db.read() as connection:
-            return connection.scalar(sa.select(MODELS.c.id).where(_IS_ACTIVE))
+            return connection.scalar(sa.select(MODELS.c.id).where(MODELS.c.active_space == space))
 
-    def register_active(self, version: str) -> str:
-        active = self.find_active()
+    def register_active(self, version: str, space: str) -> str:
+        active = self.find_active(space)
         if active is not None:
             return active
-        values = {"id": version, "state": ModelState.ACTIVE, "only_active": True}
+        values = {"id": version, "created_at": now()} | _active_in(space)
         try:
             with self._db.write() as connection:
-                connection.execute(MODELS.insert().values(**values, created_at=now()))
-        except sa.exc.IntegrityError:  # another replica was faster
-            return self.find_active() or version
+                connection.execute(MODELS.insert().values(**values))
+        except sa.exc.IntegrityError:  # another replica was faster, or the version is known
+            active = self.find_active(space)
+            if active is None:
+                raise _wrong_space_or_state(self._find(version), version, space) from None
+            return active
         return version
 
-    def replace_active(self, version: str) -> None:
-        active = {"state": ModelState.ACTIVE, "only_active": True}
-        with self._db.write() as connection:
-            connection.execute(MODELS.delete().where(MODELS.c.id != version))
-            known = connection.execute(
-                MODELS.update().where(MODELS.c.id == version).values(**active)
-            )
-            if known.rowcount == 0:
-                connection.execute(MODELS.insert().values(id=version, created_at=now(), **active))
+    def _find(self, version: str) -> ModelVersion | None:
+        return next((model for model in self.list_models() if model.id == version), None)
 
-    def start_building(self, version: str) -> None:
+    def replace_active(self, versions: Mapping[str, str]) -> None:
         with self._db.write() as connection:
-            states = _lock_states(connection)
-            building = [id_ for id_, state in states.items() if state is ModelState.BUILDING]
-            if building == [version]:
+            connection.execute(MODELS.delete().where(MODELS.c.id.not_in(versions.values())))
+            # No version may keep the space of another while they change.
+            connection.execute(MODELS.update().values(active_space=None))
+            for space, version in versions.items():
+                active = _active_in(space)
+                known = connection.execute(
+                    MODELS.update().where(MODELS.c.id == version).values(**active)
+                )
+                if known.rowcount == 0:
+                    values = {"id": version, "created_at": now()} | active
+                    connection.execute(MODELS.insert().values(**values))
+
+    def start_building(self, version: str, space: str) -> None:
+        with self._db.write() as connection:
+            models = _lock_models(connection)
+            building = _in_state(models.values(), space, ModelState.BUILDING)
+            if building == version:
                 return
             if building:
-                raise ModelConflict(f"{building[0]} is being built: activate or retire it first")
-            if version in states:
-                raise ModelConflict(f"{version} is {states[version]}" + _hint(states[version]))
-            connection.execute(
-                MODELS.insert().values(id=version, state=ModelState.BUILDING, created_at=now())
-            )
+                raise ModelConflict(f"{building} is being built: activate or retire it first")
+            if version in models:
+                raise _wrong_space_or_state(models[version], version, space)
+            values = {"id": version, "state": ModelState.BUILDING, "space": space}
+            connection.execute(MODELS.insert().values(**values, created_at=now()))
 
     def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
         some = sa.select(MASTERS.c.id).where(MASTERS.c.state.in_(KEPT))
@@ -127,26 +137,21 @@ class SqlModelRegistry:
 
     def activate_model(self, version: str) -> None:
         with self._db.write() as connection:
-            states = _lock_states(connection)
-            if states.get(version) not in (ModelState.BUILDING, ModelState.PREVIOUS):
-                raise _wrong_state(version, states.get(version))
-            (active,) = (id_ for id_, state in states.items() if state is ModelState.ACTIVE)
-            for id_, state in states.items():
-                if state is ModelState.PREVIOUS and id_ != version:
-                    raise ModelConflict(f"{id_} is kept as the previous version: retire it first")
+            models = _lock_models(connection)
+            space = _check_replaceable(models.get(version), version).space
+            active = _in_state(models.values(), space, ModelState.ACTIVE)
+            previous = _in_state(models.values(), space, ModelState.PREVIOUS)
+            if previous not in (None, version):
+                raise ModelConflict(f"{previous} is kept as the previous version: retire it first")
             _check_loaded_everywhere(connection, version)
             _check_complete(connection, version, active)
-            for id_, new in ((active, ModelState.PREVIOUS), (version, ModelState.ACTIVE)):
-                only = True if new is ModelState.ACTIVE else None
-                connection.execute(
-                    MODELS.update().where(MODELS.c.id == id_).values(state=new, only_active=only)
-                )
+            was_active = {"state": ModelState.PREVIOUS, "active_space": None}
+            for id_, values in ((active, was_active), (version, _active_in(space))):
+                connection.execute(MODELS.update().where(MODELS.c.id == id_).values(**values))
 
     def retire_model(self, version: str) -> None:
         with self._db.write() as connection:
-            state = _lock_states(connection).get(version)
-            if state not in (ModelState.BUILDING, ModelState.PREVIOUS):
-                raise _wrong_state(version, state)
+            _check_replaceable(_lock_models(connection).get(version), version)
             connection.execute(
                 MODELS.update().where(MODELS.c.id == version).values(state=ModelState.RETIRED)
             )
@@ -191,6 +196,36 @@ class SqlModelRegistry:
             return _running_replicas(connection)
 
 
+def _place_in_list(model: ModelVersion) -> tuple[bool, str, int, str]:
+    return (model.space != LOOK, model.space, _ORDER.index(model.state), model.id)
+
+
+def _active_in(space: str) -> dict[str, Any]:
+    """Return the values of the active version of a space."""
+    return {"state": ModelState.ACTIVE, "space": space, "active_space": space}
+
+
+def _in_state(models: Iterable[ModelVersion], space: str, state: ModelState) -> str | None:
+    """Return the version of a space in a state that at most one has."""
+    return next((each.id for each in models if (each.space, each.state) == (space, state)), None)
+
+
+def _check_replaceable(model: ModelVersion | None, version: str) -> ModelVersion:
+    """Return the model if it is building or previous. Raises ModelConflict."""
+    if model is None or model.state not in (ModelState.BUILDING, ModelState.PREVIOUS):
+        raise _wrong_state(version, model.state if model else None)
+    return model
+
+
+def _wrong_space_or_state(model: ModelVersion | None, version: str, space: str) -> ModelConflict:
+    if model is not None and model.space != space:
+        return ModelConflict(
+            f"{version} belongs to the space {model.space}: retire it there first, or use another"
+            f" version in {space}"
+        )
+    return _wrong_state(version, model.state if model else None)
+
+
 def _wrong_state(version: str, state: ModelState | None) -> ModelConflict:
     return ModelConflict(f"{version} is {state or 'not known'}" + _hint(state))
 
@@ -205,14 +240,18 @@ def _hint(state: ModelState | None) -> str:
     }.get(state, "")
 
 
-def _lock_states(connection: sa.Connection) -> dict[str, ModelState]:
-    """Return each version's state and lock them all until the transaction ends.
+def _lock_models(connection: sa.Connection) -> dict[str, ModelVersion]:
+    """Return all versions by id and lock them until the transaction ends.
 
     Uploads cannot commit in the meantime (see ``lock_live_models``).
     """
-    connection.execute(sa.select(MODELS.c.id).where(_IS_ACTIVE).with_for_update()).all()
-    rows = connection.execute(sa.select(MODELS.c.id, MODELS.c.state).with_for_update())
-    return {row.id: ModelState(row.state) for row in rows}
+    connection.execute(sa.select(MODELS.c.id).where(_LOCKED).with_for_update()).all()
+    rows = connection.execute(sa.select(MODELS).with_for_update())
+    return {row.id: _model(row) for row in rows}
+
+
+def _model(row: Any) -> ModelVersion:
+    return ModelVersion(row.id, ModelState(row.state), row.created_at, row.space)
 
 
 def _running_replicas(connection: sa.Connection) -> list[Replica]:
@@ -230,7 +269,7 @@ def _check_loaded_everywhere(connection: sa.Connection, version: str) -> None:
         )
 
 
-def _check_complete(connection: sa.Connection, version: str, active: str) -> None:
+def _check_complete(connection: sa.Connection, version: str, active: str | None) -> None:
     """Raise ModelNotReady if a search by the version would miss stored masters."""
     lacking = _count_lacking(connection, version, active)
     if lacking:
@@ -241,7 +280,7 @@ def _check_complete(connection: sa.Connection, version: str, active: str) -> Non
         )
 
 
-def _count_lacking(connection: sa.Connection, version: str, active: str) -> int:
+def _count_lacking(connection: sa.Connection, version: str, active: str | None) -> int:
     """Count the stored masters that a search by ``version`` would miss, up to a thousand.
 
     An embedding that an upload or a change holds the lease of does not count, because its request

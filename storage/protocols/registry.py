@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -14,34 +14,42 @@ class ModelRegistry(Protocol):
 
     A version goes from `building` to `active`, between `active` and `previous`, and from `building`
     or `previous` to `retired`, before it is forgotten. Versions that are building, active or
-    previous are live: every upload gets an embedding of each. At most one is active, one building
-    and one previous.
+    previous are live: every upload gets an embedding of each.
+
+    A version belongs to one space, in which its vectors are searched. At most one version of a
+    space is active, one building and one previous. The spaces change independently of each other.
+    The space `look` is the first to have a version.
 
     Every method is one transaction and may raise StoreUnavailable.
     """
 
     def list_models(self) -> list[ModelVersion]:
-        """Return all versions: the active one first, then previous, building and retired ones."""
+        """Return all versions, those of `look` first, then the other spaces in alphabetical order.
 
-    def find_active(self) -> str | None:
-        """Return the active version, or None before the first one is registered."""
-
-    def register_active(self, version: str) -> str:
-        """Make ``version`` active if none is, and return the active version.
-
-        Processes that start at the same time agree on one.
+        In each space the active one is first, then previous, building and retired ones.
         """
 
-    def replace_active(self, version: str) -> None:
-        """Make ``version`` the active one and forget all others.
+    def find_active(self, space: str) -> str | None:
+        """Return the active version of a space, or None if it has none."""
+
+    def register_active(self, version: str, space: str) -> str:
+        """Make ``version`` active in a space without an active one; return its active version.
+
+        Processes that start at the same time agree on one. Raises ModelConflict if the registry
+        has ``version`` already, in another space or another state.
+        """
+
+    def replace_active(self, versions: Mapping[str, str]) -> None:
+        """Make the given versions the active ones, by space, and forget all others.
 
         This is meant for stores that no process serves, because running processes are not checked.
         """
 
-    def start_building(self, version: str) -> None:
-        """Register ``version`` as `building`; do nothing if it is building already.
+    def start_building(self, version: str, space: str) -> None:
+        """Register ``version`` as `building`; do nothing if it is building there already.
 
-        Raises ModelConflict if another version is being built, or if this one is live or retired.
+        Raises ModelConflict if another version of the space is being built, or if this one is live
+        or retired, or belongs to another space.
         """
 
     def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
@@ -59,10 +67,11 @@ class ModelRegistry(Protocol):
         """
 
     def activate_model(self, version: str) -> None:
-        """Make a `building` or `previous` version active; the active one becomes previous.
+        """Make a `building` or `previous` version the active one of its space.
 
-        Raises ModelConflict if its state forbids that or another previous version is kept. Raises
-        ModelNotReady if a running process has not loaded it, or a stored master lacks a current
+        The active one becomes previous; a new space has none. Raises ModelConflict if the state of
+        the version forbids that or the space keeps another previous version. Raises ModelNotReady
+        if a running process has not loaded it, or a stored master lacks a current
         embedding. Two kinds of embedding are not required: one whose lease an unanswered upload or
         change holds, and one that is also a dead letter under the active version.
         """

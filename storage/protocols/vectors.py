@@ -1,4 +1,7 @@
-"""The vector store: one embedding per master and model version, searched by distance."""
+"""The vector store: one embedding per master and model version, searched by distance.
+
+An embedding has one part or more, each with a vector.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,21 @@ class VectorStore(Protocol):
 
     Every method may raise StoreUnavailable. A version without vectors is unknown, which is not an
     error: it is searched, counted and listed as empty.
+
+    The first vector of a version sets its dimension until the version is dropped. A vector of
+    another length is a mistake of the caller, who must not retry: ValueError.
     """
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        """Insert the records; each replaces the master's earlier one.
+        """Insert the records; each replaces all parts of the master's earlier one.
 
         Records are written in batches, so after an error some may be stored. Writing all of them
-        again is safe. An empty sequence inserts nothing.
+        again is safe. An empty sequence inserts nothing. Raises ValueError, and writes nothing, if
+        a vector does not have the version's dimension.
         """
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
-        """Delete the vectors of these masters; ids without a vector are ignored."""
+        """Delete all parts of these masters; ids without a vector are ignored."""
 
     def versions(self) -> list[str]:
         """Return the versions that the store knows, in alphabetical order."""
@@ -37,13 +44,17 @@ class VectorStore(Protocol):
         """Delete a version with all its vectors; do nothing if it is unknown."""
 
     def iterate_ids(self, version: str) -> Iterator[list[UUID]]:
-        """Yield the ids of all masters with a vector, in batches.
+        """Yield the ids of all masters with a vector, in batches, each id once.
 
         Ids that are added or deleted meanwhile may or may not be among them.
         """
 
     def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
-        """Return the records of these masters by id; masters without a vector are left out."""
+        """Return the records of these masters by id, with all parts in order.
+
+        Masters without a vector are left out, and so are those of which a write that failed has
+        left only some parts.
+        """
 
     def search(
         self,
@@ -56,12 +67,15 @@ class VectorStore(Protocol):
     ) -> list[VectorHit]:
         """Return up to ``limit`` masters of a collection, nearest first, ties ordered by id.
 
-        ``vector`` is ``(512,) float32`` of length 1. With ``filter`` None, all are selected.
-        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound.
+        Each master is returned once, with its nearest part, the first of several that are equally
+        near.
+        ``vector`` is ``(d,) float32`` of length 1. With ``filter`` None, all are selected.
+        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound. Raises
+        ValueError if ``vector`` does not have the version's dimension.
         """
 
     def count(self, version: str) -> int:
-        """Return the number of vectors of a version."""
+        """Return the number of masters with a vector of a version."""
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the store does not answer."""

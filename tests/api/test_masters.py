@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from app.errors import Unavailable
+from storage.records import LOOK
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.service import Service, eventually
 
@@ -74,16 +75,18 @@ def test_the_same_image_fifty_times_at_once_is_one_master(service: Service) -> N
     assert len({response.json()["results"][0]["master"]["id"] for response in responses}) == 1
     assert service.client.get("/masters").json()["total"] == 1
     assert len(service.objects()) == 1
-    assert service.stores.vectors.count(service.stores.registry.find_active()) == 1
+    assert service.stores.vectors.count(service.stores.registry.find_active(LOOK)) == 1
 
 
 def test_concurrent_uploads_keep_their_own_vectors(service: Service) -> None:
     images = [encoded(part_of("coffee", seed)) for seed in range(40)]
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda image: service.put_master(image)["id"], images))
-    version = service.stores.registry.find_active()
+    version = service.stores.registry.find_active(LOOK)
     for image, id_ in zip(images, ids, strict=True):
-        vector = service.stores.vectors.fetch_vectors(version, [UUID(id_)])[UUID(id_)].vector
+        vector = (
+            service.stores.vectors.fetch_vectors(version, [UUID(id_)])[UUID(id_)].parts[0].vector
+        )
         picture = service.app.state.services.vision.decode_image(io.BytesIO(image))
         assert (
             float(vector @ service.app.state.services.vision.embed_image(picture, version)) > 0.9999
@@ -382,7 +385,7 @@ def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> Non
     assert [hit["master"]["id"] for hit in service.search(CAT, filter='{"a": 5}')] == [master["id"]]
     assert service.search(CAT, filter='{"b": 2}') == []
     record = service.stores.vectors.fetch_vectors(
-        service.stores.registry.find_active(), [UUID(master["id"])]
+        service.stores.registry.find_active(LOOK), [UUID(master["id"])]
     )[UUID(master["id"])]
     assert (record.attributes, record.revision) == ({"a": 5}, 2)
 

@@ -187,7 +187,7 @@ def test_missing_or_wrong_vectors_prevent_activation(
                 VectorRecord(
                     id_,
                     record.collection_id,
-                    right[wrong].vector,
+                    right[wrong].parts,
                     record.attributes,
                     record.revision,
                 )
@@ -240,9 +240,9 @@ def test_a_model_whose_weights_are_removed_meanwhile_is_not_started(
     registry = service.stores.registry
     original = registry.start_building
 
-    def started_after_removal(version: str) -> None:
+    def started_after_removal(version: str, space: str) -> None:
         service.stores.objects.delete(f"models/{version}/weights.safetensors")
-        original(version)
+        original(version, space)
 
     registry.start_building = started_after_removal
     try:

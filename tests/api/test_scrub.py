@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.metadata import new_id
-from storage.records import VectorRecord
+from storage.records import VectorRecord, whole_image
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.processes import run_command
 from tests.support.service import Service, eventually, serving
@@ -177,9 +177,11 @@ def test_missing_vectors_are_restored_and_unknown_ones_removed(service: Service)
     vectors.delete(version, [lost])
     vectors.upsert(
         version,
-        [VectorRecord(outdated, record.collection_id, record.vector, {"n": 2}, record.revision)],
+        [VectorRecord(outdated, record.collection_id, record.parts, {"n": 2}, record.revision)],
     )
-    stranger = VectorRecord(new_id(), record.collection_id, np.roll(record.vector, 1), {}, 1)
+    stranger = VectorRecord(
+        new_id(), record.collection_id, whole_image(np.roll(record.parts[0].vector, 1)), {}, 1
+    )
     vectors.upsert(version, [stranger])
     expected = {"vector-missing": 1, "vector-outdated": 1, "vector-unknown": 1}
     assert found(service) == expected

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image, ImageOps
 
+from storage.records import LOOK
 from tests.support.images import CAT, PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import Service
 
@@ -189,7 +190,7 @@ def test_deleted_masters_are_replaced_by_further_hits(
     hits = service.search(CAT, k="4")
     assert len(hits) == 4
     assert "chelsea" not in names(hits)
-    version = service.stores.registry.find_active()
+    version = service.stores.registry.find_active(LOOK)
     assert UUID(gallery["chelsea"]["id"]) in service.stores.vectors.fetch_vectors(
         version, [UUID(gallery["chelsea"]["id"])]
     )

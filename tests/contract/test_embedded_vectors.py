@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from storage.database import Database
 from storage.filters import parse_filter
-from storage.records import VectorRecord
+from storage.records import VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
-from tests.support.vector_records import SHOP, VERSION, record, unit
+from tests.support.vector_records import SHOP, VERSION, record, several, unit
 
 
 def test_a_new_process_finds_what_was_written(database: Database) -> None:
@@ -29,7 +29,7 @@ def test_a_new_process_finds_what_was_written(database: Database) -> None:
 
 def test_ties_at_the_limit_are_cut_by_id(database: Database) -> None:
     store = ExactVectorStore(database)
-    same = [VectorRecord(record(0).master_id, SHOP, unit(1), {}, 1) for _ in range(20)]
+    same = [VectorRecord(record(0).master_id, SHOP, whole_image(unit(1)), {}, 1) for _ in range(20)]
     store.upsert(VERSION, same[::-1])
     hits = store.search(VERSION, SHOP, unit(2), 5)
     assert [hit.master_id for hit in hits] == sorted(one.master_id for one in same)[:5]
@@ -44,11 +44,36 @@ def test_rewriting_the_same_masters_does_not_grow_the_matrix(database: Database)
         store.upsert(
             VERSION,
             [
-                VectorRecord(one.master_id, SHOP, one.vector, {"round": round_}, round_)
+                VectorRecord(one.master_id, SHOP, one.parts, {"round": round_}, round_)
                 for one in written
             ],
         )
     assert len(matrix._vectors) <= 1024
     assert len(store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 11}))) == 300
     assert store.search(VERSION, SHOP, unit(7), 1000, parse_filter({"round": 10})) == []
+    store.close()
+
+
+def test_parts_survive_a_restart_and_the_growth_of_the_matrix(database: Database) -> None:
+    store = ExactVectorStore(database)
+    boxes = ((1, 2, 3, 4), None, (5, 6, 7, 8))
+    written = [several(*map(unit, range(n, n + 3)), boxes=boxes) for n in range(0, 1200, 3)]
+    for start in range(0, len(written), 50):
+        store.upsert(VERSION, written[start : start + 50])
+        store.search(VERSION, SHOP, unit(0), 1)  # loads the matrix, which then grows
+    store.delete(VERSION, [one.master_id for one in written[::2]])
+    store.upsert(VERSION, [several(*map(unit, range(1200, 1900)))])
+    again = ExactVectorStore(database)
+    again.load()
+    for query in (1, 4, 5, 300, 1199, 1888):
+        hits = store.search(VERSION, SHOP, unit(query), 300)
+        assert again.search(VERSION, SHOP, unit(query), 300) == hits
+        assert len(hits) == 201
+    nearest = again.search(VERSION, SHOP, unit(5), 1)[0]
+    assert (nearest.master_id, nearest.part, nearest.box) == (
+        written[1].master_id,
+        2,
+        (5, 6, 7, 8),
+    )
+    again.close()
     store.close()

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from storage.protocols import MetadataStore, ModelRegistry
-from storage.records import Collection, DeadLetter, IndexTask, Master, NewMaster
+from storage.records import LOOK, Collection, DeadLetter, IndexTask, Master, NewMaster
 
 VERSION = "model-1"
 LEASE = 60.0
@@ -16,7 +16,7 @@ LEASE = 60.0
 
 @pytest.fixture
 def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
-    registry.register_active(VERSION)
+    registry.register_active(VERSION, LOOK)
     return metadata.create_collection("shop")
 
 

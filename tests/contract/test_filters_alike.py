@@ -15,7 +15,7 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import Filter, matches, parse_filter
 from storage.metadata import SqlMetadataStore
-from storage.records import Attributes, NewMaster, VectorRecord
+from storage.records import Attributes, NewMaster, VectorRecord, whole_image
 from storage.store_urls import MilvusOptions
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
@@ -42,7 +42,11 @@ class Backends:
             self.metadata.commit_stored(master.id, "test", [], 60)
             kept[master.id] = each
         self.vectors.upsert(
-            VERSION, [VectorRecord(id_, collection, VECTOR, each, 1) for id_, each in kept.items()]
+            VERSION,
+            [
+                VectorRecord(id_, collection, whole_image(VECTOR), each, 1)
+                for id_, each in kept.items()
+            ],
         )
         return collection, kept
 

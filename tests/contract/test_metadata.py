@@ -15,7 +15,7 @@ from storage.errors import CollectionExists, CollectionGone, MasterExists
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import MetadataStore, ModelRegistry
-from storage.records import Claim, Collection, IndexTask, Master, MasterState, NewMaster
+from storage.records import LOOK, Claim, Collection, IndexTask, Master, MasterState, NewMaster
 
 VERSION = "model-1"
 NEW = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
@@ -24,7 +24,7 @@ LEASE = 60.0
 
 @pytest.fixture
 def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
-    registry.register_active(VERSION)
+    registry.register_active(VERSION, LOOK)
     return metadata.create_collection("shop")
 
 

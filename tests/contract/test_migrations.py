@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from uuid import UUID
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from numpy.typing import NDArray
 from sqlalchemy.dialects import mysql
 
 from storage import schema_upgrade
 from storage.database import Database
 from storage.metadata import SqlModelRegistry
+from storage.records import LOOK, ModelState
 from storage.tables import Base
+from storage.vectors_exact import ExactVectorStore
+from tests.support.vector_records import SHOP, several, unit
 
 
 def tables(database: Database) -> set[str]:
@@ -65,7 +72,7 @@ def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None
         )
     schema_upgrade.upgrade(sql)
     registry = SqlModelRegistry(sql)
-    assert (registry.find_active(), registry.register_active("new")) == ("old", "old")
+    assert (registry.find_active(LOOK), registry.register_active("new", LOOK)) == ("old", "old")
 
 
 def test_the_models_of_an_older_schema_survive_the_removal_of_unused_columns(sql: Database) -> None:
@@ -80,5 +87,93 @@ def test_the_models_of_an_older_schema_survive_the_removal_of_unused_columns(sql
     schema_upgrade.upgrade(sql)
     with sql.read() as connection:
         columns = {each["name"] for each in sa.inspect(connection).get_columns("model_versions")}
-    assert columns == {"id", "state", "only_active", "created_at"}
-    assert SqlModelRegistry(sql).find_active() == "old"
+    assert columns == {"id", "state", "space", "active_space", "created_at"}
+    assert SqlModelRegistry(sql).find_active(LOOK) == "old"
+
+
+_OLD_MODEL = (
+    "INSERT INTO model_versions (id, state, only_active, created_at) VALUES (:id, :s, :a, 1)"
+)
+_OLD_VECTOR = (
+    "INSERT INTO vectors (model_version, master_id, collection_id, vector, attributes, revision)"
+    " VALUES ('old', :master, :collection, :vector, :attributes, 3)"
+)
+
+
+def fill_0004(database: Database) -> dict[UUID, NDArray[np.float32]]:
+    """Downgrade to schema 0004 and add models and vectors; return the vectors by master."""
+    command.downgrade(schema_upgrade.config(database), "0004")
+    vectors = {UUID(int=number): unit(number) for number in range(1, 6)}
+    with database.write() as connection:
+        for id_, state in (("old", "active"), ("older", "previous"), ("new", "building")):
+            active = True if state == "active" else None
+            connection.execute(sa.text(_OLD_MODEL), {"id": id_, "s": state, "a": active})
+        for id_, vector in vectors.items():
+            row = {"master": id_.bytes, "collection": SHOP.bytes, "vector": vector.tobytes()}
+            connection.execute(sa.text(_OLD_VECTOR), row | {"attributes": '{"n": 1}'})
+    return vectors
+
+
+def check_0005(database: Database, vectors: dict[UUID, NDArray[np.float32]]) -> None:
+    models = SqlModelRegistry(database).list_models()
+    assert [(model.id, model.space, model.state) for model in models] == [
+        ("old", LOOK, ModelState.ACTIVE),
+        ("older", LOOK, ModelState.PREVIOUS),
+        ("new", LOOK, ModelState.BUILDING),
+    ]
+    assert SqlModelRegistry(database).register_active("other", LOOK) == "old"
+    store = ExactVectorStore(database)
+    found = store.fetch_vectors("old", list(vectors))
+    assert {id_: one.parts[0].vector.tobytes() for id_, one in found.items()} == {
+        id_: vector.tobytes() for id_, vector in vectors.items()
+    }
+    assert {(len(r.parts), r.parts[0].box, r.revision) for r in found.values()} == {(1, None, 3)}
+    assert [hit.master_id for hit in store.search("old", SHOP, unit(3), 1)] == [UUID(int=3)]
+    store.upsert("old", [several(unit(8), unit(9), boxes=((1, 2, 3, 4), None))])
+    assert store.count("old") == len(vectors) + 1
+    store.close()
+
+
+def test_models_and_vectors_of_0004_belong_to_look_and_have_one_part(sql: Database) -> None:
+    vectors = fill_0004(sql)
+    schema_upgrade.upgrade(sql)
+    check_0005(sql, vectors)
+
+
+def test_a_downgrade_to_0004_keeps_the_first_parts_of_look(sql: Database) -> None:
+    vectors = fill_0004(sql)
+    schema_upgrade.upgrade(sql)
+    check_0005(sql, vectors)
+    registry = SqlModelRegistry(sql)
+    registry.start_building("words-1", "words")
+    command.downgrade(schema_upgrade.config(sql), "0004")
+    with sql.read() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM vectors")) == len(vectors) + 1
+        models = connection.execute(sa.text("SELECT id, only_active FROM model_versions")).all()
+    assert {(row[0], bool(row[1])) for row in models} == {
+        ("old", True),
+        ("older", False),
+        ("new", False),
+    }
+
+
+@pytest.mark.parametrize("done", range(7))
+def test_an_upgrade_to_0005_that_was_killed_on_mysql_resumes(mysql_url: str, done: int) -> None:
+    """MySQL commits each statement, so a killed upgrade leaves some of them done."""
+    database = Database(mysql_url)
+    schema_upgrade.upgrade(database)
+    vectors = fill_0004(database)
+    number = itertools.count()
+
+    def count(connection: object, cursor: object, statement: str, *_: object) -> None:
+        changes = statement.lstrip().startswith(("ALTER", "CREATE", "DROP", "UPDATE model"))
+        if changes and next(number) == done:
+            raise KeyboardInterrupt
+
+    sa.event.listen(database.engine, "before_cursor_execute", count)
+    with pytest.raises(KeyboardInterrupt):
+        schema_upgrade.upgrade(database)
+    sa.event.remove(database.engine, "before_cursor_execute", count)
+    schema_upgrade.upgrade(database)
+    check_0005(database, vectors)
+    database.close()

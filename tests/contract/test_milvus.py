@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 import trustme
+from pymilvus import DataType
 from pymilvus.exceptions import MilvusException
 
 from storage.errors import StoreUnavailable
 from storage.filters import parse_filter
 from storage.metadata import new_id
-from storage.records import VectorRecord
+from storage.records import VectorPart, VectorRecord, whole_image
 from storage.store_urls import MilvusOptions
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
@@ -72,7 +73,9 @@ def indexed(
     """Write the same vectors under each kind of index at once, because Milvus takes seconds."""
     url, options = guarded
     records = [
-        VectorRecord(new_id(), (SHOP, SHOP, ARCHIVE)[number % 3], vector, {"n": number}, 1)
+        VectorRecord(
+            new_id(), (SHOP, SHOP, ARCHIVE)[number % 3], whole_image(vector), {"n": number}, 1
+        )
         for number, vector in enumerate(unit(ROWS))
     ]
 
@@ -115,11 +118,11 @@ def test_every_kind_of_index_finds_each_vector_under_its_collection(
     chosen = records[::50]
     with ThreadPoolExecutor(10) as pool:  # each search waits for the next tick of Milvus
         found = pool.map(
-            lambda one: store.search(VERSION, one.collection_id, one.vector, 1), chosen
+            lambda one: store.search(VERSION, one.collection_id, one.parts[0].vector, 1), chosen
         )
     for wanted, (hit,) in zip(chosen, found, strict=True):
         assert (hit.master_id, hit.distance) == (wanted.master_id, pytest.approx(0.0, abs=0.01))
-    assert len(store.search(VERSION, SHOP, records[0].vector, 1000)) == 1000
+    assert len(store.search(VERSION, SHOP, records[0].parts[0].vector, 1000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,9 @@ def crowded() -> Iterator[tuple[MilvusVectorStore, list[VectorRecord]]]:
     vectors = centres[kinds] + 0.6 * random.normal(size=(count, 512))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     records = [
-        VectorRecord(new_id(), UUID(int=int(kind) // 2 + 1), vector, {"parity": number % 2}, 1)
+        VectorRecord(
+            new_id(), UUID(int=int(kind) // 2 + 1), whole_image(vector), {"parity": number % 2}, 1
+        )
         for number, (kind, vector) in enumerate(zip(kinds, vectors, strict=True))
     ]
     store.upsert(VERSION, records)
@@ -195,25 +200,25 @@ def test_a_filter_loses_no_hits(
         if filter is None or record.attributes == filter:
             fitting[record.collection_id].append(record)
     assert len(fitting) == 10
-    searches = [(sample.vector, id_) for sample in records[:6] for id_ in fitting]
+    searches = [(sample.parts[0].vector, id_) for sample in records[:6] for id_ in fitting]
     with ThreadPoolExecutor(10) as pool:  # each search waits for the next tick of Milvus
         found = pool.map(lambda one: store.search(VERSION, one[1], one[0], 10, chosen), searches)
     for (vector, id_), hits in zip(searches, found, strict=True):
-        distances = [-float(vector @ one.vector) for one in fitting[id_]]
+        distances = [-float(vector @ one.parts[0].vector) for one in fitting[id_]]
         nearest = np.argsort(distances)[:10]
         assert {hit.master_id for hit in hits} == {fitting[id_][n].master_id for n in nearest}
 
 
 def test_a_missing_index_is_created_by_the_next_upsert(monkeypatch: pytest.MonkeyPatch) -> None:
     url, options = fleet.url_of("milvus"), MilvusOptions(prefix=f"test_{uuid4().hex}")
-    record = VectorRecord(new_id(), SHOP, unit(1)[0], {}, 1)
+    record = VectorRecord(new_id(), SHOP, whole_image(unit(1)[0]), {}, 1)
     with monkeypatch.context() as patch:
         patch.setattr("pymilvus.MilvusClient.create_index", _killed)
         with pytest.raises(StoreUnavailable):
             MilvusVectorStore(url, options, timeout=60.0).upsert(VERSION, [record])
     store = MilvusVectorStore(url, options, timeout=60.0)
     store.upsert(VERSION, [record])
-    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.vector, 1)] == [
+    assert [hit.master_id for hit in store.search(VERSION, SHOP, record.parts[0].vector, 1)] == [
         record.master_id
     ]
     store.drop_version(VERSION)
@@ -222,3 +227,92 @@ def test_a_missing_index_is_created_by_the_next_upsert(monkeypatch: pytest.Monke
 
 def _killed(*_: object, **__: object) -> None:
     raise MilvusException(message="the connection broke")
+
+
+@pytest.fixture
+def store() -> Iterator[MilvusVectorStore]:
+    options = MilvusOptions(prefix=f"test_{uuid4().hex}")
+    store = MilvusVectorStore(fleet.url_of("milvus"), options, timeout=60.0)
+    yield store
+    store.drop_version(VERSION)
+    store.close()
+
+
+def test_a_collection_of_a_release_without_parts_stays_valid(store: MilvusVectorStore) -> None:
+    create_without_parts(store)
+    old, new = [one_part(vector) for vector in unit(2)]
+    store.upsert(VERSION, [old])
+    store.upsert(VERSION, [new])
+    store.upsert(VERSION, [replace(old, attributes={"n": 1}, revision=2)])
+    assert (store.count(VERSION), store.versions()) == (2, [VERSION])
+    assert sorted(next(store.iterate_ids(VERSION))) == sorted([old.master_id, new.master_id])
+    (hit,) = store.search(VERSION, SHOP, old.parts[0].vector, 1)
+    assert (hit.master_id, hit.part, hit.box) == (old.master_id, 0, None)
+    found = store.fetch_vectors(VERSION, [old.master_id])[old.master_id]
+    assert (len(found.parts), found.attributes, found.revision) == (1, {"n": 1}, 2)
+    for parts in (old.parts * 2, (VectorPart(old.parts[0].vector, (1, 2, 3, 4)),)):
+        with pytest.raises(ValueError, match="created by a release without parts"):
+            store.upsert(VERSION, [new, replace(old, parts=parts)])
+    store.delete(VERSION, [old.master_id])
+    assert store.fetch_vectors(VERSION, [old.master_id, new.master_id]).keys() == {new.master_id}
+
+
+def create_without_parts(store: MilvusVectorStore) -> None:
+    """Create the version's collection as the releases without parts did."""
+    client = store._connection._connected()
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+    schema.add_field("collection", DataType.VARCHAR, max_length=36)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=512)
+    schema.add_field("attributes", DataType.JSON)
+    schema.add_field("revision", DataType.INT64)
+    schema.add_field("slice", DataType.INT8)
+    schema.add_field("collection_key", DataType.INT64)
+    client.create_collection(store._name(VERSION), schema=schema, consistency_level="Strong")
+
+
+def one_part(vector: np.ndarray) -> VectorRecord:
+    return VectorRecord(new_id(), SHOP, whole_image(vector), {}, 1)
+
+
+def test_a_record_that_lacks_a_part_counts_as_missing(store: MilvusVectorStore) -> None:
+    """A write that failed may have written some parts only; the next one writes all of them."""
+    three = replace(one_part(unit(1)[0]), parts=tuple(map(VectorPart, unit(3))))
+    store.upsert(VERSION, [three])
+    for lost in (three.master_id, f"{three.master_id}/2"):
+        store._delete_keys(store._name(VERSION), [str(lost)])
+        assert store.fetch_vectors(VERSION, [three.master_id]) == {}
+        store.upsert(VERSION, [three])
+        assert len(store.fetch_vectors(VERSION, [three.master_id])[three.master_id].parts) == 3
+
+
+def test_another_process_removes_parts_that_it_did_not_write(store: MilvusVectorStore) -> None:
+    three = replace(one_part(unit(1)[0]), parts=tuple(map(VectorPart, unit(3))))
+    store.upsert(VERSION, [three])
+    other = MilvusVectorStore(fleet.url_of("milvus"), store._options, timeout=60.0)
+    name = other._name(VERSION)
+    other._connection.find_collection(name)
+    assert eventually(lambda: other._count(name, "parts > 1", "Bounded"), 20)
+    other.upsert(VERSION, [replace(three, parts=three.parts[:1])])
+    assert [hit.part for hit in store.search(VERSION, SHOP, unit(3)[2], 5)] == [0]
+    other.close()
+
+
+def test_masters_are_found_behind_more_parts_than_milvus_returns(
+    store: MilvusVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", 20)
+    vectors = unit(100)
+    crowds = [
+        replace(one_part(vectors[0]), parts=tuple(VectorPart(vectors[0]) for _ in range(15)))
+        for _ in range(4)
+    ]
+    others = [one_part(vector) for vector in vectors[1:4]]
+    # Each master in a slice of its own: a slice returns twenty parts.
+    masters = [
+        replace(one, master_id=UUID(int=number)) for number, one in enumerate([*crowds, *others])
+    ]
+    store.upsert(VERSION, masters)
+    hits = store.search(VERSION, SHOP, vectors[0], 7)
+    assert [hit.master_id.int for hit in hits[:4]] == [0, 1, 2, 3]
+    assert {hit.master_id.int for hit in hits[4:]} == {4, 5, 6}

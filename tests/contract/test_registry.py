@@ -10,7 +10,7 @@ import pytest
 
 from storage.errors import ModelConflict
 from storage.protocols import MetadataStore, ModelRegistry
-from storage.records import WORKER, Collection, IndexTask, Master, ModelState, NewMaster
+from storage.records import LOOK, WORKER, Collection, IndexTask, Master, ModelState, NewMaster
 
 OLD, NEW = "model-1", "model-2"
 IMAGE = NewMaster(b"\x01" * 32, 123, "image/jpeg", "jpg", 640, 480, "cat.jpg", {"colour": "red"})
@@ -25,7 +25,7 @@ _BUILDING, _ACTIVE, _PREVIOUS, _RETIRED = (
 
 @pytest.fixture
 def collection(metadata: MetadataStore, registry: ModelRegistry) -> Collection:
-    registry.register_active(OLD)
+    registry.register_active(OLD, LOOK)
     return metadata.create_collection("shop")
 
 
@@ -63,10 +63,10 @@ def fill(registry: ModelRegistry, version: str, batch: int = 2) -> int:
 
 
 def test_the_first_model_becomes_active_and_stays(registry: ModelRegistry) -> None:
-    assert registry.find_active() is None
-    assert registry.register_active("a") == "a"
-    assert registry.register_active("b") == "a"
-    assert registry.find_active() == "a"
+    assert registry.find_active(LOOK) is None
+    assert registry.register_active("a", LOOK) == "a"
+    assert registry.register_active("b", LOOK) == "a"
+    assert registry.find_active(LOOK) == "a"
     assert states(registry) == {"a": _ACTIVE}
 
 
@@ -74,7 +74,7 @@ def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> Non
     found: list[str] = []
     threads = [
         threading.Thread(
-            target=lambda number=number: found.append(registry.register_active(f"m{number}"))
+            target=lambda number=number: found.append(registry.register_active(f"m{number}", LOOK))
         )
         for number in range(8)
     ]
@@ -82,7 +82,7 @@ def test_many_processes_that_start_at_once_agree(registry: ModelRegistry) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(found) == {registry.find_active()}
+    assert set(found) == {registry.find_active(LOOK)}
     assert len(registry.list_models()) == 1
 
 
@@ -90,8 +90,8 @@ def test_a_version_is_built_activated_rolled_back_and_retired(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
     before = [stored(metadata, collection, number) for number in range(5)]
-    registry.start_building(NEW)
-    registry.start_building(NEW)  # a retry after a lost response
+    registry.start_building(NEW, LOOK)
+    registry.start_building(NEW, LOOK)  # a retry after a lost response
     assert states(registry) == {OLD: _ACTIVE, NEW: _BUILDING}
     after = stored(metadata, collection, 5, indexed=(OLD, NEW))
     assert fill(registry, NEW) == 4
@@ -101,7 +101,7 @@ def test_a_version_is_built_activated_rolled_back_and_retired(
         registry.activate_model(NEW)
     assert work(metadata, NEW) == len(before)
     registry.activate_model(NEW)
-    assert (registry.find_active(), states(registry)) == (NEW, {NEW: _ACTIVE, OLD: _PREVIOUS})
+    assert (registry.find_active(LOOK), states(registry)) == (NEW, {NEW: _ACTIVE, OLD: _PREVIOUS})
     later = stored(metadata, collection, 6, indexed=(NEW, OLD))
     assert metadata.find_records([after.id, later.id])[later.id].indexed == {OLD: 1, NEW: 1}
     registry.activate_model(OLD)
@@ -110,7 +110,7 @@ def test_a_version_is_built_activated_rolled_back_and_retired(
         registry.retire_model(OLD)
     registry.retire_model(NEW)
     with pytest.raises(ModelConflict, match="being removed"):
-        registry.start_building(NEW)
+        registry.start_building(NEW, LOOK)
     assert metadata.find_records([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
     assert registry.drain_retired(OLD, 100) == 0  # not retired
     assert [registry.drain_retired(NEW, 4), registry.drain_retired(NEW, 4)] == [3, 0]
@@ -118,21 +118,21 @@ def test_a_version_is_built_activated_rolled_back_and_retired(
     registry.forget_retired(OLD)
     registry.forget_retired(NEW)
     assert states(registry) == {OLD: _ACTIVE}
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
 
 
 def test_one_version_is_built_and_one_kept_at_a_time(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     with pytest.raises(ModelConflict, match="model-2 is being built"):
-        registry.start_building("model-3")
+        registry.start_building("model-3", LOOK)
     with pytest.raises(ModelConflict, match="model-2 is being built"):
-        registry.start_building(OLD)
+        registry.start_building(OLD, LOOK)
     registry.activate_model(NEW)
     with pytest.raises(ModelConflict, match="is previous: roll back"):
-        registry.start_building(OLD)
-    registry.start_building("model-3")
+        registry.start_building(OLD, LOOK)
+    registry.start_building("model-3", LOOK)
     with pytest.raises(
         ModelConflict, match="model-1 is kept as the previous version: retire it first"
     ):
@@ -147,7 +147,7 @@ def test_one_version_is_built_and_one_kept_at_a_time(
 def test_an_unacknowledged_upload_does_not_prevent_activation(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     master = metadata.reserve_master(collection.id, IMAGE, "upload", LEASE).master
     assert metadata.commit_stored(master.id, "upload", [OLD, NEW], LEASE) == [OLD, NEW]
     registry.activate_model(NEW)  # the upload still has to index under both
@@ -164,7 +164,7 @@ def test_an_unacknowledged_upload_does_not_prevent_activation(
 def test_a_dead_letter_prevents_activation_unless_it_is_one_under_the_active_version(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     master = stored(metadata, collection, 1, indexed=(OLD,))
     (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
     metadata.retry_embedding(task, f"{WORKER}1", "why", None)
@@ -186,7 +186,7 @@ def test_deleted_and_damaged_masters_do_not_prevent_activation(
     metadata.mark_damaged(damaged.id)
     metadata.delete_collection("other")
     metadata.drain_collections(10)
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     fill(registry, NEW)
     registry.activate_model(NEW)
     metadata.restore_damaged(damaged.id)
@@ -196,7 +196,7 @@ def test_deleted_and_damaged_masters_do_not_prevent_activation(
 def test_every_running_process_must_have_loaded_the_version(
     registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     registry.record_heartbeat("one", [OLD, NEW], LEASE)
     registry.record_heartbeat("two", [OLD], LEASE)
     registry.record_heartbeat("gone", [OLD], -1.0)
@@ -215,7 +215,7 @@ def test_every_running_process_must_have_loaded_the_version(
 def test_a_retired_version_waits_for_lease_holders(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     stored(metadata, collection, 1)
     (task,) = metadata.claim_embeddings([NEW], f"{WORKER}1", 10, LEASE)
     registry.retire_model(NEW)
@@ -227,9 +227,9 @@ def test_a_retired_version_waits_for_lease_holders(
 def test_uploads_get_embeddings_of_live_versions_in_the_order_given(
     metadata: MetadataStore, registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building("a retired one")
+    registry.start_building("a retired one", LOOK)
     registry.retire_model("a retired one")
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     master = metadata.reserve_master(collection.id, IMAGE, "upload", LEASE).master
     given = [NEW, "a retired one", OLD]
     assert metadata.commit_stored(master.id, "upload", given, LEASE) == [NEW, OLD]
@@ -239,11 +239,11 @@ def test_uploads_get_embeddings_of_live_versions_in_the_order_given(
 def test_replacing_the_active_version_forgets_all_others(
     registry: ModelRegistry, collection: Collection
 ) -> None:
-    registry.start_building(NEW)
+    registry.start_building(NEW, LOOK)
     (building,) = (model for model in registry.list_models() if model.id == NEW)
-    registry.replace_active(NEW)
+    registry.replace_active({LOOK: NEW})
     assert registry.list_models() == [replace(building, state=_ACTIVE)]
-    registry.replace_active("model-3")
+    registry.replace_active({LOOK: "model-3"})
     assert states(registry) == {"model-3": _ACTIVE}
 
 
@@ -276,7 +276,7 @@ def test_no_upload_misses_a_model_that_starts_meanwhile(
     try:
         for round_ in range(4):
             version = f"{'az'[round_ % 2]}-{round_}"  # sorts before or after the other ids
-            registry.start_building(version)
+            registry.start_building(version, LOOK)
             fill(registry, version, 100)
             while work(metadata, version, *states(registry)):
                 pass

@@ -4,7 +4,8 @@ I1 An acknowledged upload is readable with the same hash.
 I2 No row is stored without its exact object.
 I3 An acknowledged deletion never returns.
 I4 There is at most one live row per collection and hash; ids are never used again.
-I5 The ids of rows, objects and vectors are the same, and a second scrub finds nothing.
+I5 The ids of rows, objects and vectors are the same, each vector has all its parts, and a second
+   scrub finds nothing.
 I6 Unacknowledged data is absent or complete, and a retry converges on one id.
 I7 Every hit is stored, and scored by a version that was active.
 I8 No temporary file and no lease is left.
@@ -18,10 +19,12 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from tests.crash.journal import Image, Journal
 from tests.crash.operations import Operations, digest_of
+from tests.crash.process import PARTS
 from tests.support.service import eventually
 
 _UNFINISHED = """
@@ -37,9 +40,10 @@ _KEPT = """
 SELECT id, attributes, collection_id, revision, state FROM masters
 WHERE state IN ('stored', 'damaged')
 """
-_VECTORS = (
-    "SELECT master_id, attributes, collection_id, revision FROM vectors WHERE model_version = ?"
-)
+_VECTORS = """
+SELECT master_id, attributes, collection_id, revision, part FROM vectors
+WHERE model_version = ? ORDER BY master_id, part
+"""
 _LEASES = """
 SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
   + (SELECT count(*) FROM embeddings WHERE lease_until > 0)
@@ -131,9 +135,15 @@ def _check_stores(directory: Path) -> None:
         damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
         versions = [row[0] for row in database.execute("SELECT id FROM model_versions")]
         for version in versions:
-            found = database.execute(_VECTORS, (version,))
-            vectors = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in found}
+            parts: dict[UUID, list[tuple[Any, ...]]] = {}
+            for row in database.execute(_VECTORS, (version,)):
+                of_master = parts.setdefault(UUID(bytes=row[0]), [])
+                assert row[4] == len(of_master), f"I5: a part of a vector of {version} is missing"
+                of_master.append((json.loads(row[1]), row[2], row[3]))
+            vectors = {id_: of_master[0] for id_, of_master in parts.items()}
             assert vectors == kept, f"I5, I9: vectors of {version}"
+            same = all(found == [found[0]] * PARTS for found in parts.values())
+            assert same, f"I5, I9: the parts of a vector of {version}"
         with_vectors = database.execute("SELECT DISTINCT model_version FROM vectors").fetchall()
         assert {row[0] for row in with_vectors} <= set(versions), "I5: vectors of no version"
         assert database.execute(_LEASES).fetchone()[0] == 0, "I8: a lease is left"

@@ -1,7 +1,8 @@
 """The services on the embedded stores, in a forked process that kills itself at one of its writes.
 
 The service itself has no code for this: the stores are wrapped here, and a tiny network replaces
-the real one. The test talks to the process through a pipe or, on request, over HTTP.
+the real one. Each embedding gets a second part, so that the tests see whether a kill leaves only
+some parts of one. The test talks to the process through a pipe or, on request, over HTTP.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import httpx
+import numpy as np
 import uvicorn
 
 from app.bootstrap import connect_stores, run_services
 from app.container import Services
 from app.logs import configure_logging
 from app.main import create_app
+from app.services.indexing import Indexing
 from app.services.loaded_models import GivenModel
+from app.services.vision import DecodedImage
 from app.settings import Settings
 from models.weights_file import WeightsFile
 from storage.protocols import Stores
+from storage.records import IndexTask, VectorPart
 from tests.crash.operations import DirectOperations, HttpOperations, Operations
 from tests.crash.watch import Kill, Watch, watch_stores
 from tests.crash.wrong import MISTAKES
@@ -32,7 +38,9 @@ from tests.support.requests import open_client
 from tests.support.tiny_network import TinyNetwork, tiny_weights
 
 LEASE = 0.5  # seconds
+PARTS = 2  # of each embedding
 _READY = 30.0  # seconds
+_find_or_embed_parts = Indexing._find_or_embed_parts
 
 
 class Crashed(Exception):
@@ -56,10 +64,20 @@ def run_on(
     weights.write_bytes(tiny_weights("first"))
     given = GivenModel(TinyNetwork(WeightsFile.load(weights)), weights)
     with (
+        patch.object(Indexing, "_find_or_embed_parts", _with_second_part),
         connect_stores(settings) as stores,
         run_services(settings, watch(stores), given) as services,
     ):
         yield services
+
+
+def _with_second_part(
+    self: Indexing, task: IndexTask, image: DecodedImage | None
+) -> tuple[VectorPart, ...]:
+    parts = _find_or_embed_parts(self, task, image)
+    if len(parts) == PARTS:  # they were stored already
+        return parts
+    return (*parts, VectorPart(np.roll(parts[0].vector, 1), (1, 2, 3, 4)))
 
 
 class Child:

@@ -21,12 +21,12 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
 from storage.metadata import SqlMetadataStore
-from storage.records import NewMaster, VectorRecord
-from storage.vectors_exact import DIMENSION, ExactVectorStore
+from storage.records import NewMaster, VectorRecord, whole_image
+from storage.vectors_exact import ExactVectorStore
 from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 
 Attributes = dict[str, Any]
-SOMEWHERE = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
+SOMEWHERE = np.full(4, 0.5, np.float32)
 _numbers = itertools.count()
 
 
@@ -77,7 +77,8 @@ class Gallery:
 
     def _index(self, master_id: UUID, attributes: Attributes) -> None:
         self.vectors.upsert(
-            self.version, [VectorRecord(master_id, self.collection, SOMEWHERE, attributes, 1)]
+            self.version,
+            [VectorRecord(master_id, self.collection, whole_image(SOMEWHERE), attributes, 1)],
         )
         self.masters[master_id] = attributes
 
@@ -207,7 +208,7 @@ def test_every_backend_picks_the_same_masters_after_changes(
 def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Gallery) -> None:
     def upsert(masters: dict[UUID, Attributes]) -> None:
         records = [
-            VectorRecord(id_, gallery.collection, SOMEWHERE, kept, 1)
+            VectorRecord(id_, gallery.collection, whole_image(SOMEWHERE), kept, 1)
             for id_, kept in masters.items()
         ]
         gallery.vectors.upsert(gallery.version, records)

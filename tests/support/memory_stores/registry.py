@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from storage.errors import ModelConflict, ModelNotReady
-from storage.records import WORKER, ModelState, ModelVersion, Replica
+from storage.records import LOOK, WORKER, ModelState, ModelVersion, Replica
 from tests.support.memory_stores.tables import (
     DEAD,
     INDEXED,
@@ -34,38 +34,40 @@ class MemoryModelRegistry(OnTables):
 
     def list_models(self) -> list[ModelVersion]:
         models = self._tables.models.items()
-        found = [ModelVersion(id_, row.state, row.created_at) for id_, row in models]
-        return sorted(found, key=lambda model: (_ORDER.index(model.state), model.id))
+        found = [ModelVersion(id_, row.state, row.created_at, row.space) for id_, row in models]
+        return sorted(found, key=_place_in_list)
 
-    def find_active(self) -> str | None:
-        return self._find_in_state(ModelState.ACTIVE)
+    def find_active(self, space: str) -> str | None:
+        return self._find_in_state(space, ModelState.ACTIVE)
 
-    def register_active(self, version: str) -> str:
-        active = self._find_in_state(ModelState.ACTIVE)
+    def register_active(self, version: str, space: str) -> str:
+        active = self._find_in_state(space, ModelState.ACTIVE)
         if active is not None:
             return active
-        self._insert(version, ModelState.ACTIVE)
+        self._check_unknown(version, space)
+        self._insert(version, space, ModelState.ACTIVE)
         return version
 
-    def replace_active(self, version: str) -> None:
-        known = self._tables.models.get(version)
+    def replace_active(self, versions: Mapping[str, str]) -> None:
+        known = dict(self._tables.models)
         self._tables.models.clear()
-        self._insert(version, ModelState.ACTIVE)
-        if known is not None:
-            self._tables.models[version].created_at = known.created_at
+        for space, version in versions.items():
+            self._insert(version, space, ModelState.ACTIVE)
+            if version in known:
+                self._tables.models[version].created_at = known[version].created_at
 
-    def start_building(self, version: str) -> None:
-        building = self._find_in_state(ModelState.BUILDING)
+    def start_building(self, version: str, space: str) -> None:
+        building = self._find_in_state(space, ModelState.BUILDING)
         if building == version:
             return
         if building is not None:
             raise ModelConflict(f"{building} is being built: activate or retire it first")
-        if version in self._tables.models:
-            raise self._wrong_state(version)
-        self._insert(version, ModelState.BUILDING)
+        self._check_unknown(version, space)
+        self._insert(version, space, ModelState.BUILDING)
 
     def backfill_embeddings(self, version: str, after: UUID | None, limit: int) -> UUID | None:
-        if self._find_in_state(ModelState.BUILDING) != version:
+        model = self._tables.models.get(version)
+        if model is None or model.state is not ModelState.BUILDING:
             return None
         kept = [row.master.id for row in self._tables.masters.values() if row.master.state in KEPT]
         ids = sorted(id_ for id_ in kept if after is None or id_ > after)[:limit]
@@ -80,7 +82,8 @@ class MemoryModelRegistry(OnTables):
 
     def activate_model(self, version: str) -> None:
         self._check_state(version, ModelState.BUILDING, ModelState.PREVIOUS)
-        previous = self._find_in_state(ModelState.PREVIOUS)
+        space = self._tables.models[version].space
+        previous = self._find_in_state(space, ModelState.PREVIOUS)
         if previous not in (None, version):
             raise ModelConflict(f"{previous} is kept as the previous version: retire it first")
         unaware = [each.id for each in self._running_replicas() if version not in each.loaded]
@@ -88,15 +91,15 @@ class MemoryModelRegistry(OnTables):
             raise ModelNotReady(
                 f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}"
             )
-        active = self._find_in_state(ModelState.ACTIVE)
-        assert active is not None, "nothing is built before a version is active"
+        active = self._find_in_state(space, ModelState.ACTIVE)
         lacking = sum(
             self._tables.is_visible(row) and self._is_lacking(row, version, active)
             for row in self._tables.masters.values()
         )
         if lacking:
             raise ModelNotReady(f"{lacking} masters lack an embedding of {version}")
-        self._tables.models[active].state = ModelState.PREVIOUS
+        if active is not None:
+            self._tables.models[active].state = ModelState.PREVIOUS
         self._tables.models[version].state = ModelState.ACTIVE
 
     def retire_model(self, version: str) -> None:
@@ -135,13 +138,20 @@ class MemoryModelRegistry(OnTables):
         now = self._tables.now()
         return [Replica(id_, list(row.loaded)) for id_, row in rows if row.until > now]
 
-    def _insert(self, version: str, state: ModelState) -> None:
-        self._tables.models[version] = ModelRow(state, self._tables.now())
+    def _insert(self, version: str, space: str, state: ModelState) -> None:
+        self._tables.models[version] = ModelRow(state, self._tables.now(), space)
 
-    def _find_in_state(self, state: ModelState) -> str | None:
-        """Return the version in a state that at most one has."""
+    def _find_in_state(self, space: str, state: ModelState) -> str | None:
+        """Return the version of a space in a state that at most one has."""
         models = self._tables.models.items()
-        return next((id_ for id_, row in models if row.state is state), None)
+        return next((id_ for id_, row in models if row.space == space and row.state is state), None)
+
+    def _check_unknown(self, version: str, space: str) -> None:
+        row = self._tables.models.get(version)
+        if row is not None and row.space != space:
+            raise ModelConflict(f"{version} belongs to the space {row.space}")
+        if row is not None:
+            raise self._wrong_state(version)
 
     def _is_retired(self, version: str) -> bool:
         row = self._tables.models.get(version)
@@ -157,7 +167,7 @@ class MemoryModelRegistry(OnTables):
         state = None if row is None else row.state
         return ModelConflict(f"{version} is {state or 'not known'}" + _HINTS.get(state, ""))
 
-    def _is_lacking(self, row: MasterRow, version: str, active: str) -> bool:
+    def _is_lacking(self, row: MasterRow, version: str, active: str | None) -> bool:
         """Return whether this master prevents the activation of ``version``."""
         embedding = self._tables.embeddings.get((row.master.id, version))
         if embedding is None:
@@ -166,6 +176,10 @@ class MemoryModelRegistry(OnTables):
             return False
         leased = embedding.until is not None and embedding.until > self._tables.now()
         unanswered = leased and not (embedding.owner or "").startswith(WORKER)
-        under_active = self._tables.embeddings.get((row.master.id, active))
+        under_active = self._tables.embeddings.get((row.master.id, active or ""))
         dead_already = under_active is not None and under_active.state == DEAD
         return not unanswered and not dead_already
+
+
+def _place_in_list(model: ModelVersion) -> tuple[bool, str, int, str]:
+    return (model.space != LOOK, model.space, _ORDER.index(model.state), model.id)

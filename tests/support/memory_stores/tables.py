@@ -70,6 +70,7 @@ class EmbeddingRow(Leased):
 class ModelRow:
     state: ModelState
     created_at: int
+    space: str
 
 
 @dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.filters import Filter, matches
-from storage.records import VectorHit, VectorRecord
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 
 _BATCH = 4096  # ids that are listed at once
 
@@ -21,11 +21,12 @@ class MemoryVectorStore:
     """Implements VectorStore in memory."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._records: dict[tuple[str, UUID], VectorRecord] = {}
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         with self._lock:
+            check_dimension(records, self._dimension(version))
             for record in records:
                 self._records[version, record.master_id] = _copied(record)
 
@@ -59,13 +60,14 @@ class MemoryVectorStore:
         filter: Filter | None = None,
         max_distance: float | None = None,
     ) -> list[VectorHit]:
+        check_length(vector, self._dimension(version))
         chosen = [
             record
             for record in self._of(version)
             if record.collection_id == collection_id
             and (filter is None or matches(filter, record.attributes))
         ]
-        hits = [VectorHit(record.master_id, _distance(record.vector, vector)) for record in chosen]
+        hits = [_nearest_part(record, vector) for record in chosen]
         near = [hit for hit in hits if max_distance is None or hit.distance <= max_distance]
         return sorted(near, key=lambda hit: (hit.distance, hit.master_id))[:limit]
 
@@ -78,9 +80,20 @@ class MemoryVectorStore:
     def close(self) -> None:
         """Do nothing: there are no connections."""
 
+    def _dimension(self, version: str) -> int | None:
+        return next((len(record.parts[0].vector) for record in self._of(version)), None)
+
     def _of(self, version: str) -> list[VectorRecord]:
         with self._lock:
             return [record for (its, _), record in self._records.items() if its == version]
+
+
+def _nearest_part(record: VectorRecord, vector: NDArray[np.float32]) -> VectorHit:
+    hits = [
+        VectorHit(record.master_id, _distance(part.vector, vector), number, part.box)
+        for number, part in enumerate(record.parts)
+    ]
+    return min(hits, key=lambda hit: (hit.distance, hit.part))
 
 
 def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -90,6 +103,8 @@ def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _copied(record: VectorRecord) -> VectorRecord:
-    """Return the record with copies of its vector and attributes."""
-    vector = np.array(record.vector, dtype=np.float32)
-    return replace(record, vector=vector, attributes=copy.deepcopy(record.attributes))
+    """Return the record with copies of its vectors and attributes."""
+    parts = tuple(
+        replace(part, vector=np.array(part.vector, dtype=np.float32)) for part in record.parts
+    )
+    return replace(record, parts=parts, attributes=copy.deepcopy(record.attributes))

@@ -15,7 +15,7 @@ from app.services.loaded_models import weights_key
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import Master, MasterState, NewMaster
+from storage.records import LOOK, Master, MasterState, NewMaster, whole_image
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
@@ -54,7 +54,11 @@ def contents(stores: Stores) -> dict[Any, Any]:
         master = record.master
         vectors = stores.vectors.fetch_vectors("model-1", [master.id])
         written = {
-            id_: (each.vector.tolist(), each.attributes, each.revision)
+            id_: (
+                [(part.vector.tolist(), part.box) for part in each.parts],
+                each.attributes,
+                each.revision,
+            )
             for id_, each in vectors.items()
         }
         content = b"".join(stores.objects.read(master.object_key))
@@ -75,7 +79,7 @@ def test_everything_is_copied_with_its_id(
     assert copying.copy_masters(batches.append) == CopyCounts(copied=3)
     assert sum(batches) == 3
     assert contents(other_stores) == contents(use_cases.stores)
-    assert other_stores.registry.find_active() == "model-1"
+    assert other_stores.registry.find_active(LOOK) == "model-1"
     assert failures == []
 
 
@@ -129,7 +133,7 @@ def test_an_installation_without_a_model_is_copied(
     failures: Failures,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(use_cases.stores.registry, "find_active", lambda: None)
+    monkeypatch.setattr(use_cases.stores.registry, "list_models", list)
     assert copy(use_cases, other_stores, failures) == CopyCounts(copied=3)
 
 
@@ -231,7 +235,9 @@ def test_other_bytes_or_vectors_from_the_target_fail_the_master(
         returned = fetch(version, ids)
         if masters[1].id in returned:
             right = returned[masters[1].id]
-            returned[masters[1].id] = replace(right, vector=np.roll(right.vector, 1))
+            returned[masters[1].id] = replace(
+                right, parts=whole_image(np.roll(right.parts[0].vector, 1))
+            )
         return returned
 
     monkeypatch.setattr(other_stores.objects, "read", flip_bytes)
@@ -248,7 +254,7 @@ def test_weights_are_copied_unless_they_are_damaged(
 ) -> None:
     content = tiny_weights("other")
     version = WeightsFile.parse(content).version
-    use_cases.stores.registry.replace_active(version)
+    use_cases.stores.registry.replace_active({LOOK: version})
     for _ in range(2):  # the second copy finds them in the target
         put(use_cases.stores, weights_key(version), content)
         copy(use_cases, other_stores, failures)
@@ -264,7 +270,7 @@ def test_a_target_with_vectors_of_another_model_is_refused(
     use_cases: UseCases, other_stores: Stores, masters: list[Master], failures: Failures
 ) -> None:
     copy(use_cases, other_stores, failures)
-    other_stores.registry.replace_active("model-2")
+    other_stores.registry.replace_active({LOOK: "model-2"})
     with pytest.raises(CopyRefused, match="vectors of the model model-2 already"):
         copy(use_cases, other_stores, failures)
 
@@ -273,7 +279,7 @@ def test_a_collection_with_other_masters_in_the_target_is_refused(
     use_cases: UseCases, other_stores: Stores, masters: list[Master], failures: Failures
 ) -> None:
     metadata = other_stores.metadata
-    other_stores.registry.register_active("model-1")
+    other_stores.registry.register_active("model-1", LOOK)
     other = metadata.create_collection("cats")
     metadata.create_collection("default")  # an empty one is replaced
     new = NewMaster(b"x" * 32, 1, "image/png", "png", 1, 1, "other", {})

@@ -14,6 +14,7 @@ from app.services.loaded_models import GivenModel, LoadedModels, weights_key
 from models.weights_file import WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
+from storage.records import LOOK
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import (
     DOWN,
@@ -44,7 +45,7 @@ def test_the_first_process_makes_its_model_the_active_one(stores: Stores, tmp_pa
     models = LoadedModels(stores, load, 3600.0)
     models.start(GivenModel(TinyEmbedder(version), file))
     models.stop()
-    assert stores.registry.find_active() == version
+    assert stores.registry.find_active(LOOK) == version
     assert b"".join(stores.objects.read(weights_key(version))) == file.read_bytes()
     assert stores.registry.list_replicas() == []
 
@@ -55,7 +56,7 @@ def test_a_later_process_loads_the_active_model(
     content = tiny_weights("other")
     version = WeightsFile.parse(content).version
     put_weights(stores, weights_key(version), content)
-    stores.registry.replace_active(version)
+    stores.registry.replace_active({LOOK: version})
     file = tmp_path / "unused.safetensors"
     models = LoadedModels(stores, load, 3600.0)
     models.start(GivenModel(TinyEmbedder("given"), file, chosen=True))
@@ -79,7 +80,7 @@ def test_shared_weights_are_not_written_twice(stores: Stores, tmp_path: Path) ->
 
 
 def test_a_version_that_is_not_loaded_is_unavailable(use_cases: UseCases) -> None:
-    use_cases.stores.registry.replace_active("elsewhere")
+    use_cases.stores.registry.replace_active({LOOK: "elsewhere"})
     with pytest.raises(Unavailable, match=r"not loaded the model version elsewhere") as caught:
         use_cases.models.active_version()
     assert (caught.value.code, caught.value.retry_after) == ("model-not-loaded", 5)
@@ -88,7 +89,7 @@ def test_a_version_that_is_not_loaded_is_unavailable(use_cases: UseCases) -> Non
 def test_a_version_is_loaded_once_its_weights_are_right(use_cases: UseCases) -> None:
     content, stores = tiny_weights("other"), use_cases.stores
     version = WeightsFile.parse(content).version
-    stores.registry.start_building(version)
+    stores.registry.start_building(version, LOOK)
     assert live(use_cases) == ["model-1"]
     put_weights(stores, weights_key(version), tiny_weights("another"))
     assert live(use_cases) == ["model-1"]
@@ -117,7 +118,7 @@ def test_a_heartbeat_is_sent_when_it_is_due_or_the_models_change(
     clock.now += 3
     use_cases.models.refresh()
     assert len(sent) == 2
-    use_cases.stores.registry.replace_active("elsewhere")
+    use_cases.stores.registry.replace_active({LOOK: "elsewhere"})
     use_cases.models.refresh()
     assert sent[2:] == [([], 15.0)]
 
@@ -170,7 +171,7 @@ def test_the_checks_name_the_store_that_is_down(
 
 
 def test_a_model_that_is_not_loaded_is_not_ready(use_cases: UseCases) -> None:
-    use_cases.stores.registry.replace_active("elsewhere")
+    use_cases.stores.registry.replace_active({LOOK: "elsewhere"})
     assert "has not loaded" in use_cases.health.check_readiness()["model"]
 
 

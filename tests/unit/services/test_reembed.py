@@ -15,7 +15,7 @@ from app.services.backfill import Backfill
 from app.services.loaded_models import weights_key
 from models.weights_file import WeightsFile
 from storage.errors import ModelNotReady
-from storage.records import ModelState, VectorRecord
+from storage.records import ModelState, VectorRecord, whole_image
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import FakeClock, UseCases, colours
 
@@ -104,9 +104,9 @@ def test_weights_that_are_removed_meanwhile_end_the_start(
     registry = use_cases.stores.registry
     start = registry.start_building
 
-    def remove_weights(version: str) -> None:
+    def remove_weights(version: str, space: str) -> None:
         use_cases.stores.objects.delete(weights_key(version))
-        start(version)
+        start(version, space)
 
     monkeypatch.setattr(registry, "start_building", remove_weights)
     with pytest.raises(NotFound):
@@ -150,10 +150,12 @@ def test_a_wrong_vector_prevents_the_switch(
     vectors = use_cases.stores.vectors
     right = vectors.fetch_vectors(version, [each.id for each in masters])
     own = right[masters[0].id]
-    vector = right[masters[1].id].vector
+    vector = right[masters[1].id].parts[0].vector
     if wrong_value == "not a number":
         vector = np.full(512, np.nan, dtype=np.float32)
-    wrong = VectorRecord(own.master_id, own.collection_id, vector, own.attributes, own.revision)
+    wrong = VectorRecord(
+        own.master_id, own.collection_id, whole_image(vector), own.attributes, own.revision
+    )
     vectors.upsert(version, [wrong])
     with pytest.raises(Conflict, match="does not find itself"):
         list(use_cases.reembed.activate_version(version))

@@ -13,7 +13,7 @@ from app.services import scrub as scrub_module
 from app.services.loaded_models import weights_key
 from app.services.scrub_report import KINDS, ScrubReport
 from storage.errors import StoreUnavailable
-from storage.records import Master, MasterState, VectorRecord, new_id
+from storage.records import Master, MasterState, VectorRecord, new_id, whole_image
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 
@@ -140,7 +140,7 @@ def test_a_vector_with_other_attributes_is_written_again(
     vectors = use_cases.stores.vectors
     right = vectors.fetch_vectors("model-1", [master.id])[master.id]
     outdated = VectorRecord(
-        master.id, master.collection_id, right.vector, {"old": 1}, right.revision
+        master.id, master.collection_id, right.parts, {"old": 1}, right.revision
     )
     vectors.upsert("model-1", [outdated])
     assert scrub(use_cases, repair=True).repaired == {"vector-outdated": 1}
@@ -212,7 +212,7 @@ def test_a_master_deleted_after_it_was_listed_is_no_finding(
 
 def test_a_vector_without_a_master_is_removed(use_cases: UseCases, master: Master) -> None:
     vector = np.eye(512, dtype=np.float32)[0]
-    unknown = VectorRecord(uuid4(), master.collection_id, vector, {}, 1)
+    unknown = VectorRecord(uuid4(), master.collection_id, whole_image(vector), {}, 1)
     use_cases.stores.vectors.upsert("model-1", [unknown])
     assert scrub(use_cases).found == {"vector-unknown": 1}
     assert scrub(use_cases, repair=True).repaired == {"vector-unknown": 1}
