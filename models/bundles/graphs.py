@@ -16,6 +16,7 @@ from models.bundles.onnx_structure import check_onnx
 from models.errors import BundleInvalid
 
 _NOISE = ("Exception from", "Check '", "FrontEnd API", "Model wasn't", "Summary", "To facilitate")
+_STATE = ("ReadValue", "Assign")
 _NO_MEMORY = ("alloc", "failed to map", "Resource temporarily unavailable")  # at a memory limit
 
 
@@ -42,7 +43,7 @@ def build_image_graph(bundle: Bundle) -> ov.Model:
     """
     tower, dimension = bundle.manifest.image, bundle.manifest.dimension
     with translate_failures(bundle, tower.file):
-        network = _read_network(bundle, tower.file)
+        network = _read_stateless(bundle, tower.file)
         pixels = ops.parameter([1, tower.height, tower.width, 3], np.uint8, name="images")
         # float64 first, so that a scale of 1/255 yields the pixels exactly
         mean = (np.array(tower.mean) * 255).astype(np.float32)
@@ -62,7 +63,7 @@ def build_text_graph(bundle: Bundle, tower: TextTower) -> ov.Model:
     them. Raises BundleInvalid if the network does not fit the manifest.
     """
     with translate_failures(bundle, tower.file):
-        network = _read_network(bundle, tower.file)
+        network = _read_stateless(bundle, tower.file)
         inputs = tower.inputs
         parameters = []
         for port in (inputs.ids, inputs.mask, inputs.types):
@@ -72,6 +73,16 @@ def build_text_graph(bundle: Bundle, tower: TextTower) -> ov.Model:
                 parameters.append(numbers)
         output = _find_port(network.outputs, tower.output).get_node().input_value(0)
         return _finish(bundle, tower.file, output, parameters, bundle.manifest.dimension)
+
+
+def _read_stateless(bundle: Bundle, file: str) -> ov.Model:
+    network = _read_network(bundle, file)
+    if any(node.get_type_name() in _STATE for node in network.get_ops()):
+        raise BundleInvalid(
+            f"{file} of {bundle.path.name} keeps a state from one input to the next. Export it"
+            " without."
+        )
+    return network
 
 
 def _read_network(bundle: Bundle, file: str) -> ov.Model:

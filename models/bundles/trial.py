@@ -6,6 +6,8 @@ Prints one line of JSON: what was measured, or why the bundle is invalid.
 from __future__ import annotations
 
 import json
+import math
+import os
 import resource
 import sys
 import time
@@ -28,16 +30,19 @@ _TOLERANCE = 1e-3  # of a vector's length; bf16 has three digits
 
 
 def main(path: str, precision: str, memory: str, seconds: str) -> None:
-    """Limit this process to ``memory`` bytes and ``seconds`` of CPU time, then try the bundle."""
+    """Limit this process to ``memory`` bytes and ``seconds``, then try the bundle.
+
+    The parent watches the time; the limit on CPU time ends a process that has lost its parent.
+    """
     for limit, value in (
         (resource.RLIMIT_AS, int(memory)),
-        (resource.RLIMIT_CPU, int(seconds)),
+        (resource.RLIMIT_CPU, math.ceil(float(seconds) * (os.cpu_count() or 1))),
         (resource.RLIMIT_CORE, 0),
     ):
         with suppress(ValueError):  # the hard limit is lower already
             resource.setrlimit(limit, (value, value))
     try:
-        answer = _try_bundle(read_bundle(Path(path)), precision)
+        answer = try_bundle(read_bundle(Path(path)), precision)
     except BundleInvalid as error:
         answer = {"invalid": str(error)}
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
@@ -53,7 +58,8 @@ class _Vectors:
     text_seconds: float | None
 
 
-def _try_bundle(bundle: Bundle, precision: str) -> dict[str, object]:
+def try_bundle(bundle: Bundle, precision: str) -> dict[str, object]:
+    """Run the networks twice, with checks, and return what they cost. Raises BundleInvalid."""
     first = _run_networks(bundle, precision)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     second = _run_networks(bundle, precision)
@@ -119,10 +125,10 @@ def _check_vectors(
             f"{bundle.path.name} yields NaN or infinite numbers for {kind}. Export the network"
             " again; half precision may be too narrow for it."
         )
-    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max() > _TOLERANCE:
+    if np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max() > _TOLERANCE:
         raise BundleInvalid(
-            f"{bundle.path.name} yields vectors of zeros for some {kind}. Name another output in"
-            " the manifest, or export the network again."
+            f"{bundle.path.name} yields vectors of length 0 for some {kind}. Name another output"
+            " in the manifest, or export the network again."
         )
     if not np.array_equal(vectors[0], vectors[-1]) or not np.array_equal(vectors, again):
         raise BundleInvalid(

@@ -94,7 +94,9 @@ def test_a_network_may_take_the_pixels_themselves(path: Path) -> None:
     network = named_model(x, [pixels], "flat")
     given = {"mean": [0.0] * 3, "std": [1 / 255] * 3, "layout": "NHWC"}
     changes = {f"image__{key}": value for key, value in given.items()}
-    with pytest.raises(BundleInvalid, match=r"yields \[\?,3072\], but its manifest says \[1,2048\]"):
+    with pytest.raises(
+        BundleInvalid, match=r"yields \[\?,3072\], but its manifest says \[1,2048\]"
+    ):
         load(make_image_bundle(path, network, dimension=2048, **changes))
     first = ops.slice(x, np.array([0]), np.array([2048]), np.array([1]), np.array([1]))
     embedder = load(
@@ -235,7 +237,6 @@ def export_onnx(directory: Path) -> list[Path]:
     return [directory / name for name in towers]
 
 
-@pytest.mark.slow
 def test_onnx_files_give_the_vectors_of_pytorch(path: Path, tmp_path: Path) -> None:
     files = export_onnx(tmp_path)
     files.append(tmp_path / "tokenizer.json")

@@ -31,7 +31,9 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 @pytest.mark.parametrize("rule", ["shortest-side", "squash", "pad"])
 @pytest.mark.parametrize("size", [(96, 96), (336, 336), (64, 128), (128, 64)])
-@pytest.mark.parametrize("given", [(500, 300), (300, 500), (20, 20), (1000, 10), (10, 1000), (1, 1)])
+@pytest.mark.parametrize(
+    "given", [(500, 300), (300, 500), (20, 20), (1000, 10), (10, 1000), (1, 1)]
+)
 def test_every_image_fills_the_input(
     rule: str, size: tuple[int, int], given: tuple[int, int]
 ) -> None:
