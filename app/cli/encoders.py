@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import make_table, out, print_json
+from app.cli.console import make_table, out, print_json, show_printable
 from app.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def import_onnx(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES...",
+            metavar="FILES",
             help="The files that the manifest names: ONNX networks, each in one file, and"
             " tokenizer.json. OpenVINO IR is accepted too.",
             exists=True,

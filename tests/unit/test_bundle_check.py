@@ -185,7 +185,7 @@ def test_an_invalid_bundle_leaves_nothing_behind(path: Path, tmp_path: Path) -> 
     files = save_network(image_network(), tmp_path / "given" / "image.xml")
     with pytest.raises(BundleInvalid, match=r"^image\.xml of tiny\.bundle"):
         make_bundle(manifest(dimension=256), files, path)
-    with pytest.raises(BundleInvalid, match="lacks image.bin"):
+    with pytest.raises(BundleInvalid, match=r"lacks image\.bin"):
         make_bundle(manifest(), files[:1], path)
     with pytest.raises(BundleInvalid, match="same name"):
         make_bundle(manifest(), [*files, tmp_path / "image.bin"], path)
