@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 import stat
 import struct
 import zipfile
@@ -14,12 +16,19 @@ from typing import Any
 import pytest
 
 from models.bundles.archive import read_bundle, write_bundle
-from models.bundles.manifest import parse_manifest
+from models.bundles.manifest import (
+    ImageTower,
+    Manifest,
+    TextInputs,
+    TextTower,
+    parse_manifest,
+)
 from models.embedder import read_encoder
 from models.errors import BundleInvalid, EncoderInvalid
 from models.weights_file import DEFAULT_WEIGHTS
 from tests.support.tiny_encoders import make_image_bundle, make_text_bundle, manifest
 
+ROOT = Path(__file__).parent.parent.parent
 CONTENT = {"image.xml": b"<net/>", "image.bin": b"\0" * 5000}
 
 
@@ -279,3 +288,21 @@ def test_a_calibration_is_kept(path: Path) -> None:
 def test_tiny_bundles_are_valid(tmp_path: Path) -> None:
     assert read_bundle(make_image_bundle(tmp_path / "a.bundle")).manifest.text is None
     assert read_bundle(make_text_bundle(tmp_path / "b.bundle")).manifest.text is not None
+
+
+# documentation
+@pytest.mark.parametrize("kind", [Manifest, ImageTower, TextTower, TextInputs])
+def test_every_key_of_the_manifest_is_documented(kind: Any) -> None:
+    page = (ROOT / "docs" / "encoders.md").read_text()
+    for field in dataclasses.fields(kind):
+        assert f"`{field.name}`" in page, field.name
+
+
+def test_the_manifest_in_the_documentation_is_valid() -> None:
+    page = (ROOT / "docs" / "encoders.md").read_text()
+    example = re.search(r"^    (\{\n.*?\n    \})$", page, re.DOTALL | re.MULTILINE)
+    assert example
+    content = json.loads(example[1])
+    names = ("vision.onnx", "text.onnx", "tokenizer.json")
+    content |= {"format": 1, "files": {name: describe(b"") for name in names}}
+    assert parse_manifest(json.dumps(content).encode(), "the example")[0].text
