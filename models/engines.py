@@ -154,7 +154,7 @@ class OpenVinoEmbedder:
         Waits for a free slot, then embeds the images one after the other. Weights without a
         projection yield ``(n, 2048)``.
         """
-        return self._network.embed_images(images, self.dimension)
+        return self._network.infer_images(images, self.dimension)
 
 
 class TorchEmbedder:

@@ -46,7 +46,7 @@ class CompiledNetwork:
         finally:
             self._requests.put(request)
 
-    def embed_images(self, images: NDArray[np.uint8], dimension: int) -> NDArray[np.float32]:
+    def infer_images(self, images: NDArray[np.uint8], dimension: int) -> NDArray[np.float32]:
         """Run ``(n, height, width, 3)`` images one after the other; return ``(n, dimension)``."""
         result = np.empty((len(images), dimension), dtype=np.float32)
         with self.borrow_request() as request:

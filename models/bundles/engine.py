@@ -47,4 +47,4 @@ class BundleEmbedder:
 
         Rows have length 1. Waits for a free slot, then embeds the images one after the other.
         """
-        return self._network.embed_images(images, self.dimension)
+        return self._network.infer_images(images, self.dimension)

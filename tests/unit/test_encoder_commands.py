@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from app.cli.main import app
 from models.bundles.archive import read_bundle
 from models.weights_file import DEFAULT_WEIGHTS
+from tests.support.images import PHOTOGRAPHS, encoded, part_of
 from tests.support.tiny_encoders import (
     image_network,
     make_image_bundle,
@@ -112,3 +113,18 @@ def test_import_onnx_writes_nothing_if_a_check_fails(tmp_path: Path) -> None:
         stated.write_text(content)
         assert run("import-onnx", "--manifest", stated, "--out", bundle, *files).exit_code == 2
     assert list(bundle.parent.iterdir()) == []
+
+
+def test_evaluate_scores_a_bundle(tmp_path: Path) -> None:
+    bundle = make_image_bundle(tmp_path / "a.bundle", dimension=768, image__width=96)
+    for name in PHOTOGRAPHS[:2]:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for part in range(2):
+            path = tmp_path / "images" / name / f"{part}.jpg"
+            path.write_bytes(encoded(part_of(name, part)))
+    command = ["evaluate", bundle, tmp_path / "images", "--quick", "--json"]
+    result = CliRunner().invoke(app, [str(word) for word in command])
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    assert scores["model"] == read_bundle(bundle).version
+    assert 0 <= scores["r1"] <= 1
