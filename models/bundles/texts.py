@@ -31,7 +31,6 @@ class BundleTextEncoder:
     def __init__(self, bundle: Bundle, tower: TextTower, *, slots: int, precision: str) -> None:
         """Load the tokenizer and compile the network. Raises BundleInvalid."""
         self._tower = tower
-        self._dimension = bundle.manifest.dimension
         content = bundle.read_file(tower.tokenizer).tobytes()
         self._tokenizer, self._unknown = _load_tokenizer(content, bundle, tower)
         graph = build_text_graph(bundle, tower)

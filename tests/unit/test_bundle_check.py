@@ -117,6 +117,11 @@ def test_the_child_gets_no_credentials(path: Path, monkeypatch: pytest.MonkeyPat
     assert "secret" not in given.values()
 
 
+def test_the_memory_is_that_of_the_child_alone(path: Path) -> None:
+    ballast = np.ones(60_000_000)  # 480 MB
+    assert check_bundle(make_image_bundle(path)).memory_bytes < ballast.nbytes
+
+
 # what is checked
 @pytest.mark.parametrize(
     ("change", "reason"),
