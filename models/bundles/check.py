@@ -17,7 +17,7 @@ from typing import Any
 from models.bundles.archive import MAX_BYTES, Bundle, read_bundle
 from models.errors import BundleInvalid
 
-MEMORY_LIMIT = 8 << 30  # bytes of address space; a bundle of 1 GB takes about 5
+MEMORY_LIMIT = 8 << 30  # bytes of address space; a bundle of 855 MB took between 3 and 4 GiB
 TIME_LIMIT = 300.0  # seconds
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "OMP_NUM_THREADS")
 _NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "failed to map")
