@@ -29,6 +29,7 @@ from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from benchmarks.service import ROOT, ServiceProcess, find_free_port, run_process
+from models.transforms import CentreSquare
 from tests.support.servers import Server, mariadb, milvus, seaweedfs
 
 PAUSE = 0.1  # seconds that the sleeping network takes for each image
@@ -152,6 +153,9 @@ class SleepingEmbedder:
 
     model_version = "sleeping"
     calibration = None
+    dimension = 512
+    preprocessing = CentreSquare()
+    text = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

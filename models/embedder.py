@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundles.archive import Bundle, is_bundle, read_bundle
 from models.calibration import Calibration
+from models.errors import EncoderInvalid
+from models.text_encoder import TextEncoder
+from models.transforms import Preprocessing
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+
+Encoder = WeightsFile | Bundle
+"""An encoder as a file: the weights of our ResNet, or a bundle. Both have a ``version``."""
 
 
 class Embedder(Protocol):
     """A network that is ready to run. Implementations are thread-safe.
 
     ``model_version`` identifies the weights together with the preprocessing. Vectors of two
-    versions must never be compared. ``calibration`` maps a distance to a probability; it is None
-    if the weights were not calibrated.
+    versions must never be compared; they may have different dimensions. ``calibration`` maps a
+    distance to a probability; it is None if the weights were not calibrated. ``text`` is None
+    unless the network embeds texts too.
     """
 
     model_version: str
+    dimension: int
+    preprocessing: Preprocessing
     calibration: Calibration | None
+    text: TextEncoder | None
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed ``(n, 224, 224, 3)`` uint8 RGB images, prepared by ``transforms.prepare_input``.
+        """Embed ``(n, height, width, 3)`` uint8 RGB images, made by ``preprocessing.prepare``.
 
-        Returns ``(n, 512)`` float32 with rows of length 1.
+        Returns ``(n, dimension)`` float32 with rows of length 1.
         """
 
 
+def read_encoder(path: Path) -> Encoder:
+    """Read a bundle or a weights file. Raises EncoderInvalid."""
+    try:
+        if is_bundle(path):
+            return read_bundle(path)
+    except OSError as error:
+        raise EncoderInvalid(
+            f"The encoder {path} cannot be read ({error.strerror}). Check the path and its"
+            " permissions."
+        ) from error
+    return WeightsFile.load(path)
+
+
 def load_embedder(
-    weights: WeightsFile | None = None,
+    encoder: Encoder | None = None,
     *,
     engine: Literal["openvino", "torch"] = "openvino",
     precision: str = "auto",
     slots: int = 1,
 ) -> Embedder:
-    """Build the embedder for ``weights``, by default the shipped ones.
+    """Build the embedder for an encoder, by default for the shipped weights.
 
     ``precision`` (``auto``, ``bf16`` or ``f32``) and ``slots``, the number of images that are
-    embedded concurrently, apply to OpenVINO only. Raises WeightsInvalid if the weights do not fit
-    the network, and EngineMissing if PyTorch is chosen but not installed.
+    embedded concurrently, apply to OpenVINO only, which runs every bundle. Raises EncoderInvalid
+    if the files do not fit the network, and EngineMissing if PyTorch is chosen but not installed.
     """
+    if isinstance(encoder, Bundle):
+        from models.bundles.engine import BundleEmbedder
+
+        return BundleEmbedder(encoder, slots=slots, precision=precision)
     from models import engines
 
-    loaded = weights or WeightsFile.load(DEFAULT_WEIGHTS)
+    loaded = encoder or WeightsFile.load(DEFAULT_WEIGHTS)
     if engine == "torch":
         return engines.TorchEmbedder(loaded)
     return engines.OpenVinoEmbedder(loaded, slots=slots, precision=precision)

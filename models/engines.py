@@ -5,7 +5,6 @@ OpenVINO is the default on CPUs and needs no PyTorch. PyTorch runs the network o
 
 from __future__ import annotations
 
-import queue
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ import openvino.opset15 as ops
 from numpy.typing import NDArray
 from openvino.op import Constant
 
-from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD
+from models.openvino_network import CompiledNetwork
+from models.text_encoder import TextEncoder
+from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD, CentreSquare, Preprocessing
 from models.weights_file import (
     BATCH_NORM_EPS,
     EMBEDDING_DIM,
@@ -127,9 +128,11 @@ def _constant(values: NDArray[np.float32]) -> Any:
 class OpenVinoEmbedder:
     """Runs the network in OpenVINO on the CPU. Thread-safe.
 
-    All threads share one compiled model. It has ``slots`` inference requests, each of which runs
-    on one core; further calls wait for a free one.
+    All threads share one compiled model with ``slots`` inference requests.
     """
+
+    preprocessing: Preprocessing = CentreSquare()
+    text: TextEncoder | None = None
 
     def __init__(self, weights: WeightsFile, *, slots: int, precision: str = "auto") -> None:
         """Compile the network with ``precision`` ``bf16``, ``f32`` or ``auto``.
@@ -139,22 +142,11 @@ class OpenVinoEmbedder:
         weights.validate()
         self.model_version = weights.version
         self.calibration = weights.calibration
-        core = ov.Core()
-        config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "NUM_STREAMS": slots,
-            "INFERENCE_NUM_THREADS": slots,
-        }
-        if precision != "auto":
-            config["INFERENCE_PRECISION_HINT"] = precision
         graph = build_graph(weights)
         graph.reshape([1, INPUT_SIDE, INPUT_SIDE, 3])
-        compiled = core.compile_model(graph, "CPU", config)
-        self._dimensions = EMBEDDING_DIM if weights.has_projection else FEATURE_DIM
-        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-        self._requests: queue.LifoQueue[ov.InferRequest] = queue.LifoQueue()
-        for _ in range(slots):
-            self._requests.put(compiled.create_infer_request())
+        self._network = CompiledNetwork(graph, slots=slots, precision=precision)
+        self.dimension = EMBEDDING_DIM if weights.has_projection else FEATURE_DIM
+        self.precision = self._network.precision
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed ``(n, 224, 224, 3)`` uint8 RGB images as ``(n, 512)`` float32, rows of length 1.
@@ -162,19 +154,14 @@ class OpenVinoEmbedder:
         Waits for a free slot, then embeds the images one after the other. Weights without a
         projection yield ``(n, 2048)``.
         """
-        result = np.empty((len(images), self._dimensions), dtype=np.float32)
-        request = self._requests.get()
-        try:
-            for row, image in enumerate(images):
-                outputs = request.infer({0: image[None]}, share_inputs=True, share_outputs=True)
-                result[row] = outputs[0][0]
-        finally:
-            self._requests.put(request)
-        return result
+        return self._network.infer_images(images, self.dimension)
 
 
 class TorchEmbedder:
     """Runs the network in PyTorch (the extra ``torch``), on a GPU if there is one. Thread-safe."""
+
+    preprocessing: Preprocessing = CentreSquare()
+    text: TextEncoder | None = None
 
     def __init__(self, weights: WeightsFile, *, device: str = "auto") -> None:
         """Load the network onto ``device``: ``cpu``, ``cuda`` or ``auto``.
@@ -200,6 +187,7 @@ class TorchEmbedder:
             )
         self.model_version = weights.version
         self.calibration = weights.calibration
+        self.dimension = EMBEDDING_DIM
         self._torch = torch
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

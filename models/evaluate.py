@@ -20,7 +20,6 @@ from PIL import Image, ImageFilter, ImageOps
 from models.embedder import Embedder
 from models.labelled_images import LabelledImages, load_image
 from models.progress import ProgressCallback, ignore_progress
-from models.transforms import prepare_input
 
 Vectors = NDArray[np.float32]
 _QUERIES = 256  # per block, which limits the memory that the similarities take
@@ -123,13 +122,14 @@ def embed_images(
 ) -> Vectors:
     """Embed image files as the service does, on ``slots`` threads.
 
-    ``alter`` is applied to each decoded image first. Returns ``(n, 512)`` float32, in the order of
-    the paths. Raises ImageRejected or OSError for the first file that cannot be decoded.
+    ``alter`` is applied to each decoded image first. Returns ``(n, dimension)`` float32, in the
+    order of the paths. Raises ImageRejected or OSError for the first file that cannot be decoded.
     """
+    preprocessing = embedder.preprocessing
 
     def embed_file(path: Path) -> Vectors:
-        image = load_image(path)
-        pixels = prepare_input(alter(image) if alter else image)
+        image = load_image(path, preprocessing.min_side)
+        pixels = preprocessing.prepare(alter(image) if alter else image)
         row: Vectors = embedder.embed(pixels[None])[0]
         return row
 
@@ -211,7 +211,11 @@ def measure_throughput(
     embedder: Embedder, images: LabelledImages, *, slots: int, seconds: float = 3.0
 ) -> float:
     """Measure the embeddings per second of the network alone, on as many threads as slots."""
-    pixels = [prepare_input(load_image(path))[None] for path in images.paths[:32]]
+    preprocessing = embedder.preprocessing
+    pixels = [
+        preprocessing.prepare(load_image(path, preprocessing.min_side))[None]
+        for path in images.paths[:32]
+    ]
     until = time.monotonic() + seconds
 
     def embed_until_deadline(thread: int) -> int:

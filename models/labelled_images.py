@@ -158,14 +158,14 @@ def find_image_files(root: Path) -> list[Path]:
     ]
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path, min_side: int = INPUT_SIDE) -> Image.Image:
     """Decode an image as the service does: upright RGB.
 
-    Its shorter side has at least 224 pixels if the original has them. Raises ImageRejected, and
-    OSError if the file cannot be read.
+    Its shorter side has at least ``min_side`` pixels if the original has them. Raises
+    ImageRejected, and OSError if the file cannot be read.
     """
     with path.open("rb") as file:
-        return decode_image(file, min_side=INPUT_SIDE).image
+        return decode_image(file, min_side=min_side).image
 
 
 def _find_problem(path: Path) -> str:

@@ -1,9 +1,12 @@
-"""Preprocessing: turns an upright RGB image into the network's input.
+"""Preprocessing: turns an upright RGB image into a network's input.
 
-``PREPROCESSING_ID`` is stored in the weights file and therefore part of the model version.
+Every encoder has its own. That of the ResNet is here; ``PREPROCESSING_ID`` is stored in its weights
+file and therefore part of the model version.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,29 @@ INPUT_SIDE = 224  # pixels
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, from 0 to 1 (torchvision)
 PIXEL_STD = (0.229, 0.224, 0.225)
 PREPROCESSING_ID = "centre-square-224-bicubic-1"
+
+
+class Preprocessing(Protocol):
+    """Turns an upright RGB image into the input of one encoder.
+
+    ``min_side`` is the length in pixels that the image's shorter side needs, if the original has
+    it, so that ``prepare`` never enlarges what a scaled decode made too small.
+    """
+
+    min_side: int
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Scale, crop or pad an RGB image to the encoder's ``(height, width, 3)`` uint8."""
+
+
+class CentreSquare:
+    """The preprocessing of the ResNet: ``prepare_input``."""
+
+    min_side = INPUT_SIDE
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the centre square as ``(224, 224, 3)`` uint8."""
+        return prepare_input(image)
 
 
 def prepare_input(image: Image.Image) -> NDArray[np.uint8]:
@@ -34,5 +60,5 @@ def prepare_input(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def mirror_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mirror a network input left to right: ``(224, 224, 3)`` uint8 in and out."""
+    """Mirror a network input left to right: ``(height, width, 3)`` uint8 in and out."""
     return np.ascontiguousarray(pixels[:, ::-1])

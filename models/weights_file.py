@@ -16,6 +16,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as serialize_tensors
 
 from models.calibration import Calibration
+from models.errors import EncoderInvalid
 from models.transforms import PREPROCESSING_ID
 from storage.durable_files import write_durably
 
@@ -26,7 +27,7 @@ BATCH_NORM_EPS = 1.001e-5  # of the Keras network; another value changes the emb
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "resnet50-512.safetensors"
 
 
-class WeightsInvalid(Exception):
+class WeightsInvalid(EncoderInvalid):
     """The weights file is missing, truncated, or does not contain this network.
 
     The message says which of these it is and what to do.

@@ -85,8 +85,8 @@ def _describe_error(error: Exception) -> list[str]:
     from app.http.security import InsecureSettings
     from app.services.installation_copy import CopyRefused
     from models.engines import EngineMissing
+    from models.errors import EncoderInvalid
     from models.labelled_images import UnusableData
-    from models.weights_file import WeightsInvalid
     from storage.errors import ConfigurationError, StoreUnavailable
 
     if isinstance(error, ValidationError):
@@ -97,11 +97,11 @@ def _describe_error(error: Exception) -> list[str]:
     expected = (
         ConfigurationError,
         CopyRefused,
+        EncoderInvalid,
         EngineMissing,
         InsecureSettings,
         StoreUnavailable,
         UnusableData,
-        WeightsInvalid,
     )
     return [str(error)] if isinstance(error, expected) else []
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from app.cli.console import make_table, on_interrupt, out, print_json, print_skipped, show_stages
-from app.cli.model_files import load_weights
+from app.cli.model_files import load_encoder
 from models.calibration import LabelledHits
 from models.contact_sheets import write_contact_sheets
-from models.embedder import load_embedder
+from models.embedder import Encoder, load_embedder
 from models.evaluate import (
     RankingMetrics,
     embed_images,
@@ -20,7 +20,6 @@ from models.evaluate import (
 )
 from models.labelled_images import LabelledImages, UnusableData
 from models.progress import ProgressCallback
-from models.weights_file import WeightsFile
 from storage.cores import available_cores
 
 SCORES = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mAP@R"}
@@ -28,7 +27,7 @@ SCORES = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "map_at_r": "mA
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What was measured. ``queries`` and ``gallery`` are the embeddings ``(n, 512) float32``."""
+    """What was measured. ``queries`` and ``gallery`` are the embeddings, float32."""
 
     version: str
     images: LabelledImages
@@ -66,11 +65,11 @@ def evaluate(
 ) -> None:
     """Measure retrieval, robustness, calibration and speed, and print them.
 
-    Raises WeightsInvalid, EngineMissing, UnusableData, OSError.
+    Raises EncoderInvalid, EngineMissing, UnusableData, OSError.
     """
-    weights = load_weights(model)
+    encoder = load_encoder(model)
     with on_interrupt("The same command starts over."):
-        done = _measure(weights, data, gallery, by=by, engine=engine, quick=quick)
+        done = _measure(encoder, data, gallery, by=by, engine=engine, quick=quick)
         written = _write_sheets(sheets, done) if sheets else []
     print_skipped(done.images.broken)
     if as_json:
@@ -82,10 +81,10 @@ def evaluate(
 
 
 def _measure(
-    weights: WeightsFile, data: Path, gallery: Path | None, *, by: str, engine: Any, quick: bool
+    encoder: Encoder, data: Path, gallery: Path | None, *, by: str, engine: Any, quick: bool
 ) -> _Evaluation:
     slots = available_cores()
-    embedder = load_embedder(weights, engine=engine, slots=slots)
+    embedder = load_embedder(encoder, engine=engine, slots=slots)
     copies: dict[str, float] = {}
     with show_stages() as advance:
         images = read_images(data, by, advance)
@@ -108,8 +107,8 @@ def _measure(
         if not quick:
             copies = measure_robustness(embedder, images, vectors, slots=slots, progress=advance)
     error = None
-    if weights.calibration and gallery is None:
-        error = LabelledHits.collect(vectors, images.labels).expected_error(weights.calibration)
+    if embedder.calibration and gallery is None:
+        error = LabelledHits.collect(vectors, images.labels).expected_error(embedder.calibration)
     return _Evaluation(
         version=embedder.model_version,
         images=images,

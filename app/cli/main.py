@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import images, installations, models, operations, serve, training
+from app.cli import encoders, images, installations, models, operations, serve, training
 from app.cli.aliases import add_deprecated_names
 from app.cli.console import ExitCode, exit_on_error, out
 
@@ -46,6 +46,7 @@ def _new_group(help: str) -> typer.Typer:
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
+_encoders = _new_group("Describe, check and make encoder bundles.")
 
 _RUN, _IMAGES = "Run the service", "Add and find images"
 _OPERATE, _TRAIN = "Operate an installation", "Models and training"
@@ -62,6 +63,7 @@ app.command("copy", rich_help_panel=_OPERATE)(installations.copy)
 app.command("scrub", rich_help_panel=_OPERATE)(operations.scrub)
 app.command("dead-letters", rich_help_panel=_OPERATE)(operations.dead_letters)
 app.add_typer(_models, name="models", rich_help_panel=_TRAIN)
+app.add_typer(_encoders, name="encoders", rich_help_panel=_TRAIN)
 app.command("finetune", rich_help_panel=_TRAIN)(training.finetune)
 app.command("evaluate", rich_help_panel=_TRAIN)(training.evaluate)
 
@@ -75,6 +77,10 @@ _models.command("rollback")(models.rollback)
 _models.command("retire")(models.retire)
 _models.command("export")(models.export)
 _models.command("quantize")(models.quantize)
+
+_encoders.command("show")(encoders.show)
+_encoders.command("check")(encoders.check)
+_encoders.command("import-onnx")(encoders.import_onnx)
 
 add_deprecated_names(app, _models)
 

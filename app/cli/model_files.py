@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.cli.console import on_interrupt, out, show_stages
+from models.bundles.archive import is_bundle
+from models.bundles.check import check_bundle
+from models.embedder import Encoder
 from models.export import Format, export_network, quantize_network
 from models.labelled_images import find_image_files
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
@@ -17,6 +20,17 @@ def load_weights(model: str) -> WeightsFile:
             f"there is no file {model}: name a weights file, or `default` for the shipped weights"
         )
     return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+
+
+def load_encoder(model: str) -> Encoder:
+    """Load a weights file, a bundle, or "default". Raises EncoderInvalid, OSError.
+
+    The network of a bundle is tried with limits first.
+    """
+    path = Path(model)
+    if not path.is_file() or not is_bundle(path):
+        return load_weights(model)
+    return check_bundle(path).bundle
 
 
 def export(model: str, directory: Path, format: Format) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from app.cli.console import CommandError
-from app.cli.models import WeightsArgument
 from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption
 
 
@@ -173,7 +172,13 @@ def finetune(
 
 
 def evaluate(
-    model: WeightsArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A weights file, a bundle, or `default` for the shipped weights.",
+        ),
+    ],
     data: Annotated[
         Path,
         typer.Argument(

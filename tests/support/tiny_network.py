@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 import app.bootstrap
-from models.transforms import PREPROCESSING_ID
+from models.transforms import PREPROCESSING_ID, CentreSquare
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class TinyNetwork:
     """Embeds an image as the colours of its cells, rotated by a matrix drawn from the version."""
 
     calibration = None
+    dimension = EMBEDDING_DIM
+    preprocessing = CentreSquare()
+    text = None
 
     def __init__(self, weights: WeightsFile) -> None:
         self.model_version = weights.version

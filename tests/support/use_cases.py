@@ -29,7 +29,7 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.calibration import Calibration
-from models.transforms import INPUT_SIDE
+from models.transforms import INPUT_SIDE, CentreSquare
 from models.weights_file import EMBEDDING_DIM, WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
@@ -53,6 +53,10 @@ class TinyEmbedder:
 
     The projection depends on the version, so that the vectors of two versions are unrelated.
     """
+
+    dimension = EMBEDDING_DIM
+    preprocessing = CentreSquare()
+    text = None
 
     def __init__(self, version: str, calibration: Calibration | None = None) -> None:
         self.model_version = version

@@ -1,0 +1,74 @@
+"""The preprocessing that a bundle's manifest describes: resize, then crop or pad."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.bundles.manifest import ImageTower
+
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+_REDUCING_GAP = 3.0  # as for the ResNet: large images are halved first, which hardly changes pixels
+
+
+class Framing:
+    """Brings images into the frame of an encoder's input. Thread-safe."""
+
+    def __init__(self, tower: ImageTower) -> None:
+        self._tower = tower
+        self._filter = _FILTERS[tower.interpolation]
+        self.min_side = tower.shortest_side or max(tower.width, tower.height)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return an RGB image as ``(height, width, 3)`` uint8."""
+        if self._tower.resize == "squash":
+            framed = self._resize(image, (self._tower.width, self._tower.height))
+        elif self._tower.resize == "pad":
+            framed = self._pad(image)
+        else:
+            framed = self._crop_centre(image)
+        return np.asarray(framed)
+
+    def _crop_centre(self, image: Image.Image) -> Image.Image:
+        """Scale and crop as torchvision's Resize and CenterCrop do, in one step."""
+        tower, (width, height) = self._tower, image.size
+        if tower.shortest_side is not None:
+            side, shorter = tower.shortest_side, min(width, height)
+            scaled = int(side * width / shorter), int(side * height / shorter)
+        else:
+            factor = max(tower.width / width, tower.height / height)
+            scaled = (
+                max(tower.width, int(width * factor)),
+                max(tower.height, int(height * factor)),
+            )
+        left = round((scaled[0] - tower.width) / 2)
+        top = round((scaled[1] - tower.height) / 2)
+        x, y = width / scaled[0], height / scaled[1]  # pixels of the image per scaled pixel
+        box = (
+            left * x,
+            top * y,
+            min(width, (left + tower.width) * x),
+            min(height, (top + tower.height) * y),
+        )
+        return self._resize(image, (tower.width, tower.height), box)
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        tower, (width, height) = self._tower, image.size
+        factor = min(tower.width / width, tower.height / height)
+        scaled = max(1, round(width * factor)), max(1, round(height * factor))
+        canvas = Image.new("RGB", (tower.width, tower.height), tower.fill)
+        corner = (tower.width - scaled[0]) // 2, (tower.height - scaled[1]) // 2
+        canvas.paste(self._resize(image, scaled), corner)
+        return canvas
+
+    def _resize(
+        self,
+        image: Image.Image,
+        size: tuple[int, int],
+        box: tuple[float, float, float, float] | None = None,
+    ) -> Image.Image:
+        return image.resize(size, self._filter, box, _REDUCING_GAP)
