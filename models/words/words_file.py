@@ -19,7 +19,8 @@ Tensors = dict[str, np.ndarray]
 
 def load_words(path: Path = DEFAULT_WORDS) -> Tensors:
     """Read the arrays of a data file. Raises OSError if it cannot be read."""
-    return load_file(path)
+    tensors: Tensors = load_file(path)
+    return tensors
 
 
 def save_words(path: Path, tensors: Tensors) -> None:
