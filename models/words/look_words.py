@@ -70,7 +70,7 @@ class LookWords:
     def embed_text(self, text: str, weights: WeightsFile) -> EmbeddedText:
         """Embed a text in the space of ``weights``.
 
-        It reads English, and at most the first 46 tokens. Text that is not understood has a vector
+        It reads English, and at most the first 30 tokens. Text that is not understood has a vector
         too, which means little. Raises TextNotUnderstood if the text has no known token.
         """
         return self.embed_along(text, self.find_directions(weights))

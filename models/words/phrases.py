@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _LONGEST_PHRASE = 4  # words
-_MOST_WORDS = 24  # of a query; further ones are ignored
+_MOST_WORDS = 16  # of a query; further ones are ignored
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _LAYERS = 6
 _HEADS = 12
 _WIDTH = 384
 _NORM_EPS = 1e-12
-_MOST_TOKENS = 48  # further ones are cut off: they would take the query over 20 ms
+_MOST_TOKENS = 32  # further ones are cut off: they would take the query over 20 ms
 _UNKNOWN = "[UNK]"
 
 
@@ -51,7 +51,7 @@ class TextNetwork:
     def encode(self, text: str) -> NDArray[np.float32] | None:
         """Encode a text as ``(384,)`` float32 of length 1; None if it has no known token.
 
-        Letters are lower-cased, and only the first 46 tokens count.
+        Letters are lower-cased, and only the first 30 tokens count.
         """
         encoding = self._tokenizer.encode(text)
         tokens = [token for token in encoding.tokens[1:-1] if token != _UNKNOWN]
