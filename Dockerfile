@@ -13,7 +13,7 @@ COPY pyproject.toml constraints.txt ./
 # Install the dependencies first, so that a change of the sources keeps this layer.
 RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > requirements.txt \
  && pip install -c constraints.txt -r requirements.txt
-COPY LICENSE README.md api.py ./
+COPY LICENSE NOTICE README.md api.py ./
 COPY alembic alembic
 COPY app app
 COPY models models

@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-words bench-stack bench-page screenshots soak lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -113,6 +113,9 @@ bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=
 
 bench-model: .venv/.dev ## the model, compared with the network it was fine-tuned from: BASE=file DATA='folder …'
 	@$(BIN)/python -m benchmarks.bench_model '$(BASE)' $(DATA)
+
+bench-words: .venv/.dev ## search by words: class names as queries over labelled folders: DATA='folder …'
+	@$(BIN)/python -m benchmarks.bench_words $(DATA)
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
 	@$(BIN)/python -m benchmarks.bench_stack
