@@ -30,8 +30,8 @@ from app.services.search import Search
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
-from models.embedder import Embedder, load_embedder
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from models.embedder import Embedder, Encoder, load_embedder, read_encoder
+from models.weights_file import DEFAULT_WEIGHTS
 from storage.directory_lock import DirectoryLock
 from storage.errors import StoreUnavailable
 from storage.factory import open_stores
@@ -115,7 +115,7 @@ def run_services(
     """Run the services on open stores, with the threads they need, until the end of the block.
 
     The worker runs as a thread of this process if the settings say so. ``given`` replaces the model
-    that the settings name. Raises WeightsInvalid, EngineMissing.
+    that the settings name. Raises EncoderInvalid, EngineMissing.
     """
     services = _start_services(settings, stores, given or load_given_model(settings))
     if settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded):
@@ -131,7 +131,7 @@ def run_services(
 def run_worker(settings: Settings) -> Iterator[Worker]:
     """Yield the worker alone, for the caller to run in its own thread.
 
-    Raises WeightsInvalid, EngineMissing.
+    Raises EncoderInvalid, EngineMissing.
     """
     with connect_stores(settings) as stores:
         services = _start_services(settings, stores, load_given_model(settings))
@@ -151,20 +151,20 @@ def run_service(settings: Settings, given: GivenModel | None = None) -> Iterator
 def load_given_model(settings: Settings) -> GivenModel:
     """Load the weights that the settings name, or the shipped ones.
 
-    Raises WeightsInvalid, EngineMissing.
+    Raises EncoderInvalid, EngineMissing.
     """
     path = settings.weights or DEFAULT_WEIGHTS
-    embedder = build_embedder(settings, WeightsFile.load(path))
+    embedder = build_embedder(settings, read_encoder(path))
     return GivenModel(embedder, path, chosen=settings.weights is not None)
 
 
-def build_embedder(settings: Settings, weights: WeightsFile) -> Embedder:
+def build_embedder(settings: Settings, encoder: Encoder) -> Embedder:
     """Build the network on the engine that the settings name.
 
-    Raises WeightsInvalid, EngineMissing.
+    Raises EncoderInvalid, EngineMissing.
     """
     return load_embedder(
-        weights, engine=settings.engine, precision=settings.precision, slots=settings.slots
+        encoder, engine=settings.engine, precision=settings.precision, slots=settings.slots
     )
 
 

@@ -108,14 +108,16 @@ class Worker:
         return self._deletion.remove_deleted(self._owner, self._stopping.is_set)
 
     def _index_active(self) -> bool:
-        """Index for the active version, which searches use."""
-        return self._index_batch(self._indexing.live_versions[:1])
+        """Index for the active version of each space, which searches use."""
+        return self._index_batch(self._indexing.active_versions)
 
     def _index_other_versions(self) -> bool:
         """Index for versions that no search uses yet, at most LOOKALIKE_REEMBED_RATE a second."""
         if time.monotonic() < self._reembed_due:
             return False
-        busy = self._index_batch(self._indexing.live_versions[1:])
+        active = self._indexing.active_versions
+        others = [version for version in self._indexing.live_versions if version not in active]
+        busy = self._index_batch(others)
         if busy and self._reembed_rate:
             self._reembed_due = time.monotonic() + _BATCH / self._reembed_rate
         return busy

@@ -6,6 +6,7 @@ file and therefore part of the model version.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,19 +23,22 @@ class Preprocessing(Protocol):
     """Turns an upright RGB image into the input of one encoder.
 
     ``min_side`` is the length in pixels that the image's shorter side needs, if the original has
-    it, so that ``prepare`` never enlarges what a scaled decode made too small.
+    it, so that ``prepare`` never enlarges what a scaled decode made too small. Two that do the same
+    are equal and have the same hash.
     """
 
-    min_side: int
+    @property
+    def min_side(self) -> int: ...
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Scale, crop or pad an RGB image to the encoder's ``(height, width, 3)`` uint8."""
 
 
+@dataclass(frozen=True)
 class CentreSquare:
     """The preprocessing of the ResNet: ``prepare_input``."""
 
-    min_side = INPUT_SIDE
+    min_side: int = INPUT_SIDE
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the centre square as ``(224, 224, 3)`` uint8."""

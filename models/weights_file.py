@@ -24,6 +24,7 @@ EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
 STAGES = (3, 4, 6, 3)  # bottleneck blocks per stage of ResNet-50 (He et al. 2015, table 1)
 BATCH_NORM_EPS = 1.001e-5  # of the Keras network; another value changes the embeddings
+VERSION_PREFIX = "rn50-"  # of the model version; no bundle has this name
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "resnet50-512.safetensors"
 
 
@@ -205,7 +206,7 @@ def _sort_header(content: bytes) -> bytes:
 
 def compute_model_version(content: bytes) -> str:
     """Derive the model version from the bytes of a weights file: ``rn50-`` and 16 hex digits."""
-    return f"rn50-{hashlib.sha256(content).hexdigest()[:16]}"
+    return VERSION_PREFIX + hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -81,7 +81,7 @@ def add_weights(
     ],
 ) -> schemas.AddedModel:
     """Checks weights and stores them where every process finds them, without using them yet."""
-    return schemas.AddedModel(version=reembed.add_weights(weights.file))
+    return schemas.AddedModel(version=reembed.add_encoder(weights.file))
 
 
 @router.post("/admin/models/{version}/start", status_code=202, summary="Build a model version")

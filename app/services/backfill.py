@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from app.logs import log
-from app.services.loaded_models import weights_key
+from app.services.encoder_files import encoder_key
 from storage.protocols import Stores
 from storage.records import ModelState
 
@@ -59,7 +59,7 @@ class Backfill:
         if left:
             return left > _BATCH  # the rest may be leased: no hurry
         self._stores.vectors.drop_version(version)
-        self._stores.objects.delete(weights_key(version))
+        self._stores.objects.delete(encoder_key(version))
         registry.forget_retired(version)
         log.info("model removed", version=version)
         return True

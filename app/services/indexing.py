@@ -38,6 +38,11 @@ class Indexing:
         """The live model versions that this process can embed with, the active one first."""
         return self._models.live_versions
 
+    @property
+    def active_versions(self) -> list[str]:
+        """Those of them that searches use."""
+        return self._models.active_versions
+
     def index_embedding(
         self, task: IndexTask, owner: str, image: DecodedImage | None = None
     ) -> bool:
@@ -64,12 +69,13 @@ class Indexing:
         self, task: IndexTask, image: DecodedImage | None
     ) -> tuple[VectorPart, ...]:
         master, version = task.master, task.model_version
-        if image is None:
+        if image is None or version not in image.inputs:
             # The bytes of a master never change, so the vectors it has already are still right.
             stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
             if stored is not None:
                 return stored.parts
-            image = self._vision.decode_image(read_original(self._stores.objects, master))
+            original = read_original(self._stores.objects, master)
+            image = self._vision.decode_image(original, versions=[version])
         return whole_image(self._vision.embed_image(image, version))
 
     def index_inline(

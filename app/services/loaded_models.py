@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,23 @@ from uuid import uuid4
 
 from app.errors import Unavailable
 from app.logs import log
-from models.embedder import Embedder
-from models.weights_file import WeightsFile, WeightsInvalid
+from app.services.encoder_files import EncoderFiles
+from models.embedder import Embedder, Encoder
+from models.errors import EncoderInvalid
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import LOOK, ModelState
+from storage.records import LOOK, ModelState, ModelVersion
 
 _LEASE = 15.0  # seconds for which a heartbeat counts
 _HEARTBEATS = 3  # per lease
 
 
-def weights_key(version: str) -> str:
-    """Return the object store's key for the weights of a version."""
-    return f"models/{version}/weights.safetensors"
-
-
 @dataclass(frozen=True)
 class GivenModel:
-    """The model that the process was started with: the shipped weights or those of the settings."""
+    """The model that the process was started with: the shipped one or that of the settings."""
 
     embedder: Embedder
-    weights: Path | None = None  # None: there is no file to share with the other processes
+    file: Path | None = None  # None: there is no file to share with the other processes
     chosen: bool = False  # whether the settings name it
 
 
@@ -40,22 +36,25 @@ class LoadedModels:
     """Loads every live version of the registry, and drops those that are no longer live."""
 
     def __init__(
-        self, stores: Stores, load: Callable[[WeightsFile], Embedder], interval: float
+        self, stores: Stores, load: Callable[[Encoder], Embedder], interval: float
     ) -> None:
-        """``load`` builds the network for weights; ``interval`` is in seconds between refreshes."""
+        """``load`` builds the networks of an encoder; ``interval`` is the pause of the thread."""
         self._stores = stores
+        self._files = EncoderFiles(stores.objects)
         self._load = load
         self._interval = interval
         self._replica = uuid4().hex
         self._refreshing = threading.Lock()
         self._loaded: dict[str, Embedder] = {}
+        self._live: list[ModelVersion] = []  # those of _loaded, as of the last refresh
         self._broken: set[str] = set()
+        self._postponed = False  # whether the last refresh left out versions of other spaces
         self._last_heartbeat: tuple[float, list[str]] = (0.0, [])  # its time and content
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_refreshing, name="models", daemon=True)
 
     def start(self, given: GivenModel) -> None:
-        """Load the live versions, and start the thread that refreshes them.
+        """Load the live versions of `look`, and start the thread that loads all others.
 
         If the registry has no active version yet, the given model becomes it. Raises
         StoreUnavailable.
@@ -63,7 +62,7 @@ class LoadedModels:
         version = given.embedder.model_version
         active = self._stores.registry.register_active(version, LOOK)
         if active == version:
-            self._share_weights(given)
+            self._share_file(given)
         elif given.chosen:
             log.warning(
                 "LOOKALIKE_WEIGHTS is not the active model; `lookalike models` changes it",
@@ -71,7 +70,7 @@ class LoadedModels:
                 active=active,
             )
         self._loaded = {version: given.embedder}
-        self.refresh()
+        self.refresh(only=LOOK)
         self._thread.start()
 
     def stop(self) -> None:
@@ -103,12 +102,24 @@ class LoadedModels:
         return embedder
 
     @property
+    def loaded(self) -> Mapping[str, Embedder]:
+        """The networks that this process has loaded, by version, as of the last refresh."""
+        return self._loaded
+
+    @property
     def live_versions(self) -> list[str]:
         """The loaded versions, the active one of `look` first, as of the last refresh."""
-        return list(self._loaded)
+        return [model.id for model in self._live]
+
+    @property
+    def active_versions(self) -> list[str]:
+        """The loaded versions that searches use, one per space, as of the last refresh."""
+        return [model.id for model in self._live if model.state is ModelState.ACTIVE]
 
     def _keep_refreshing(self) -> None:
-        while not self._stopping.wait(min(self._interval, _LEASE / _HEARTBEATS)):
+        interval = min(self._interval, _LEASE / _HEARTBEATS)
+        while not self._stopping.wait(0 if self._postponed else interval):
+            self._postponed = False
             try:
                 self.refresh()
             except StoreUnavailable as error:
@@ -116,34 +127,36 @@ class LoadedModels:
             except Exception:  # the thread must survive every error
                 log.exception("models not refreshed")
 
-    def refresh(self) -> None:
+    def refresh(self, only: str | None = None) -> None:
         """Load new live versions, drop those that are retired, and send a heartbeat.
 
-        Raises StoreUnavailable.
+        ``only`` names a space: versions of others are not loaded yet. Raises StoreUnavailable.
         """
         with self._refreshing:  # so that an older registry read never overwrites a newer one
-            live = [
-                model.id
-                for model in self._stores.registry.list_models()
-                if model.state is not ModelState.RETIRED
-            ]
-            loaded = {}
-            for version in live:
-                embedder = self._loaded.get(version) or self._load_version(version)
-                if embedder is not None:
-                    loaded[version] = embedder
-            self._loaded = loaded  # replaced as a whole, because other threads read it
-            self._broken &= set(live)
-            self._send_heartbeat(list(loaded))
+            models = self._stores.registry.list_models()
+            live = [model for model in models if model.state is not ModelState.RETIRED]
+            self._keep_loaded(live)
+            for model in live:
+                if model.id not in self._loaded and only in (None, model.space):
+                    self._send_heartbeat()  # loading may take longer than the lease
+                    embedder = self._load_version(model.id)
+                    if embedder is not None:
+                        self._loaded = {**self._loaded, model.id: embedder}
+                        self._keep_loaded(live)
+            self._broken &= {model.id for model in live}
+            self._postponed = only is not None and any(model.space != only for model in live)
+            self._send_heartbeat()
+
+    def _keep_loaded(self, live: list[ModelVersion]) -> None:
+        """Publish what is live and loaded. Both are replaced as wholes: other threads read them."""
+        self._live = [model for model in live if model.id in self._loaded]
+        self._loaded = {model.id: self._loaded[model.id] for model in self._live}
 
     def _load_version(self, version: str) -> Embedder | None:
-        key = weights_key(version)
         try:
-            weights = WeightsFile.parse(b"".join(self._stores.objects.read(key)), key)
-            if weights.version != version:
-                raise WeightsInvalid(f"the weights under {key} are those of {weights.version}")
-            embedder = self._load(weights)
-        except (ObjectMissing, WeightsInvalid) as error:
+            with self._files.open(version) as encoder:
+                embedder = self._load(encoder)
+        except (ObjectMissing, EncoderInvalid, MemoryError, OSError) as error:
             if version not in self._broken:  # log it once, not at every refresh
                 log.error("cannot load a model", version=version, reason=str(error))
                 self._broken.add(version)
@@ -151,23 +164,19 @@ class LoadedModels:
         log.info("model loaded", version=version)
         return embedder
 
-    def _share_weights(self, given: GivenModel) -> None:
-        """Store the weights for other processes, whose release may ship other weights."""
-        if given.weights is None:
-            return
-        key = weights_key(given.embedder.model_version)
-        try:
-            self._stores.objects.stat(key)
-        except ObjectMissing:
-            size, name = given.weights.stat().st_size, given.weights.name
-            with given.weights.open("rb") as file:
-                self._stores.objects.put(key, file, size, "application/octet-stream", name)
+    def _share_file(self, given: GivenModel) -> None:
+        """Store the encoder for other processes, whose release may ship another one."""
+        version = given.embedder.model_version
+        if given.file is not None and not self._files.exists(version):
+            with given.file.open("rb") as file:
+                self._files.store(version, file)
 
-    def _send_heartbeat(self, loaded: list[str]) -> None:
+    def _send_heartbeat(self) -> None:
         """Record what is loaded, if that changed or the last heartbeat is too old.
 
         A failure is only logged: a database that cannot be written to can still be searched.
         """
+        loaded = self.live_versions
         sent_at, sent = self._last_heartbeat
         if sent != loaded or time.monotonic() - sent_at > _LEASE / _HEARTBEATS / 2:
             self._last_heartbeat = (time.monotonic(), loaded)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.logs import log
-from app.services.loaded_models import LoadedModels, weights_key
+from app.services.encoder_files import EncoderFiles
+from app.services.loaded_models import LoadedModels
 from app.services.originals import read_original
 from app.services.scrub import Scrub
 from app.services.scrub_report import ScrubReport
 from app.services.vision import Vision
-from models.embedder import Embedder
+from models.bundles.archive import is_bundle
+from models.bundles.check import check_bundle
+from models.embedder import Embedder, Encoder
+from models.errors import BundleInvalid, EncoderInvalid
 from models.imaging import ImageRejected
 from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
@@ -53,34 +59,45 @@ class Reembed:
         models: LoadedModels,
         vision: Vision,
         scrub: Scrub,
-        load: Callable[[WeightsFile], Embedder],
+        load: Callable[[Encoder], Embedder],
         wake_worker: Callable[[], None],
     ) -> None:
-        """``load`` builds the network for weights; ``wake_worker`` is called when it has work."""
+        """``load`` builds the networks of an encoder; ``wake_worker`` is called for work."""
         self._stores = stores
+        self._files = EncoderFiles(stores.objects)
         self._models = models
         self._vision = vision
         self._scrub = scrub
         self._load = load
         self._wake_worker = wake_worker
 
-    def add_weights(self, weights: BinaryIO) -> str:
-        """Validate weights and store them for every process; return their model version.
+    def add_encoder(self, file: BinaryIO) -> str:
+        """Check weights or a bundle and store them for every process; return their version.
 
-        Raises InvalidInput.
+        A bundle is tried in a child process with limits. Raises InvalidInput.
         """
-        weights.seek(0)
-        content = weights.read()
-        try:
-            version = _check_embedder(self._load(WeightsFile.parse(content)))
-        except WeightsInvalid as error:
-            detail = f"The weights file cannot be used: {error}"
-            raise InvalidInput("invalid-weights", detail) from None
-        key, file = weights_key(version), io.BytesIO(content)
-        self._stores.objects.put(
-            key, file, len(content), "application/octet-stream", "weights.safetensors"
-        )
+        with TemporaryDirectory(prefix="lookalike-") as directory:
+            path = Path(directory) / "the file"
+            file.seek(0)
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            try:
+                version = self._check_encoder(path)
+            except BundleInvalid as error:
+                detail = f"The bundle cannot be used: {error}"
+                raise InvalidInput("invalid-bundle", detail) from None
+            except EncoderInvalid as error:
+                detail = f"The weights file cannot be used: {error}"
+                raise InvalidInput("invalid-weights", detail) from None
+            with path.open("rb") as checked:
+                self._files.store(version, checked)
         return version
+
+    def _check_encoder(self, path: Path) -> str:
+        """Return the version of an encoder that can be served. Raises EncoderInvalid."""
+        if is_bundle(path):
+            return check_bundle(path).bundle.version
+        return _check_embedder(self._load(WeightsFile.parse(path.read_bytes())))
 
     def start_building(self, version: str, space: str = LOOK) -> None:
         """Begin to build a version beside the active one of its space, which may have none yet.
@@ -89,13 +106,13 @@ class Reembed:
         NotFound, Conflict.
         """
         if version not in self._list_versions():
-            self._check_weights(version)
+            self._check_stored(version)
         try:
             self._stores.registry.start_building(version, space)
         except ModelConflict as error:
             raise Conflict("model-conflict", f"{error}.") from None
         try:
-            self._check_weights(version)  # a worker may have removed a retired version meanwhile
+            self._check_stored(version)  # a worker may have removed a retired version meanwhile
         except NotFound:
             self._stores.registry.retire_model(version)
             raise
@@ -105,12 +122,10 @@ class Reembed:
     def _list_versions(self) -> set[str]:
         return {model.id for model in self._stores.registry.list_models()}
 
-    def _check_weights(self, version: str) -> None:
-        try:
-            self._stores.objects.stat(weights_key(version))
-        except ObjectMissing:
-            detail = f"There are no weights of {version}. Add the weights file first."
-            raise NotFound("model-not-found", detail) from None
+    def _check_stored(self, version: str) -> None:
+        if not self._files.exists(version):
+            detail = f"There is no encoder {version}. Add its file first."
+            raise NotFound("model-not-found", detail)
 
     def list_progress(self) -> tuple[list[Progress], list[Replica]]:
         """Return the progress of every version, and the running processes."""
@@ -172,7 +187,8 @@ class Reembed:
         Masters that are damaged or were deleted meanwhile are skipped. Raises Conflict.
         """
         try:
-            image = self._vision.decode_image(read_original(self._stores.objects, master))
+            original = read_original(self._stores.objects, master)
+            image = self._vision.decode_image(original, versions=[version])
         except (ObjectMissing, Unavailable, ImageRejected):
             return
         vector = self._vision.embed_image(image, version)

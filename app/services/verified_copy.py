@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from app.services.loaded_models import weights_key
+from app.services.encoder_files import encoder_key
 from models.weights_file import compute_model_version
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.hashing import sha256_of_chunks, sha256_of_file
@@ -38,7 +38,7 @@ class VerifiedCopy:
 
         The shipped weights need not be in the object store.
         """
-        key = weights_key(version)
+        key = encoder_key(version)
         with suppress(ObjectMissing):
             content = b"".join(self._source.objects.read(key))
             if compute_model_version(content) != version:

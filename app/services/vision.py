@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,16 +14,16 @@ from numpy.typing import NDArray
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
 from models.imaging import Box, decode_image
-from models.transforms import INPUT_SIDE, mirror_input, prepare_input
+from models.transforms import Preprocessing, mirror_input
 
 _JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image as the network's input; width and height are those of the upright original."""
+    """An image as the input of encoders; width and height are those of the upright original."""
 
-    pixels: NDArray[np.uint8]  # (224, 224, 3), RGB
+    inputs: Mapping[str, NDArray[np.uint8]]  # (height, width, 3) RGB, by model version
     mime: str
     extension: str  # without a dot
     width: int  # pixels
@@ -38,28 +39,43 @@ class Vision:
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
 
-    def decode_image(self, file: BinaryIO, box: Box | None = None) -> DecodedImage:
-        """Decode the whole file, or the part of the image in ``box``. Raises ImageRejected."""
+    def decode_image(
+        self, file: BinaryIO, box: Box | None = None, *, versions: Iterable[str] | None = None
+    ) -> DecodedImage:
+        """Decode the whole file, or the part of the image in ``box``, for the encoders named.
+
+        ``versions`` None means all that are loaded. Raises ImageRejected, and Unavailable if this
+        process has not loaded a version.
+        """
+        if versions is None:
+            rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
+        else:
+            rules = {name: self._models.find_embedder(name).preprocessing for name in versions}
         with self._slots, self._metrics.stage("decode"):
-            decoded = decode_image(file, min_side=INPUT_SIDE, box=box)
+            prepared: dict[Preprocessing, NDArray[np.uint8]] = {}
+            # A scaled decode changes pixels a little, so an encoder's input must not depend on
+            # which others are loaded: there is one decode for each size.
+            for side in {rule.min_side for rule in rules.values()} or {1}:
+                decoded = decode_image(file, min_side=side, box=box)
+                for rule in set(rules.values()):
+                    if rule.min_side == side:
+                        prepared[rule] = rule.prepare(decoded.image)
+            inputs = {version: prepared[rule] for version, rule in rules.items()}
             return DecodedImage(
-                prepare_input(decoded.image),
-                decoded.mime,
-                decoded.extension,
-                decoded.width,
-                decoded.height,
+                inputs, decoded.mime, decoded.extension, decoded.width, decoded.height
             )
 
     def embed_image(
         self, image: DecodedImage, version: str, *, mirror: bool = False
     ) -> NDArray[np.float32]:
-        """Return the embedding under that model version: ``(512,) float32`` of length 1.
+        """Return the embedding under that model version: ``(dimension,) float32`` of length 1.
 
-        ``mirror`` embeds the mirrored image. Raises Unavailable if this process has not loaded the
-        version.
+        The image must have been decoded for the version. ``mirror`` embeds the mirrored image.
+        Raises Unavailable if this process has not loaded the version.
         """
-        pixels = mirror_input(image.pixels) if mirror else image.pixels
         embedder = self._models.find_embedder(version)
+        pixels = image.inputs[version]
+        pixels = mirror_input(pixels) if mirror else pixels
         with self._slots, self._metrics.stage("embed"):
             embedding: NDArray[np.float32] = embedder.embed(pixels[None])[0]
             return embedding

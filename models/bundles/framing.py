@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,19 +17,22 @@ _FILTERS = {
 _REDUCING_GAP = 3.0  # as for the ResNet: large images are halved first, which hardly changes pixels
 
 
+@dataclass(frozen=True)
 class Framing:
     """Brings images into the frame of an encoder's input. Thread-safe."""
 
-    def __init__(self, tower: ImageTower) -> None:
-        self._tower = tower
-        self._filter = _FILTERS[tower.interpolation]
-        self.min_side = tower.shortest_side or max(tower.width, tower.height)
+    tower: ImageTower
+
+    @property
+    def min_side(self) -> int:
+        """The pixels that the shorter side of an image needs."""
+        return self.tower.shortest_side or max(self.tower.width, self.tower.height)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return an RGB image as ``(height, width, 3)`` uint8."""
-        if self._tower.resize == "squash":
-            framed = self._resize(image, (self._tower.width, self._tower.height))
-        elif self._tower.resize == "pad":
+        if self.tower.resize == "squash":
+            framed = self._resize(image, (self.tower.width, self.tower.height))
+        elif self.tower.resize == "pad":
             framed = self._pad(image)
         else:
             framed = self._crop_centre(image)
@@ -35,7 +40,7 @@ class Framing:
 
     def _crop_centre(self, image: Image.Image) -> Image.Image:
         """Scale and crop as torchvision's Resize and CenterCrop do, in one step."""
-        tower, (width, height) = self._tower, image.size
+        tower, (width, height) = self.tower, image.size
         if tower.shortest_side is not None:
             side, shorter = tower.shortest_side, min(width, height)
             scaled = int(side * width / shorter), int(side * height / shorter)
@@ -57,7 +62,7 @@ class Framing:
         return self._resize(image, (tower.width, tower.height), box)
 
     def _pad(self, image: Image.Image) -> Image.Image:
-        tower, (width, height) = self._tower, image.size
+        tower, (width, height) = self.tower, image.size
         factor = min(tower.width / width, tower.height / height)
         scaled = max(1, round(width * factor)), max(1, round(height * factor))
         canvas = Image.new("RGB", (tower.width, tower.height), tower.fill)
@@ -71,4 +76,4 @@ class Framing:
         size: tuple[int, int],
         box: tuple[float, float, float, float] | None = None,
     ) -> Image.Image:
-        return image.resize(size, self._filter, box, _REDUCING_GAP)
+        return image.resize(size, _FILTERS[self.tower.interpolation], box, _REDUCING_GAP)

@@ -118,7 +118,7 @@ class DirectOperations:
         ]
 
     def add_model(self, weights: bytes) -> str:
-        return self._services.reembed.add_weights(io.BytesIO(weights))
+        return self._services.reembed.add_encoder(io.BytesIO(weights))
 
     def start_model(self, version: str) -> str:
         """Start building a model; return "started" or the error code of the refusal."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app.services import installation_copy as copy_module
+from app.services.encoder_files import encoder_key
 from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
-from app.services.loaded_models import weights_key
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
@@ -256,14 +256,14 @@ def test_weights_are_copied_unless_they_are_damaged(
     version = WeightsFile.parse(content).version
     use_cases.stores.registry.replace_active({LOOK: version})
     for _ in range(2):  # the second copy finds them in the target
-        put(use_cases.stores, weights_key(version), content)
+        put(use_cases.stores, encoder_key(version), content)
         copy(use_cases, other_stores, failures)
-        assert b"".join(other_stores.objects.read(weights_key(version))) == content
+        assert b"".join(other_stores.objects.read(encoder_key(version))) == content
     assert failures == []
-    put(use_cases.stores, weights_key(version), b"damaged")
+    put(use_cases.stores, encoder_key(version), b"damaged")
     assert copy(use_cases, other_stores, failures).failed == 1
     assert failures[0][0] == f"the weights of {version}"
-    assert b"".join(other_stores.objects.read(weights_key(version))) == content
+    assert b"".join(other_stores.objects.read(encoder_key(version))) == content
 
 
 def test_a_target_with_vectors_of_another_model_is_refused(

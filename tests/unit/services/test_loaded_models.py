@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,15 @@ import pytest
 
 from app.errors import Unavailable
 from app.services import loaded_models as models_module
-from app.services.loaded_models import GivenModel, LoadedModels, weights_key
+from app.services.encoder_files import encoder_key
+from app.services.loaded_models import GivenModel, LoadedModels
+from models.bundles.archive import read_bundle
+from models.embedder import Encoder
 from models.weights_file import WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 from storage.records import LOOK
+from tests.support.tiny_encoders import make_image_bundle
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import (
     DOWN,
@@ -25,8 +31,8 @@ from tests.support.use_cases import (
 )
 
 
-def load(weights: WeightsFile) -> TinyEmbedder:
-    return TinyEmbedder(weights.version)
+def load(encoder: Encoder) -> TinyEmbedder:
+    return TinyEmbedder(encoder.version)
 
 
 def put_weights(stores: Stores, key: str, content: bytes) -> None:
@@ -46,7 +52,7 @@ def test_the_first_process_makes_its_model_the_active_one(stores: Stores, tmp_pa
     models.start(GivenModel(TinyEmbedder(version), file))
     models.stop()
     assert stores.registry.find_active(LOOK) == version
-    assert b"".join(stores.objects.read(weights_key(version))) == file.read_bytes()
+    assert b"".join(stores.objects.read(encoder_key(version))) == file.read_bytes()
     assert stores.registry.list_replicas() == []
 
 
@@ -55,7 +61,7 @@ def test_a_later_process_loads_the_active_model(
 ) -> None:
     content = tiny_weights("other")
     version = WeightsFile.parse(content).version
-    put_weights(stores, weights_key(version), content)
+    put_weights(stores, encoder_key(version), content)
     stores.registry.replace_active({LOOK: version})
     file = tmp_path / "unused.safetensors"
     models = LoadedModels(stores, load, 3600.0)
@@ -65,18 +71,18 @@ def test_a_later_process_loads_the_active_model(
         assert models.find_embedder(version).model_version == version
     finally:
         models.stop()
-    assert [each.key for each in stores.objects.list("models")] == [weights_key(version)]
+    assert [each.key for each in stores.objects.list("models")] == [encoder_key(version)]
 
 
 def test_shared_weights_are_not_written_twice(stores: Stores, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.write_bytes(tiny_weights("shipped"))
     version = WeightsFile.load(file).version
-    put_weights(stores, weights_key(version), b"as they are")
+    put_weights(stores, encoder_key(version), b"as they are")
     models = LoadedModels(stores, load, 3600.0)
     models.start(GivenModel(TinyEmbedder(version), file))
     models.stop()
-    assert b"".join(stores.objects.read(weights_key(version))) == b"as they are"
+    assert b"".join(stores.objects.read(encoder_key(version))) == b"as they are"
 
 
 def test_a_version_that_is_not_loaded_is_unavailable(use_cases: UseCases) -> None:
@@ -91,11 +97,11 @@ def test_a_version_is_loaded_once_its_weights_are_right(use_cases: UseCases) -> 
     version = WeightsFile.parse(content).version
     stores.registry.start_building(version, LOOK)
     assert live(use_cases) == ["model-1"]
-    put_weights(stores, weights_key(version), tiny_weights("another"))
+    put_weights(stores, encoder_key(version), tiny_weights("another"))
     assert live(use_cases) == ["model-1"]
-    put_weights(stores, weights_key(version), b"no weights")
+    put_weights(stores, encoder_key(version), b"no weights")
     assert live(use_cases) == ["model-1"]
-    put_weights(stores, weights_key(version), content)
+    put_weights(stores, encoder_key(version), content)
     assert live(use_cases) == ["model-1", version]
     embedder = use_cases.models.find_embedder(version)
     assert live(use_cases) == ["model-1", version]
@@ -138,7 +144,7 @@ def test_the_thread_survives_a_failed_refresh(
     models = LoadedModels(stores, load, interval=0.001)
     refresh, calls = models.refresh, []
 
-    def fail_at_first() -> None:
+    def fail_at_first(**_: object) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise error
@@ -192,3 +198,36 @@ def test_metrics_count_errors_of_stores_and_show_unknown_counts(
     assert "lookalike_pending_embeddings 0.0" in text
     monkeypatch.setattr(use_cases.metrics, "_counts", [(use_cases.metrics.pending, raising(DOWN))])
     assert "lookalike_pending_embeddings NaN" in use_cases.metrics.exposition().decode()
+
+
+def test_versions_of_other_spaces_are_loaded_after_the_start(stores: Stores) -> None:
+    content = tiny_weights("words")
+    version = WeightsFile.parse(content).version
+    stores.registry.register_active("model-1", LOOK)
+    stores.registry.register_active(version, "words")
+    put_weights(stores, encoder_key(version), content)
+    loading = threading.Event()
+
+    def load_slowly(encoder: Encoder) -> TinyEmbedder:
+        loading.wait(10)
+        return load(encoder)
+
+    models = LoadedModels(stores, load_slowly, 3600.0)
+    models.start(GivenModel(TinyEmbedder("model-1")))
+    loaded_already = models.live_versions
+    with pytest.raises(Unavailable):
+        models.active_version("words")
+    loading.set()
+    while models.live_versions != ["model-1", version]:
+        time.sleep(0.001)
+    models.stop()
+    assert loaded_already == ["model-1"]
+
+
+def test_a_bundle_is_loaded_from_the_object_store(use_cases: UseCases, tmp_path: Path) -> None:
+    bundle = make_image_bundle(tmp_path / "tiny.bundle")
+    version = read_bundle(bundle).version
+    put_weights(use_cases.stores, encoder_key(version), bundle.read_bytes())
+    use_cases.stores.registry.start_building(version, "words")
+    assert live(use_cases) == ["model-1", version]
+    assert encoder_key(version) == f"models/{version}/encoder.bundle"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.services.encoder_files import encoder_key
 from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
-from app.services.loaded_models import weights_key
 from app.services.search import SearchOptions
 from models.weights_file import WeightsFile
 from storage.protocols import Stores
@@ -46,7 +46,7 @@ def build_words(use_cases: UseCases) -> str:
     """Build a version of the space `words`, and make it active; return the version."""
     content = tiny_weights("words")
     version = WeightsFile.parse(content).version
-    use_cases.reembed.add_weights(io.BytesIO(content))
+    use_cases.reembed.add_encoder(io.BytesIO(content))
     use_cases.reembed.start_building(version, WORDS)
     while use_cases.worker.run_round():
         pass
@@ -168,7 +168,7 @@ def test_a_copy_has_the_active_versions_of_all_spaces(
     }
     for each in ("model-1", version):
         assert other_stores.vectors.count(each) == 1
-    assert other_stores.objects.stat(weights_key(version)).size
+    assert other_stores.objects.stat(encoder_key(version)).size
     assert copy(use_cases, other_stores, mirror=mirror) == CopyCounts(unchanged=1)
 
 

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.services import backfill as backfill_module
 from app.services import reembed as reembed_module
 from app.services.backfill import Backfill
-from app.services.loaded_models import weights_key
+from app.services.encoder_files import encoder_key
 from models.weights_file import WeightsFile
 from storage.errors import ModelNotReady
 from storage.records import ModelState, VectorRecord, whole_image
@@ -23,7 +23,7 @@ from tests.support.use_cases import FakeClock, UseCases, colours
 @pytest.fixture
 def version(use_cases: UseCases) -> str:
     """Another version whose weights are added, but which is not started."""
-    return use_cases.reembed.add_weights(io.BytesIO(tiny_weights("other")))
+    return use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
 
 
 def build(use_cases: UseCases, version: str) -> None:
@@ -43,14 +43,14 @@ def states(use_cases: UseCases) -> dict[str, ModelState]:
 
 
 def test_added_weights_are_stored_and_not_used_yet(use_cases: UseCases, version: str) -> None:
-    stored = b"".join(use_cases.stores.objects.read(weights_key(version)))
+    stored = b"".join(use_cases.stores.objects.read(encoder_key(version)))
     assert WeightsFile.parse(stored).version == version
     assert states(use_cases) == {"model-1": ModelState.ACTIVE}
 
 
 def test_a_file_without_weights_is_refused(use_cases: UseCases) -> None:
     with pytest.raises(InvalidInput, match="cannot be used") as caught:
-        use_cases.reembed.add_weights(io.BytesIO(b"no weights"))
+        use_cases.reembed.add_encoder(io.BytesIO(b"no weights"))
     assert caught.value.code == "invalid-weights"
 
 
@@ -62,7 +62,7 @@ def test_a_network_whose_vectors_have_another_length_is_refused(
     vector[0, 0] = length
     monkeypatch.setattr("tests.support.use_cases.TinyEmbedder.embed", lambda *_: vector)
     with pytest.raises(InvalidInput, match="not 1"):
-        use_cases.reembed.add_weights(io.BytesIO(tiny_weights("other")))
+        use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     assert list(use_cases.stores.objects.list("models")) == []
 
 
@@ -93,7 +93,7 @@ def test_uploads_during_the_build_get_both_embeddings(use_cases: UseCases, versi
 
 
 def test_a_version_without_weights_cannot_be_started(use_cases: UseCases) -> None:
-    with pytest.raises(NotFound, match="Add the weights file first"):
+    with pytest.raises(NotFound, match="Add its file first"):
         use_cases.reembed.start_building("unknown")
     assert states(use_cases) == {"model-1": ModelState.ACTIVE}
 
@@ -105,7 +105,7 @@ def test_weights_that_are_removed_meanwhile_end_the_start(
     start = registry.start_building
 
     def remove_weights(version: str, space: str) -> None:
-        use_cases.stores.objects.delete(weights_key(version))
+        use_cases.stores.objects.delete(encoder_key(version))
         start(version, space)
 
     monkeypatch.setattr(registry, "start_building", remove_weights)

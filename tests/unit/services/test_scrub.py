@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.services import scrub as scrub_module
-from app.services.loaded_models import weights_key
+from app.services.encoder_files import encoder_key
 from app.services.scrub_report import KINDS, ScrubReport
 from storage.errors import StoreUnavailable
 from storage.records import Master, MasterState, VectorRecord, new_id, whole_image
@@ -37,7 +37,7 @@ def state(use_cases: UseCases, master: Master) -> MasterState:
 
 
 def test_an_intact_installation_is_clean(use_cases: UseCases, master: Master) -> None:
-    write(use_cases, weights_key("added"), b"weights that are not started")
+    write(use_cases, encoder_key("added"), b"weights that are not started")
     report = scrub(use_cases)
     assert report.clean
     assert (report.masters, report.hashed, report.objects, report.vectors) == (1, 1, 2, 1)

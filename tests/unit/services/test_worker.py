@@ -11,7 +11,7 @@ import pytest
 import app.worker as worker_module
 from app.settings import Settings
 from app.worker import Worker
-from storage.records import Master
+from storage.records import Master, ModelState, ModelVersion
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 
@@ -139,6 +139,17 @@ def test_stopping_a_worker_that_never_ran_returns(use_cases: UseCases) -> None:
     use_cases.worker.stop()
 
 
+def test_the_active_version_of_every_space_is_indexed_first(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ModelVersion("words-1", ModelState.ACTIVE, 0, "words")
+    monkeypatch.setattr(use_cases.models, "_live", [*use_cases.models._live, words])
+    worker, batches = make_worker(use_cases), []
+    monkeypatch.setattr(worker, "_index_batch", batches.append)
+    worker.run_round()
+    assert batches == [["model-1", "words-1"], []]
+
+
 @pytest.mark.parametrize(("rate", "pause"), [(8.0, 2.0), (0.0, 0.0)])
 def test_other_versions_are_indexed_at_a_limited_rate(
     use_cases: UseCases, monkeypatch: pytest.MonkeyPatch, rate: float, pause: float
@@ -151,7 +162,8 @@ def test_other_versions_are_indexed_at_a_limited_rate(
         batches.append(versions)
         return bool(versions)
 
-    use_cases.models._loaded["model-2"] = use_cases.embedder
+    building = ModelVersion("model-2", ModelState.BUILDING, 0)
+    monkeypatch.setattr(use_cases.models, "_live", [*use_cases.models._live, building])
     worker = make_worker(use_cases, reembed_rate=rate)
     monkeypatch.setattr(worker, "_index_batch", index_batch)
     worker.run_round()
