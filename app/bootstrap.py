@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import stamina
 
@@ -24,9 +24,12 @@ from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
+from app.services.ranking import Ranking
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
+from app.services.spaces import Spaces
+from app.services.texts import Texts
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
@@ -37,6 +40,9 @@ from storage.errors import StoreUnavailable
 from storage.factory import open_stores
 from storage.protocols import Stores
 from storage.store_urls import MilvusOptions, StoreUrls
+
+if TYPE_CHECKING:
+    from models.words.look_words import LookWords
 
 _Result = TypeVar("_Result")
 
@@ -190,6 +196,8 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
     masters = Masters(
         stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set
     )
+    texts = Texts(stores, models, metrics, partial(_load_words, settings.slots))
+    ranking = Ranking(stores, models, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return Services(
         settings=settings,
@@ -203,8 +211,15 @@ def _build_services(settings: Settings, stores: Stores) -> Services:
         health=Health(stores, models),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(stores, models, collections, masters, vision, metrics),
+        search=Search(stores, models, collections, masters, vision, texts, ranking),
+        spaces=Spaces(stores, models, texts),
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
         worker=Worker(settings, stores, indexing, scrub, metrics, wake),
     )
+
+
+def _load_words(slots: int) -> LookWords:
+    from models.words.look_words import LookWords  # it reads 31 MB, which most processes never need
+
+    return LookWords(slots=slots)

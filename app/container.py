@@ -15,6 +15,7 @@ from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
+from app.services.spaces import Spaces
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
@@ -37,6 +38,7 @@ class Services:
     ingest: Ingest
     masters: Masters
     search: Search
+    spaces: Spaces
     scrub: Scrub
     reembed: Reembed
     worker: Worker

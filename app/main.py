@@ -31,7 +31,7 @@ send one in the header `Authorization: Bearer KEY`.
 """
 _TAGS = [
     {"name": "masters", "description": "Upload, browse, change and delete images."},
-    {"name": "search", "description": "Find the masters that look like an image."},
+    {"name": "search", "description": "Find masters by an image, by words, or by both."},
     {"name": "collections", "description": "Named sets of masters."},
     {"name": "admin", "description": "Checks, repairs and model changes. Needs the scope admin."},
     {"name": "health", "description": "The state of the process."},

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
 LOOK = "look"  # the space that every installation has
+WORDS = "words"  # the space in which texts are searched, if an installation has it
 Box4 = tuple[int, int, int, int]  # x, y, width, height: pixels of the upright original
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
 WORKER = "worker-"  # prefix of lease owners whose masters are acknowledged; others are requests

@@ -18,6 +18,7 @@ from app.services.masters import Masters
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
+from app.services.spaces import Spaces
 from app.settings import Settings
 
 
@@ -40,3 +41,4 @@ MastersDep = Annotated[Masters, Depends(_of_services("masters"))]
 ReembedDep = Annotated[Reembed, Depends(_of_services("reembed"))]
 ScrubDep = Annotated[Scrub, Depends(_of_services("scrub"))]
 SearchDep = Annotated[Search, Depends(_of_services("search"))]
+SpacesDep = Annotated[Spaces, Depends(_of_services("spaces"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -131,6 +131,7 @@ class Model(BaseModel):
     dead: int = Field(description="Number of masters that failed too often.")
     loaded: int = Field(description="Number of running processes that have loaded it.")
     created_at: datetime
+    space: str = Field(description="Space in which its vectors are compared.")
 
     @classmethod
     def of(cls, progress: Progress, replicas: list[records.Replica]) -> Model:
@@ -143,6 +144,7 @@ class Model(BaseModel):
             dead=progress.dead,
             loaded=sum(model.id in replica.loaded for replica in replicas),
             created_at=_time(model.created_at),
+            space=model.space,
         )
 
 
@@ -151,6 +153,29 @@ class ModelList(BaseModel):
 
     models: list[Model]
     processes: int = Field(description="Number of running API and worker processes.")
+
+
+class Space(BaseModel):
+    """What a search can compare in."""
+
+    name: str
+    model_version: str | None = Field(
+        description="Version that searches use; null while the first one is being built."
+    )
+    dimension: int | None = Field(
+        description="Length of the vectors; null if this process has not loaded the version."
+    )
+    text: Literal["encoder", "built-in"] | None = Field(
+        description="What searches by words use: the space's own encoder, or the built-in words,"
+        " which know only some. Null: the space takes images only."
+    )
+    calibrated: bool = Field(description="Whether hits have a probability.")
+
+
+class SpaceList(BaseModel):
+    """All spaces, `look` first."""
+
+    spaces: list[Space]
 
 
 class AddedModel(BaseModel):
@@ -207,6 +232,11 @@ class SearchAnswer(BaseModel):
     hits: list[Hit] = Field(description="Hits, nearest first; equal distances in the order of ids.")
     model_version: str
     took_ms: float = Field(description="Duration of the search in milliseconds.")
+    space: str = Field(description="Space in which the search compared.")
+    understood: float | None = Field(
+        description="How near the text is to what the built-in words know, from 0 to 1; below 0.5,"
+        " the hits mean little. Null without a text, and for an encoder that cannot tell."
+    )
 
 
 class Comparison(BaseModel):

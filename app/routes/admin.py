@@ -14,7 +14,9 @@ from app.http.api_route import ApiRoute
 from app.http.dependencies import DeadLettersDep, ReembedDep, ScrubDep
 from app.http.problems import EXPECTED, problem_of, request_id_of
 from app.http.security import Access, requires
+from storage.records import LOOK
 
+_SPACE = "^[a-z0-9][a-z0-9-]{0,62}$"
 router = APIRouter(route_class=ApiRoute, tags=["admin"])
 VersionPath = Annotated[
     str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")
@@ -72,27 +74,41 @@ def list_models(reembed: ReembedDep) -> schemas.ModelList:
     return schemas.ModelList(models=models, processes=len(replicas))
 
 
-@router.post("/admin/models", status_code=201, summary="Add weights")
+@router.post("/admin/models", status_code=201, summary="Add an encoder")
 @requires(Access.ADMIN)
-def add_weights(
+def add_encoder(
     reembed: ReembedDep,
     weights: Annotated[
-        UploadFile, File(description="A weights file of Lookalike, in the safetensors format.")
+        UploadFile,
+        File(description="A weights file of Lookalike (safetensors), or an encoder bundle."),
     ],
 ) -> schemas.AddedModel:
-    """Checks weights and stores them where every process finds them, without using them yet."""
+    """Checks an encoder and stores it where every process finds it, without using it yet.
+
+    A bundle is tried in a process with limits on memory and time.
+    """
     return schemas.AddedModel(version=reembed.add_encoder(weights.file))
 
 
 @router.post("/admin/models/{version}/start", status_code=202, summary="Build a model version")
 @requires(Access.ADMIN)
-def start_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
-    """Builds a version beside the active one.
+def start_model(
+    reembed: ReembedDep,
+    version: VersionPath,
+    space: Annotated[
+        str,
+        Query(
+            pattern=_SPACE,
+            description="Space to build it for. A new name makes a new space.",
+        ),
+    ] = LOOK,
+) -> schemas.AddedModel:
+    """Builds a version beside the active one of its space, or as the first of a new space.
 
     Workers embed every master with it, and new uploads are embedded with both versions. Searches
     use the active version until another one is activated.
     """
-    reembed.start_building(version)
+    reembed.start_building(version, space)
     return schemas.AddedModel(version=version)
 
 
@@ -117,7 +133,11 @@ def activate_model(
 @router.post("/admin/models/{version}/retire", status_code=202, summary="Remove a model version")
 @requires(Access.ADMIN)
 def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
-    """Removes the version being built, or the previous one, with its vectors and weights."""
+    """Removes the version being built, or the previous one, with its vectors and its file.
+
+    The active version of a space other than `look` can be removed too, if it is the only one. Its
+    space ends with it.
+    """
     reembed.retire_version(version)
     return schemas.AddedModel(version=version)
 

@@ -1,4 +1,4 @@
-"""/search and /compare: find the masters that look most like a sample."""
+"""/search, /spaces and /compare: find the masters nearest to a sample, a text, or both."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from app.errors import InvalidInput, TooLarge
 from app.http import schemas
 from app.http.api_route import ApiRoute
-from app.http.dependencies import MastersDep, SearchDep, SettingsDep
+from app.http.dependencies import MastersDep, SearchDep, SettingsDep, SpacesDep
 from app.http.parameters import parse_box, parse_filter_text
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.masters import Masters
-from app.services.search import MAX_REACH, Hit, SearchOptions
+from app.services.ranking import MAX_REACH, Hit, SearchOptions
+from app.services.search import Search, SearchResult
+from app.services.texts import MAX_LENGTH
 from app.settings import MIB, Settings
 
 router = APIRouter(route_class=ApiRoute, tags=["search"])
 
 
 @router.post(
-    "/search", response_model=schemas.SearchAnswer, summary="Find the most similar masters"
+    "/search", response_model=schemas.SearchAnswer, summary="Find masters by image or words"
 )
 @requires(Access.READ)
 def search(
@@ -34,6 +36,13 @@ def search(
     ] = None,
     master_id: Annotated[
         UUID | None, Form(description="Master to search with, instead of a sample.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        Form(
+            description=f"Words to search with, instead of an image or together with one: 1 to"
+            f" {MAX_LENGTH} characters."
+        ),
     ] = None,
     k: Annotated[int, Form(ge=1, le=1000, description="Number of hits.")] = 10,
     offset: Annotated[
@@ -69,28 +78,82 @@ def search(
             description="Minimum probability that a hit shows the same thing. There may be no hit.",
         ),
     ] = None,
+    space: Annotated[
+        str | None,
+        Form(
+            description="Space to compare in. The default is `look`; for a text it is `words` if"
+            " that space exists."
+        ),
+    ] = None,
+    text_weight: Annotated[
+        float | None,
+        Form(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Share of the text in a search with an image and a text. Default: 0.5.",
+        ),
+    ] = None,
+    feedback: Annotated[
+        bool,
+        Form(
+            description="Move the text towards its own first hits, which finds more of the same."
+            " It is ignored if the text is hardly understood."
+        ),
+    ] = False,
 ) -> Response:
-    """Returns the masters that look most like a sample, nearest first."""
+    """Returns the masters nearest to an image, to a text, or to both, nearest first.
+
+    With both, the query is the unit vector of (1 - text_weight) x image + text_weight x text.
+    Distances between texts and images are larger than those between images, and depend on the
+    space; they have no probability.
+    """
     start = time.perf_counter()
     if offset + k > MAX_REACH:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
     conditions, part = parse_filter_text(filter), parse_box(box)
     options = SearchOptions(
-        collection, k, offset, max_distance, conditions, part, mirror, min_probability
+        collection=collection,
+        k=k,
+        offset=offset,
+        max_distance=max_distance,
+        filter=conditions,
+        box=part,
+        mirror=mirror,
+        min_probability=min_probability,
+        space=space or None,
+        text=text,
+        text_weight=text_weight,
+        feedback=feedback,
     )
-    if sample is not None and master_id is None:
-        answer = search.search_by_sample(_file_of(sample, settings), options)
-    elif master_id is not None and sample is None:
-        answer = search.search_by_master(master_id, options)
-    else:
-        detail = "Send either a file part named sample or the field master_id."
-        raise InvalidInput("invalid-request", detail)
+    answer = _search(search, settings, sample, master_id, options)
     hits = [_hit(hit) for hit in answer.hits]
     took = round((time.perf_counter() - start) * 1000, 2)
     body = schemas.SearchAnswer.model_construct(
-        hits=hits, model_version=answer.model_version, took_ms=took
+        hits=hits,
+        model_version=answer.model_version,
+        took_ms=took,
+        space=answer.space,
+        understood=answer.understood,
     )
     return Response(body.model_dump_json(), media_type="application/json")
+
+
+def _search(
+    search: Search,
+    settings: Settings,
+    sample: UploadFile | None,
+    master_id: UUID | None,
+    options: SearchOptions,
+) -> SearchResult:
+    if sample is not None and master_id is None:
+        return search.search_by_sample(_file_of(sample, settings), options)
+    if master_id is not None and sample is None:
+        return search.search_by_master(master_id, options)
+    if sample is None and options.text is not None:
+        return search.search_by_text(options)
+    detail = "Send a file part named sample, the field master_id, or the field text."
+    raise InvalidInput("invalid-request", detail)
 
 
 def _hit(hit: Hit) -> schemas.Hit:
@@ -101,6 +164,23 @@ def _hit(hit: Hit) -> schemas.Hit:
         exact=hit.exact,
         probability=hit.probability,
     )
+
+
+@router.get("/spaces", summary="List spaces")
+@requires(Access.READ)
+def list_spaces(spaces: SpacesDep) -> schemas.SpaceList:
+    """Returns the spaces that a search can compare in, and whether each takes words."""
+    listed = [
+        schemas.Space(
+            name=space.name,
+            model_version=space.version,
+            dimension=space.dimension,
+            text=space.text,
+            calibrated=space.calibrated,
+        )
+        for space in spaces.list_spaces()
+    ]
+    return schemas.SpaceList(spaces=listed)
 
 
 @router.post("/compare", summary="Compare two images")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from app.errors import Unavailable
+from app.errors import InvalidInput, Unavailable
 from app.logs import log
 from app.services.encoder_files import EncoderFiles
 from models.embedder import Embedder, Encoder
@@ -84,9 +84,15 @@ class LoadedModels:
     def active_version(self, space: str = LOOK) -> str:
         """Read the active version of a space from the registry.
 
-        Raises StoreUnavailable, and Unavailable if this process has not loaded it.
+        Raises StoreUnavailable, InvalidInput if no version of the space is active, and Unavailable
+        if this process has not loaded it.
         """
         active = self._stores.registry.find_active(space)
+        if active is None and space != LOOK:
+            detail = (
+                f"The space {space[:63]} does not exist or is not active. GET /spaces lists all."
+            )
+            raise InvalidInput("space-not-found", detail)
         self.find_embedder(active)
         return active or ""
 

@@ -1,64 +1,40 @@
-"""Finds the masters nearest to a sample, and checks each hit against the metadata database."""
+"""Searches with samples, masters and texts, and compares images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.errors import Conflict
-from app.metrics import Metrics
+from app.errors import InvalidInput
 from app.services.collections import Collections
 from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
+from app.services.ranking import MAX_DISTANCE, Hit, Query, Ranking, SearchOptions, Vector
+from app.services.texts import EmbeddedText, Texts
 from app.services.vision import Vision
-from models.imaging import Box
-from storage.filters import Filter, matches
+from models.words.feedback import HITS, refine_query
 from storage.hashing import sha256_of_file
 from storage.protocols import Stores
-from storage.records import Collection, Master
+from storage.records import LOOK, WORDS, Collection, Master
 
-MAX_REACH = 10_000  # maximum of offset + k
-MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
-_PROBABILITY_PLACES = 4
+DEFAULT_TEXT_WEIGHT = 0.5
 _DISTANCE_PLACES = 6
-_Vector = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What to search for, and how much to return."""
-
-    collection: str
-    k: int = 10  # number of hits
-    offset: int = 0  # number of hits to skip
-    max_distance: float | None = None  # 0 to 2, inclusive
-    filter: Filter | None = None
-    box: Box | None = None  # in pixels of the upright sample
-    mirror: bool = False  # search with the mirrored sample, too
-    min_probability: float | None = None  # 0 to 1; needs a calibrated model
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A master that a search found."""
-
-    master: Master
-    distance: float  # 0 to 2
-    exact: bool  # whether it has the same bytes as the sample
-    probability: float | None  # that both show the same thing; None without a calibration
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Hits, nearest first, and the model version that scored all of them."""
+    """Hits, nearest first, and the space and model version that scored all of them.
+
+    ``understood`` is that of ``EmbeddedText``; None without a text.
+    """
 
     hits: list[Hit]
     model_version: str
+    space: str
+    understood: float | None
 
 
 @dataclass(frozen=True)
@@ -72,17 +48,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Query:
-    """One search: vectors, and the collection and version that they are compared in."""
+class _Scope:
+    """Where a search takes place, and its text's vector there."""
 
-    vectors: list[_Vector]  # (512,) each: the sample's, and that of the mirrored sample
-    sha256: bytes | None  # None if the sample is only a part of an image
-    collection: Collection
-    version: str
     options: SearchOptions
-
-    def accepts(self, master: Master) -> bool:
-        return self.options.filter is None or matches(self.options.filter, master.attributes)
+    collection: Collection
+    space: str
+    version: str
+    text: EmbeddedText | None
 
 
 class Search:
@@ -95,150 +68,128 @@ class Search:
         collections: Collections,
         masters: Masters,
         vision: Vision,
-        metrics: Metrics,
+        texts: Texts,
+        ranking: Ranking,
     ) -> None:
         self._stores = stores
         self._models = models
         self._collections = collections
         self._masters = masters
         self._vision = vision
-        self._metrics = metrics
+        self._texts = texts
+        self._ranking = ranking
+
+    def search_by_text(self, options: SearchOptions) -> SearchResult:
+        """Find the masters nearest to a text.
+
+        Raises InvalidInput, NotFound, Conflict, Unavailable.
+        """
+        if options.box or options.mirror or options.text_weight is not None:
+            detail = (
+                "box, mirror and text_weight need an image. Send a sample too, or leave them out."
+            )
+            raise InvalidInput("invalid-request", detail)
+        return self._answer(self._enter(options), [], None)
 
     def search_by_sample(self, sample: BinaryIO, options: SearchOptions) -> SearchResult:
-        """Find the masters nearest to an image.
+        """Find the masters nearest to an image, or to an image and a text.
 
         Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
         """
-        collection = self._collections.find_collection(options.collection)
-        image = self._vision.decode_image(sample, options.box)
-        version = self._models.active_version()
-        vectors = [self._vision.embed_image(image, version)]
-        if options.mirror:
-            vectors.append(self._vision.embed_image(image, version, mirror=True))
-        sha256 = None if options.box else sha256_of_file(sample)
-        return self._answer(_Query(vectors, sha256, collection, version, options))
+        return self._search_by_sample(sample, self._enter(options))
 
     def search_by_master(self, master_id: UUID, options: SearchOptions) -> SearchResult:
         """Find the masters nearest to a master; its stored vector saves the embedding.
 
         Raises InvalidInput, NotFound, Conflict, Unavailable.
         """
-        collection = self._collections.find_collection(options.collection)
-        version = self._models.active_version()
+        scope = self._enter(options)
         master = self._masters.find_master(master_id)
-        if options.box is None and not options.mirror:
-            vectors = self._stores.vectors.fetch_vectors(version, [master.id])
-            if master.id in vectors:
-                vector = vectors[master.id].parts[0].vector
-                return self._answer(_Query([vector], master.sha256, collection, version, options))
-        return self.search_by_sample(self._masters.read_verified(master), options)
+        vector = self._fetch_vector(master, scope)
+        if vector is not None:
+            return self._answer(scope, [vector], master.sha256)
+        return self._search_by_sample(self._masters.read_verified(master), scope)
 
     def compare_images(self, first: BinaryIO, second: BinaryIO) -> Comparison:
         """Return the distance between two images. Raises ImageRejected, Unavailable."""
         version = self._models.active_version()
+        find_probability = self._ranking.find_probability
         if sha256_of_file(first) == sha256_of_file(second):
-            self._vision.decode_image(first)
-            return Comparison(0.0, self._probability(version, 0.0, exact=True), True, version)
-        a, b = (
-            self._vision.embed_image(self._vision.decode_image(file), version)
-            for file in (first, second)
-        )
+            self._vision.decode_image(first, versions=[])
+            return Comparison(0.0, find_probability(version, 0.0, exact=True), True, version)
+        images = [self._vision.decode_image(file, versions=[version]) for file in (first, second)]
+        a, b = (self._vision.embed_image(image, version) for image in images)
         distance = round(1.0 - float(a @ b), _DISTANCE_PLACES)
         distance = float(np.clip(distance, 0.0, MAX_DISTANCE))
-        probability = self._probability(version, distance, exact=False)
+        probability = find_probability(version, distance, exact=False)
         return Comparison(distance, probability, False, version)
 
-    def _probability(self, version: str, distance: float, *, exact: bool) -> float | None:
-        """Return the probability that two images show the same thing; 1 for the same bytes."""
-        calibration = self._models.find_embedder(version).calibration
-        if calibration is None:
+    def _enter(self, options: SearchOptions) -> _Scope:
+        """Find the collection, the space and its active version, and embed the text."""
+        collection = self._collections.find_collection(options.collection)
+        space = options.space or self._default_space(options.text)
+        version = self._models.active_version(space)
+        text = None
+        if options.text is not None:
+            text = self._texts.embed_text(options.text, version)
+            if options.feedback:
+                text = self._follow_first_hits(text, collection, version, options)
+        elif options.feedback or options.text_weight is not None:
+            detail = "feedback and text_weight need a text. Send a text too, or leave them out."
+            raise InvalidInput("invalid-request", detail)
+        return _Scope(options, collection, space, version, text)
+
+    def _default_space(self, text: str | None) -> str:
+        has_words = text is not None and self._stores.registry.find_active(WORDS) is not None
+        return WORDS if has_words else LOOK
+
+    def _follow_first_hits(
+        self, text: EmbeddedText, collection: Collection, version: str, options: SearchOptions
+    ) -> EmbeddedText:
+        """Move a text's vector towards those of its own first hits, if it was understood."""
+        vectors = self._stores.vectors
+        hits = vectors.search(version, collection.id, text.vector, HITS, options.filter)
+        stored = vectors.fetch_vectors(version, [hit.master_id for hit in hits])
+        found = [
+            stored[hit.master_id].parts[hit.part].vector for hit in hits if hit.master_id in stored
+        ]
+        confidence = 1.0 if text.understood is None else text.understood
+        moved = refine_query(text.vector, np.array(found), confidence)
+        return EmbeddedText(moved, text.understood)
+
+    def _fetch_vector(self, master: Master, scope: _Scope) -> Vector | None:
+        """Return a master's stored vector, or None if it cannot be used or is not there."""
+        if scope.options.box is not None or scope.options.mirror:
             return None
-        return 1.0 if exact else round(calibration.probability(distance), _PROBABILITY_PLACES)
+        vectors = self._stores.vectors.fetch_vectors(scope.version, [master.id])
+        return vectors[master.id].parts[0].vector if master.id in vectors else None
 
-    def _distance_limit(self, version: str, options: SearchOptions) -> float | None:
-        """Return the maximum distance of a hit, or None. Raises Conflict."""
-        if options.min_probability is None:
-            return options.max_distance
-        calibration = self._models.find_embedder(version).calibration
-        if calibration is None:
-            detail = (
-                f"The model {version} has no calibration. Leave min_probability out, or change to"
-                " a fine-tuned model."
-            )
-            raise Conflict("not-calibrated", detail)
-        # Hits are selected by the probability that the response shows, which is rounded.
-        rounding = 0.5 * 10**-_PROBABILITY_PLACES
-        limit = calibration.distance(options.min_probability - rounding)
-        return min(MAX_DISTANCE if options.max_distance is None else options.max_distance, limit)
+    def _search_by_sample(self, sample: BinaryIO, scope: _Scope) -> SearchResult:
+        options, version = scope.options, scope.version
+        image = self._vision.decode_image(sample, options.box, versions=[version])
+        vectors = [self._vision.embed_image(image, version)]
+        if options.mirror:
+            vectors.append(self._vision.embed_image(image, version, mirror=True))
+        return self._answer(scope, vectors, None if options.box else sha256_of_file(sample))
 
-    def _answer(self, query: _Query) -> SearchResult:
-        options = query.options
-        wanted = options.offset + options.k
-        exact = self._find_exact_hit(query)
-        hits = [exact] if exact else []
-        hits += self._find_nearest(query, wanted, skip={hit.master.id for hit in hits})
-        self._metrics.searches.inc()
-        return SearchResult(hits[options.offset : wanted], query.version)
+    def _answer(self, scope: _Scope, images: list[Vector], sha256: bytes | None) -> SearchResult:
+        """Search with the vectors of an image, with that of the text, or with both."""
+        options, text = scope.options, scope.text
+        if text is not None:
+            weight = DEFAULT_TEXT_WEIGHT if options.text_weight is None else options.text_weight
+            images = [_mix(image, text.vector, weight) for image in images] or [text.vector]
+            sha256 = None  # what is nearest to both need not be the sample itself
+        query = Query(images, sha256, scope.collection, scope.version, options)
+        hits = self._ranking.find_hits(query)
+        understood = None if text is None else text.understood
+        return SearchResult(hits, scope.version, scope.space, understood)
 
-    def _find_exact_hit(self, query: _Query) -> Hit | None:
-        """Return the master with the sample's own bytes, which counts even before it is indexed."""
-        if query.sha256 is None:
-            return None
-        with self._metrics.stage("truth"):
-            master = self._stores.metadata.find_by_hash(query.collection.name, query.sha256)
-        if master is None or not query.accepts(master):
-            return None
-        probability = self._probability(query.version, 0.0, exact=True)
-        return Hit(master, 0.0, True, probability)
 
-    def _find_nearest(self, query: _Query, wanted: int, skip: set[UUID]) -> list[Hit]:
-        """Return up to ``wanted`` live hits.
-
-        The vector store may still have deleted or changed masters, so more are requested until
-        enough of them are live or the store has no more.
-        """
-        limit = self._distance_limit(query.version, query.options)
-        if limit is not None and limit < 0:
-            return []
-        reach = wanted + len(skip)
-        while True:
-            distances, exhausted = self._search_vectors(query, reach, limit)
-            # With two vectors, only the nearest ``reach`` ids are sure to have their true distance.
-            candidates = (id_ for id_ in distances if id_ not in skip)
-            order = sorted(candidates, key=lambda id_: (distances[id_], id_))[:reach]
-            hits = self._load_hits(query, order, distances)
-            if len(hits) >= wanted or exhausted:
-                return hits[:wanted]
-            reach *= 2
-
-    def _search_vectors(
-        self, query: _Query, reach: int, limit: float | None
-    ) -> tuple[dict[UUID, float], bool]:
-        """Return the smallest distance per master, and whether the store has no further hits."""
-        distances: dict[UUID, float] = {}
-        exhausted = True
-        for vector in query.vectors:
-            with self._metrics.stage("vector_search"):
-                hits = self._stores.vectors.search(
-                    query.version, query.collection.id, vector, reach, query.options.filter, limit
-                )
-            exhausted = exhausted and len(hits) < reach
-            for hit in hits:
-                known = distances.get(hit.master_id, MAX_DISTANCE)
-                distances[hit.master_id] = min(hit.distance, known)
-        return distances, exhausted
-
-    def _load_hits(
-        self, query: _Query, order: Sequence[UUID], distances: dict[UUID, float]
-    ) -> list[Hit]:
-        """Return the hits whose masters are live and still match the filter, in that order."""
-        with self._metrics.stage("truth"):
-            masters = self._stores.metadata.find_masters(query.collection.id, order)
-        hits = []
-        for id_ in order:
-            master = masters.get(id_)
-            if master is not None and query.accepts(master):
-                distance = distances[id_]
-                probability = self._probability(query.version, distance, exact=False)
-                hits.append(Hit(master, distance, False, probability))
-        return hits
+def _mix(image: Vector, text: Vector, weight: float) -> Vector:
+    """Return the unit vector of (1 - weight) x image + weight x text."""
+    mixed = (1 - weight) * image + weight * text
+    length = float(np.linalg.norm(mixed))
+    if length < 1e-6:  # they point in opposite directions
+        return image
+    unit: Vector = (mixed / length).astype(np.float32)
+    return unit

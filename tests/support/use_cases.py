@@ -22,15 +22,19 @@ from app.services.indexing import Indexing
 from app.services.ingest import Ingest, UploadOutcome
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
+from app.services.ranking import Ranking
 from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
+from app.services.spaces import Spaces
+from app.services.texts import Texts
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.calibration import Calibration
 from models.transforms import INPUT_SIDE, CentreSquare
 from models.weights_file import EMBEDDING_DIM, WeightsFile
+from models.words.look_words import LookWords
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 
@@ -114,6 +118,8 @@ class UseCases:
     ingest: Ingest
     masters: Masters
     search: Search
+    spaces: Spaces
+    texts: Texts
     scrub: Scrub
     reembed: Reembed
     worker: Worker
@@ -147,6 +153,8 @@ def build_use_cases(
     collections = Collections(stores.metadata, wake.set)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
+    texts = Texts(stores, models, metrics, LookWords)
+    ranking = Ranking(stores, models, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     return UseCases(
         settings=settings,
@@ -163,7 +171,9 @@ def build_use_cases(
         indexing=indexing,
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(stores, models, collections, masters, vision, metrics),
+        search=Search(stores, models, collections, masters, vision, texts, ranking),
+        spaces=Spaces(stores, models, texts),
+        texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
         worker=Worker(settings, stores, indexing, scrub, metrics, wake),

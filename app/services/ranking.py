@@ -1,0 +1,183 @@
+"""Ranks masters by their distance from a query, and checks each against the metadata database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Conflict
+from app.metrics import Metrics
+from app.services.loaded_models import LoadedModels
+from models.imaging import Box
+from storage.filters import Filter, matches
+from storage.protocols import Stores
+from storage.records import Collection, Master
+
+MAX_REACH = 10_000  # maximum of offset + k
+MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
+_PROBABILITY_PLACES = 4
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What to search for, and how much to return."""
+
+    collection: str
+    k: int = 10  # number of hits
+    offset: int = 0  # number of hits to skip
+    max_distance: float | None = None  # 0 to 2, inclusive
+    filter: Filter | None = None
+    box: Box | None = None  # in pixels of the upright sample
+    mirror: bool = False  # search with the mirrored sample, too
+    min_probability: float | None = None  # 0 to 1; needs a calibrated model
+    space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
+    text: str | None = None  # words to search with, instead of an image or beside it
+    text_weight: float | None = None  # 0 to 1: share of the text, if there is an image too
+    feedback: bool = False  # move the text's vector towards its first hits
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A master that a search found."""
+
+    master: Master
+    distance: float  # 0 to 2
+    exact: bool  # whether it has the same bytes as the sample
+    probability: float | None  # that both show the same thing; None if it is not known
+
+
+@dataclass(frozen=True)
+class Query:
+    """One search: vectors, and the collection and version that they are compared in.
+
+    ``sha256`` finds the master with the sample's own bytes; None if there is no such sample.
+    """
+
+    vectors: list[Vector]  # (dimension,) each: the query's, and that of the mirrored sample
+    sha256: bytes | None
+    collection: Collection
+    version: str
+    options: SearchOptions
+
+    def accepts(self, master: Master) -> bool:
+        return self.options.filter is None or matches(self.options.filter, master.attributes)
+
+
+class Ranking:
+    """Finds the hits of queries. Every method may raise StoreUnavailable."""
+
+    def __init__(self, stores: Stores, models: LoadedModels, metrics: Metrics) -> None:
+        self._stores = stores
+        self._models = models
+        self._metrics = metrics
+
+    def find_hits(self, query: Query) -> list[Hit]:
+        """Return the hits from ``offset`` on, nearest first. Raises Conflict, Unavailable."""
+        options = query.options
+        wanted = options.offset + options.k
+        exact = self._find_exact_hit(query)
+        hits = [exact] if exact else []
+        hits += self._find_nearest(query, wanted, skip={hit.master.id for hit in hits})
+        self._metrics.searches.inc()
+        return hits[options.offset : wanted]
+
+    def find_probability(self, version: str, distance: float, *, exact: bool) -> float | None:
+        """Return the probability that two images show the same thing; 1 for the same bytes."""
+        calibration = self._models.find_embedder(version).calibration
+        if calibration is None:
+            return None
+        return 1.0 if exact else round(calibration.probability(distance), _PROBABILITY_PLACES)
+
+    def _rate_hit(self, query: Query, distance: float, *, exact: bool) -> float | None:
+        """Return a hit's probability. It is calibrated for images, so a text has none."""
+        if query.options.text is not None:
+            return None
+        return self.find_probability(query.version, distance, exact=exact)
+
+    def _distance_limit(self, query: Query) -> float | None:
+        """Return the maximum distance of a hit, or None. Raises Conflict."""
+        options = query.options
+        if options.min_probability is None:
+            return options.max_distance
+        calibration = self._models.find_embedder(query.version).calibration
+        if options.text is not None:
+            detail = "Probabilities are those of images. Leave min_probability out, or the text."
+            raise Conflict("not-calibrated", detail)
+        if calibration is None:
+            detail = (
+                f"The model {query.version} has no calibration. Leave min_probability out, or"
+                " change to a fine-tuned model."
+            )
+            raise Conflict("not-calibrated", detail)
+        # Hits are selected by the probability that the response shows, which is rounded.
+        rounding = 0.5 * 10**-_PROBABILITY_PLACES
+        limit = calibration.distance(options.min_probability - rounding)
+        return min(MAX_DISTANCE if options.max_distance is None else options.max_distance, limit)
+
+    def _find_exact_hit(self, query: Query) -> Hit | None:
+        """Return the master with the sample's own bytes, which counts even before it is indexed."""
+        if query.sha256 is None:
+            return None
+        with self._metrics.stage("truth"):
+            master = self._stores.metadata.find_by_hash(query.collection.name, query.sha256)
+        if master is None or not query.accepts(master):
+            return None
+        probability = self._rate_hit(query, 0.0, exact=True)
+        return Hit(master, 0.0, True, probability)
+
+    def _find_nearest(self, query: Query, wanted: int, skip: set[UUID]) -> list[Hit]:
+        """Return up to ``wanted`` live hits.
+
+        The vector store may still have deleted or changed masters, so more are requested until
+        enough of them are live or the store has no more.
+        """
+        limit = self._distance_limit(query)
+        if limit is not None and limit < 0:
+            return []
+        reach = wanted + len(skip)
+        while True:
+            distances, exhausted = self._search_vectors(query, reach, limit)
+            # With two vectors, only the nearest ``reach`` ids are sure to have their true distance.
+            candidates = (id_ for id_ in distances if id_ not in skip)
+            order = sorted(candidates, key=lambda id_: (distances[id_], id_))[:reach]
+            hits = self._load_hits(query, order, distances)
+            if len(hits) >= wanted or exhausted:
+                return hits[:wanted]
+            reach *= 2
+
+    def _search_vectors(
+        self, query: Query, reach: int, limit: float | None
+    ) -> tuple[dict[UUID, float], bool]:
+        """Return the smallest distance per master, and whether the store has no further hits."""
+        distances: dict[UUID, float] = {}
+        exhausted = True
+        for vector in query.vectors:
+            with self._metrics.stage("vector_search"):
+                hits = self._stores.vectors.search(
+                    query.version, query.collection.id, vector, reach, query.options.filter, limit
+                )
+            exhausted = exhausted and len(hits) < reach
+            for hit in hits:
+                known = distances.get(hit.master_id, MAX_DISTANCE)
+                distances[hit.master_id] = min(hit.distance, known)
+        return distances, exhausted
+
+    def _load_hits(
+        self, query: Query, order: Sequence[UUID], distances: dict[UUID, float]
+    ) -> list[Hit]:
+        """Return the hits whose masters are live and still match the filter, in that order."""
+        with self._metrics.stage("truth"):
+            masters = self._stores.metadata.find_masters(query.collection.id, order)
+        hits = []
+        for id_ in order:
+            master = masters.get(id_)
+            if master is not None and query.accepts(master):
+                distance = distances[id_]
+                probability = self._rate_hit(query, distance, exact=False)
+                hits.append(Hit(master, distance, False, probability))
+        return hits
