@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from app.errors import Conflict, InvalidInput
+from app.services.encoder_files import EncoderFiles
 from app.services.search import SearchOptions, SearchResult
 from app.services.spaces import SpaceSummary
 from app.services.texts import clean_text
+from models.bundles.archive import read_bundle
 from storage.filters import parse_filter
 from storage.records import LOOK, WORDS, Master
 from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
@@ -21,9 +23,10 @@ from tests.support.use_cases import UseCases, colours
 
 
 def build_space(use_cases: UseCases, file: Path, space: str = WORDS) -> str:
-    """Add the bundle, build the space with it, activate it; return the version."""
-    with file.open("rb") as content:
-        version = use_cases.reembed.add_encoder(content)
+    """Store the bundle, build the space with it, activate it; return the version."""
+    version = read_bundle(file).version
+    with file.open("rb") as content:  # add_encoder would try it in a process, which takes seconds
+        EncoderFiles(use_cases.stores.objects).store(version, content)
     use_cases.reembed.start_building(version, space)
     while use_cases.worker.run_round():
         pass
@@ -36,9 +39,14 @@ def masters(use_cases: UseCases) -> list[Master]:
     return [use_cases.upload(colours(seed), attributes={"n": seed}).master for seed in range(6)]
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_bundle(tmp_path_factory.mktemp("bundle") / "words.bundle")
+
+
 @pytest.fixture
-def words(use_cases: UseCases, masters: list[Master], tmp_path: Path) -> str:
-    return build_space(use_cases, make_text_bundle(tmp_path / "words.bundle"))
+def words(use_cases: UseCases, masters: list[Master], bundle: Path) -> str:
+    return build_space(use_cases, bundle)
 
 
 def search(use_cases: UseCases, image: bytes | None = None, **given: Any) -> SearchResult:
@@ -174,11 +182,8 @@ def test_a_space_of_images_takes_no_text(use_cases: UseCases, tmp_path: Path) ->
     assert refused.value.code == "text-not-supported"
 
 
-def test_the_spaces_say_whether_they_take_words(
-    use_cases: UseCases, words: str, tmp_path: Path
-) -> None:
-    content = tiny_weights("other")
-    version = use_cases.reembed.add_encoder(io.BytesIO(content))
+def test_the_spaces_say_whether_they_take_words(use_cases: UseCases, words: str) -> None:
+    version = use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     use_cases.reembed.start_building(version, "other")
     assert use_cases.spaces.list_spaces() == [
         SpaceSummary(LOOK, "model-1", 512, None, False),
@@ -188,9 +193,9 @@ def test_the_spaces_say_whether_they_take_words(
 
 
 def test_a_bundle_that_cannot_be_used_leaves_nothing_behind(
-    use_cases: UseCases, tmp_path: Path
+    use_cases: UseCases, bundle: Path
 ) -> None:
-    content = make_text_bundle(tmp_path / "words.bundle").read_bytes()
+    content = bundle.read_bytes()
     with pytest.raises(InvalidInput) as refused:
         use_cases.reembed.add_encoder(io.BytesIO(content[:-100]))
     assert refused.value.code == "invalid-bundle"
