@@ -139,7 +139,7 @@ function searchWith(file) {
 
 // Search pictures: chosen, taken with the camera, or pasted
 
-for (const id of ["#choose", "#choose-another", "#camera"]) {
+for (const id of ["#choose", "#camera"]) {
 	find(id).addEventListener("change", ({ target }) => {
 		if (target.files[0]) searchWith(target.files[0]);
 		target.value = "";

@@ -105,10 +105,7 @@ export class SearchBox {
 	}
 
 	showWeight(weight) {
-		const [words, picture] = balance(weight);
-		find("#words-share").textContent = words;
-		find("#picture-share").textContent = picture;
-		find("#weight").setAttribute("aria-valuetext", `${words}, ${picture}`);
+		find("#weight").setAttribute("aria-valuetext", balance(weight));
 	}
 
 	/** Loads the list of spaces; without it, everything works but the choice of a space. */
@@ -135,8 +132,8 @@ export class SearchBox {
 	}
 
 	placeholder(needed) {
-		if (!this.chip.hidden) return needed ? "Words need an encoder" : "Add words";
-		if (needed) return "Words need an encoder; drop a picture";
+		if (needed) return "Words need an encoder";
+		if (!this.chip.hidden) return "Add words";
 		return isTouch() ? "Words or a picture" : "Search by words, or drop a picture";
 	}
 

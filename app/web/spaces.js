@@ -35,10 +35,10 @@ export function adviceOn({ understood = null, code = "" }, space) {
 }
 
 /**
- * Returns the shares of the words and of the picture as text.
+ * Describes the shares of the words and of the picture.
  * @param {number} weight the share of the words, 0 to 1
  */
 export function balance(weight) {
 	const words = Math.round(weight * 100);
-	return [`Words ${words} %`, `Picture ${100 - words} %`];
+	return `${words} % words, ${100 - words} % picture`;
 }

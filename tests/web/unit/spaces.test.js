@@ -48,6 +48,6 @@ test("words that are refused get advice where an encoder would help", () => {
 });
 
 test("the balance names both shares", () => {
-	assert.deepEqual(balance(0.5), ["Words 50 %", "Picture 50 %"]);
-	assert.deepEqual(balance(0.05), ["Words 5 %", "Picture 95 %"]);
+	assert.equal(balance(0.5), "50 % words, 50 % picture");
+	assert.equal(balance(0.05), "5 % words, 95 % picture");
 });
