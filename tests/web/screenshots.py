@@ -196,6 +196,7 @@ def main() -> None:
     out, readme = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     configure_logging("error")
+    expect.set_options(timeout=20_000)  # the first search by words loads them
     looks = [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)

@@ -96,6 +96,7 @@ def test_words_find_pictures_and_a_picture_refines_them(
 ) -> None:
     with DEFAULT_WEIGHTS.open("rb") as file:
         EncoderFiles(shelf.stores.objects).store(real_embedder.model_version, file)
+    shelf.client.post("/search", data={"text": "cup"})  # the first search loads the words
     search(page, "cup of coffee")
     shows(page, "12 results")
     assert {name.split()[0] for name in names(page)[:4]} == {"coffee"}
