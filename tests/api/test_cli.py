@@ -22,7 +22,6 @@ from app.cli.main import app
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 from tests.support.service import Service
 
-
 _LIST_IMPORTS = """
 import json, sys
 from app.cli.main import main
