@@ -205,8 +205,13 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def compute_model_version(content: bytes) -> str:
-    """Derive the model version from the bytes of a weights file: ``rn50-`` and 16 hex digits."""
-    return VERSION_PREFIX + hashlib.sha256(content).hexdigest()[:16]
+    """Derive the model version from the bytes of a weights file."""
+    return model_version_of(hashlib.sha256(content).digest())
+
+
+def model_version_of(digest: bytes) -> str:
+    """Return the version of weights whose file has this SHA-256: ``rn50-`` and 16 hex digits."""
+    return VERSION_PREFIX + digest.hex()[:16]
 
 
 def _read_bytes(path: Path) -> bytes:
