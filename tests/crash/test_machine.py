@@ -11,16 +11,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from storage.records import LOOK
 from tests.crash.invariants import check_invariants, drain, hits_of
 from tests.crash.journal import Image, Journal
 from tests.crash.operations import Operations
 from tests.crash.process import Child, Crashed, fork_child
+from tests.crash.scenarios import WORDS, create_words
 from tests.crash.watch import Kill
 from tests.support.images import encoded, part_of
 from tests.support.tiny_network import tiny_weights
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")
+spaces = st.sampled_from([LOOK, WORDS])
 images, collections = st.sampled_from(IMAGES), st.sampled_from(COLLECTIONS)
 kills = st.one_of(
     st.none(),
@@ -40,6 +43,7 @@ class Histories(RuleBasedStateMachine):
         self.journal = Journal()
         self.processes = ExitStack()
         self.child: Child = self.processes.enter_context(fork_child(self.directory, http=True))
+        create_words(self.operations)
 
     @property
     def operations(self) -> Operations:
@@ -114,28 +118,31 @@ class Histories(RuleBasedStateMachine):
     def scrub(self, repair: bool) -> None:
         self.operations.scrub(repair=repair)
 
-    @rule(weights=st.sampled_from([tiny_weights("second"), tiny_weights("third")]), kill=kills)
-    def start_model(self, weights: bytes, kill: Kill | None) -> None:
+    @rule(space=spaces, name=st.sampled_from(["second", "third"]), kill=kills)
+    def start_model(self, space: str, name: str, kill: Kill | None) -> None:
         def start(operations: Operations) -> None:
             # Not found: the version was retired in between, with its weights.
-            outcome = operations.start_model(operations.add_model(weights))
+            version = operations.add_model(tiny_weights(f"{name} of {space}"))
+            outcome = operations.start_model(version, space)
             assert outcome in ("started", "model-not-found", "model-conflict"), outcome
 
         self.do(start, kill)
 
-    @rule(kill=kills)
-    def activate(self, kill: Kill | None) -> None:
+    @rule(space=spaces, kill=kills)
+    def activate(self, space: str, kill: Kill | None) -> None:
         def activate(operations: Operations) -> None:
-            for version in inactive(operations)[:1]:
+            for version in inactive(operations, space)[:1]:
                 outcome = operations.activate_model(version)
                 assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
 
         self.do(activate, kill)
 
-    @rule(kill=kills)
-    def retire(self, kill: Kill | None) -> None:
+    @rule(space=spaces, kill=kills)
+    def retire(self, space: str, kill: Kill | None) -> None:
+        """Retire a version that is not active, or the last one of `words`."""
+
         def retire(operations: Operations) -> None:
-            for version in inactive(operations)[:1]:
+            for version in (inactive(operations, space) or removable(operations, space))[:1]:
                 outcome = operations.retire_model(version)
                 assert outcome in ("retired", "model-conflict"), outcome
 
@@ -154,10 +161,16 @@ class Histories(RuleBasedStateMachine):
             self.ending.close()
 
 
-def inactive(operations: Operations) -> list[str]:
+def inactive(operations: Operations, space: str) -> list[str]:
     """Return the versions that can be activated or retired."""
-    models = operations.models()
+    models = [model for model in operations.models() if model.space == space]
     return [model.version for model in models if model.state in ("building", "previous")]
+
+
+def removable(operations: Operations, space: str) -> list[str]:
+    """Return the active version of a space that can be removed."""
+    models = [model for model in operations.models() if model.space == space != LOOK]
+    return [model.version for model in models if model.state == "active"]
 
 
 TestHistories = Histories.TestCase
