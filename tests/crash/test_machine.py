@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from storage.records import LOOK
-from tests.crash.invariants import check_invariants, drain, hits_of
+from tests.crash.invariants import check_invariants, drain, forget_heartbeats, hits_of
 from tests.crash.journal import Image, Journal
 from tests.crash.operations import Operations
 from tests.crash.process import Child, Crashed, fork_child
@@ -23,7 +23,6 @@ from tests.support.tiny_network import tiny_weights
 
 IMAGES = [encoded(part_of("astronaut", seed, (96, 72)), "PNG") for seed in range(4)]
 COLLECTIONS = ("default", "other")
-spaces = st.sampled_from([LOOK, WORDS])
 images, collections = st.sampled_from(IMAGES), st.sampled_from(COLLECTIONS)
 kills = st.one_of(
     st.none(),
@@ -41,6 +40,8 @@ class Histories(RuleBasedStateMachine):
         directory = self.ending.enter_context(tempfile.TemporaryDirectory())
         self.directory = Path(directory) / "data"
         self.journal = Journal()
+        self.rules = 0
+        self.started = 1
         self.processes = ExitStack()
         self.child: Child = self.processes.enter_context(fork_child(self.directory, http=True))
         create_words(self.operations)
@@ -56,6 +57,7 @@ class Histories(RuleBasedStateMachine):
 
     def replace_child(self, kill: Kill | None) -> None:
         self.processes.close()
+        forget_heartbeats(self.directory)
         self.child = self.processes.enter_context(fork_child(self.directory, kill, http=True))
 
     def do(self, operation: Operation, kill: Kill | None) -> None:
@@ -118,35 +120,34 @@ class Histories(RuleBasedStateMachine):
     def scrub(self, repair: bool) -> None:
         self.operations.scrub(repair=repair)
 
-    @rule(space=spaces, name=st.sampled_from(["second", "third"]), kill=kills)
-    def start_model(self, space: str, name: str, kill: Kill | None) -> None:
-        def start(operations: Operations) -> None:
-            # Not found: the version was retired in between, with its weights.
-            version = operations.add_model(tiny_weights(f"{name} of {space}"))
+    @invariant()
+    def change_model(self) -> None:
+        """Change the model of a space after every second rule, and kill every third change."""
+        self.rules += 1
+        if self.rules % 2 == 0:
+            number = self.rules // 2
+            space = LOOK if number % 3 == 0 else WORDS
+            kill = Kill("any", number, "after") if number % 3 == 1 else None
+            self.do(lambda operations: self.take_next_step(operations, space), kill)
+
+    def take_next_step(self, operations: Operations, space: str) -> None:
+        """Build a version, activate it, retire the one before; then remove the space, or go on."""
+        states = {each.state: each for each in operations.models() if each.space == space}
+        if "building" in states:
+            outcome = operations.activate_model(states["building"].version)
+            assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
+        elif "previous" in states:
+            outcome = operations.retire_model(states["previous"].version)
+            assert outcome in ("retired", "model-conflict"), outcome
+        elif "active" in states and space == WORDS and self.started % 2 == 0:
+            outcome = operations.retire_model(states["active"].version)
+            assert outcome in ("retired", "model-conflict"), outcome
+        else:
+            self.started += 1
+            version = operations.add_model(tiny_weights(f"{self.started} of {space}"))
             outcome = operations.start_model(version, space)
+            # Not found: the version was retired in between, with its weights.
             assert outcome in ("started", "model-not-found", "model-conflict"), outcome
-
-        self.do(start, kill)
-
-    @rule(space=spaces, kill=kills)
-    def activate(self, space: str, kill: Kill | None) -> None:
-        def activate(operations: Operations) -> None:
-            for version in inactive(operations, space)[:1]:
-                outcome = operations.activate_model(version)
-                assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
-
-        self.do(activate, kill)
-
-    @rule(space=spaces, kill=kills)
-    def retire(self, space: str, kill: Kill | None) -> None:
-        """Retire a version that is not active, or the last one of `words`."""
-
-        def retire(operations: Operations) -> None:
-            for version in (inactive(operations, space) or removable(operations, space))[:1]:
-                outcome = operations.retire_model(version)
-                assert outcome in ("retired", "model-conflict"), outcome
-
-        self.do(retire, kill)
 
     def teardown(self) -> None:
         try:
@@ -159,18 +160,6 @@ class Histories(RuleBasedStateMachine):
         finally:
             self.processes.close()
             self.ending.close()
-
-
-def inactive(operations: Operations, space: str) -> list[str]:
-    """Return the versions that can be activated or retired."""
-    models = [model for model in operations.models() if model.space == space]
-    return [model.version for model in models if model.state in ("building", "previous")]
-
-
-def removable(operations: Operations, space: str) -> list[str]:
-    """Return the active version of a space that can be removed."""
-    models = [model for model in operations.models() if model.space == space != LOOK]
-    return [model.version for model in models if model.state == "active"]
 
 
 TestHistories = Histories.TestCase
