@@ -17,6 +17,7 @@ from models.calibration import Calibration
 from models.errors import BundleInvalid
 
 MANIFEST = "manifest.json"
+RESNET_NAME = "rn50"  # the versions of weights files begin with it
 _NETWORKS = (".xml", ".onnx")
 _NOTES = (".txt", ".md")  # licences and notices, which are kept but not used
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -132,6 +133,12 @@ class Manifest:
     files: dict[_FileName, StatedFile]
     text: TextTower | None = None
     calibration: StatedCalibration | None = None
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Manifest:
+        if self.name == RESNET_NAME:
+            raise ValueError(f"the name {RESNET_NAME} belongs to the ResNet's weights; use another")
+        return self
 
     @model_validator(mode="after")
     def _check_files(self) -> Manifest:
