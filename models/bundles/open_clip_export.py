@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,46 +64,65 @@ def _write_towers(loaded: OpenClipModel, context: int, folder: Path) -> tuple[li
 
     network = reparameterize_model(loaded.network)  # branches that only training needs are merged
     height, width = _read_size(loaded)
-    towers = {
-        "image": (network.encode_image, torch.zeros(1, 3, height, width)),
-        "text": (network.encode_text, torch.zeros(1, context, dtype=torch.int64)),
+    examples = {
+        "image": torch.zeros(1, 3, height, width),
+        "text": torch.zeros(1, context, dtype=torch.int64),
     }
     files, dimension = [], 0
-    for name, (encode, example) in towers.items():
-        graph = _convert(encode, example, name)
-        shape = graph.output(0).get_partial_shape()
-        dimension = shape[-1].get_max_length()
+    for name, example in examples.items():
         path = folder / f"{name}.xml"
-        ov.save_model(graph, path, compress_to_fp16=True)
+        dimension = _write_tower(network, name, example, path)
         files += [path, path.with_suffix(".bin")]
     return files, dimension
 
 
-def _convert(encode: Callable[[Any], Any], example: Any, name: str) -> ov.Model:
-    """Trace a tower and convert it for inputs of the example's shape.
+def _write_tower(network: Any, tower: str, example: Any, path: Path) -> int:
+    """Write the tower ``image`` or ``text`` for inputs of the example's shape.
 
-    ``ov.convert_model`` does the same, but reports its use to the vendor over the network.
+    Returns the dimension. ``ov.convert_model`` does the same, but reports its use to the vendor
+    over the network.
     """
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     class Tower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
         def forward(self, values: torch.Tensor) -> Any:
-            return encode(values)
+            return getattr(self.network, f"encode_{tower}")(values)
 
     try:
         with silence(), torch.no_grad():
             traced = torch.jit.trace(Tower().eval(), example, check_trace=False)
+            decoder = TorchScriptPythonDecoder(traced)  # holds the weights until they are written
             frontend = FrontEndManager().load_by_framework("pytorch")
-            graph = frontend.convert(frontend.load(TorchScriptPythonDecoder(traced)))
+            graph = frontend.convert(frontend.load(decoder))
             graph.reshape(list(example.shape))
-            return graph
+            _fold_constants(graph)
+            dimension: int = graph.output(0).get_partial_shape()[-1].get_max_length()
+            ov.save_model(graph, path, compress_to_fp16=True)
     except Exception as error:  # PyTorch and OpenVINO raise RuntimeError and many others
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BundleInvalid(
-            f"The {name} tower cannot be converted to OpenVINO ({reason}). Choose another model."
+            f"The {tower} tower cannot be converted to OpenVINO ({reason}). Choose another model."
         ) from error
+    return dimension
+
+
+def _fold_constants(graph: ov.Model) -> None:
+    """Compute what depends on weights alone, such as the query of SigLIP's pooling.
+
+    OpenVINO would compute it from the half-precision weights when it loads the network. Its CPU
+    plugin (2026.4) then keeps it in memory that a later layer overwrites, and the vectors are wrong.
+    """
+    from openvino.passes import ConstantFolding, Manager
+
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(graph)
 
 
 def _draft_manifest(

@@ -61,7 +61,8 @@ def load_open_clip(
                 " connection to the hub, or name a directory as local-dir:DIRECTORY."
             ) from error
         settings = network.visual.preprocess_cfg
-        prepare = open_clip.image_transform_v2(open_clip.PreprocessCfg(**settings), is_train=False)
+        transform = open_clip.transform
+        prepare = transform.image_transform_v2(transform.PreprocessCfg(**settings), is_train=False)
     return OpenClipModel(network.eval(), tokenizer, prepare, settings)
 
 
