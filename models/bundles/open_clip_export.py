@@ -115,8 +115,8 @@ def _write_tower(network: Any, tower: str, example: Any, path: Path) -> int:
 def _fold_constants(graph: ov.Model) -> None:
     """Compute what depends on weights alone, such as the query of SigLIP's pooling.
 
-    OpenVINO would compute it from the half-precision weights when it loads the network. Its CPU
-    plugin (2026.4) then keeps it in memory that a later layer overwrites, and the vectors are wrong.
+    Otherwise OpenVINO computes it from the half-precision weights when it loads the network. Its
+    CPU plugin (2026.4) then keeps it in memory that a later layer overwrites.
     """
     from openvino.passes import ConstantFolding, Manager
 

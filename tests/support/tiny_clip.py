@@ -94,6 +94,8 @@ def make_network(model: str) -> Any:
         for name, parameter in network.named_parameters():
             if "token_embedding" in name or "positional" in name or "pos_embed" in name:
                 parameter.normal_(std=0.5)
+            elif ".bn" in name and name.endswith("weight"):
+                parameter.fill_(3)
             elif parameter.ndim > 1 and "logit" not in name:
                 parameter.mul_(2)
     return network.eval()
@@ -129,13 +131,14 @@ def _train_tokenizer() -> Any:
 
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    unknown, end = special = ("<unk>", "</s>")
     trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+        vocab_size=300, special_tokens=[*special], unk_token=unknown, show_progress=False
     )
     tokenizer.train_from_iterator(_SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
+        single=f"$A {end}", special_tokens=[(end, 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+        tokenizer_object=tokenizer, unk_token=unknown, eos_token=end, pad_token=end
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from models.bundles.open_clip_agreement import draw_image, embed_images, embed_t
 from models.bundles.open_clip_export import ExportRequest, export_open_clip
 from models.bundles.open_clip_models import load_open_clip
 from models.embedder import load_embedder, read_encoder
-from models.errors import BundleInvalid
 from tests.support.tiny_clip import (
     import_clip,
     make_network,
@@ -94,3 +92,138 @@ def test_a_siglip_with_its_own_tokenizer_is_served_like_torch(tmp_path: Path) ->
     assert manifest.text is not None
     assert (manifest.text.context_length, manifest.text.pad_id) == (16, 1)
     check_served_like_torch(made.bundle, model, None)
+
+
+def test_the_command_makes_a_bundle_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
+    bundle = tmp_path / "out" / "words.bundle"
+    made = run(SMALLEST, checkpoint, "--out", bundle)
+    assert made.exit_code == 0, made.output
+    assert f"Written: {bundle}" in made.output
+    for fact in ("dimension", "128", "MB", "time per image", "time per text", "ms on one core"):
+        assert fact in made.output, fact
+    assert list(bundle.parent.iterdir()) == [bundle]
+    manifest = read_bundle(bundle).manifest
+    assert manifest.name == "tiny-vit-quickgelu-mine"
+    assert manifest.licence == "see the model's page"
+    checked = CliRunner().invoke(app, ["encoders", "check", str(bundle)])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_the_manifest_says_what_the_options_say(tmp_path: Path, checkpoint: Path) -> None:
+    options = ["--name", "words", "--licence", "MIT", "--source", "a shop"]
+    options += ["--template", "a photo of {}"]
+    bundle = tmp_path / "words.bundle"
+    assert run(SMALLEST, checkpoint, "--out", bundle, *options).exit_code == 0
+    manifest = read_bundle(bundle).manifest
+    assert (manifest.name, manifest.licence, manifest.source) == ("words", "MIT", "a shop")
+    theirs = load_open_clip(SMALLEST, str(checkpoint))
+    wanted = embed_tokens(theirs, theirs.tokenizer(["a photo of a DOG"]).numpy())
+    served = load_embedder(read_encoder(bundle), precision="f32")
+    assert served.text is not None
+    assert float(served.text.embed_text("a DOG") @ wanted[0]) > 0.999
+
+
+@pytest.mark.parametrize("part", ["image", "text", "tokens"])
+def test_a_bundle_that_differs_from_open_clip_is_not_written(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    load = open_clip_export.load_open_clip
+
+    def load_and_spoil(*names: Any) -> Any:
+        """Return a network that gives other vectors once it was exported, or other tokens."""
+        loaded = load(*names)
+        original = loaded.network
+        if part == "tokens":
+            tokenize = loaded.tokenizer.encode
+            monkeypatch.setattr(loaded.tokenizer, "encode", lambda text: tokenize(f"{text} x"))
+            return loaded
+        other = make_network(SMALLEST)
+        for parameter in other.parameters():
+            parameter.data = parameter.data.flip(0)
+
+        class Spoilt:
+            encode_image = staticmethod((other if part == "image" else original).encode_image)
+            encode_text = staticmethod((other if part == "text" else original).encode_text)
+
+        monkeypatch.setattr(open_clip_export, "check_agreement", compare_with(Spoilt()))
+        return loaded
+
+    def compare_with(network: Any) -> Any:
+        def check(bundle: Bundle, loaded: Any) -> None:
+            compare(bundle, dataclasses.replace(loaded, network=network))
+
+        return check
+
+    compare = open_clip_export.check_agreement
+    monkeypatch.setattr(open_clip_export, "load_open_clip", load_and_spoil)
+    bundle = tmp_path / "words.bundle"
+    result = run(SMALLEST, checkpoint, "--out", bundle)
+    assert result.exit_code == 2, result.output
+    expected = "other tokens" if part == "tokens" else f"gives other vectors of {part}s"
+    assert expected in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return (Path.write_text, (tmp_path / "ran", "x"))
+
+    file = tmp_path / "hostile.pt"
+    file.write_bytes(pickle.dumps({"state_dict": Hostile()}))
+    result = run(SMALLEST, file, "--out", tmp_path / "words.bundle")
+    assert result.exit_code == 2
+    assert "could run code" in result.output
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoint: Path) -> None:
+    out = ("--out", tmp_path / "words.bundle")
+    for arguments, message in (
+        (("ViT-B-23", "openai"), "Did you mean ViT-B-32"),
+        (("ViT-B-32", "nonsense"), "It has openai, laion400m_e31"),
+        (("ViT-B-32",), "Nothing is neither a file nor weights"),
+        (("ViT-B-32", "openai"), "Name the model ViT-B-32-quickgelu"),
+        ((SMALLEST, checkpoint.parent / "missing.pt"), "is neither a file nor weights"),
+        (("ViT-L-14", checkpoint), "need different preprocessing"),
+        ((SMALLEST, checkpoint, "--preprocessing", "webli"), "has no weights webli"),
+        (("tiny-resnet", checkpoint), "open_clip cannot load tiny-resnet"),
+        (("local-dir:/missing",), "open_clip cannot load local-dir:/missing"),
+        (("local-dir:/missing", checkpoint), "has its own weights"),
+        ((SMALLEST, checkpoint, "--name", "No Name"), "name"),
+        ((SMALLEST, checkpoint, "--name", "rn50"), "belongs to the ResNet's weights"),
+    ):
+        result = run(*arguments, *out)
+        assert result.exit_code == 2, result.output
+        assert message in result.output
+        assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_gets_the_preprocessing_of_the_weights_of_its_architecture() -> None:
+    from models.bundles.open_clip_models import _find_preprocessing
+
+    open_clip = import_clip()
+    tags = open_clip.list_pretrained_tags_by_model("ViT-B-16-SigLIP")
+    known = {tag: open_clip.get_pretrained_cfg("ViT-B-16-SigLIP", tag) for tag in tags}
+    found = _find_preprocessing("ViT-B-16-SigLIP", known, None)
+    assert found["resize_mode"] == "squash"
+    assert found["mean"] == (0.5, 0.5, 0.5)
+
+
+def test_without_the_extra_the_command_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name == "open_clip":
+            raise ModuleNotFoundError("No module named 'open_clip'")
+        return importing(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    result = run("ViT-B-32", "openai", "--out", tmp_path / "words.bundle")
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert "pip install '.[clip]'" in result.output
+    assert list(tmp_path.iterdir()) == []
