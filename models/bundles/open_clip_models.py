@@ -168,8 +168,8 @@ def _describe_failure(model: str, pretrained: str | None, error: Exception) -> s
         return f"{named} does not fit into memory. Use a smaller network."
     if "weights_only" in str(error) or "TorchScript" in str(error):
         return (
-            f"{named} is not loaded, because the file holds more than tensors and could run code."
-            " Save its state_dict alone, as .safetensors or with torch.save."
+            f"{named} is not loaded: the file is damaged, or holds more than tensors and could run"
+            " code. Save its state_dict alone, as .safetensors or with torch.save."
         )
     return (
         f"open_clip cannot load {named} ({_first_line(error)}). Check the names, the file and the"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
@@ -18,6 +19,7 @@ from models.bundles.archive import Bundle, read_bundle
 from models.bundles.open_clip_agreement import draw_image, embed_images, embed_tokens
 from models.bundles.open_clip_export import ExportRequest, export_open_clip
 from models.bundles.open_clip_models import load_open_clip
+from models.bundles.open_clip_tokenizer import ConvertedTokenizer, convert_tokenizer
 from models.embedder import load_embedder, read_encoder
 from tests.support.tiny_clip import (
     import_clip,
@@ -30,6 +32,27 @@ from tests.support.tiny_clip import (
 pytestmark = [needs_open_clip, pytest.mark.slow]
 SMALLEST = "tiny-vit-quickgelu"
 QUERIES = ["a red dog", "Two BICYCLES, beside a wall", "собака", "it's a “quoted” 犬 \N{DOG FACE}"]
+
+TEXTS = [
+    "",
+    "a photo of a dog",
+    "A Photo OF a DOG!",
+    "it's we're don't I'll she'd they've I'm o'clock 's 'S",
+    "  two   spaces\tand\nlines\xa0  ",
+    "日本語 犬 ＡＢＣ１２３ ｶﾞｷﾞ",
+    "собака и кот ΟΔΟΣ ΣΑΣ İstanbul",
+    "किताब हिन्दी ภาษาไทย עברית شكرا",
+    "\N{GRINNING FACE} a cat \N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4} !",
+    "“curly” ‘quotes’ ﬁsh ﬂoor ĳs ŉ ²½™ⅷ ℃ … – —",
+    "12345 3.14 $5 !!! ... ??? -- _under_score_",
+    "naïve café cafe\N{COMBINING ACUTE ACCENT}",
+    "AT&amp;T &lt;b&gt; &quot;x&quot; &#39;y&#39; fish&nbsp;chips",
+    "zero\u200bwidth \xadsoft \x07bell",
+    "a very long text " * 40,
+    "antidisestablishmentarianism" * 20,
+    "\N{GRINNING FACE}" * 60,
+]
+DIFFERENT = ["cafÃ© au lait", "&eacute;t&eacute;", "&amp;amp;amp; co", "<end_of_text> dog"]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -164,17 +187,23 @@ def test_a_bundle_that_differs_from_open_clip_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is deprecated
 def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
     class Hostile:
         def __reduce__(self) -> Any:
             return (Path.write_text, (tmp_path / "ran", "x"))
 
     file = tmp_path / "hostile.pt"
     file.write_bytes(pickle.dumps({"state_dict": Hostile()}))
-    result = run(SMALLEST, file, "--out", tmp_path / "words.bundle")
-    assert result.exit_code == 2
-    assert "could run code" in result.output
-    assert list(tmp_path.iterdir()) == [file]
+    program = tmp_path / "program.pt"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(program))
+    for each in (file, program):
+        result = run(SMALLEST, each, "--out", tmp_path / "words.bundle")
+        assert result.exit_code == 2
+        assert "could run code" in result.output
+    assert set(tmp_path.iterdir()) == {file, program}
 
 
 def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoint: Path) -> None:
@@ -198,6 +227,28 @@ def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoi
         assert message in result.output
         assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
+def test_a_converted_tokenizer_gives_the_tokens_of_open_clip(clean: str) -> None:
+    theirs = import_clip().get_tokenizer(SMALLEST, clean=clean)
+    converted = convert_tokenizer(theirs)
+    assert (converted.context_length, converted.pad_id) == (77, 0)
+    for text in TEXTS:
+        assert tokenize(converted, text) == theirs([text])[0].tolist(), text
+    for text in DIFFERENT if clean == "lower" else []:
+        assert tokenize(converted, text) != theirs([text])[0].tolist(), text
+
+
+def tokenize(converted: ConvertedTokenizer, text: str) -> list[int]:
+    """Return the tokens of a text, as ``BundleTextEncoder`` does."""
+    tokenizer = Tokenizer.from_str(converted.tokenizer.to_str())
+    tokenizer.encode_special_tokens = True
+    tokenizer.enable_truncation(converted.context_length)
+    tokenizer.enable_padding(length=converted.context_length, pad_id=converted.pad_id)
+    cleaned = " ".join(text.lower().split()) if converted.clean == "lower" else text
+    ids: list[int] = tokenizer.encode(cleaned).ids
+    return ids
 
 
 def test_a_file_gets_the_preprocessing_of_the_weights_of_its_architecture() -> None:
