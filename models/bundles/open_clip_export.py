@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ def _write_tower(network: Any, tower: str, example: Any, path: Path) -> int:
             dimension: int = graph.output(0).get_partial_shape()[-1].get_max_length()
             ov.save_model(graph, path, compress_to_fp16=True)
     except Exception as error:  # PyTorch and OpenVINO raise RuntimeError and many others
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" …")
         raise BundleInvalid(
             f"The {tower} tower cannot be converted to OpenVINO ({reason}). Choose another model."
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -178,7 +179,8 @@ def _describe_failure(model: str, pretrained: str | None, error: Exception) -> s
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".: ")
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return textwrap.shorten(line, 300, placeholder=" …").rstrip(".: ")
 
 
 def _suggest(name: str, names: list[str]) -> str:
