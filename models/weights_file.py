@@ -24,7 +24,8 @@ EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
 STAGES = (3, 4, 6, 3)  # bottleneck blocks per stage of ResNet-50 (He et al. 2015, table 1)
 BATCH_NORM_EPS = 1.001e-5  # of the Keras network; another value changes the embeddings
-VERSION_PREFIX = "rn50-"  # of the model version; no bundle has this name
+RESNET_NAME = "rn50"  # the versions of weights begin with it; no bundle has this name
+VERSION_PREFIX = f"{RESNET_NAME}-"
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "resnet50-512.safetensors"
 
 

@@ -283,10 +283,8 @@ class InstallationCopy:
         if not self._versions:
             return
         for version in set(self._target.vectors.versions()) - set(self._versions):
+            self._target.objects.delete(encoder_key(version))
             self._target.vectors.drop_version(version)
-        kept = {encoder_key(version) for version in self._versions}
-        for key in {info.key for info in self._target.objects.list("models/")} - kept:
-            self._target.objects.delete(key)
 
     def _list_target_ids(self) -> Iterator[list[UUID]]:
         after = None
