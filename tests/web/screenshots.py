@@ -19,7 +19,6 @@ from rich.progress import track
 
 from app.logs import configure_logging
 from app.settings import Settings
-from models.embedder import load_embedder
 from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import Service, serving
@@ -82,6 +81,22 @@ def browsing(page: Page) -> Iterator[str]:
 
 
 def searching(page: Page, folder: Path) -> Iterator[str]:
+    page.fill("#words", "cup of coffee")
+    page.keyboard.press("Enter")
+    counted(page, "45 results")
+    yield "words"
+    page.set_input_files("#choose", folder / "sample.jpg")
+    expect(page.locator("#weight-row")).to_be_visible()
+    counted(page, "45 results")
+    yield "words-and-picture"
+    page.click("#picture")
+    page.fill("#words", "democracy")
+    page.keyboard.press("Enter")
+    expect(page.locator("#advice")).not_to_be_empty()
+    counted(page, "45 results")
+    yield "words-not-understood"
+    page.click("#clear-words")
+    counted(page, "45 pictures")
     page.set_input_files("#choose", folder / "sample.jpg")
     counted(page, "45 results")
     yield "search"
@@ -180,7 +195,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         settings = Settings(data_dir=folder / "data", worker_interval=0.05, _env_file=None)
-        with serving(settings, load_embedder(slots=2)) as service:
+        with serving(settings, None) as service:  # the shipped network, whose words work
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
