@@ -115,7 +115,9 @@ class Settings(BaseSettings):
         description="Arithmetic of the OpenVINO engine. auto: bf16 if the CPU supports it.",
     )
     weights: Path | None = Field(
-        None, description="Weights file of a new installation. Empty: the shipped weights."
+        None,
+        description="Encoder of a new installation: a weights file or a bundle that"
+        " `lookalike encoders check` accepts. Empty: the shipped weights.",
     )
     slots: int = Field(
         default_factory=available_cores,
@@ -127,6 +129,9 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(
         256 * MIB, ge=1, description="Maximum size of a request body, in bytes."
+    )
+    max_encoder_bytes: int = Field(
+        2048 * MIB, ge=1, description="Maximum size of an uploaded encoder, in bytes."
     )
     max_request_files: int = Field(100, ge=1, description="Maximum number of files in one request.")
     max_spool_bytes: int = Field(

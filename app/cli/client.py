@@ -15,6 +15,7 @@ from app.cli.console import CommandError, err
 
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+_ENCODER_TIMEOUT = httpx.Timeout(600.0, connect=5.0)  # a bundle is tried for up to 5 minutes
 _ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
 _LONGEST_WAIT = 10.0  # seconds
@@ -73,8 +74,11 @@ class Client:
         )["results"][0]
         return answer
 
-    def search(self, image: Path, fields: dict[str, str]) -> dict[str, Any]:
-        """Search with an image file and return the answer."""
+    def search(self, image: Path | None, fields: dict[str, str]) -> dict[str, Any]:
+        """Search with an image file, if any, and the fields of the form; return the answer."""
+        if image is None:
+            found: dict[str, Any] = self._call("POST", "/search", fields=fields)
+            return found
         with image.open("rb") as file:
             answer: dict[str, Any] = self._call(
                 "POST", "/search", file=("sample", image.name, file), fields=fields
@@ -113,16 +117,30 @@ class Client:
         answer: dict[str, Any] = self._call("GET", "/admin/models")
         return answer
 
-    def add_weights(self, path: Path) -> str:
-        """Upload weights and return their model version."""
+    def add_encoder(self, path: Path) -> str:
+        """Upload weights or a bundle and return its model version."""
         with path.open("rb") as file:
             return str(
-                self._call("POST", "/admin/models", file=("weights", path.name, file))["version"]
+                self._call(
+                    "POST",
+                    "/admin/models",
+                    file=("weights", path.name, file),
+                    timeout=_ENCODER_TIMEOUT,
+                )["version"]
             )
 
-    def change_model(self, version: str, change: str) -> None:
-        """Start or retire a model version; ``change`` is "start" or "retire"."""
-        self._call("POST", f"/admin/models/{version}/{change}", attempts=1)
+    def spaces(self) -> list[dict[str, Any]]:
+        """Return the spaces."""
+        spaces: list[dict[str, Any]] = self._call("GET", "/spaces")["spaces"]
+        return spaces
+
+    def start_model(self, version: str, space: str) -> None:
+        """Begin to build a model version for a space."""
+        self._call("POST", f"/admin/models/{version}/start", params={"space": space}, attempts=1)
+
+    def retire_model(self, version: str) -> None:
+        """Remove a model version."""
+        self._call("POST", f"/admin/models/{version}/retire", attempts=1)
 
     def activate_model(self, version: str) -> Iterator[dict[str, Any]]:
         """Switch to a model version and yield the events; the last one has the key ``active``."""
@@ -156,6 +174,7 @@ class Client:
         params: dict[str, str] | None = None,
         output: IO[bytes] | None = None,
         attempts: int = _ATTEMPTS,
+        timeout: httpx.Timeout = _TIMEOUT,
     ) -> Any:
         """Send a request, retrying on 503 and broken connections, and return the parsed answer.
 
@@ -164,7 +183,7 @@ class Client:
         backoff = _FIRST_BACKOFF
         for attempt in range(1, attempts + 1):
             try:
-                response = self._send(method, path, file, fields, params, output)
+                response = self._send(method, path, file, fields, params, output, timeout)
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
                     raise self._unreachable(error) from None
@@ -189,10 +208,11 @@ class Client:
         fields: dict[str, str] | None,
         params: dict[str, str] | None,
         output: IO[bytes] | None,
+        timeout: httpx.Timeout,
     ) -> httpx.Response:
         """Send one request. The body of a successful response goes to ``output``, if given."""
         with self._http.stream(
-            method, path, params=params, data=fields, files=_rewound(file)
+            method, path, params=params, data=fields, files=_rewound(file), timeout=timeout
         ) as response:
             if response.is_success and output is not None:
                 output.seek(0)

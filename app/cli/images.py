@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import ExitCode, make_table, out, print_json
+from app.cli.console import CommandError, ExitCode, err, make_table, out, print_json
 from app.cli.options import (
     DEFAULT_URL,
     CollectionOption,
@@ -16,6 +16,12 @@ from app.cli.options import (
     KeyOption,
     UrlOption,
     connect,
+)
+
+_UNDERSTOOD = 0.5  # below it, the built-in words do not know a text
+_NOT_UNDERSTOOD = (
+    "I know only some words, and perhaps not these. For free text, install an encoder:"
+    " lookalike spaces create words --encoder FILE"
 )
 
 
@@ -73,11 +79,17 @@ def import_(
 
 def search(
     image: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="IMAGE", help="The image to search with.", exists=True, dir_okay=False
         ),
-    ],
+    ] = None,
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text", metavar="WORDS", help="Words to search with, alone or with an image."
+        ),
+    ] = "",
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
@@ -115,9 +127,28 @@ def search(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also search with the mirrored image.")
     ] = False,
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Space to compare in. Default: look; for words, the space `words` if it exists.",
+        ),
+    ] = "",
+    text_weight: Annotated[
+        float | None,
+        typer.Option(
+            metavar="W", min=0, max=1, help="Share of the words beside an image. Default: 0.5."
+        ),
+    ] = None,
+    feedback: Annotated[
+        bool,
+        typer.Option("--feedback", help="Move the words towards their first hits, to find more."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images that look most like a given image."""
+    """Find the images that look most like a given image, or fit some words."""
+    if image is None and not text:
+        raise CommandError("nothing to search with: name an image, or words with --text")
     fields = {
         "k": k,
         "offset": offset,
@@ -127,13 +158,20 @@ def search(
         "box": box,
         "max_distance": max_distance,
         "min_probability": min_probability,
+        "text": text,
+        "space": space,
+        "text_weight": text_weight,
+        "feedback": str(feedback).lower(),
     }
     given = {name: str(value) for name, value in fields.items() if value not in (None, "")}
     with connect(url, api_key) as client:
         answer = client.search(image, given)
     if as_json:
         print_json(answer)
-    elif answer["hits"]:
+        return
+    if answer["understood"] is not None and answer["understood"] < _UNDERSTOOD:
+        err.print(_NOT_UNDERSTOOD)
+    if answer["hits"]:
         _show_hits(answer["hits"])
     else:
         out.print(f"Nothing found: no master in the collection {collection} matches the search.")

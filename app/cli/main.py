@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import encoders, images, installations, models, operations, serve, training
+from app.cli import (
+    encoders,
+    images,
+    installations,
+    models,
+    operations,
+    serve,
+    spaces,
+    training,
+)
 from app.cli.aliases import add_deprecated_names
 from app.cli.console import ExitCode, exit_on_error, out
 
@@ -46,6 +55,7 @@ def _new_group(help: str) -> typer.Typer:
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
+_spaces = _new_group("Search by words or with another network, beside `look`.")
 _encoders = _new_group("Describe, check and make encoder bundles.")
 
 _RUN, _IMAGES = "Run the service", "Add and find images"
@@ -63,6 +73,7 @@ app.command("copy", rich_help_panel=_OPERATE)(installations.copy)
 app.command("scrub", rich_help_panel=_OPERATE)(operations.scrub)
 app.command("dead-letters", rich_help_panel=_OPERATE)(operations.dead_letters)
 app.add_typer(_models, name="models", rich_help_panel=_TRAIN)
+app.add_typer(_spaces, name="spaces", rich_help_panel=_TRAIN)
 app.add_typer(_encoders, name="encoders", rich_help_panel=_TRAIN)
 app.command("finetune", rich_help_panel=_TRAIN)(training.finetune)
 app.command("evaluate", rich_help_panel=_TRAIN)(training.evaluate)
@@ -77,6 +88,13 @@ _models.command("rollback")(models.rollback)
 _models.command("retire")(models.retire)
 _models.command("export")(models.export)
 _models.command("quantize")(models.quantize)
+
+_spaces.command("create")(spaces.create)
+_spaces.command("list")(spaces.list_)
+_spaces.command("status")(spaces.status)
+_spaces.command("activate")(spaces.activate)
+_spaces.command("rollback")(spaces.rollback)
+_spaces.command("retire")(spaces.retire)
 
 _encoders.command("show")(encoders.show)
 _encoders.command("check")(encoders.check)

@@ -1,28 +1,26 @@
-"""The `models` command group: the encoder versions of a service, and weights as files."""
+"""The `models` command group: the model versions of a service, and weights as files."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from app.cli.console import (
-    CommandError,
-    make_table,
-    on_interrupt,
-    out,
-    print_json,
-    progress_bar,
+from app.cli.console import on_interrupt, out, print_json
+from app.cli.model_changes import (
+    CONTINUES,
+    LOOK,
+    show_models,
+    start_model,
+    switch_model,
+    wait_until_built,
 )
 from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption, connect
 
-if TYPE_CHECKING:
-    from app.cli.client import Client
-
-_POLL_INTERVAL = 1.0  # seconds
-_CONTINUES = "The service continues with what was started."
+_SpaceOption = Annotated[
+    str, typer.Option("--space", metavar="NAME", help="Space that the version belongs to.")
+]
 WeightsArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A weights file, or `default` for the shipped weights."),
@@ -35,57 +33,62 @@ def list_(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show progress until the new version is complete.")
     ] = False,
+    space: _SpaceOption = LOOK,
     as_json: JsonOption = False,
 ) -> None:
-    """List the model versions, their state and their progress.
+    """List the model versions of all spaces, their state and their progress.
 
-    Also shows how many running processes have loaded each version.
+    Also shows how many running processes have loaded each version. --space is for --watch.
     """
-    with on_interrupt(_CONTINUES), connect(url, api_key) as client:
+    with on_interrupt(CONTINUES), connect(url, api_key) as client:
         if watch:
-            _wait_until_built(client)
+            wait_until_built(client, space)
         answer = client.models()
     if as_json:
         print_json(answer)
     else:
-        _show_models(answer)
+        show_models(answer["models"], answer["processes"])
 
 
 def add(
-    weights: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A weights file.", exists=True, dir_okay=False)
+    encoder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A weights file, or a bundle.", exists=True, dir_okay=False
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Upload weights to the service, without using them yet.
+    """Upload an encoder to the service, without using it yet.
 
-    The service checks that it can run them, and stores them where all its processes can load them.
+    The service checks that it can run it, and stores it where all its processes can load it.
     """
     with connect(url, api_key) as client:
-        version = client.add_weights(weights)
+        version = client.add_encoder(encoder)
     out.print(f"{version} was added. Build its embeddings with: lookalike models start {version}")
 
 
 def start(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A weights file, or a version that was added before."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A weights file, a bundle, or a version that was added before.",
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
+    space: _SpaceOption = LOOK,
 ) -> None:
     """Start embedding all images with another model.
 
     Searches keep using the active version. New uploads are embedded by both versions.
     """
-    path = Path(model)
-    if not path.is_file() and (path.suffix or len(path.parts) > 1):
-        raise CommandError(f"there is no file {path}")
-    with on_interrupt(_CONTINUES), connect(url, api_key) as client:
-        version = client.add_weights(path) if path.is_file() else model
-        client.change_model(version, "start")
-    out.print(f"{version} is being built. Follow it with: lookalike models list --watch")
+    with on_interrupt(CONTINUES), connect(url, api_key) as client:
+        version = start_model(client, model, space)
+    follow = "models list --watch" if space == LOOK else f"spaces status {space} --watch"
+    out.print(f"{version} is being built. Follow it with: lookalike {follow}")
 
 
 def activate(
@@ -95,21 +98,24 @@ def activate(
     ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
+    space: _SpaceOption = LOOK,
 ) -> None:
-    """Switch all searches to the new model version.
+    """Switch searches to the new model version.
 
     The service first checks that the version is complete and correct. Searches switch in one
     step, without downtime.
     """
-    _switch("building", model, url, api_key)
+    switch_model("building", model, space, url, api_key)
 
 
-def rollback(url: UrlOption = DEFAULT_URL, api_key: KeyOption = "") -> None:
-    """Switch all searches back to the previous model version.
+def rollback(
+    url: UrlOption = DEFAULT_URL, api_key: KeyOption = "", space: _SpaceOption = LOOK
+) -> None:
+    """Switch searches back to the previous model version.
 
     The service runs the same checks as for `activate`.
     """
-    _switch("previous", None, url, api_key)
+    switch_model("previous", None, space, url, api_key)
 
 
 def retire(
@@ -125,7 +131,7 @@ def retire(
     Removes its embeddings, vectors and weights. This cannot be undone.
     """
     with connect(url, api_key) as client:
-        client.change_model(model, "retire")
+        client.retire_model(model)
     out.print(f"{model} is being removed.")
 
 
@@ -175,56 +181,3 @@ def quantize(
     from app.cli import model_files
 
     model_files.quantize(model, images, file)
-
-
-def _switch(state: str, version: str | None, url: str, api_key: str) -> None:
-    """Activate ``version``, or the only version in ``state``."""
-    with on_interrupt(_CONTINUES), connect(url, api_key) as client:
-        version = version or _find_version(client, state)
-        with progress_bar() as progress:
-            task = progress.add_task("Checking", total=None)
-            for event in client.activate_model(version):
-                if "checked" in event:
-                    progress.update(task, completed=event["checked"])
-    out.print(
-        f"{version} is active: all searches use it now."
-        " To switch back, run `lookalike models rollback`."
-    )
-
-
-def _find_version(client: Client, state: str) -> str:
-    found = _first_in_state(client.models(), state)
-    if found is None:
-        wanted = "being built" if state == "building" else "kept as the previous one"
-        raise CommandError(f"there is no model version that is {wanted}: see lookalike models list")
-    return str(found["version"])
-
-
-def _first_in_state(answer: dict[str, Any], state: str) -> dict[str, Any] | None:
-    return next((each for each in answer["models"] if each["state"] == state), None)
-
-
-def _wait_until_built(client: Client) -> None:
-    with progress_bar() as progress:
-        task = progress.add_task("Embedding", total=None)
-        while building := _first_in_state(client.models(), "building"):
-            done, total = building["indexed"] + building["dead"], building["masters"]
-            progress.update(task, completed=done, total=max(done, total))
-            if done >= total:
-                return
-            time.sleep(_POLL_INTERVAL)
-
-
-def _show_models(answer: dict[str, Any]) -> None:
-    right = ("embedded", "dead letters", "loaded by")
-    table = make_table("model version", "state", *right, right=right)
-    for each in answer["models"]:
-        embedded = f"{each['indexed']} of {each['masters']}"
-        loaded = f"{each['loaded']} of {answer['processes']} processes"
-        table.add_row(each["version"], each["state"], embedded, str(each["dead"]), loaded)
-    out.print(table)
-    building = _first_in_state(answer, "building")
-    if building is not None and building["indexed"] >= building["masters"]:
-        out.print(
-            f"{building['version']} is complete. Switch to it with: lookalike models activate"
-        )

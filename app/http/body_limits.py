@@ -13,6 +13,7 @@ from app.http.errors import BodyTooSlow
 from app.http.problems import problem_of
 from app.settings import MIB, Settings
 
+_ENCODERS = "/admin/models"
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_PLAIN_BYTES = (
     256 * 1024
@@ -64,21 +65,27 @@ class BodyLimits:
             # Only the largest limit is applied to the declared size. A route that takes a form
             # answers 415 to other media types first; their smaller limit applies as they are read.
             held = self._held + int(declared)
-            self._check_size(int(declared), held, settings.max_request_bytes)
+            self._check_size(int(declared), held, self._form_limit(scope))
 
     def limit_for(self, scope: Scope) -> int:
         """Return the largest body in bytes. Forms go to disk and may be large, others may not."""
         media_type = Headers(scope=scope).get("content-type", "").lower()
         is_form = media_type.startswith("multipart/form-data")
-        return self._settings.max_request_bytes if is_form else _MAX_PLAIN_BYTES
+        return self._form_limit(scope) if is_form else _MAX_PLAIN_BYTES
+
+    def _form_limit(self, scope: Scope) -> int:
+        is_encoder = scope["path"] == _ENCODERS
+        return self._settings.max_encoder_bytes if is_encoder else self._settings.max_request_bytes
 
     def _check_size(self, size: int, held: int, limit: int) -> None:
+        # An encoder, which only an operator can send, may be larger than what images may take.
+        room = self._settings.max_spool_bytes + max(0, limit - self._settings.max_request_bytes)
         if size > limit:
             detail = (
                 f"The body is larger than the limit of {limit / MIB:g} MiB. Send less at a time."
             )
             raise TooLarge("body-too-large", detail)
-        if held > self._settings.max_spool_bytes:
+        if held > room:
             raise Unavailable("too-busy", "Too many bytes are being uploaded now. Retry later.")
 
     def count(self, body: _Body, more: int) -> None:

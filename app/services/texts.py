@@ -80,9 +80,10 @@ class Texts:
         """Return the words, and the directions of their classes in the space of a version."""
         with self._lock:
             if version not in self._directions:
+                weights = self._read_weights(version)
                 if self._words is None:
                     self._words = self._load()
-                directions = self._words.find_directions(self._read_weights(version))
+                directions = self._words.find_directions(weights)
                 live = self._models.live_versions
                 kept = {each: found for each, found in self._directions.items() if each in live}
                 self._directions = {**kept, version: directions}

@@ -18,7 +18,7 @@ from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from models.embedder import Embedder
+    from models.embedder import Embedder, Encoder
 
 _SIDE = 8  # pixels; the network averages its input over a grid of 8 x 8 cells
 _INPUTS = _SIDE * _SIDE * 3
@@ -66,10 +66,12 @@ def is_tiny(weights: WeightsFile) -> bool:
 
 
 def accept_tiny_weights() -> None:
-    """Let this process serve tiny weights; other weights files still load the real network."""
+    """Let this process serve tiny weights; other encoders still load their real networks."""
     build_real = app.bootstrap.build_embedder
 
-    def build(settings: Settings, weights: WeightsFile) -> Embedder:
-        return TinyNetwork(weights) if is_tiny(weights) else build_real(settings, weights)
+    def build(settings: Settings, encoder: Encoder) -> Embedder:
+        if isinstance(encoder, WeightsFile) and is_tiny(encoder):
+            return TinyNetwork(encoder)
+        return build_real(settings, encoder)
 
     app.bootstrap.build_embedder = build

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,9 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.calibration import Calibration
+from models.embedder import Embedder, Encoder
 from models.transforms import INPUT_SIDE, CentreSquare
-from models.weights_file import EMBEDDING_DIM, WeightsFile
+from models.weights_file import EMBEDDING_DIM
 from models.words.look_words import LookWords
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
@@ -143,7 +144,7 @@ def build_use_cases(
     settings: Settings,
     stores: Stores,
     embedder: TinyEmbedder,
-    load: Callable[[WeightsFile], Any],
+    load: Callable[[Encoder], Embedder],
 ) -> UseCases:
     wake = threading.Event()
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)

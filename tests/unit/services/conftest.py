@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from models.weights_file import WeightsFile
+from models.bundles.archive import Bundle
+from models.embedder import Embedder, Encoder, load_embedder
 from storage.protocols import Stores
 from tests.support.memory_stores import open_memory_stores
 from tests.support.use_cases import FakeClock, TinyEmbedder, UseCases, build_use_cases
@@ -42,8 +43,11 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def use_cases(settings: Settings, stores: Stores) -> Iterator[UseCases]:
-    def load(weights: WeightsFile) -> TinyEmbedder:
-        return TinyEmbedder(weights.version)
+    def load(encoder: Encoder) -> Embedder:
+        """Build the real networks of a bundle; there is no tiny one for weights."""
+        return (
+            load_embedder(encoder) if isinstance(encoder, Bundle) else TinyEmbedder(encoder.version)
+        )
 
     built = build_use_cases(settings, stores, TinyEmbedder("model-1"), load)
     yield built

@@ -1,0 +1,89 @@
+"""What the commands `models` and `spaces` share: starting, following and switching versions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.console import CommandError, make_table, on_interrupt, out, progress_bar
+from app.cli.options import connect
+
+if TYPE_CHECKING:
+    from app.cli.client import Client
+
+LOOK = "look"  # the space that every installation has
+CONTINUES = "The service continues with what was started."
+_POLL_INTERVAL = 1.0  # seconds
+
+
+def start_model(client: Client, encoder: str, space: str) -> str:
+    """Upload the encoder if it is a file, begin to build it, and return its version."""
+    path = Path(encoder)
+    if not path.is_file() and (path.suffix or len(path.parts) > 1):
+        raise CommandError(f"there is no file {path}")
+    version = client.add_encoder(path) if path.is_file() else encoder
+    client.start_model(version, space)
+    return version
+
+
+def switch_model(state: str, version: str | None, space: str, url: str, api_key: str) -> None:
+    """Activate ``version``, or the version of the space that is in ``state``."""
+    with on_interrupt(CONTINUES), connect(url, api_key) as client:
+        version = version or _find_version(client, state, space)
+        with progress_bar() as progress:
+            task = progress.add_task("Checking", total=None)
+            for event in client.activate_model(version):
+                if "checked" in event:
+                    progress.update(task, completed=event["checked"])
+    group = "models rollback" if space == LOOK else f"spaces rollback {space}"
+    searches = "all searches" if space == LOOK else f"searches in the space {space}"
+    out.print(
+        f"{version} is active: {searches} use it now. To switch back, run `lookalike {group}`."
+    )
+
+
+def wait_until_built(client: Client, space: str) -> None:
+    """Show progress until no version of the space is incomplete."""
+    with progress_bar() as progress:
+        task = progress.add_task("Embedding", total=None)
+        while building := first_in_state(client.models(), "building", space):
+            done, total = building["indexed"] + building["dead"], building["masters"]
+            progress.update(task, completed=done, total=max(done, total))
+            if done >= total:
+                return
+            time.sleep(_POLL_INTERVAL)
+
+
+def first_in_state(answer: dict[str, Any], state: str, space: str) -> dict[str, Any] | None:
+    """Return the first version of the space that is in the state."""
+    found = (each for each in answer["models"] if (each["state"], each["space"]) == (state, space))
+    return next(found, None)
+
+
+def show_models(models: list[dict[str, Any]], processes: int) -> None:
+    """Print a table of model versions, and what to do with those that are complete."""
+    right = ("embedded", "dead letters", "loaded by")
+    table = make_table("space", "model version", "state", *right, right=right)
+    for each in models:
+        embedded = f"{each['indexed']} of {each['masters']}"
+        loaded = f"{each['loaded']} of {processes} processes"
+        dead = str(each["dead"])
+        table.add_row(each["space"], each["version"], each["state"], embedded, dead, loaded)
+    out.print(table)
+    for each in models:
+        if each["state"] == "building" and each["indexed"] >= each["masters"]:
+            space = each["space"]
+            group = "models activate" if space == LOOK else f"spaces activate {space}"
+            out.print(f"{each['version']} is complete. Switch to it with: lookalike {group}")
+
+
+def _find_version(client: Client, state: str, space: str) -> str:
+    found = first_in_state(client.models(), state, space)
+    if found is None:
+        wanted = "being built" if state == "building" else "kept as the previous one"
+        listed = "models list" if space == LOOK else "spaces list"
+        raise CommandError(
+            f"the space {space} has no model version that is {wanted}: see lookalike {listed}"
+        )
+    return str(found["version"])
