@@ -48,6 +48,7 @@ class FolderScores:
     queries: list[EmbeddedText]
     plain: dict[str, float]
     with_feedback: dict[str, float]
+    distances: dict[str, NDArray[np.float32]]  # of the first ten hits: of matches, and of others
 
 
 def score_rankings(
@@ -71,7 +72,17 @@ def score_folder(folder: Path, vectors: Vectors, labels: list[str], embed: Embed
         ]
     )
     with_feedback, _ = score_rankings(refined, names, vectors, labels)
-    return FolderScores(folder.name, len(labels), names, queries, plain, with_feedback)
+    distances = split_distances(rows, names, vectors, labels, hits)
+    return FolderScores(folder.name, len(labels), names, queries, plain, with_feedback, distances)
+
+
+def split_distances(
+    queries: Vectors, names: list[str], gallery: Vectors, labels: list[str], hits: NDArray[np.intp]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the cosine distances of the hits that match, and of the others."""
+    distances = 1 - np.einsum("qd,qhd->qh", queries, gallery[hits])
+    match = np.array(labels)[hits] == np.array(names)[:, None]
+    return {"matches": distances[match], "others": distances[~match]}
 
 
 def measure_latency(texts: list[str], embed: Embed) -> float:
@@ -100,6 +111,14 @@ def print_scores(scores: list[FolderScores], console: Console) -> None:
             table.add_row(
                 each.name + name, str(len(each.queries)), str(each.images), *numbers, refused
             )
+    console.print(table)
+    table = make_table("Distances of the first ten hits", "", "hits", "5 %", "median", "95 %")
+    for each in scores:
+        for name, distances in each.distances.items():
+            if len(distances):
+                low, median, high = np.percentile(distances, [5, 50, 95])
+                numbers = (f"{low:.2f}", f"{median:.2f}", f"{high:.2f}")
+                table.add_row(f"{each.name}, {name}", str(len(distances)), *numbers)
     console.print(table)
 
 
