@@ -28,7 +28,8 @@ class _RootGroup(TyperGroup):
     def invoke(self, ctx: Any) -> None:
         """Run a command. It returns an ExitCode, or None for OK."""
         with exit_on_error():
-            ctx.exit(super().invoke(ctx) or ExitCode.OK)
+            code = super().invoke(ctx)
+        ctx.exit(code or ExitCode.OK)  # outside, because it raises an exception
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[Any]] = {}

@@ -22,6 +22,7 @@ def settings(tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         max_file_bytes=100_000,
         max_request_bytes=300_000,
+        max_encoder_bytes=500_000,
         max_request_files=5,
         body_timeout=1.0,
         _env_file=None,
@@ -42,6 +43,15 @@ def test_a_file_over_the_cap_is_413(service: Service) -> None:
 
 def test_a_declared_body_over_the_cap_is_413(service: Service) -> None:
     assert problem_of(service.put(b"\0" * 400_000)) == (413, "body-too-large")
+
+
+def test_an_encoder_has_a_limit_of_its_own(service: Service) -> None:
+    def add(size: int) -> tuple[int, str]:
+        files = {"weights": ("a.bundle", b"\0" * size)}
+        return problem_of(service.client.post("/admin/models", files=files))
+
+    assert add(400_000) == (422, "invalid-weights")
+    assert add(600_000) == (413, "body-too-large")
 
 
 def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
