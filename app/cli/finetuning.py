@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.client import Client
 from app.cli.console import make_table, on_interrupt, out, print_skipped, show_stages
-from app.cli.evaluation import SCORES, read_images
+from app.cli.evaluation import read_images
+from app.cli.evaluation_results import SCORES
 from app.cli.transfers import Exporter
 from models.calibration import LabelledHits
 from models.embedder import load_embedder
