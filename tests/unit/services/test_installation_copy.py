@@ -129,15 +129,17 @@ def test_a_missing_or_outdated_vector_becomes_a_pending_embedding(
     assert list(other_stores.vectors.fetch_vectors("model-1", ids)) == [masters[2].id]
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 def test_an_installation_without_a_model_is_copied(
     use_cases: UseCases,
     other_stores: Stores,
     masters: list[Master],
     failures: Failures,
     monkeypatch: pytest.MonkeyPatch,
+    mirror: bool,
 ) -> None:
     monkeypatch.setattr(use_cases.stores.registry, "list_models", list)
-    assert copy(use_cases, other_stores, failures) == CopyCounts(copied=3)
+    assert copy(use_cases, other_stores, failures, mirror=mirror) == CopyCounts(copied=3)
 
 
 @pytest.mark.parametrize(
