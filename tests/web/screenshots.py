@@ -78,6 +78,7 @@ def browsing(page: Page) -> Iterator[str]:
     counted(page, "45 pictures")
     yield "detail"
     page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
 
 
 def searching(page: Page, folder: Path) -> Iterator[str]:

@@ -285,7 +285,8 @@ def test_the_box_says_when_words_need_an_encoder(shelf: Service, page: Page, sam
 def answer_unsure(route: Route) -> None:
     """Answer a search by words as if they were hardly understood."""
     if b"filename" in (route.request.post_data_buffer or b""):
-        return route.continue_()
+        route.continue_()
+        return
     answer: dict[str, Any] = route.fetch().json()
     route.fulfill(json=answer | {"understood": 0.1})
 
