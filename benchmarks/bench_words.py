@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,16 +25,16 @@ from rich.console import Console
 from app.cli.console import show_stages
 from benchmarks.reporting import make_table
 from benchmarks.service import make_parser
+from models.class_names import name_class, rank_names
 from models.embedder import load_embedder
-from models.evaluate import Vectors, embed_images, rank_gallery
+from models.evaluate import Vectors, embed_images
 from models.labelled_images import LabelledImages
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
-from models.words.feedback import HITS, refine_query
+from models.words.feedback import refine_query
 from models.words.look_words import UNDERSTOOD, EmbeddedText, LookWords
 from storage.cores import available_cores
 
 NONSENSE = Path(__file__).parent / "nonsense_queries.txt"
-_SPLITS = {"train", "val", "validation", "test"}
 Embed = Callable[[str], EmbeddedText]
 
 
@@ -49,26 +48,15 @@ class FolderScores:
     queries: list[EmbeddedText]
     plain: dict[str, float]
     with_feedback: dict[str, float]
-
-
-def name_class(label: str, *, coarse: bool) -> str:
-    """Turn the folder of a class into a query; ``coarse`` takes its first level, not its last."""
-    levels = [level for level in label.split("/") if level not in _SPLITS] or [label]
-    return re.sub(r"[_-]+", " ", levels[0 if coarse else -1]).lower().strip()
+    distances: dict[str, NDArray[np.float32]]  # of the first ten hits: of matches, and of others
 
 
 def score_rankings(
     queries: Vectors, names: list[str], gallery: Vectors, labels: list[str]
 ) -> tuple[dict[str, float], NDArray[np.intp]]:
     """Return P@10, R@10 and mAP of the queries, and ``(n, 10)`` the indices of their hits."""
-    ranking = rank_gallery(queries, names, gallery, labels, leave_out=False, keep=HITS)
-    matches = np.array(labels)[ranking.top_hits] == np.array(names)[:, None]
-    means = ranking.means()
-    return {
-        "p10": float(matches.mean()),
-        "r10": means["r10"],
-        "map": means["map"],
-    }, ranking.top_hits
+    ranking = rank_names(names, queries, gallery, labels)
+    return ranking.means(), ranking.top_hits
 
 
 def score_folder(folder: Path, vectors: Vectors, labels: list[str], embed: Embed) -> FolderScores:
@@ -84,7 +72,17 @@ def score_folder(folder: Path, vectors: Vectors, labels: list[str], embed: Embed
         ]
     )
     with_feedback, _ = score_rankings(refined, names, vectors, labels)
-    return FolderScores(folder.name, len(labels), names, queries, plain, with_feedback)
+    distances = split_distances(rows, names, vectors, labels, hits)
+    return FolderScores(folder.name, len(labels), names, queries, plain, with_feedback, distances)
+
+
+def split_distances(
+    queries: Vectors, names: list[str], gallery: Vectors, labels: list[str], hits: NDArray[np.intp]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the cosine distances of the hits that match, and of the others."""
+    distances = 1 - np.einsum("qd,qhd->qh", queries, gallery[hits])
+    match = np.array(labels)[hits] == np.array(names)[:, None]
+    return {"matches": distances[match], "others": distances[~match]}
 
 
 def measure_latency(texts: list[str], embed: Embed) -> float:
@@ -113,6 +111,14 @@ def print_scores(scores: list[FolderScores], console: Console) -> None:
             table.add_row(
                 each.name + name, str(len(each.queries)), str(each.images), *numbers, refused
             )
+    console.print(table)
+    table = make_table("Distances of the first ten hits", "", "hits", "5 %", "median", "95 %")
+    for each in scores:
+        for name, distances in each.distances.items():
+            if len(distances):
+                low, median, high = np.percentile(distances, [5, 50, 95])
+                numbers = (f"{low:.2f}", f"{median:.2f}", f"{high:.2f}")
+                table.add_row(f"{each.name}, {name}", str(len(distances)), *numbers)
     console.print(table)
 
 

@@ -49,6 +49,16 @@ class RankingMetrics:
         """Return the 95 % confidence interval of each mean."""
         return {name: bootstrap_interval(values) for name, values in self.per_query.items()}
 
+    def minus(self, other: RankingMetrics) -> RankingMetrics:
+        """Return the differences from ``other``, query by query; it must have the same queries.
+
+        The intervals of the differences are narrower than those of the two: the queries are paired.
+        """
+        per_query = {
+            name: values - other.per_query[name] for name, values in self.per_query.items()
+        }
+        return RankingMetrics(self.queries, self.top_hits, per_query)
+
 
 def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the 95 % bootstrap interval of the mean (percentiles; Efron & Tibshirani 1993, 13.3).

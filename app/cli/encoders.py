@@ -86,9 +86,79 @@ def import_onnx(
     """
     from models.bundles.importing import make_bundle, read_draft
 
-    checked = make_bundle(read_draft(manifest), files, bundle)
+    _print_made(make_bundle(read_draft(manifest), files, bundle))
+
+
+def export_open_clip(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="open_clip's name of the architecture, such as ViT-B-32. Or a place that has the"
+            " weights too: hf-hub:ORGANISATION/NAME or local-dir:DIRECTORY.",
+        ),
+    ],
+    pretrained: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PRETRAINED",
+            help="open_clip's name of the weights, which it downloads, such as laion2b_s34b_b79k."
+            " Or a file of weights: .safetensors, or .pt, .pth or .bin with tensors only.",
+        ),
+    ] = None,
+    *,
+    bundle: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Bundle to write.", dir_okay=False)
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the bundle. Default: from MODEL and PRETRAINED."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the weights.")
+    ] = "see the model's page",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source", help="Where the weights come from. Default: open_clip MODEL PRETRAINED."
+        ),
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", help="The sentence that a query becomes.")
+    ] = "{}",
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocessing",
+            metavar="PRETRAINED",
+            help="For a file of weights: open_clip's name of weights with the same preprocessing."
+            " Default: what all weights of MODEL have in common.",
+        ),
+    ] = None,
+) -> None:
+    """Make a bundle from a model of open_clip: CLIP, SigLIP, MobileCLIP and others.
+
+    Writes both towers in half precision and the tokenizer. Compares vectors and tokens with those
+    of open_clip, and checks the bundle as `check` does. Nothing is written if a check fails.
+    Needs the extra `clip`.
+    """
+    from models.bundles.open_clip_export import ExportRequest, export_open_clip
+
+    request = ExportRequest(
+        model,
+        pretrained,
+        preprocessing=preprocessing,
+        name=name,
+        licence=licence,
+        source=source,
+        template=template,
+    )
+    _print_made(export_open_clip(request, bundle))
+
+
+def _print_made(checked: CheckedBundle) -> None:
     _print_facts(_describe(checked.bundle) | _describe_cost(checked), as_json=False)
-    out.print(f"Written: {bundle}")
+    out.print(f"Written: {checked.bundle.path}")
 
 
 def _describe(encoder: Encoder) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.client import Client
 from app.cli.console import make_table, on_interrupt, out, print_skipped, show_stages
-from app.cli.evaluation import SCORES, read_images
+from app.cli.evaluation import read_images
+from app.cli.evaluation_results import SCORES
 from app.cli.transfers import Exporter
 from models.calibration import LabelledHits
 from models.embedder import load_embedder
-from models.engines import EngineMissing
+from models.errors import EngineMissing
 from models.evaluate import embed_images, rank_gallery
 from models.labelled_images import LabelledImages, check_disjoint
 from models.progress import ProgressCallback

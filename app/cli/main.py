@@ -28,7 +28,8 @@ class _RootGroup(TyperGroup):
     def invoke(self, ctx: Any) -> None:
         """Run a command. It returns an ExitCode, or None for OK."""
         with exit_on_error():
-            ctx.exit(super().invoke(ctx) or ExitCode.OK)
+            code = super().invoke(ctx)
+        ctx.exit(code or ExitCode.OK)  # outside, because it raises an exception
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[Any]] = {}
@@ -57,6 +58,7 @@ _database = _new_group("Upgrade the database schema.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
 _spaces = _new_group("Search by words or with another network, beside `look`.")
 _encoders = _new_group("Describe, check and make encoder bundles.")
+_encoder_export = _new_group("Make a bundle from a network of another library.")
 
 _RUN, _IMAGES = "Run the service", "Add and find images"
 _OPERATE, _TRAIN = "Operate an installation", "Models and training"
@@ -99,6 +101,8 @@ _spaces.command("retire")(spaces.retire)
 _encoders.command("show")(encoders.show)
 _encoders.command("check")(encoders.check)
 _encoders.command("import-onnx")(encoders.import_onnx)
+_encoders.add_typer(_encoder_export, name="export")
+_encoder_export.command("open-clip")(encoders.export_open_clip)
 
 add_deprecated_names(app, _models)
 

@@ -188,6 +188,13 @@ def evaluate(
             file_okay=False,
         ),
     ],
+    compare: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Another model to measure on the same images, and to compare with.",
+        ),
+    ] = "",
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -224,10 +231,14 @@ def evaluate(
     """Measure how well a model finds images of the same class.
 
     Reports R@1, R@5, R@10, mAP and mAP@R with 95 % confidence intervals, robustness to altered
-    copies, and speed.
+    copies, and speed. If the model takes words, also how well the names of the classes find their
+    images: P@10 and mAP.
+
+    With --compare, the difference is that of MODEL minus the other one.
     """
     from app.cli import evaluation
 
+    models = [model, compare] if compare else [model]
     evaluation.evaluate(
-        model, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick
+        models, data, gallery, sheets, as_json=as_json, by=by, engine=engine, quick=quick
     )

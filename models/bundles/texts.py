@@ -42,13 +42,17 @@ class BundleTextEncoder:
 
         The text is cut to the tower's context length. Raises TextNotUnderstood.
         """
-        cleaned = _clean(text, self._tower.clean)
+        cleaned = self.clean(text)
         if not self._knows(cleaned):
             raise TextNotUnderstood(
                 "The encoder knows nothing of this text. Use other words, or a language that the"
                 " encoder was trained on."
             )
         return self.embed_cleaned(cleaned)
+
+    def clean(self, text: str) -> str:
+        """Change a text as the manifest says, before the tokenizer does."""
+        return _clean(text, self._tower.clean)
 
     def embed_cleaned(self, cleaned: str) -> NDArray[np.float32]:
         """Embed a text as ``embed_text`` does, but as it is, and even if nothing of it is known."""

@@ -13,8 +13,9 @@ class ModelRegistry(Protocol):
     """Model versions and their states.
 
     A version goes from `building` to `active`, between `active` and `previous`, and from `building`
-    or `previous` to `retired`, before it is forgotten. Versions that are building, active or
-    previous are live: every upload gets an embedding of each.
+    or `previous` to `retired`, before it is forgotten. The last live version of a space other than
+    `look` may also go from `active` to `retired`, which removes the space. Versions that are
+    building, active or previous are live: every upload gets an embedding of each.
 
     A version belongs to one space, in which its vectors are searched. At most one version of a
     space is active, one building and one previous. The spaces change independently of each other.
@@ -77,7 +78,12 @@ class ModelRegistry(Protocol):
         """
 
     def retire_model(self, version: str) -> None:
-        """Move a `building` or `previous` version to `retired`. Raises ModelConflict otherwise."""
+        """Move a version to `retired`: it is live no longer, and a worker removes what it left.
+
+        An `active` version removes its space, which can be created again. Raises ModelConflict for
+        the active version of `look`, for one whose space has other live versions, and for a version
+        that is not live.
+        """
 
     def drain_retired(self, version: str, limit: int) -> int:
         """Remove up to ``limit`` embeddings of a retired version, and return the number left.

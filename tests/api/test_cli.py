@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,15 @@ from app import __version__
 from app.cli.main import app
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 from tests.support.service import Service
+
+_LIST_IMPORTS = """
+import json, sys
+from app.cli.main import main
+try:
+    main(["spaces", "list", "--json"])
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
 
 
 @pytest.fixture
@@ -254,3 +265,18 @@ def test_every_visible_command_and_option_has_help_and_old_names_are_hidden() ->
             assert option.help, f"{name} {option.name}"
     hidden = {"migrate", "reembed", "models import", "models int8"}
     assert not {f"lookalike {name}" for name in hidden} & set(commands)
+
+
+def test_a_command_that_calls_the_service_does_not_import_it(service: Service) -> None:
+    """That would take longer than the call itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIST_IMPORTS],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "LOOKALIKE_URL": str(service.client.base_url)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "httpx" in imported
+    assert imported.isdisjoint(("fastapi", "openvino", "sqlalchemy", "numpy"))

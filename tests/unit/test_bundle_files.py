@@ -238,6 +238,7 @@ def test_links_repeated_names_and_unusual_compression_are_refused(path: Path) ->
         ({"format": 2}, "format"),
         ({"name": "Tiny Network"}, "name"),
         ({"name": "-"}, "name"),
+        ({"name": "rn50"}, "the name rn50 belongs to the ResNet's weights"),
         ({"dimension": 64}, "dimension"),
         ({"dimension": 4096}, "dimension"),
         ({"dimension": "512"}, "dimension"),
