@@ -14,6 +14,8 @@ from models.class_names import name_class
 from tests.support.images import PHOTOGRAPHS, encoded, part_of
 from tests.support.tiny_encoders import image_network, make_image_bundle, make_text_bundle
 
+pytestmark = pytest.mark.usefixtures("untried_bundles")
+
 
 def evaluate(*arguments: str | Path) -> Result:
     command = ["evaluate", *map(str, arguments), "--quick"]

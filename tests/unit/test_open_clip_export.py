@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def check_served_like_torch(bundle: Bundle, model: str, weights: Path | None) ->
         ("tiny-convnext", "mine.bin"),
     ],
 )
+@pytest.mark.usefixtures("untried_bundles")
 def test_a_model_from_a_file_is_served_like_torch(tmp_path: Path, model: str, file: str) -> None:
     weights = save_checkpoint(model, tmp_path / file)
     made = export_open_clip(ExportRequest(model, str(weights)), tmp_path / "words.bundle")
@@ -105,6 +107,7 @@ def test_a_model_from_a_file_is_served_like_torch(tmp_path: Path, model: str, fi
     check_served_like_torch(made.bundle, model, weights)
 
 
+@pytest.mark.usefixtures("untried_bundles")
 def test_a_siglip_with_its_own_tokenizer_is_served_like_torch(tmp_path: Path) -> None:
     model = f"local-dir:{save_siglip(tmp_path / 'Tiny_SigLIP')}"
     made = export_open_clip(ExportRequest(model), tmp_path / "words.bundle")
@@ -132,6 +135,7 @@ def test_the_command_makes_a_bundle_from_a_file(tmp_path: Path, checkpoint: Path
     assert checked.exit_code == 0, checked.output
 
 
+@pytest.mark.usefixtures("untried_bundles")
 def test_the_manifest_says_what_the_options_say(tmp_path: Path, checkpoint: Path) -> None:
     options = ["--name", "words", "--licence", "MIT", "--source", "a shop"]
     options += ["--template", "a photo of {}"]
@@ -147,6 +151,7 @@ def test_the_manifest_says_what_the_options_say(tmp_path: Path, checkpoint: Path
 
 
 @pytest.mark.parametrize("part", ["image", "text", "tokens"])
+@pytest.mark.usefixtures("untried_bundles")
 def test_a_bundle_that_differs_from_open_clip_is_not_written(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -206,6 +211,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {file, program}
 
 
+@pytest.mark.usefixtures("untried_bundles")
 def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoint: Path) -> None:
     out = ("--out", tmp_path / "words.bundle")
     for arguments, message in (
@@ -234,21 +240,26 @@ def test_a_converted_tokenizer_gives_the_tokens_of_open_clip(clean: str) -> None
     theirs = import_clip().get_tokenizer(SMALLEST, clean=clean)
     converted = convert_tokenizer(theirs)
     assert (converted.context_length, converted.pad_id) == (77, 0)
+    tokenize = serve_tokenizer(converted)
     for text in TEXTS:
-        assert tokenize(converted, text) == theirs([text])[0].tolist(), text
+        assert tokenize(text) == theirs([text])[0].tolist(), text
     for text in DIFFERENT if clean == "lower" else []:
-        assert tokenize(converted, text) != theirs([text])[0].tolist(), text
+        assert tokenize(text) != theirs([text])[0].tolist(), text
 
 
-def tokenize(converted: ConvertedTokenizer, text: str) -> list[int]:
-    """Return the tokens of a text, as ``BundleTextEncoder`` does."""
+def serve_tokenizer(converted: ConvertedTokenizer) -> Callable[[str], list[int]]:
+    """Return a function that turns a text into tokens, as ``BundleTextEncoder`` does."""
     tokenizer = Tokenizer.from_str(converted.tokenizer.to_str())
     tokenizer.encode_special_tokens = True
     tokenizer.enable_truncation(converted.context_length)
     tokenizer.enable_padding(length=converted.context_length, pad_id=converted.pad_id)
-    cleaned = " ".join(text.lower().split()) if converted.clean == "lower" else text
-    ids: list[int] = tokenizer.encode(cleaned).ids
-    return ids
+
+    def tokenize(text: str) -> list[int]:
+        cleaned = " ".join(text.lower().split()) if converted.clean == "lower" else text
+        ids: list[int] = tokenizer.encode(cleaned).ids
+        return ids
+
+    return tokenize
 
 
 def test_a_file_gets_the_preprocessing_of_the_weights_of_its_architecture() -> None:
