@@ -109,7 +109,7 @@ def test_words_find_pictures_and_a_picture_refines_them(
     expect(other.get_by_role("searchbox")).to_have_value("cup of coffee")
 
     search(page, "qwrtz plmkn")
-    advice = page.get_by_role("status").filter(has_text="I know only some words")
+    advice = page.get_by_role("status").filter(has_text="The built-in words may not know this text")
     expect(advice).to_contain_text(COMMAND)
     shows(page, "12 results")  # all the same
     search(page, "cat")
@@ -285,7 +285,8 @@ def test_the_box_says_when_words_need_an_encoder(shelf: Service, page: Page, sam
 def answer_unsure(route: Route) -> None:
     """Answer a search by words as if they were hardly understood."""
     if b"filename" in (route.request.post_data_buffer or b""):
-        return route.continue_()
+        route.continue_()
+        return
     answer: dict[str, Any] = route.fetch().json()
     route.fulfill(json=answer | {"understood": 0.1})
 
@@ -308,7 +309,7 @@ def test_words_fit_and_are_accessible_at_any_width(
 
     search(page, "red dog")
     shows(page, "12 results")
-    expect(page.locator("#advice")).to_contain_text("I know only some words")
+    expect(page.locator("#advice")).to_contain_text("The built-in words may not know this text")
     check("words")
     page.set_input_files("#choose", sample)
     expect(page.locator("#weight-row")).to_be_visible()
