@@ -164,7 +164,7 @@ def test_options_of_a_text_need_one(use_cases: UseCases, given: dict[str, Any]) 
 
 
 def test_a_text_has_no_probability(use_cases: UseCases, words: str) -> None:
-    with pytest.raises(Conflict, match="those of images") as refused:
+    with pytest.raises(Conflict, match="no calibrated probability") as refused:
         search(use_cases, text="dog", min_probability=0.5)
     assert refused.value.code == "not-calibrated"
 
