@@ -211,7 +211,7 @@ def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoi
     for arguments, message in (
         (("ViT-B-23", "openai"), "Did you mean ViT-B-32"),
         (("ViT-B-32", "nonsense"), "It has openai, laion400m_e31"),
-        (("ViT-B-32",), "Nothing is neither a file nor weights"),
+        (("ViT-B-32",), "ViT-B-32 needs weights"),
         (("ViT-B-32", "openai"), "Name the model ViT-B-32-quickgelu"),
         ((SMALLEST, checkpoint.parent / "missing.pt"), "is neither a file nor weights"),
         (("ViT-L-14", checkpoint), "need different preprocessing"),
