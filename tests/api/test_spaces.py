@@ -156,7 +156,7 @@ def rewrite(source: Path, change: Callable[[ZipFile], None], target: Path) -> Pa
     return target
 
 
-def test_bundles_that_lie_are_refused_and_leave_nothing_behind(
+def test_bundles_that_contradict_their_manifest_are_refused_and_leave_nothing_behind(
     service: Service, bundle: Path, tmp_path: Path
 ) -> None:
     files = {

@@ -132,7 +132,7 @@ def test_the_command_makes_a_bundle_from_a_file(tmp_path: Path, checkpoint: Path
     assert checked.exit_code == 0, checked.output
 
 
-def test_the_manifest_says_what_the_options_say(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_manifest_states_what_the_options_state(tmp_path: Path, checkpoint: Path) -> None:
     options = ["--name", "words", "--licence", "MIT", "--source", "a shop"]
     options += ["--template", "a photo of {}"]
     bundle = tmp_path / "words.bundle"
@@ -262,7 +262,7 @@ def test_a_file_gets_the_preprocessing_of_the_weights_of_its_architecture() -> N
     assert found["mean"] == (0.5, 0.5, 0.5)
 
 
-def test_without_the_extra_the_command_says_how_to_install_it(
+def test_without_the_extra_the_command_names_its_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     importing = builtins.__import__

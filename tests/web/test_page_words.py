@@ -125,7 +125,7 @@ def test_words_find_pictures_and_a_picture_refines_them(
     expect(page.locator("#hits .name").first).to_have_text(re.compile("chelsea"))
 
 
-def test_words_go_with_filters_collections_and_further_results(
+def test_words_work_with_filters_collections_and_further_results(
     wordy: Service, page: Page, searches: list[dict[str, str]]
 ) -> None:
     page.reload()
@@ -265,7 +265,7 @@ def test_the_space_is_chosen_where_there_are_several(
     shows(page, "12 results")
 
 
-def test_the_box_says_when_words_need_an_encoder(shelf: Service, page: Page, sample: Path) -> None:
+def test_the_box_shows_when_words_need_an_encoder(shelf: Service, page: Page, sample: Path) -> None:
     space = {"name": "look", "model_version": "v", "dimension": 512, "text": None}
     page.route("**/spaces", lambda route: route.fulfill(json={"spaces": [space]}))
     page.reload()

@@ -182,7 +182,7 @@ def test_a_space_of_images_takes_no_text(use_cases: UseCases, tmp_path: Path) ->
     assert refused.value.code == "text-not-supported"
 
 
-def test_the_spaces_say_whether_they_take_words(use_cases: UseCases, words: str) -> None:
+def test_the_spaces_report_whether_they_take_words(use_cases: UseCases, words: str) -> None:
     version = use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     use_cases.reembed.start_building(version, "other")
     assert use_cases.spaces.list_spaces() == [
