@@ -8,7 +8,7 @@ class EncoderInvalid(Exception):
 
 
 class BundleInvalid(EncoderInvalid):
-    """A bundle is damaged, lies about its content, or cannot be run."""
+    """A bundle is damaged, contradicts its manifest, or cannot be run."""
 
 
 class EngineMissing(Exception):

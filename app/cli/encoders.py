@@ -1,4 +1,4 @@
-"""The `encoders` command group: bundles as files."""
+"""The `encoders` command group: encoders as files, most of them bundles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show(encoder: _EncoderArgument, as_json: JsonOption = False) -> None:
 def check(encoder: _EncoderArgument, as_json: JsonOption = False) -> None:
     """Check an encoder as the service does before it accepts one.
 
-    Runs the network of a bundle in a process with limits on memory and time. Its vectors must have
+    Runs the networks of a bundle in a process with limits on memory and time. The vectors must have
     the dimension that the bundle states, be finite, and be equal for equal inputs.
 
     Exit codes: 0 the service would accept it; 2 it would not.
@@ -94,16 +94,16 @@ def export_open_clip(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="open_clip's name of the architecture, such as ViT-B-32. Or a place that has the"
-            " weights too: hf-hub:ORGANISATION/NAME or local-dir:DIRECTORY.",
+            help="open_clip's name of the architecture, such as ViT-B-32; or a place that also has"
+            " the weights: hf-hub:ORGANISATION/NAME or local-dir:DIRECTORY.",
         ),
     ],
     pretrained: Annotated[
         str | None,
         typer.Argument(
             metavar="PRETRAINED",
-            help="open_clip's name of the weights, which it downloads, such as laion2b_s34b_b79k."
-            " Or a file of weights: .safetensors, or .pt, .pth or .bin with tensors only.",
+            help="open_clip's name of the weights, such as laion2b_s34b_b79k, which it downloads;"
+            " or a file of weights: .safetensors, or .pt, .pth or .bin with tensors only.",
         ),
     ] = None,
     *,
@@ -124,7 +124,8 @@ def export_open_clip(
         ),
     ] = None,
     template: Annotated[
-        str, typer.Option("--template", help="The sentence that a query becomes.")
+        str,
+        typer.Option("--template", help="Sentence to embed for a query, which replaces {} in it."),
     ] = "{}",
     preprocessing: Annotated[
         str | None,
@@ -230,5 +231,5 @@ def _label_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time per image", f"{facts['image_seconds'] * 1000:.1f} ms on one core"))
         if facts["text_seconds"] is not None:
             rows.append(("time per text", f"{facts['text_seconds'] * 1000:.1f} ms on one core"))
-        rows.append(("memory", f"{facts['memory_bytes'] / 1e6:.0f} MB with the library"))
+        rows.append(("memory", f"{facts['memory_bytes'] / 1e6:.0f} MB with OpenVINO"))
     return rows

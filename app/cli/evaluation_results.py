@@ -1,4 +1,4 @@
-"""What an evaluation measured, as tables and as JSON."""
+"""Shows what an evaluation measured, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class EvaluatedImages:
 
     @property
     def shared(self) -> bool:
+        """Whether the images are searched in themselves, without a gallery of their own."""
         return self.gallery is self.images
 
 
@@ -34,7 +35,7 @@ class Evaluation:
     queries: Any
     gallery: Any
     ranked: RankingMetrics
-    names: RankingMetrics | None  # of class names as queries; None if the model takes no words
+    names: RankingMetrics | None  # of class names as queries; None if the model takes no text
     robustness: dict[str, float]
     calibration_error: float | None
     images_per_second: float

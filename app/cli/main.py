@@ -56,9 +56,11 @@ def _new_group(help: str) -> typer.Typer:
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
-_spaces = _new_group("Search by words or with another network, beside `look`.")
+_spaces = _new_group(
+    "Manage spaces: further encoders beside that of `look`, for words or other networks."
+)
 _encoders = _new_group("Describe, check and make encoder bundles.")
-_encoder_export = _new_group("Make a bundle from a network of another library.")
+_encoder_export = _new_group("Make a bundle from a model of another library.")
 
 _RUN, _IMAGES = "Run the service", "Add and find images"
 _OPERATE, _TRAIN = "Operate an installation", "Models and training"

@@ -1,4 +1,4 @@
-"""What the commands `models` and `spaces` share: starting, following and switching versions."""
+"""Starts, follows and switches model versions, for the commands `models` and `spaces`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `spaces` command group: what searches compare in beside `look`."""
+"""The `spaces` command group: the spaces that searches use beside `look`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def create(
 ) -> None:
     """Create a space, and start embedding all images with its encoder.
 
-    The name `words` makes it the space that searches by words use. Searches can use a new space
-    after `lookalike spaces activate`.
+    Searches can use the space after `lookalike spaces activate`. Searches by words use the space
+    named `words`.
     """
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
         if any(each["name"] == space for each in client.spaces()):
@@ -118,12 +118,13 @@ def retire(
         ),
     ] = "",
     confirm: Annotated[
-        str, typer.Option("--confirm", metavar="SPACE", help="The name again, to remove a space.")
+        str,
+        typer.Option("--confirm", metavar="SPACE", help="Name of the space again, to remove it."),
     ] = "",
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Remove a space, or one of its model versions, with vectors and encoder files.
+    """Remove a space, or one of its model versions, with its vectors and encoders.
 
     The images stay, and `create` can build the space again. The space `look` cannot be removed.
     """
@@ -135,13 +136,14 @@ def retire(
                 raise CommandError(f"the space {space} has no model version {model}")
         else:
             _check_removal(space, confirm)
-            # The active version goes last: with it the space ends.
+            # The active version is last, because retiring it removes the space.
             live = [each for each in models if each["state"] != "retired"]
             live.sort(key=lambda each: each["state"] == "active")
             retired = [each["version"] for each in live]
         for version in retired:
             client.retire_model(version)
-    out.print(f"{', '.join(retired)}: being removed.")
+    verb = "is" if len(retired) == 1 else "are"
+    out.print(f"{', '.join(retired)} {verb} being removed.")
 
 
 def _check_removal(space: str, confirm: str) -> None:

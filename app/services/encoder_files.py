@@ -25,7 +25,7 @@ def encoder_key(version: str) -> str:
 
 
 def is_weights(version: str) -> bool:
-    """Report whether a version is that of weights for our ResNet, and not of a bundle."""
+    """Report whether a version is that of weights for the ResNet, and not of a bundle."""
     return version.startswith(VERSION_PREFIX)
 
 

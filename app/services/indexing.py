@@ -40,7 +40,7 @@ class Indexing:
 
     @property
     def active_versions(self) -> list[str]:
-        """Those of them that searches use."""
+        """The live versions that searches use, one per space."""
         return self._models.active_versions
 
     def index_embedding(

@@ -193,7 +193,7 @@ class InstallationCopy:
             complete = self._verified.copy_vectors(complete, version)
         self._import_records(complete)
         new = sum(record.master.id not in present for record in complete)
-        # Without a mirror, what the target had already lacked only the vectors of a newer space.
+        # Without a mirror, masters that the target had lacked only the vectors of a newer space.
         updated = len(complete) - new if self._mirror else 0
         self._counts.copied += len(complete) - updated
         self._counts.changed += updated

@@ -62,7 +62,9 @@ class Reembed:
         load: Callable[[Encoder], Embedder],
         wake_worker: Callable[[], None],
     ) -> None:
-        """``load`` builds the networks of an encoder; ``wake_worker`` is called for work."""
+        """``load`` builds the networks of an encoder; ``wake_worker`` is called when there is
+        work for it.
+        """
         self._stores = stores
         self._files = EncoderFiles(stores.objects)
         self._models = models
@@ -74,10 +76,10 @@ class Reembed:
     def add_encoder(self, file: BinaryIO) -> str:
         """Check weights or a bundle and store them for every process; return their version.
 
-        A bundle is tried in a child process with limits. Raises InvalidInput.
+        The networks of a bundle are first run in a child process with limits. Raises InvalidInput.
         """
         with TemporaryDirectory(prefix="lookalike-") as directory:
-            path = Path(directory) / "the file"
+            path = Path(directory) / "the file"  # its name in error messages
             file.seek(0)
             with path.open("wb") as copy:
                 shutil.copyfileobj(file, copy)

@@ -28,23 +28,23 @@ TextSupport = Literal["encoder", "built-in"]
 
 
 class EmbeddedText(NamedTuple):
-    """The vector of a text, and how near the text is to what the encoder knows."""
+    """The vector of a text, and how near the text is to what the built-in words know."""
 
     vector: NDArray[np.float32]  # (dimension,), of length 1
-    understood: float | None  # 0 to 1; None if the encoder cannot tell
+    understood: float | None  # 0 to 1; None if the space's own encoder read it
 
 
 class Texts:
-    """Embeds texts with the encoder of a space, or with the words that come with Lookalike.
+    """Embeds texts with the encoder of a space, or with the built-in words.
 
-    Those work for every version of our ResNet. They take .6 s and 105 MB, so they are loaded for
-    the first text.
+    The built-in words work for every version of the shipped ResNet. Loading them takes .6 s and
+    105 MB, so they are loaded for the first text.
     """
 
     def __init__(
         self, stores: Stores, models: LoadedModels, metrics: Metrics, load: Callable[[], LookWords]
     ) -> None:
-        """``load`` loads the words that come with Lookalike."""
+        """``load`` loads the built-in words."""
         self._files = EncoderFiles(stores.objects)
         self._models = models
         self._metrics = metrics
@@ -77,7 +77,7 @@ class Texts:
                 raise InvalidInput("text-not-understood", str(error)) from None
 
     def _load_words(self, version: str) -> tuple[LookWords, NDArray[np.float32]]:
-        """Return the words, and the directions of their classes in the space of a version."""
+        """Return the built-in words, and their classes' directions in the space of a version."""
         with self._lock:
             if version not in self._directions:
                 weights = self._read_weights(version)
@@ -91,10 +91,7 @@ class Texts:
             return self._words, self._directions[version]
 
     def _read_weights(self, version: str) -> WeightsFile:
-        detail = (
-            f"The encoder {version} cannot embed text. Search with an image, or in a space whose"
-            " encoder can: `lookalike spaces create words --encoder FILE` makes one."
-        )
+        """Return the weights of a version. Raises InvalidInput if it has none."""
         if is_weights(version):
             try:
                 with self._files.open(version) as encoder:
@@ -102,11 +99,15 @@ class Texts:
                         return encoder
             except (ObjectMissing, EncoderInvalid):
                 pass
+        detail = (
+            f"The encoder {version} cannot embed text. Search with an image, or in a space whose"
+            " encoder can: `lookalike spaces create words --encoder FILE` makes one."
+        )
         raise InvalidInput("text-not-supported", detail)
 
 
 def clean_text(text: str) -> str:
-    """Return a text in Unicode's form NFC, without spaces around it. Raises InvalidInput."""
+    """Return a text in Unicode's form NFC with single spaces only. Raises InvalidInput."""
     cleaned = " ".join(unicodedata.normalize("NFC", text).split())
     if not 1 <= len(cleaned) <= MAX_LENGTH:
         detail = f"The text has {len(cleaned)} characters. Send between 1 and {MAX_LENGTH}."

@@ -95,7 +95,7 @@ class VerifiedCopy:
         return sha256_of_chunks(self._target.objects.read(master.object_key))
 
     def copy_vectors(self, records: Sequence[MasterRecord], version: str) -> list[MasterRecord]:
-        """Copy the vectors of these masters, with all parts.
+        """Copy all parts of the embeddings of these masters.
 
         Returns the records to write to the target. A record whose vectors are missing or outdated
         gets a pending embedding, for the target's worker to make. A record whose vectors differ

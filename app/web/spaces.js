@@ -2,7 +2,7 @@
 
 const UNDERSTOOD = 0.5; // below this, the hits mean little
 const SOME_WORDS =
-	"I know only some words, and may not know these. Install an encoder for free text:";
+	"The built-in words may not know this text. For free text, install an encoder:";
 const NO_WORDS = "Words need an encoder. Install one for free text:";
 
 /**

@@ -95,7 +95,7 @@ class TextTower:
     template: _Line = "{}"
 
     @model_validator(mode="after")
-    def _check_names(self) -> TextTower:
+    def _check_template_and_tokenizer(self) -> TextTower:
         if self.template.count("{}") != 1 or set("{}") & set(self.template.replace("{}", "")):
             raise ValueError("the template needs {} exactly once, and no other braces")
         if not self.tokenizer.endswith(".json") or self.tokenizer == MANIFEST:

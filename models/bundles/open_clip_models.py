@@ -52,7 +52,7 @@ def load_open_clip(
             network = open_clip.create_model(
                 model, pretrained, require_pretrained=True, force_preprocess_cfg=stated
             )
-        except Exception as error:  # of every library below open_clip
+        except Exception as error:  # open_clip lets through what any library below it raises
             raise BundleInvalid(_describe_failure(model, pretrained, error)) from error
         try:
             tokenizer = open_clip.get_tokenizer(model)
@@ -110,16 +110,22 @@ def _check_names(
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     known = {tag: open_clip.get_pretrained_cfg(model, tag) for tag in tags}
-    if pretrained is None or (pretrained not in known and not Path(pretrained).is_file()):
+    if pretrained is None:
         raise BundleInvalid(
-            f"{pretrained or 'Nothing'} is neither a file nor weights that open_clip has for"
-            f" {model}. It has {', '.join(tags) or 'none'}."
+            f"{model} needs weights. Name a file, or weights that open_clip has for it:"
+            f" {', '.join(tags) or 'none'}."
+        )
+    if pretrained not in known and not Path(pretrained).is_file():
+        raise BundleInvalid(
+            f"{pretrained} is neither a file nor weights that open_clip has for {model}. It has"
+            f" {', '.join(tags) or 'none'}."
         )
     if pretrained in known:
         _check_activation(model, pretrained, known[pretrained], config)
         return {}
     if Path(pretrained).suffix not in _WEIGHTS:
-        raise BundleInvalid(f"{pretrained} is not a file of weights: {', '.join(_WEIGHTS)}.")
+        endings = ", ".join(_WEIGHTS)
+        raise BundleInvalid(f"{pretrained} is not a file of weights, which end in {endings}.")
     return _find_preprocessing(model, known, preprocessing)
 
 
@@ -152,13 +158,14 @@ def _find_preprocessing(
                 f" {', '.join(choices) or 'none'}."
             )
         return choices[tag]
-    different = [
-        each for n, each in enumerate(choices.values()) if each not in [*choices.values()][:n]
-    ]
+    different: list[dict[str, Any]] = []
+    for each in choices.values():
+        if each not in different:
+            different.append(each)
     if len(different) > 1:
         raise BundleInvalid(
-            f"The weights of {model} need different preprocessing. Name those that the file is most"
-            f" like with --preprocessing: {', '.join(choices)}."
+            f"The weights of {model} need different preprocessing. With --preprocessing, name the"
+            f" weights whose preprocessing the file needs: {', '.join(choices)}."
         )
     return different[0] if different else {}
 

@@ -55,14 +55,14 @@ class BundleTextEncoder:
         return _clean(text, self._tower.clean)
 
     def embed_cleaned(self, cleaned: str) -> NDArray[np.float32]:
-        """Embed a text as ``embed_text`` does, but as it is, and even if nothing of it is known."""
+        """Embed a text that ``clean`` returned, even if the encoder knows nothing of it."""
         ids, mask = self.tokenize(cleaned)
         rows = [ids]
         if self._tower.inputs.mask is not None:
             rows.append(mask)
         if self._tower.inputs.types is not None:
             rows.append(np.zeros_like(ids))
-        with self._network.borrow_request() as request:
+        with self._network.requests.borrow() as request:
             outputs = request.infer(dict(enumerate(rows)), share_outputs=True)
             return np.array(outputs[0][0], dtype=np.float32)
 
@@ -72,7 +72,7 @@ class BundleTextEncoder:
         return np.array([encoding.ids]), np.array([encoding.attention_mask])
 
     def _knows(self, cleaned: str) -> bool:
-        """Report whether a token stands for a part of the text, so is not added and not unknown."""
+        """Report whether any token is known and stands for a part of the text."""
         encoding = self._tokenizer.encode(cleaned)
         return any(
             not added and token != self._unknown and content.strip(_SPACES)

@@ -1,4 +1,4 @@
-"""Tries a bundle in a process of its own, which ``check_bundle`` starts.
+"""Runs a bundle's networks in a process of its own, which ``check_bundle`` starts.
 
 Prints one line of JSON: what was measured, or why the bundle is invalid.
 """

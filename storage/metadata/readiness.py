@@ -1,4 +1,4 @@
-"""What the metadata database must show before a model version becomes the active one."""
+"""Checks that a model version may become active: it is loaded everywhere, and complete."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _COUNTED_LACKING = 1000  # masters without an embedding are counted up to this n
 
 
 def list_running_replicas(connection: sa.Connection) -> list[Replica]:
+    """Return the processes whose last heartbeat still counts, ordered by id."""
     running = sa.select(REPLICAS).where(REPLICAS.c.until > now()).order_by(REPLICAS.c.id)
     return [Replica(row.id, row.loaded) for row in connection.execute(running)]
 

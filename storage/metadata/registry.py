@@ -84,7 +84,7 @@ class SqlModelRegistry:
     def replace_active(self, versions: Mapping[str, str]) -> None:
         with self._db.write() as connection:
             connection.execute(MODELS.delete().where(MODELS.c.id.not_in(versions.values())))
-            # No version may keep the space of another while they change.
+            # Cleared first, because a version may become active in the space of another one.
             connection.execute(MODELS.update().values(active_space=None))
             for space, version in versions.items():
                 active = _active_in(space)
@@ -138,7 +138,7 @@ class SqlModelRegistry:
     def activate_model(self, version: str) -> None:
         with self._db.write() as connection:
             models = _lock_models(connection)
-            space = _check_replaceable(models.get(version), version).space
+            space = _require_inactive(models.get(version), version).space
             active = _in_state(models.values(), space, ModelState.ACTIVE)
             previous = _in_state(models.values(), space, ModelState.PREVIOUS)
             if previous not in (None, version):
@@ -205,11 +205,11 @@ def _active_in(space: str) -> dict[str, Any]:
 
 
 def _in_state(models: Iterable[ModelVersion], space: str, state: ModelState) -> str | None:
-    """Return the version of a space in a state that at most one has."""
+    """Return the version of a space that is in a state, of which a space has at most one."""
     return next((each.id for each in models if (each.space, each.state) == (space, state)), None)
 
 
-def _check_replaceable(model: ModelVersion | None, version: str) -> ModelVersion:
+def _require_inactive(model: ModelVersion | None, version: str) -> ModelVersion:
     """Return the model if it is building or previous. Raises ModelConflict."""
     if model is None or model.state not in (ModelState.BUILDING, ModelState.PREVIOUS):
         raise _wrong_state(version, model.state if model else None)
@@ -217,10 +217,10 @@ def _check_replaceable(model: ModelVersion | None, version: str) -> ModelVersion
 
 
 def _check_retirable(models: Mapping[str, ModelVersion], version: str) -> None:
-    """Raise ModelConflict if the version has to stay, or is retired or not known."""
+    """Raise ModelConflict if the version has to stay, is already retired, or is unknown."""
     model = models.get(version)
     if model is None or model.state is not ModelState.ACTIVE or model.space == LOOK:
-        _check_replaceable(model, version)
+        _require_inactive(model, version)
         return
     others = [
         each.id

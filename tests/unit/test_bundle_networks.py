@@ -338,7 +338,7 @@ def with_file(bundle: Bundle, name: str, content: bytes) -> Path:
 @pytest.mark.parametrize(
     "content", [b"", b"<net/>", b"<?xml version='1.0'?><net><layers/></net>", b"\x08\x07", b"\x80"]
 )
-def test_files_that_are_no_networks_are_refused(path: Path, content: bytes) -> None:
+def test_files_that_are_not_networks_are_refused(path: Path, content: bytes) -> None:
     bundle = read_bundle(make_image_bundle(path))
     with pytest.raises(BundleInvalid, match=r"image\.xml"):
         load(with_file(bundle, "image.xml", content))

@@ -136,7 +136,7 @@ def test_the_command_makes_a_bundle_from_a_file(tmp_path: Path, checkpoint: Path
 
 
 @pytest.mark.usefixtures("untried_bundles")
-def test_the_manifest_says_what_the_options_say(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_manifest_states_what_the_options_state(tmp_path: Path, checkpoint: Path) -> None:
     options = ["--name", "words", "--licence", "MIT", "--source", "a shop"]
     options += ["--template", "a photo of {}"]
     bundle = tmp_path / "words.bundle"
@@ -217,7 +217,7 @@ def test_names_that_open_clip_does_not_have_are_refused(tmp_path: Path, checkpoi
     for arguments, message in (
         (("ViT-B-23", "openai"), "Did you mean ViT-B-32"),
         (("ViT-B-32", "nonsense"), "It has openai, laion400m_e31"),
-        (("ViT-B-32",), "Nothing is neither a file nor weights"),
+        (("ViT-B-32",), "ViT-B-32 needs weights"),
         (("ViT-B-32", "openai"), "Name the model ViT-B-32-quickgelu"),
         ((SMALLEST, checkpoint.parent / "missing.pt"), "is neither a file nor weights"),
         (("ViT-L-14", checkpoint), "need different preprocessing"),
@@ -273,7 +273,7 @@ def test_a_file_gets_the_preprocessing_of_the_weights_of_its_architecture() -> N
     assert found["mean"] == (0.5, 0.5, 0.5)
 
 
-def test_without_the_extra_the_command_says_how_to_install_it(
+def test_without_the_extra_the_command_names_its_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     importing = builtins.__import__

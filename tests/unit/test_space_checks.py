@@ -28,7 +28,7 @@ def distance_of(check: SpaceCheck, version: str) -> float:
     return 1 - float(check._embed(version, SAMPLE) @ check._embed(version, OTHER))
 
 
-def test_a_timeline_has_what_was_possible_during_a_request() -> None:
+def test_a_timeline_returns_the_versions_possible_during_a_request() -> None:
     timeline = Timeline("first")
     begin = time.monotonic()
     timeline.expect({"first", "second"})

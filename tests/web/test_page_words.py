@@ -110,7 +110,7 @@ def test_words_find_pictures_and_a_picture_refines_them(
     expect(other.get_by_role("searchbox")).to_have_value("cup of coffee")
 
     search(page, "qwrtz plmkn")
-    advice = page.get_by_role("status").filter(has_text="I know only some words")
+    advice = page.get_by_role("status").filter(has_text="The built-in words may not know this text")
     expect(advice).to_contain_text(COMMAND)
     shows(page, "12 results")  # all the same
     search(page, "cat")
@@ -126,7 +126,7 @@ def test_words_find_pictures_and_a_picture_refines_them(
     expect(page.locator("#hits .name").first).to_have_text(re.compile("chelsea"))
 
 
-def test_words_go_with_filters_collections_and_further_results(
+def test_words_work_with_filters_collections_and_further_results(
     wordy: Service, page: Page, searches: list[dict[str, str]]
 ) -> None:
     page.reload()
@@ -266,7 +266,7 @@ def test_the_space_is_chosen_where_there_are_several(
     shows(page, "12 results")
 
 
-def test_the_box_says_when_words_need_an_encoder(shelf: Service, page: Page, sample: Path) -> None:
+def test_the_box_shows_when_words_need_an_encoder(shelf: Service, page: Page, sample: Path) -> None:
     space = {"name": "look", "model_version": "v", "dimension": 512, "text": None}
     page.route("**/spaces", lambda route: route.fulfill(json={"spaces": [space]}))
     page.reload()
@@ -310,7 +310,7 @@ def test_words_fit_and_are_accessible_at_any_width(
 
     search(page, "red dog")
     shows(page, "12 results")
-    expect(page.locator("#advice")).to_contain_text("I know only some words")
+    expect(page.locator("#advice")).to_contain_text("The built-in words may not know this text")
     check("words")
     page.set_input_files("#choose", sample)
     expect(page.locator("#weight-row")).to_be_visible()

@@ -164,7 +164,7 @@ def test_options_of_a_text_need_one(use_cases: UseCases, given: dict[str, Any]) 
 
 
 def test_a_text_has_no_probability(use_cases: UseCases, words: str) -> None:
-    with pytest.raises(Conflict, match="those of images") as refused:
+    with pytest.raises(Conflict, match="no calibrated probability") as refused:
         search(use_cases, text="dog", min_probability=0.5)
     assert refused.value.code == "not-calibrated"
 
@@ -182,7 +182,7 @@ def test_a_space_of_images_takes_no_text(use_cases: UseCases, tmp_path: Path) ->
     assert refused.value.code == "text-not-supported"
 
 
-def test_the_spaces_say_whether_they_take_words(use_cases: UseCases, words: str) -> None:
+def test_the_spaces_report_whether_they_take_words(use_cases: UseCases, words: str) -> None:
     version = use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     use_cases.reembed.start_building(version, "other")
     assert use_cases.spaces.list_spaces() == [

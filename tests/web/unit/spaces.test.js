@@ -42,7 +42,7 @@ test("words that are hardly understood get advice, and others none", () => {
 test("words that are refused get advice where an encoder would help", () => {
 	const look = space("look", "built-in");
 	assert.match(adviceOn({ code: "text-not-supported" }, undefined), /need an encoder/);
-	assert.match(adviceOn({ code: "text-not-understood" }, look), /only some words/);
+	assert.match(adviceOn({ code: "text-not-understood" }, look), /built-in words/);
 	assert.equal(adviceOn({ code: "text-not-understood" }, space("words", "encoder")), "");
 	assert.equal(adviceOn({ code: "busy" }, look), "");
 });
