@@ -21,7 +21,7 @@ from app.cli.options import (
 _UNDERSTOOD = 0.5  # below it, the built-in words do not know a text
 _NOT_UNDERSTOOD = (
     "I know only some words, and perhaps not these. For free text, install an encoder:"
-    " lookalike spaces create words --encoder FILE"
+    " lookalike spaces create words --encoder FILE (docs/words.md says how to get one)"
 )
 
 
@@ -146,7 +146,7 @@ def search(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images that look most like a given image, or fit some words."""
+    """Find images by another image, by words, or by both."""
     if image is None and not text:
         raise CommandError("nothing to search with: name an image, or words with --text")
     fields = {
