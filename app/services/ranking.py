@@ -106,7 +106,9 @@ class Ranking:
             return options.max_distance
         calibration = self._models.find_embedder(query.version).calibration
         if options.text is not None:
-            detail = "Probabilities are those of images. Leave min_probability out, or the text."
+            detail = (
+                "A search by words has no probabilities. Leave min_probability out, or the text."
+            )
             raise Conflict("not-calibrated", detail)
         if calibration is None:
             detail = (
