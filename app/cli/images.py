@@ -21,7 +21,7 @@ from app.cli.options import (
 _UNDERSTOOD = 0.5  # below it, the built-in words do not know a text
 _NOT_UNDERSTOOD = (
     "The built-in words may not know this text. For free text, install an encoder:"
-    " lookalike spaces create words --encoder FILE"
+    " lookalike spaces create words --encoder FILE (docs/words.md says how to get one)"
 )
 
 

@@ -124,7 +124,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Visual search: upload images, then find the ones that look like a given image.
+    """Visual search: upload images, then find them by another image, by words, or by both.
 
     Start the service with `lookalike serve`. The commands that add and find images connect to
     it at --url.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from app.cli.console import CommandError, make_table, on_interrupt, out, print_j
 from app.cli.model_changes import (
     CONTINUES,
     LOOK,
+    select_models,
     show_models,
     start_model,
     switch_model,
@@ -85,7 +86,7 @@ def status(
         if watch:
             wait_until_built(client, space)
         answer = client.models()
-    models = _select(answer, space)
+    models = select_models(answer, space)
     if as_json:
         print_json(answer | {"models": models})
     else:
@@ -129,7 +130,7 @@ def retire(
     The images stay, and `create` can build the space again. The space `look` cannot be removed.
     """
     with connect(url, api_key) as client:
-        models = _select(client.models(), space)
+        models = select_models(client.models(), space)
         if model:
             retired = [each["version"] for each in models if each["version"] == model]
             if not retired:
@@ -154,10 +155,3 @@ def _check_removal(space: str, confirm: str) -> None:
             f"this removes the space {space} with all its vectors. To confirm, run:"
             f" lookalike spaces retire {space} --confirm {space}"
         )
-
-
-def _select(answer: dict[str, Any], space: str) -> list[dict[str, Any]]:
-    found = [each for each in answer["models"] if each["space"] == space]
-    if not found:
-        raise CommandError(f"there is no space {space}: see lookalike spaces list")
-    return found

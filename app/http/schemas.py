@@ -222,7 +222,8 @@ class Hit(BaseModel):
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
     exact: bool = Field(description="Whether the master has the same bytes as the sample.")
     probability: float | None = Field(
-        description="Probability that both show the same thing; null without a calibration."
+        description="Probability that both show the same thing; null with a text, and without a"
+        " calibration."
     )
 
 

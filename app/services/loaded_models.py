@@ -90,7 +90,8 @@ class LoadedModels:
         active = self._stores.registry.find_active(space)
         if active is None and space != LOOK:
             detail = (
-                f"The space {space[:63]} does not exist or is not active. GET /spaces lists all."
+                f"The space {space[:63]} does not exist or is not active. GET /spaces, or"
+                " `lookalike spaces list`, lists all."
             )
             raise InvalidInput("space-not-found", detail)
         self.find_embedder(active)

@@ -89,7 +89,7 @@ class Reembed:
                 detail = f"The bundle cannot be used: {error}"
                 raise InvalidInput("invalid-bundle", detail) from None
             except EncoderInvalid as error:
-                detail = f"The weights file cannot be used: {error}"
+                detail = f"The file is no bundle, and cannot be used as weights: {error}"
                 raise InvalidInput("invalid-weights", detail) from None
             with path.open("rb") as checked:
                 self._files.store(version, checked)

@@ -81,7 +81,8 @@ def test_a_space_is_created_changed_and_removed_by_commands(
     status = run(service, "spaces", "status", "words", "--watch")
     assert "4 of 4" in status
     assert "lookalike spaces activate words" in status
-    run(service, "spaces", "activate", "words")
+    assert "switch back" not in run(service, "spaces", "activate", "words")
+    assert "see lookalike spaces status words" in fail(service, "spaces", "activate", "words")
     words = spaces(service)["words"]
     assert words.startswith("tiny-")
     found = json.loads(run(service, "search", "--text", "a red dog", "--json"))
@@ -90,7 +91,7 @@ def test_a_space_is_created_changed_and_removed_by_commands(
 
     run(service, "models", "start", newer, "--space", "words")
     run(service, "spaces", "status", "words", "--watch")
-    run(service, "spaces", "activate", "words")
+    assert "spaces rollback words" in run(service, "spaces", "activate", "words")
     assert spaces(service)["words"].startswith("newer-")
     assert len(search(service, text="dog")["hits"]) == 4
     run(service, "spaces", "rollback", "words")
@@ -116,6 +117,7 @@ def test_a_search_by_words_with_a_picture_on_the_command_line(
     assert not found["hits"][0]["exact"]
     assert "nothing to search with" in fail(service, "search")
     assert "there is no space nowhere" in fail(service, "spaces", "status", "nowhere")
+    assert "there is no space nowhere" in fail(service, "spaces", "activate", "nowhere")
     assert "To confirm" in fail(service, "spaces", "retire", "words")
     assert "cannot be removed" in fail(service, "spaces", "retire", "look", "--confirm", "look")
 
