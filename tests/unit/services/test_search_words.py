@@ -176,10 +176,14 @@ def test_white_space_and_the_form_of_unicode_do_not_matter() -> None:
 
 def test_a_space_of_images_takes_no_text(use_cases: UseCases, tmp_path: Path) -> None:
     use_cases.upload(colours(1))
-    build_space(use_cases, make_image_bundle(tmp_path / "image.bundle"))
+    image_bundle = make_image_bundle(tmp_path / "image.bundle")
+    build_space(use_cases, image_bundle, "copies")
     with pytest.raises(InvalidInput) as refused:
-        search(use_cases, text="dog")
+        search(use_cases, text="dog", space="copies")
     assert refused.value.code == "text-not-supported"
+    with pytest.raises(InvalidInput, match="give the space another name"):
+        build_space(use_cases, make_image_bundle(tmp_path / "second.bundle", name="second"))
+    assert [space.name for space in use_cases.spaces.list_spaces()] == [LOOK, "copies"]
 
 
 def test_the_spaces_report_whether_they_take_words(use_cases: UseCases, words: str) -> None:
