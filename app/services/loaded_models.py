@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from storage.records import LOOK, ModelState, ModelVersion
 
 _LEASE = 15.0  # seconds for which a heartbeat counts
 _HEARTBEATS = 3  # per lease
+_SPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class LoadedModels:
         Raises StoreUnavailable, InvalidInput if no version of the space is active, and Unavailable
         if this process has not loaded it.
         """
-        active = self._stores.registry.find_active(space)
+        # No database may compare another name in its own way, or be given half a surrogate pair.
+        active = self._stores.registry.find_active(space) if _SPACE.fullmatch(space) else None
         if active is None and space != LOOK:
             detail = (
                 f"The space {space[:63]} does not exist or is not active. GET /spaces, or"

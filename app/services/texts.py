@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.words.look_words import LookWords
 
 MAX_LENGTH = 500  # characters
+_LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of
 TextSupport = Literal["encoder", "built-in"]
 
 
@@ -108,7 +109,10 @@ class Texts:
 
 def clean_text(text: str) -> str:
     """Return a text in Unicode's form NFC with single spaces only. Raises InvalidInput."""
-    cleaned = " ".join(unicodedata.normalize("NFC", text).split())
+    spaced = " ".join(text.split())
+    # The time that normalize takes grows with the square of the number of combining marks.
+    is_short = len(spaced) <= MAX_LENGTH * _LONGEST_DECOMPOSITION
+    cleaned = unicodedata.normalize("NFC", spaced) if is_short else spaced
     if not 1 <= len(cleaned) <= MAX_LENGTH:
         detail = f"The text has {len(cleaned)} characters. Send between 1 and {MAX_LENGTH}."
         raise InvalidInput("invalid-text", detail)

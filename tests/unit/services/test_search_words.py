@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,15 @@ def test_a_bundle_that_cannot_be_used_leaves_nothing_behind(
         use_cases.reembed.add_encoder(io.BytesIO(content[:-100]))
     assert refused.value.code == "invalid-bundle"
     assert not list(use_cases.stores.objects.list("models"))
+
+
+def test_the_length_of_a_text_is_that_of_its_composed_form() -> None:
+    assert clean_text("e\u0301" * 500) == "é" * 500
+
+
+def test_a_text_of_many_marks_is_refused_without_sorting_them() -> None:
+    marks = "a" + "\u0301\u0323" * 20_000  # sorting them takes several seconds
+    start = time.perf_counter()
+    with pytest.raises(InvalidInput, match="40001 characters"):
+        clean_text(marks)
+    assert time.perf_counter() - start < 1
