@@ -14,6 +14,7 @@ from app.errors import InvalidInput
 from app.metrics import Metrics
 from app.services.encoder_files import EncoderFiles, is_weights
 from app.services.loaded_models import LoadedModels
+from app.services.vision import check_finite
 from models.errors import EncoderInvalid
 from models.text_encoder import TextNotUnderstood
 from models.weights_file import WeightsFile
@@ -70,7 +71,9 @@ class Texts:
         with self._metrics.stage("embed_text"):
             try:
                 if encoder is not None:
-                    return EmbeddedText(encoder.embed_text(cleaned), None)
+                    vector = encoder.embed_text(cleaned)
+                    check_finite(vector, version)
+                    return EmbeddedText(vector, None)
                 words, directions = self._load_words(version)
                 vector, understood = words.embed_along(cleaned, directions)
                 return EmbeddedText(vector, round(understood, 4))

@@ -217,3 +217,19 @@ def test_a_text_of_many_marks_is_refused_without_sorting_them() -> None:
     with pytest.raises(InvalidInput, match="40001 characters"):
         clean_text(marks)
     assert time.perf_counter() - start < 1
+
+
+def test_a_network_that_fails_for_an_image_leaves_a_dead_letter(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = use_cases.upload(colours(1)).master
+    embed = use_cases.embedder.embed
+    monkeypatch.setattr(use_cases.embedder, "embed", lambda images: embed(images) * np.nan)
+    assert not use_cases.upload(colours(2)).indexed
+    with pytest.raises(Conflict) as refused:
+        search(use_cases, colours(3))
+    assert refused.value.code == "not-embeddable"
+    use_cases.worker.run_round()
+    assert use_cases.stores.vectors.count("model-1") == 1
+    found = use_cases.search.search_by_master(master.id, SearchOptions("default"))
+    assert len(found.hits) == 1
