@@ -126,6 +126,8 @@ def _mean(copies: dict[str, float]) -> float:
 def _show_two(first: Evaluation, second: Evaluation, title: str) -> None:
     columns = (first.version, second.version, "difference")
     table = make_table("score", *columns, right=columns, title=title)
+    for column in table.columns[:3]:
+        column.no_wrap = True  # a narrow terminal breaks the last column, and cuts nothing
     for key, label in SCORES.items():
         table.add_row(label, *_compare_scores(key, first.ranked, second.ranked))
     if first.names is not None or second.names is not None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("untried_bundles")
 
 def evaluate(*arguments: str | Path) -> Result:
     command = ["evaluate", *map(str, arguments), "--quick"]
-    return CliRunner().invoke(app, command, env={"COLUMNS": "120"})
+    return CliRunner().invoke(app, command, env={"COLUMNS": "80"})
 
 
 @pytest.fixture
