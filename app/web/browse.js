@@ -72,6 +72,7 @@ export class Browse {
 
 	hide() {
 		this.stop.abort();
+		this.stop = new AbortController(); // so that a call of show that waits does nothing more
 		this.settled = false;
 		this.collection = "";
 	}

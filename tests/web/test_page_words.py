@@ -126,6 +126,24 @@ def test_words_find_pictures_and_a_picture_refines_them(
     expect(page.locator("#hits .name").first).to_have_text(re.compile("chelsea"))
 
 
+def test_a_search_that_overtakes_the_first_listing_stays(wordy: Service, page: Page) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/masters?*", hold)
+    with page.expect_request("**/masters?*"):
+        page.reload()
+    search(page, "dog")
+    shows(page, "12 results")
+    with page.expect_response("**/collections"):  # the page polls the number of pictures
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate("fetch('/livez').then((answer) => answer.text())")
+    assert len(held) == 1  # the listing was not requested again
+    shows(page, "12 results")
+
+
 def test_words_work_with_filters_collections_and_further_results(
     wordy: Service, page: Page, searches: list[dict[str, str]]
 ) -> None:
