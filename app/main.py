@@ -22,9 +22,9 @@ from app.settings import Settings
 
 _SPARE_THREADS = 32  # for reads, which need no place among the requests with a body
 _DESCRIPTION = """
-Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, and
-get the masters that look most like it, nearest first. A *collection* is a named set of masters, and
-a search stays inside one.
+Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, or a
+few words, or both, and get the nearest masters. A *collection* is a named set of masters, and a
+search stays inside one.
 
 Errors have the form of RFC 9457, with a stable `code` for programs. If the service has API keys,
 send one in the header `Authorization: Bearer KEY`.

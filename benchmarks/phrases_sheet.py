@@ -4,8 +4,8 @@
 
 The pictures are uploaded to a service, which is searched for each phrase over HTTP. The remarks
 below are a person's judgement of the sheet in the documentation; with other pictures, or after a
-change of the words, look again. The names of the pictures shown are printed, because their
-licences must be stated beside the sheet.
+change of the built-in words, judge the sheet again. The names of the pictures shown are printed,
+because their licences must be stated beside the sheet.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ def draw_sheet(answers: list[Answer]) -> Image.Image:
         top = GAP + number * row
         draw.text((GAP, top), answer.phrase, fill=INK, font=large)
         right = GAP + draw.textlength(answer.phrase, large) + GAP
-        remark = f"understood {answer.understood:.2f}"
-        if REMARKS[answer.phrase]:
-            remark += f". {REMARKS[answer.phrase]}"
+        remark = f"understood {answer.understood:.2f}. {REMARKS[answer.phrase]}"
         draw.text((right, top + 3), remark, fill=FAINT, font=small)
         for place, (path, distance) in enumerate(answer.hits):
             left = GAP + place * (SIDE + GAP)

@@ -28,8 +28,8 @@ def name_class(label: str, *, coarse: bool = False) -> str:
 def find_text_embedder(encoder: Encoder, embedder: Embedder) -> Callable[[str], Vectors] | None:
     """Return what embeds texts in the space of an encoder, or None if nothing does.
 
-    That is its own text tower, or the built-in words for weights of our ResNet. It returns
-    ``(dimension,)`` float32 of length 1, and may raise TextNotUnderstood.
+    This is the encoder's own text tower, or the built-in words for weights of the ResNet. The
+    function returns ``(dimension,)`` float32 of length 1, and may raise TextNotUnderstood.
     """
     if embedder.text is not None:
         return embedder.text.embed_text

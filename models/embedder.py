@@ -16,15 +16,15 @@ from models.transforms import Preprocessing
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 
 Encoder = WeightsFile | Bundle
-"""An encoder as a file: the weights of our ResNet, or a bundle. Both have a ``version``."""
+"""An encoder as a file: the weights of the ResNet, or a bundle. Both have a ``version``."""
 
 
 class Embedder(Protocol):
     """A network that is ready to run. Implementations are thread-safe.
 
-    ``model_version`` identifies the weights together with the preprocessing. Vectors of two
+    ``model_version`` identifies the networks together with the preprocessing. Vectors of two
     versions must never be compared; they may have different dimensions. ``calibration`` maps a
-    distance to a probability; it is None if the weights were not calibrated. ``text`` is None
+    distance to a probability; it is None if the encoder was not calibrated. ``text`` is None
     unless the network embeds texts too.
     """
 

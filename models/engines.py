@@ -13,6 +13,7 @@ import openvino.opset15 as ops
 from numpy.typing import NDArray
 from openvino.op import Constant
 
+from models.errors import EngineMissing
 from models.openvino_network import CompiledNetwork
 from models.text_encoder import TextEncoder
 from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD, CentreSquare, Preprocessing
@@ -27,13 +28,6 @@ from models.weights_file import (
 
 _MEAN = np.array(PIXEL_MEAN, dtype=np.float32) * 255
 _STD = np.array(PIXEL_STD, dtype=np.float32) * 255
-
-
-class EngineMissing(Exception):
-    """A library that the requested work needs is not installed.
-
-    The message gives the command that installs it.
-    """
 
 
 def build_graph(weights: WeightsFile) -> ov.Model:

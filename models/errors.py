@@ -8,4 +8,11 @@ class EncoderInvalid(Exception):
 
 
 class BundleInvalid(EncoderInvalid):
-    """A bundle is damaged, lies about its content, or cannot be run."""
+    """A bundle is damaged, contradicts its manifest, or cannot be run."""
+
+
+class EngineMissing(Exception):
+    """A library that the requested work needs is not installed.
+
+    The message gives the command that installs it.
+    """

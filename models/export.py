@@ -15,7 +15,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from models.engines import EngineMissing, build_graph
+from models.engines import build_graph
+from models.errors import EngineMissing
 from models.imaging import ImageRejected
 from models.labelled_images import UnusableData, load_image
 from models.progress import ProgressCallback, ignore_progress

@@ -7,13 +7,13 @@ Training, the ONNX export and the PyTorch engine use it. OpenVINO builds its own
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.torchvision_import import import_torchvision
 from models.transforms import PIXEL_MEAN, PIXEL_STD
 from models.weights_file import (
     BATCH_NORM_EPS,
@@ -24,31 +24,13 @@ from models.weights_file import (
 )
 
 
-def _import_torchvision_resnet() -> Any:
-    """Import torchvision's ResNet, also beside a CPU-only torch.
-
-    torchvision from PyPI is a CUDA build. Beside a CPU-only torch its compiled operators do not
-    load, and the import fails because the schema of ``nms`` is missing. Declaring the two schemas
-    is enough for the models, which never call these operators.
-    """
-    try:
-        from torchvision.models import resnet
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _import_torchvision_resnet.library = library  # type: ignore[attr-defined]
-        from torchvision.models import resnet
-    return resnet
-
-
 def build_resnet50_v1() -> nn.Module:
     """Build ResNet-50 as published (He et al. 2015), without its classifier.
 
     This original "v1" has the stride of a stage in its first 1x1 convolution; torchvision has it
     in the 3x3 convolution.
     """
-    network: nn.Module = _import_torchvision_resnet().resnet50(weights=None)
+    network: nn.Module = import_torchvision("torchvision.models.resnet").resnet50(weights=None)
     for stage in (network.layer2, network.layer3, network.layer4):
         first = stage[0]
         first.conv1.stride, first.conv2.stride = (2, 2), (1, 1)

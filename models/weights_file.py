@@ -24,7 +24,8 @@ EMBEDDING_DIM = 512
 FEATURE_DIM = 2048
 STAGES = (3, 4, 6, 3)  # bottleneck blocks per stage of ResNet-50 (He et al. 2015, table 1)
 BATCH_NORM_EPS = 1.001e-5  # of the Keras network; another value changes the embeddings
-VERSION_PREFIX = "rn50-"  # of the model version; no bundle has this name
+RESNET_NAME = "rn50"  # the versions of weights begin with it; no bundle has this name
+VERSION_PREFIX = f"{RESNET_NAME}-"
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "resnet50-512.safetensors"
 
 
@@ -205,8 +206,13 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def compute_model_version(content: bytes) -> str:
-    """Derive the model version from the bytes of a weights file: ``rn50-`` and 16 hex digits."""
-    return VERSION_PREFIX + hashlib.sha256(content).hexdigest()[:16]
+    """Derive the model version from the bytes of a weights file."""
+    return model_version_of(hashlib.sha256(content).digest())
+
+
+def model_version_of(digest: bytes) -> str:
+    """Return the version of weights whose file has this SHA-256: ``rn50-`` and 16 hex digits."""
+    return VERSION_PREFIX + digest.hex()[:16]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -21,19 +21,19 @@ _PART_FIELDS = ["part", "parts", "box"]
 _SIDES = ("x", "y", "width", "height")
 
 
-def fields(*, has_parts: bool) -> list[str]:
-    """Return the fields that ``record`` needs; ``has_parts`` is that of the collection."""
+def list_fields(*, has_parts: bool) -> list[str]:
+    """Return the fields that ``read_record`` needs; ``has_parts`` is that of the collection."""
     return [*_EARLIER_FIELDS, *_PART_FIELDS] if has_parts else _EARLIER_FIELDS
 
 
-def rows(record: VectorRecord, *, has_parts: bool) -> list[dict[str, Any]]:
+def make_rows(record: VectorRecord, *, has_parts: bool) -> list[dict[str, Any]]:
     """Return the rows of a record. Raises ValueError if the collection cannot hold its parts."""
     of_master = {
         "collection": str(record.collection_id),
         "attributes": record.attributes,
         "revision": record.revision,
         "slice": record.master_id.int % SLICES,
-        "collection_key": collection_key(record.collection_id),
+        "collection_key": make_collection_key(record.collection_id),
     }
     if not has_parts:
         if len(record.parts) > 1 or record.parts[0].box:
@@ -53,13 +53,13 @@ def rows(record: VectorRecord, *, has_parts: bool) -> list[dict[str, Any]]:
 
 def _row_of_part(master_id: UUID, number: int, part: VectorPart) -> dict[str, Any]:
     vector = np.asarray(part.vector, dtype=np.float32).tolist()
-    return {"id": key(master_id, number), "vector": vector}
+    return {"id": make_key(master_id, number), "vector": vector}
 
 
-def record(rows: Sequence[dict[str, Any]]) -> VectorRecord | None:
+def read_record(rows: Sequence[dict[str, Any]]) -> VectorRecord | None:
     """Return the record in the rows of one master, in any order.
 
-    Returns None unless there is a row of each part: a write has failed before it was complete.
+    Returns None if the row of a part is missing, which a failed write can cause.
     """
     rows = sorted(rows, key=lambda row: row.get("part", 0))
     first = rows[0]
@@ -74,24 +74,24 @@ def record(rows: Sequence[dict[str, Any]]) -> VectorRecord | None:
     )
 
 
-def hit(found: dict[str, Any]) -> VectorHit:
-    """Return the hit in an element of an answer of Milvus."""
+def read_hit(found: dict[str, Any]) -> VectorHit:
+    """Convert one result of a search in Milvus."""
     master_id, _, number = found["id"].partition("/")
     distance = min(2.0, max(0.0, round(1.0 - found["distance"], 6)))
     return VectorHit(UUID(master_id), distance, int(number or 0), _box(found["entity"]))
 
 
-def key(master_id: UUID, part: int) -> str:
+def make_key(master_id: UUID, part: int) -> str:
     """Return the primary key of a part."""
     return f"{master_id}/{part}" if part else str(master_id)
 
 
-def among(keys: Sequence[str]) -> str:
-    """Return the expression that a row has one of these primary keys."""
+def select_keys(keys: Sequence[str]) -> str:
+    """Return the filter expression for the rows with these primary keys."""
     return "id in [" + ", ".join(f'"{one}"' for one in keys) + "]"
 
 
-def collection_key(collection_id: UUID) -> int:
+def make_collection_key(collection_id: UUID) -> int:
     """Return 63 random bits of the id.
 
     Filtering a million integers takes a tenth of the time that as many texts take.

@@ -200,7 +200,7 @@ class VectorPart:
 class VectorRecord:
     """The embedding of one master, with what searches filter by.
 
-    It has one part or more, which are numbered from 0. Raises ValueError without a part.
+    Its parts, of which there is at least one, are numbered from 0. Raises ValueError without any.
     """
 
     master_id: UUID

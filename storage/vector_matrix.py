@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -160,15 +160,25 @@ class VectorMatrix:
         if max_distance is not None:
             rows, distances = _where(distances <= max_distance, rows, distances)
         order = np.lexsort((parts[rows], ids[rows, 1], ids[rows, 0], distances))
-        hits: dict[UUID, VectorHit] = {}
-        for row, distance in zip(rows[order], distances[order], strict=True):
-            if len(hits) == limit:
-                break
-            id_ = UUID(int=int(ids[row, 0]) << 64 | int(ids[row, 1]))
-            if id_ not in hits:
-                box = _box(boxes, row)
-                hits[id_] = VectorHit(id_, float(distance), int(parts[row]), box)
-        return list(hits.values())
+        hits = (
+            VectorHit(_master_id(ids[row]), float(distance), int(parts[row]), _box(boxes, row))
+            for row, distance in zip(rows[order], distances[order], strict=True)
+        )
+        return _take_masters(hits, limit)
+
+
+def _take_masters(hits: Iterable[VectorHit], limit: int) -> list[VectorHit]:
+    """Return the first hit of each master, for up to ``limit`` masters."""
+    found: dict[UUID, VectorHit] = {}
+    for hit in hits:
+        if len(found) == limit:
+            break
+        found.setdefault(hit.master_id, hit)
+    return list(found.values())
+
+
+def _master_id(halves: NDArray[np.uint64]) -> UUID:
+    return UUID(int=int(halves[0]) << 64 | int(halves[1]))
 
 
 def _least_per_group(values: NDArray[np.float32], starts: Mask) -> NDArray[np.float32]:

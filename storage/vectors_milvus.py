@@ -55,9 +55,10 @@ class MilvusVectorStore:
         rows = [
             row
             for record in records
-            for row in milvus_rows.rows(record, has_parts=layout.has_parts)
+            for row in milvus_rows.make_rows(record, has_parts=layout.has_parts)
         ]
-        # Deleted first: the number of parts that a repetition of this call needs is overwritten.
+        # Surplus parts are deleted first. The upsert overwrites the stored number of parts, without
+        # which a retry could not find them.
         parts = {record.master_id: len(record.parts) for record in records}
         self._delete_keys(name, self._list_surplus(name, layout, parts))
         for start in range(0, len(rows), _BATCH):
@@ -79,17 +80,17 @@ class MilvusVectorStore:
         self._delete_keys(name, keys)
 
     def _list_surplus(self, name: str, layout: Layout, kept: dict[UUID, int]) -> list[str]:
-        """Return the keys of the parts of masters from a number on, which is given by master.
+        """Return the keys of the stored parts of each master from the number ``kept[id]`` on.
 
-        Nothing is read while no master of the version has several parts, so that a version of one
-        part is written as fast as ever. This process notices within ten seconds that another one
-        has written the first.
+        Nothing is read while no master of the version has several parts, so that versions with one
+        part per master stay fast to write. This process notices within ten seconds that another one
+        has written the first master with several parts.
         """
         if not layout.has_parts or not self._recent_count(name, _HAS_SEVERAL):
             return []
         found = self._query_keys(name, [str(id_) for id_ in kept], ["id", "parts"])
         return [
-            milvus_rows.key(id_, number)
+            milvus_rows.make_key(id_, number)
             for id_, parts in ((UUID(row["id"]), row["parts"]) for row in found)
             for number in range(kept[id_], parts)
         ]
@@ -135,17 +136,17 @@ class MilvusVectorStore:
         layout = self._connection.find_collection(name) if ids else None
         if layout is None:
             return {}
-        fields = milvus_rows.fields(has_parts=layout.has_parts)
+        fields = milvus_rows.list_fields(has_parts=layout.has_parts)
         rows = self._query_keys(name, [str(id_) for id_ in ids], fields)
         others = [
-            milvus_rows.key(UUID(row["id"]), number)
+            milvus_rows.make_key(UUID(row["id"]), number)
             for row in rows
             for number in range(1, row.get("parts", 1))
         ]
         by_master: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows + self._query_keys(name, others, fields):
             by_master[row["id"].partition("/")[0]].append(row)
-        records = map(milvus_rows.record, by_master.values())
+        records = map(milvus_rows.read_record, by_master.values())
         return {record.master_id: record for record in records if record is not None}
 
     def search(
@@ -162,7 +163,7 @@ class MilvusVectorStore:
         if layout is None:
             return []
         check_length(vector, layout.dimension)
-        chosen = f"collection_key == {milvus_rows.collection_key(collection_id)}"
+        chosen = f"collection_key == {milvus_rows.make_collection_key(collection_id)}"
         if filter is not None:
             chosen += f" && {filters_milvus.expression(filter)}"
         limit = min(limit, LARGEST_LIMIT)
@@ -226,7 +227,7 @@ class MilvusVectorStore:
                 timeout=self._timeout,
             )
         )
-        return [milvus_rows.hit(found) for found in answer[0]]
+        return [milvus_rows.read_hit(found) for found in answer[0]]
 
     def _plan(self, name: str, chosen: str, limit: int) -> list[tuple[str, int]]:
         """Return one search, or several whose hits are merged, as (addition to the filter, limit).
@@ -285,7 +286,7 @@ class MilvusVectorStore:
         """Query the rows with these primary keys."""
         rows: list[dict[str, Any]] = []
         for start in range(0, len(keys), _BATCH):
-            rows += self._query(name, milvus_rows.among(keys[start : start + _BATCH]), fields)
+            rows += self._query(name, milvus_rows.select_keys(keys[start : start + _BATCH]), fields)
         return rows
 
     def _query(

@@ -1,12 +1,14 @@
 """Soak test: load with random faults for a given time, then a check of the invariants.
 
     make soak MINUTES=20
+    python -m tests.soak 20 --words
 
 Two API replicas and a worker run over MariaDB, SeaweedFS and Milvus. Each process and server is
-killed and restarted at random while the model changes repeatedly. At the end, the first scrub
-repairs, the second one must find nothing, and all acknowledged data is checked. The last line of
-the output is a JSON object. The exit code is 0 if nothing was lost. Ctrl-C ends the load early, but
-the checks still run.
+killed and restarted at random while the model changes repeatedly, and with --words also that of
+the space `words`. Each answer must be by one version that was active, with its distances. At the
+end, the first scrub repairs, the second one must find nothing, and all acknowledged data is
+checked. The last line of the output is a JSON object. The exit code is 0 if nothing was lost.
+Ctrl-C ends the load early, but the checks still run.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from tests.support.fleet import MAKERS
 from tests.support.load import Load
+from tests.support.operators import prepare_operators
 from tests.support.requests import open_client
 from tests.support.servers import Server, free_ports
 from tests.support.service import eventually
 from tests.support.stack import Stack
-from tests.support.weights import turned_weights
 
 QUIET, LOUD = 4.0, 20.0  # seconds between two faults, at least and at most
 DOWN = 5.0  # seconds until a killed process is restarted, at most
@@ -60,40 +62,6 @@ class Process:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-
-
-class Models(threading.Thread):
-    """Simulates an operator who changes the model repeatedly."""
-
-    def __init__(self, urls: list[str], weights: list[Path], chance: random.Random) -> None:
-        super().__init__(daemon=True)
-        self._urls = urls
-        self._weights = weights
-        self._chance = chance
-        self.stopping = threading.Event()
-        self.switches = 0
-
-    def run(self) -> None:
-        while not self.stopping.wait(self._chance.uniform(1, 5)):
-            client = open_client(self._chance.choice(self._urls), timeout=120)
-            # If a store or a replica is down, the next step comes later.
-            with client, suppress(httpx.TransportError, KeyError, ValueError):
-                self._step(client)
-
-    def _step(self, client: httpx.Client) -> None:
-        models = client.get("/admin/models").json()["models"]
-        states = {model["state"]: model for model in models}
-        if "building" in states:
-            answer = client.post(f"/admin/models/{states['building']['version']}/activate")
-            self.switches += "active" in json.loads(answer.text.splitlines()[-1])
-        elif "previous" in states:
-            change = self._chance.choice(["activate", "retire"])
-            answer = client.post(f"/admin/models/{states['previous']['version']}/{change}")
-            self.switches += "active" in json.loads(answer.text.splitlines()[-1])
-        else:
-            with self._chance.choice(self._weights).open("rb") as file:
-                version = client.post("/admin/models", files={"weights": file}).json()["version"]
-            client.post(f"/admin/models/{version}/start")
 
 
 class Faults:
@@ -142,6 +110,11 @@ def main() -> int:
         default=None,
         help="Random seed of the faults and the load. Default: a new one, which is printed.",
     )
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="Search in the space `words` too, and change its encoder repeatedly.",
+    )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int(time.time())
     console.print(f"seed {seed}")
@@ -149,13 +122,20 @@ def main() -> int:
         directory = Path(
             ending.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-soak-"))
         )
-        result = soak(directory, ending, options.minutes * 60, options.clients, random.Random(seed))
+        chance, seconds = random.Random(seed), options.minutes * 60
+        result = soak(directory, ending, seconds, options.clients, chance, words=options.words)
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["lost"] == result["scrub_repairs_second_pass"] == 0 else 1
 
 
 def soak(
-    directory: Path, ending: ExitStack, seconds: float, clients: int, chance: random.Random
+    directory: Path,
+    ending: ExitStack,
+    seconds: float,
+    clients: int,
+    chance: random.Random,
+    *,
+    words: bool,
 ) -> dict[str, Any]:
     servers = [make(directory / name) for name, make in MAKERS.items()]
     for server in servers:
@@ -187,36 +167,46 @@ def soak(
     if not eventually(lambda: all(map(ready, urls)), RECOVERY):
         raise SystemExit(stack.logs())
 
-    load = Load(urls, clients, seed=chance.randrange(1 << 30), fault_tolerant=True)
-    models = Models(
-        urls,
-        [turned_weights(directory / f"turned-{seed}.safetensors", seed) for seed in (1, 2)],
-        chance,
-    )
+    operators, checks = prepare_operators(urls, directory, chance, words=words)
+    load = Load(urls, clients, seed=chance.randrange(1 << 30), fault_tolerant=True, spaces=checks)
     faults = Faults([*ours, *servers], chance)
     loading = threading.Thread(target=load.run, args=(seconds,))
     loading.start()
-    models.start()
+    for operator in operators:
+        operator.start()
     with suppress(KeyboardInterrupt), Progress(*_columns(), console=console) as progress:
         task = progress.add_task("soaking", total=seconds, said="")
         start = time.monotonic()
         while loading.is_alive():
             loading.join(0.5)
             faults.step()
+            switches = sum(operator.switches for operator in operators)
             said = (
                 f"{load.acknowledged} acknowledged, {faults.counts.total()} faults,"
-                f" {models.switches} switches"
+                f" {switches} switches"
             )
             progress.update(task, completed=min(seconds, time.monotonic() - start), said=said)
     load.stop()
-    models.stopping.set()
+    for operator in operators:
+        operator.stopping.set()
     faults.mend()
     loading.join()
-    models.join()
-    return judged(load, urls, faults, models.switches)
+    for operator in operators:
+        operator.join()
+    result = judged(load, urls, faults)
+    spaces = {
+        check.name: {
+            "switches": operator.switches,
+            "removals": operator.removals,
+            "answers_checked": check.answers,
+            "distances_checked": check.distances,
+        }
+        for operator, check in zip(operators, checks, strict=True)
+    }
+    return result | {"switches": sum(each.switches for each in operators), "spaces": spaces}
 
 
-def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[str, Any]:
+def judged(load: Load, urls: list[str], faults: Faults) -> dict[str, Any]:
     """Wait until all work is done, scrub twice, check everything, and return the result."""
     console.print("waiting until no work is left")
 
@@ -240,7 +230,6 @@ def judged(load: Load, urls: list[str], faults: Faults, switches: int) -> dict[s
     return {
         "acknowledged": load.acknowledged,
         "faults": faults.counts.total(),
-        "switches": switches,
         "lost": len(lost),
         "scrub_repairs_first_pass": sum(first.values()),
         "scrub_repairs_second_pass": sum(second.values()),

@@ -84,8 +84,7 @@ def _describe_error(error: Exception) -> list[str]:
 
     from app.http.security import InsecureSettings
     from app.services.installation_copy import CopyRefused
-    from models.engines import EngineMissing
-    from models.errors import EncoderInvalid
+    from models.errors import EncoderInvalid, EngineMissing
     from models.labelled_images import UnusableData
     from storage.errors import ConfigurationError, StoreUnavailable
 

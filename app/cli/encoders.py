@@ -1,4 +1,4 @@
-"""The `encoders` command group: bundles as files."""
+"""The `encoders` command group: encoders as files, most of them bundles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show(encoder: _EncoderArgument, as_json: JsonOption = False) -> None:
 def check(encoder: _EncoderArgument, as_json: JsonOption = False) -> None:
     """Check an encoder as the service does before it accepts one.
 
-    Runs the network of a bundle in a process with limits on memory and time. Its vectors must have
+    Runs the networks of a bundle in a process with limits on memory and time. The vectors must have
     the dimension that the bundle states, be finite, and be equal for equal inputs.
 
     Exit codes: 0 the service would accept it; 2 it would not.
@@ -86,9 +86,80 @@ def import_onnx(
     """
     from models.bundles.importing import make_bundle, read_draft
 
-    checked = make_bundle(read_draft(manifest), files, bundle)
+    _print_made(make_bundle(read_draft(manifest), files, bundle))
+
+
+def export_open_clip(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="open_clip's name of the architecture, such as ViT-B-32; or a place that also has"
+            " the weights: hf-hub:ORGANISATION/NAME or local-dir:DIRECTORY.",
+        ),
+    ],
+    pretrained: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PRETRAINED",
+            help="open_clip's name of the weights, such as laion2b_s34b_b79k, which it downloads;"
+            " or a file of weights: .safetensors, or .pt, .pth or .bin with tensors only.",
+        ),
+    ] = None,
+    *,
+    bundle: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Bundle to write.", dir_okay=False)
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the bundle. Default: from MODEL and PRETRAINED."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the weights.")
+    ] = "see the model's page",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source", help="Where the weights come from. Default: open_clip MODEL PRETRAINED."
+        ),
+    ] = None,
+    template: Annotated[
+        str,
+        typer.Option("--template", help="Sentence to embed for a query, which replaces {} in it."),
+    ] = "{}",
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocessing",
+            metavar="PRETRAINED",
+            help="For a file of weights: open_clip's name of weights with the same preprocessing."
+            " Default: what all weights of MODEL have in common.",
+        ),
+    ] = None,
+) -> None:
+    """Make a bundle from a model of open_clip: CLIP, SigLIP, MobileCLIP and others.
+
+    Writes both towers in half precision and the tokenizer. Compares vectors and tokens with those
+    of open_clip, and checks the bundle as `check` does. Nothing is written if a check fails.
+    Needs the extra `clip`.
+    """
+    from models.bundles.open_clip_export import ExportRequest, export_open_clip
+
+    request = ExportRequest(
+        model,
+        pretrained,
+        preprocessing=preprocessing,
+        name=name,
+        licence=licence,
+        source=source,
+        template=template,
+    )
+    _print_made(export_open_clip(request, bundle))
+
+
+def _print_made(checked: CheckedBundle) -> None:
     _print_facts(_describe(checked.bundle) | _describe_cost(checked), as_json=False)
-    out.print(f"Written: {bundle}")
+    out.print(f"Written: {checked.bundle.path}")
 
 
 def _describe(encoder: Encoder) -> dict[str, Any]:
@@ -160,5 +231,5 @@ def _label_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time per image", f"{facts['image_seconds'] * 1000:.1f} ms on one core"))
         if facts["text_seconds"] is not None:
             rows.append(("time per text", f"{facts['text_seconds'] * 1000:.1f} ms on one core"))
-        rows.append(("memory", f"{facts['memory_bytes'] / 1e6:.0f} MB with the library"))
+        rows.append(("memory", f"{facts['memory_bytes'] / 1e6:.0f} MB with OpenVINO"))
     return rows

@@ -1,4 +1,4 @@
-"""Measures models on labelled images for the command line, and compares two."""
+"""Measures one model, or two for comparison, on labelled images for the command line."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def evaluate(
     with on_interrupt("The same command starts over."):
         with show_stages() as advance:
             images = read_images(data, by, advance)
-            found_in = (
+            searched = (
                 images if gallery is None else read_images(gallery, by, advance, gallery=True)
             )
-            read = EvaluatedImages(images, found_in)
+            read = EvaluatedImages(images, searched)
             measured = [
                 _measure(encoder, read, advance, engine=engine, quick=quick) for encoder in encoders
             ]

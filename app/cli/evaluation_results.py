@@ -1,4 +1,4 @@
-"""What an evaluation measured, as tables and as JSON."""
+"""Shows what an evaluation measured, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class EvaluatedImages:
 
     @property
     def shared(self) -> bool:
+        """Whether the images are searched in themselves, without a gallery of their own."""
         return self.gallery is self.images
 
 
@@ -34,7 +35,7 @@ class Evaluation:
     queries: Any
     gallery: Any
     ranked: RankingMetrics
-    names: RankingMetrics | None  # of class names as queries; None if the model takes no words
+    names: RankingMetrics | None  # of class names as queries; None if the model takes no text
     robustness: dict[str, float]
     calibration_error: float | None
     images_per_second: float
@@ -125,6 +126,8 @@ def _mean(copies: dict[str, float]) -> float:
 def _show_two(first: Evaluation, second: Evaluation, title: str) -> None:
     columns = (first.version, second.version, "difference")
     table = make_table("score", *columns, right=columns, title=title)
+    for column in table.columns[:3]:
+        column.no_wrap = True  # a narrow terminal breaks the last column, and cuts nothing
     for key, label in SCORES.items():
         table.add_row(label, *_compare_scores(key, first.ranked, second.ranked))
     if first.names is not None or second.names is not None:

@@ -13,7 +13,7 @@ from app.cli.evaluation_results import SCORES
 from app.cli.transfers import Exporter
 from models.calibration import LabelledHits
 from models.embedder import load_embedder
-from models.engines import EngineMissing
+from models.errors import EngineMissing
 from models.evaluate import embed_images, rank_gallery
 from models.labelled_images import LabelledImages, check_disjoint
 from models.progress import ProgressCallback

@@ -20,8 +20,8 @@ from app.cli.options import (
 
 _UNDERSTOOD = 0.5  # below it, the built-in words do not know a text
 _NOT_UNDERSTOOD = (
-    "I know only some words, and perhaps not these. For free text, install an encoder:"
-    " lookalike spaces create words --encoder FILE"
+    "The built-in words may not know this text. For free text, install an encoder:"
+    " lookalike spaces create words --encoder FILE (docs/words.md says how to get one)"
 )
 
 
@@ -142,11 +142,13 @@ def search(
     ] = None,
     feedback: Annotated[
         bool,
-        typer.Option("--feedback", help="Move the words towards their first hits, to find more."),
+        typer.Option(
+            "--feedback", help="Search again, with the words moved towards their first hits."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images that look most like a given image, or fit some words."""
+    """Find the images nearest to an image, to words, or to both."""
     if image is None and not text:
         raise CommandError("nothing to search with: name an image, or words with --text")
     fields = {

@@ -56,8 +56,11 @@ def _new_group(help: str) -> typer.Typer:
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
-_spaces = _new_group("Search by words or with another network, beside `look`.")
+_spaces = _new_group(
+    "Manage spaces: further encoders beside that of `look`, for words or other networks."
+)
 _encoders = _new_group("Describe, check and make encoder bundles.")
+_encoder_export = _new_group("Make a bundle from a model of another library.")
 
 _RUN, _IMAGES = "Run the service", "Add and find images"
 _OPERATE, _TRAIN = "Operate an installation", "Models and training"
@@ -100,6 +103,8 @@ _spaces.command("retire")(spaces.retire)
 _encoders.command("show")(encoders.show)
 _encoders.command("check")(encoders.check)
 _encoders.command("import-onnx")(encoders.import_onnx)
+_encoders.add_typer(_encoder_export, name="export")
+_encoder_export.command("open-clip")(encoders.export_open_clip)
 
 add_deprecated_names(app, _models)
 
@@ -119,7 +124,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Visual search: upload images, then find the ones that look like a given image.
+    """Visual search: upload images, then find them by another image, by words, or by both.
 
     Start the service with `lookalike serve`. The commands that add and find images connect to
     it at --url.

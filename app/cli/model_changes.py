@@ -1,4 +1,4 @@
-"""What the commands `models` and `spaces` share: starting, following and switching versions."""
+"""Starts, follows and switches model versions, for the commands `models` and `spaces`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def start_model(client: Client, encoder: str, space: str) -> str:
 def switch_model(state: str, version: str | None, space: str, url: str, api_key: str) -> None:
     """Activate ``version``, or the version of the space that is in ``state``."""
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
-        version = version or _find_version(client, state, space)
+        models = client.models()
+        version = version or _find_version(models, state, space)
+        replaces = first_in_state(models, "active", space) is not None
         with progress_bar() as progress:
             task = progress.add_task("Checking", total=None)
             for event in client.activate_model(version):
@@ -38,9 +40,8 @@ def switch_model(state: str, version: str | None, space: str, url: str, api_key:
                     progress.update(task, completed=event["checked"])
     group = "models rollback" if space == LOOK else f"spaces rollback {space}"
     searches = "all searches" if space == LOOK else f"searches in the space {space}"
-    out.print(
-        f"{version} is active: {searches} use it now. To switch back, run `lookalike {group}`."
-    )
+    back = f" To switch back, run `lookalike {group}`." if replaces else ""
+    out.print(f"{version} is active: {searches} use it now.{back}")
 
 
 def wait_until_built(client: Client, space: str) -> None:
@@ -63,11 +64,13 @@ def first_in_state(answer: dict[str, Any], state: str, space: str) -> dict[str, 
 
 def show_models(models: list[dict[str, Any]], processes: int) -> None:
     """Print a table of model versions, and what to do with those that are complete."""
-    right = ("embedded", "dead letters", "loaded by")
+    right = ("embedded", "dead letters", "processes")
     table = make_table("space", "model version", "state", *right, right=right)
+    table.columns[1].no_wrap = True  # it is an argument of other commands
+    table.columns[1].overflow = "fold"
     for each in models:
         embedded = f"{each['indexed']} of {each['masters']}"
-        loaded = f"{each['loaded']} of {processes} processes"
+        loaded = f"{each['loaded']} of {processes}"
         dead = str(each["dead"])
         table.add_row(each["space"], each["version"], each["state"], embedded, dead, loaded)
     out.print(table)
@@ -78,11 +81,20 @@ def show_models(models: list[dict[str, Any]], processes: int) -> None:
             out.print(f"{each['version']} is complete. Switch to it with: lookalike {group}")
 
 
-def _find_version(client: Client, state: str, space: str) -> str:
-    found = first_in_state(client.models(), state, space)
+def select_models(answer: dict[str, Any], space: str) -> list[dict[str, Any]]:
+    """Return the model versions of a space. Raises CommandError if there is no such space."""
+    found = [each for each in answer["models"] if each["space"] == space]
+    if not found:
+        raise CommandError(f"there is no space {space}: see lookalike spaces list")
+    return found
+
+
+def _find_version(answer: dict[str, Any], state: str, space: str) -> str:
+    select_models(answer, space)
+    found = first_in_state(answer, state, space)
     if found is None:
         wanted = "being built" if state == "building" else "kept as the previous one"
-        listed = "models list" if space == LOOK else "spaces list"
+        listed = "models list" if space == LOOK else f"spaces status {space}"
         raise CommandError(
             f"the space {space} has no model version that is {wanted}: see lookalike {listed}"
         )

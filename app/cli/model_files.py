@@ -25,7 +25,7 @@ def load_weights(model: str) -> WeightsFile:
 def load_encoder(model: str) -> Encoder:
     """Load a weights file, a bundle, or "default". Raises EncoderInvalid, OSError.
 
-    The network of a bundle is tried with limits first.
+    The networks of a bundle are first run in a process with limits.
     """
     path = Path(model)
     if not path.is_file() or not is_bundle(path):

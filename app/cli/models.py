@@ -38,7 +38,8 @@ def list_(
 ) -> None:
     """List the model versions of all spaces, their state and their progress.
 
-    Also shows how many running processes have loaded each version. --space is for --watch.
+    Also shows how many running processes have loaded each version. --space selects the version that
+    --watch waits for.
     """
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
         if watch:
@@ -128,7 +129,7 @@ def retire(
 ) -> None:
     """Delete a model version that is not active.
 
-    Removes its embeddings, vectors and weights. This cannot be undone.
+    Removes its embeddings, vectors and file. This cannot be undone.
     """
     with connect(url, api_key) as client:
         client.retire_model(model)

@@ -1,8 +1,8 @@
-"""The `spaces` command group: what searches compare in beside `look`."""
+"""The `spaces` command group: the spaces that searches use beside `look`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from app.cli.console import CommandError, make_table, on_interrupt, out, print_j
 from app.cli.model_changes import (
     CONTINUES,
     LOOK,
+    select_models,
     show_models,
     start_model,
     switch_model,
@@ -38,8 +39,8 @@ def create(
 ) -> None:
     """Create a space, and start embedding all images with its encoder.
 
-    The name `words` makes it the space that searches by words use. Searches can use a new space
-    after `lookalike spaces activate`.
+    Searches can use the space after `lookalike spaces activate`. Searches by words use the space
+    named `words`.
     """
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
         if any(each["name"] == space for each in client.spaces()):
@@ -85,7 +86,7 @@ def status(
         if watch:
             wait_until_built(client, space)
         answer = client.models()
-    models = _select(answer, space)
+    models = select_models(answer, space)
     if as_json:
         print_json(answer | {"models": models})
     else:
@@ -118,30 +119,32 @@ def retire(
         ),
     ] = "",
     confirm: Annotated[
-        str, typer.Option("--confirm", metavar="SPACE", help="The name again, to remove a space.")
+        str,
+        typer.Option("--confirm", metavar="SPACE", help="Name of the space again, to remove it."),
     ] = "",
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
 ) -> None:
-    """Remove a space, or one of its model versions, with vectors and encoder files.
+    """Remove a space, or one of its model versions, with its vectors and encoders.
 
     The images stay, and `create` can build the space again. The space `look` cannot be removed.
     """
     with connect(url, api_key) as client:
-        models = _select(client.models(), space)
+        models = select_models(client.models(), space)
         if model:
             retired = [each["version"] for each in models if each["version"] == model]
             if not retired:
                 raise CommandError(f"the space {space} has no model version {model}")
         else:
             _check_removal(space, confirm)
-            # The active version goes last: with it the space ends.
+            # The active version is last, because retiring it removes the space.
             live = [each for each in models if each["state"] != "retired"]
             live.sort(key=lambda each: each["state"] == "active")
             retired = [each["version"] for each in live]
         for version in retired:
             client.retire_model(version)
-    out.print(f"{', '.join(retired)}: being removed.")
+    verb = "is" if len(retired) == 1 else "are"
+    out.print(f"{', '.join(retired)} {verb} being removed.")
 
 
 def _check_removal(space: str, confirm: str) -> None:
@@ -152,10 +155,3 @@ def _check_removal(space: str, confirm: str) -> None:
             f"this removes the space {space} with all its vectors. To confirm, run:"
             f" lookalike spaces retire {space} --confirm {space}"
         )
-
-
-def _select(answer: dict[str, Any], space: str) -> list[dict[str, Any]]:
-    found = [each for each in answer["models"] if each["space"] == space]
-    if not found:
-        raise CommandError(f"there is no space {space}: see lookalike spaces list")
-    return found

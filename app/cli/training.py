@@ -192,7 +192,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="MODEL",
-            help="Another model to measure on the same images, and to compare with.",
+            help="Another model, to measure on the same images and compare with MODEL.",
         ),
     ] = "",
     gallery: Annotated[
@@ -231,10 +231,10 @@ def evaluate(
     """Measure how well a model finds images of the same class.
 
     Reports R@1, R@5, R@10, mAP and mAP@R with 95 % confidence intervals, robustness to altered
-    copies, and speed. If the model takes words, also how well the names of the classes find their
-    images: P@10 and mAP.
+    copies, and speed. If the model takes words, also searches for the names of the classes, and
+    reports P@10 and mAP.
 
-    With --compare, the difference is that of MODEL minus the other one.
+    With --compare, also reports the difference: MODEL minus the other model.
     """
     from app.cli import evaluation
 

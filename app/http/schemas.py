@@ -156,7 +156,7 @@ class ModelList(BaseModel):
 
 
 class Space(BaseModel):
-    """What a search can compare in."""
+    """A space, whose vectors a search can compare."""
 
     name: str
     model_version: str | None = Field(
@@ -166,8 +166,8 @@ class Space(BaseModel):
         description="Length of the vectors; null if this process has not loaded the version."
     )
     text: Literal["encoder", "built-in"] | None = Field(
-        description="What searches by words use: the space's own encoder, or the built-in words,"
-        " which know only some. Null: the space takes images only."
+        description="What reads texts: the space's own encoder, or the built-in words. Null: the"
+        " space takes images only."
     )
     calibrated: bool = Field(description="Whether hits have a probability.")
 
@@ -222,7 +222,8 @@ class Hit(BaseModel):
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
     exact: bool = Field(description="Whether the master has the same bytes as the sample.")
     probability: float | None = Field(
-        description="Probability that both show the same thing; null without a calibration."
+        description="Probability that both show the same thing; null with a text, and without a"
+        " calibration."
     )
 
 
@@ -232,10 +233,10 @@ class SearchAnswer(BaseModel):
     hits: list[Hit] = Field(description="Hits, nearest first; equal distances in the order of ids.")
     model_version: str
     took_ms: float = Field(description="Duration of the search in milliseconds.")
-    space: str = Field(description="Space in which the search compared.")
+    space: str = Field(description="Space that was searched.")
     understood: float | None = Field(
         description="How near the text is to what the built-in words know, from 0 to 1; below 0.5,"
-        " the hits mean little. Null without a text, and for an encoder that cannot tell."
+        " the hits mean little. Null without a text, and in a space whose own encoder reads it."
     )
 
 

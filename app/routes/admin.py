@@ -85,7 +85,7 @@ def add_encoder(
 ) -> schemas.AddedModel:
     """Checks an encoder and stores it where every process finds it, without using it yet.
 
-    A bundle is tried in a process with limits on memory and time.
+    The networks of a bundle are first run in a process with limits on memory and time.
     """
     return schemas.AddedModel(version=reembed.add_encoder(weights.file))
 
@@ -135,8 +135,8 @@ def activate_model(
 def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedModel:
     """Removes the version being built, or the previous one, with its vectors and its file.
 
-    The active version of a space other than `look` can be removed too, if it is the only one. Its
-    space ends with it.
+    The active version of a space other than `look` can be removed too, if it is the only one,
+    which removes the space.
     """
     reembed.retire_version(version)
     return schemas.AddedModel(version=version)

@@ -106,7 +106,7 @@ def search(
 
     With both, the query is the unit vector of (1 - text_weight) x image + text_weight x text.
     Distances between texts and images are larger than those between images, and depend on the
-    space; they have no probability.
+    space; such hits have no probability.
     """
     start = time.perf_counter()
     if offset + k > MAX_REACH:
@@ -152,7 +152,7 @@ def _search(
         return search.search_by_master(master_id, options)
     if sample is None and options.text is not None:
         return search.search_by_text(options)
-    detail = "Send a file part named sample, the field master_id, or the field text."
+    detail = "Send sample (a file part), master_id or text; a text can go with one of the others."
     raise InvalidInput("invalid-request", detail)
 
 

@@ -12,8 +12,9 @@ from typing import BinaryIO
 from models.bundles.archive import read_bundle
 from models.embedder import Encoder
 from models.errors import EncoderInvalid
-from models.weights_file import VERSION_PREFIX, WeightsFile
+from models.weights_file import VERSION_PREFIX, WeightsFile, model_version_of
 from storage.errors import ObjectMissing
+from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import ObjectStore
 
 
@@ -24,7 +25,7 @@ def encoder_key(version: str) -> str:
 
 
 def is_weights(version: str) -> bool:
-    """Report whether a version is that of weights for our ResNet, and not of a bundle."""
+    """Report whether a version is that of weights for the ResNet, and not of a bundle."""
     return version.startswith(VERSION_PREFIX)
 
 
@@ -49,23 +50,56 @@ class EncoderFiles:
         self._objects.put(key, file, size, "application/octet-stream", Path(key).name)
 
     @contextmanager
+    def download(self, version: str) -> Iterator[Path]:
+        """Yield the path of a copy of a version's file, which is removed after the block.
+
+        Raises ObjectMissing.
+        """
+        chunks = self._objects.read(encoder_key(version))
+        with TemporaryDirectory(prefix="lookalike-") as directory:
+            path = Path(directory) / version
+            with path.open("wb") as file:
+                file.writelines(chunks)
+            yield path
+
+    def hash(self, version: str) -> bytes | None:
+        """Return the SHA-256 of a version's file, or None if the object store lacks it."""
+        try:
+            return sha256_of_chunks(self._objects.read(encoder_key(version)))
+        except ObjectMissing:
+            return None
+
+    @contextmanager
     def open(self, version: str) -> Iterator[Encoder]:
         """Yield the encoder of a version, whose files can be read until the end of the block.
 
         Raises ObjectMissing, and EncoderInvalid if the file is not the one of this version.
         """
-        chunks = self._objects.read(encoder_key(version))
         if is_weights(version):
-            yield _check_version(WeightsFile.parse(b"".join(chunks), version), version)
+            content = b"".join(self._objects.read(encoder_key(version)))
+            weights = WeightsFile.parse(content, version)
+            _check_version(weights.version, version)
+            yield weights
             return
-        with TemporaryDirectory(prefix="lookalike-") as directory:
-            path = Path(directory) / version
-            with path.open("wb") as file:
-                file.writelines(chunks)
-            yield _check_version(read_bundle(path), version)
+        with self.download(version) as path:
+            bundle = read_bundle(path)
+            _check_version(bundle.version, version)
+            yield bundle
 
 
-def _check_version(encoder: Encoder, version: str) -> Encoder:
-    if encoder.version != version:
-        raise EncoderInvalid(f"the file stored for {version} is that of {encoder.version}")
-    return encoder
+def check_file(path: Path, version: str) -> None:
+    """Check that a file is the encoder of a version, without its content in memory.
+
+    Raises EncoderInvalid, OSError.
+    """
+    if is_weights(version):
+        with path.open("rb") as file:
+            found = model_version_of(sha256_of_file(file))
+    else:
+        found = read_bundle(path).version
+    _check_version(found, version)
+
+
+def _check_version(found: str, version: str) -> None:
+    if found != version:
+        raise EncoderInvalid(f"the file stored for {version} is that of {found}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.errors import Unavailable
+from app.errors import Conflict, Unavailable
 from app.logs import log
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
@@ -40,7 +40,7 @@ class Indexing:
 
     @property
     def active_versions(self) -> list[str]:
-        """Those of them that searches use."""
+        """The live versions that searches use, one per space."""
         return self._models.active_versions
 
     def index_embedding(
@@ -49,7 +49,8 @@ class Indexing:
         """Write the vectors of ``task``, whose lease ``owner`` holds, and mark it as indexed.
 
         ``image`` saves reading and decoding the original. Returns False if the master was changed
-        or deleted meanwhile. Raises StoreUnavailable, ObjectMissing, Unavailable, ImageRejected.
+        or deleted meanwhile. Raises StoreUnavailable, ObjectMissing, Unavailable, Conflict and
+        ImageRejected.
         """
         vectors, metadata, master = self._stores.vectors, self._stores.metadata, task.master
         parts = self._find_or_embed_parts(task, image)
@@ -103,7 +104,7 @@ class Indexing:
             try:
                 if self.index_embedding(task, owner, image):
                     return True
-            except (StoreUnavailable, ObjectMissing, Unavailable) as error:
+            except (StoreUnavailable, ObjectMissing, Unavailable, Conflict) as error:
                 # Without its bytes the master is damaged or being deleted; without the model, the
                 # version is being retired.
                 log.warning(

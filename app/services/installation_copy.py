@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from app.services.deletion import Deletion
+from app.services.encoder_files import encoder_key
 from app.services.verified_copy import VerifiedCopy, describe_master
 from storage.errors import CollectionExists, MasterExists
 from storage.protocols import Stores
@@ -105,6 +106,7 @@ class InstallationCopy:
             self._copy_collection(collection, advance)
         if self._mirror:
             self._delete_extra_masters()
+            self._delete_other_versions()
         return self._counts
 
     def _check_same_installation(self) -> None:
@@ -134,7 +136,7 @@ class InstallationCopy:
                     f"the target has vectors of the model {in_target} already, and the source has"
                     f" those of {version}. Copy into empty stores"
                 )
-            self._verified.copy_weights(version)
+            self._verified.copy_encoder(version, space)
 
     def _copy_collection(self, collection: Collection, advance: Callable[[int], None]) -> None:
         self._import_collection(collection)
@@ -191,7 +193,7 @@ class InstallationCopy:
             complete = self._verified.copy_vectors(complete, version)
         self._import_records(complete)
         new = sum(record.master.id not in present for record in complete)
-        # Without a mirror, what the target had already lacked only the vectors of a newer space.
+        # Without a mirror, masters that the target had lacked only the vectors of a newer space.
         updated = len(complete) - new if self._mirror else 0
         self._counts.copied += len(complete) - updated
         self._counts.changed += updated
@@ -275,6 +277,14 @@ class InstallationCopy:
                 if id_ not in records or records[id_].master.state not in kept:
                     self._counts.only_in_target += 1
                     self._target.metadata.delete_master(id_)
+
+    def _delete_other_versions(self) -> None:
+        """Remove the vectors and encoders of versions that are not active in the source."""
+        if not self._versions:
+            return
+        for version in set(self._target.vectors.versions()) - set(self._versions):
+            self._target.objects.delete(encoder_key(version))
+            self._target.vectors.drop_version(version)
 
     def _list_target_ids(self) -> Iterator[list[UUID]]:
         after = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from storage.records import LOOK, ModelState, ModelVersion
 
 _LEASE = 15.0  # seconds for which a heartbeat counts
 _HEARTBEATS = 3  # per lease
+_SPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LoadedModels:
     def __init__(
         self, stores: Stores, load: Callable[[Encoder], Embedder], interval: float
     ) -> None:
-        """``load`` builds the networks of an encoder; ``interval`` is the pause of the thread."""
+        """``load`` builds an encoder's networks; ``interval`` is in seconds between refreshes."""
         self._stores = stores
         self._files = EncoderFiles(stores.objects)
         self._load = load
@@ -46,7 +48,7 @@ class LoadedModels:
         self._replica = uuid4().hex
         self._refreshing = threading.Lock()
         self._loaded: dict[str, Embedder] = {}
-        self._live: list[ModelVersion] = []  # those of _loaded, as of the last refresh
+        self._live: list[ModelVersion] = []  # the versions in _loaded, as of the last refresh
         self._broken: set[str] = set()
         self._postponed = False  # whether the last refresh left out versions of other spaces
         self._last_heartbeat: tuple[float, list[str]] = (0.0, [])  # its time and content
@@ -87,10 +89,12 @@ class LoadedModels:
         Raises StoreUnavailable, InvalidInput if no version of the space is active, and Unavailable
         if this process has not loaded it.
         """
-        active = self._stores.registry.find_active(space)
+        # No database may compare another name in its own way, or be given half a surrogate pair.
+        active = self._stores.registry.find_active(space) if _SPACE.fullmatch(space) else None
         if active is None and space != LOOK:
             detail = (
-                f"The space {space[:63]} does not exist or is not active. GET /spaces lists all."
+                f"The space {space[:63]} does not exist or is not active. GET /spaces, or"
+                " `lookalike spaces list`, lists all."
             )
             raise InvalidInput("space-not-found", detail)
         self.find_embedder(active)
@@ -141,20 +145,20 @@ class LoadedModels:
         with self._refreshing:  # so that an older registry read never overwrites a newer one
             models = self._stores.registry.list_models()
             live = [model for model in models if model.state is not ModelState.RETIRED]
-            self._keep_loaded(live)
+            self._publish_loaded(live)
             for model in live:
                 if model.id not in self._loaded and only in (None, model.space):
                     self._send_heartbeat()  # loading may take longer than the lease
                     embedder = self._load_version(model.id)
                     if embedder is not None:
                         self._loaded = {**self._loaded, model.id: embedder}
-                        self._keep_loaded(live)
+                        self._publish_loaded(live)
             self._broken &= {model.id for model in live}
             self._postponed = only is not None and any(model.space != only for model in live)
             self._send_heartbeat()
 
-    def _keep_loaded(self, live: list[ModelVersion]) -> None:
-        """Publish what is live and loaded. Both are replaced as wholes: other threads read them."""
+    def _publish_loaded(self, live: list[ModelVersion]) -> None:
+        """Show other threads what is live and loaded; both are replaced as a whole for them."""
         self._live = [model for model in live if model.id in self._loaded]
         self._loaded = {model.id: self._loaded[model.id] for model in self._live}
 

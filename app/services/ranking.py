@@ -94,7 +94,7 @@ class Ranking:
         return 1.0 if exact else round(calibration.probability(distance), _PROBABILITY_PLACES)
 
     def _rate_hit(self, query: Query, distance: float, *, exact: bool) -> float | None:
-        """Return a hit's probability. It is calibrated for images, so a text has none."""
+        """Return a hit's probability; None with a text, because only images are calibrated."""
         if query.options.text is not None:
             return None
         return self.find_probability(query.version, distance, exact=exact)
@@ -104,10 +104,10 @@ class Ranking:
         options = query.options
         if options.min_probability is None:
             return options.max_distance
-        calibration = self._models.find_embedder(query.version).calibration
         if options.text is not None:
-            detail = "Probabilities are those of images. Leave min_probability out, or the text."
+            detail = "Texts have no calibrated probability. Leave out min_probability or the text."
             raise Conflict("not-calibrated", detail)
+        calibration = self._models.find_embedder(query.version).calibration
         if calibration is None:
             detail = (
                 f"The model {query.version} has no calibration. Leave min_probability out, or"

@@ -16,13 +16,13 @@ import numpy as np
 
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.logs import log
-from app.services.encoder_files import EncoderFiles
+from app.services.encoder_files import EncoderFiles, is_weights
 from app.services.loaded_models import LoadedModels
 from app.services.originals import read_original
 from app.services.scrub import Scrub
 from app.services.scrub_report import ScrubReport
 from app.services.vision import Vision
-from models.bundles.archive import is_bundle
+from models.bundles.archive import Bundle, is_bundle
 from models.bundles.check import check_bundle
 from models.embedder import Embedder, Encoder
 from models.errors import BundleInvalid, EncoderInvalid
@@ -31,7 +31,7 @@ from models.transforms import INPUT_SIDE
 from models.weights_file import WeightsFile, WeightsInvalid
 from storage.errors import ModelConflict, ModelNotReady, ObjectMissing
 from storage.protocols import Stores
-from storage.records import LOOK, Master, MasterState, ModelVersion, Replica
+from storage.records import LOOK, WORDS, Master, MasterState, ModelVersion, Replica
 
 _SPOT_CHECKS = 32  # random masters that are embedded again before a version is activated
 _TOLERANCE = 0.001  # cosine distance between embeddings of one version made by different engines
@@ -62,7 +62,9 @@ class Reembed:
         load: Callable[[Encoder], Embedder],
         wake_worker: Callable[[], None],
     ) -> None:
-        """``load`` builds the networks of an encoder; ``wake_worker`` is called for work."""
+        """``load`` builds the networks of an encoder; ``wake_worker`` is called when there is
+        work for it.
+        """
         self._stores = stores
         self._files = EncoderFiles(stores.objects)
         self._models = models
@@ -74,10 +76,10 @@ class Reembed:
     def add_encoder(self, file: BinaryIO) -> str:
         """Check weights or a bundle and store them for every process; return their version.
 
-        A bundle is tried in a child process with limits. Raises InvalidInput.
+        The networks of a bundle are first run in a child process with limits. Raises InvalidInput.
         """
         with TemporaryDirectory(prefix="lookalike-") as directory:
-            path = Path(directory) / "the file"
+            path = Path(directory) / "the file"  # its name in error messages
             file.seek(0)
             with path.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
@@ -87,7 +89,7 @@ class Reembed:
                 detail = f"The bundle cannot be used: {error}"
                 raise InvalidInput("invalid-bundle", detail) from None
             except EncoderInvalid as error:
-                detail = f"The weights file cannot be used: {error}"
+                detail = f"The file is no bundle, and cannot be used as weights: {error}"
                 raise InvalidInput("invalid-weights", detail) from None
             with path.open("rb") as checked:
                 self._files.store(version, checked)
@@ -103,10 +105,12 @@ class Reembed:
         """Begin to build a version beside the active one of its space, which may have none yet.
 
         From now on uploads get its embeddings, too, and workers make those of all masters. Raises
-        NotFound, Conflict.
+        NotFound, Conflict, and InvalidInput if `words` would get an encoder that takes no words.
         """
         if version not in self._list_versions():
             self._check_stored(version)
+        if space == WORDS:
+            self._check_takes_words(version)
         try:
             self._stores.registry.start_building(version, space)
         except ModelConflict as error:
@@ -126,6 +130,22 @@ class Reembed:
         if not self._files.exists(version):
             detail = f"There is no encoder {version}. Add its file first."
             raise NotFound("model-not-found", detail)
+
+    def _check_takes_words(self, version: str) -> None:
+        """Refuse an encoder of images for the space in which texts are searched."""
+        if is_weights(version):  # the built-in words fit them
+            return
+        try:
+            with self._files.open(version) as encoder:
+                takes_words = isinstance(encoder, Bundle) and encoder.manifest.text is not None
+        except (ObjectMissing, EncoderInvalid):
+            return  # the registry and the processes report what is wrong with it
+        if not takes_words:
+            detail = (
+                f"The encoder {version} takes images only, but texts are searched in the space"
+                f" {WORDS}. Use an encoder with a text tower, or give the space another name."
+            )
+            raise InvalidInput("text-not-supported", detail)
 
     def list_progress(self) -> tuple[list[Progress], list[Replica]]:
         """Return the progress of every version, and the running processes."""

@@ -208,7 +208,7 @@ class Scrub:
             records = self._stores.metadata.find_records([id_ for id_ in ids.values() if id_])
             for info in batch:
                 if _ENCODER_KEY.fullmatch(info.key):
-                    continue  # weights that were added but not started have no row
+                    continue  # an encoder that was added but not started has no row
                 id_ = ids[info.key]
                 if id_ is None or (id_ in records and records[id_].master.object_key != info.key):
                     # never removed: it may be somebody's only copy

@@ -49,7 +49,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Scope:
-    """Where a search takes place, and its text's vector there."""
+    """What a search compares in, and the vector of its text there."""
 
     options: SearchOptions
     collection: Collection
@@ -89,21 +89,21 @@ class Search:
                 "box, mirror and text_weight need an image. Send a sample too, or leave them out."
             )
             raise InvalidInput("invalid-request", detail)
-        return self._answer(self._enter(options), [], None)
+        return self._answer(self._open_scope(options), [], None)
 
     def search_by_sample(self, sample: BinaryIO, options: SearchOptions) -> SearchResult:
         """Find the masters nearest to an image, or to an image and a text.
 
         Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
         """
-        return self._search_by_sample(sample, self._enter(options))
+        return self._search_by_sample(sample, self._open_scope(options))
 
     def search_by_master(self, master_id: UUID, options: SearchOptions) -> SearchResult:
         """Find the masters nearest to a master; its stored vector saves the embedding.
 
         Raises InvalidInput, NotFound, Conflict, Unavailable.
         """
-        scope = self._enter(options)
+        scope = self._open_scope(options)
         master = self._masters.find_master(master_id)
         vector = self._fetch_vector(master, scope)
         if vector is not None:
@@ -124,7 +124,7 @@ class Search:
         probability = find_probability(version, distance, exact=False)
         return Comparison(distance, probability, False, version)
 
-    def _enter(self, options: SearchOptions) -> _Scope:
+    def _open_scope(self, options: SearchOptions) -> _Scope:
         """Find the collection, the space and its active version, and embed the text."""
         collection = self._collections.find_collection(options.collection)
         space = options.space or self._default_space(options.text)
@@ -158,7 +158,7 @@ class Search:
         return EmbeddedText(moved, text.understood)
 
     def _fetch_vector(self, master: Master, scope: _Scope) -> Vector | None:
-        """Return a master's stored vector, or None if it cannot be used or is not there."""
+        """Return a master's stored vector, or None if it is missing or cannot be used."""
         if scope.options.box is not None or scope.options.mirror:
             return None
         vectors = self._stores.vectors.fetch_vectors(scope.version, [master.id])

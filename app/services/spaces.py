@@ -1,4 +1,4 @@
-"""Lists the spaces: what a search can compare in, and whether it takes words there."""
+"""Lists the spaces, and what a search can do in each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from storage.records import ModelState
 class SpaceSummary:
     """A space, and what its active version can do.
 
-    ``version`` is None while the first one is being built. ``dimension`` and ``text`` are None
-    too if this process has not loaded the version; ``text`` is None if it takes no words.
+    ``version`` is None while the first one is being built. ``dimension`` and ``text`` are None if
+    this process has not loaded the version; ``text`` is also None if the space takes no text.
     """
 
     name: str
@@ -27,7 +27,7 @@ class SpaceSummary:
 
 
 class Spaces:
-    """What searches can compare in."""
+    """Lists the spaces of an installation."""
 
     def __init__(self, stores: Stores, models: LoadedModels, texts: Texts) -> None:
         self._stores = stores

@@ -14,6 +14,7 @@ from app.errors import InvalidInput
 from app.metrics import Metrics
 from app.services.encoder_files import EncoderFiles, is_weights
 from app.services.loaded_models import LoadedModels
+from app.services.vision import check_finite
 from models.errors import EncoderInvalid
 from models.text_encoder import TextNotUnderstood
 from models.weights_file import WeightsFile
@@ -24,27 +25,28 @@ if TYPE_CHECKING:
     from models.words.look_words import LookWords
 
 MAX_LENGTH = 500  # characters
+_LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of
 TextSupport = Literal["encoder", "built-in"]
 
 
 class EmbeddedText(NamedTuple):
-    """The vector of a text, and how near the text is to what the encoder knows."""
+    """The vector of a text, and how near the text is to what the built-in words know."""
 
     vector: NDArray[np.float32]  # (dimension,), of length 1
-    understood: float | None  # 0 to 1; None if the encoder cannot tell
+    understood: float | None  # 0 to 1; None if the space's own encoder read it
 
 
 class Texts:
-    """Embeds texts with the encoder of a space, or with the words that come with Lookalike.
+    """Embeds texts with the encoder of a space, or with the built-in words.
 
-    Those work for every version of our ResNet. They take .6 s and 105 MB, so they are loaded for
-    the first text.
+    The built-in words work for every version of the shipped ResNet. Loading them takes .6 s and
+    105 MB, so they are loaded for the first text.
     """
 
     def __init__(
         self, stores: Stores, models: LoadedModels, metrics: Metrics, load: Callable[[], LookWords]
     ) -> None:
-        """``load`` loads the words that come with Lookalike."""
+        """``load`` loads the built-in words."""
         self._files = EncoderFiles(stores.objects)
         self._models = models
         self._metrics = metrics
@@ -69,7 +71,9 @@ class Texts:
         with self._metrics.stage("embed_text"):
             try:
                 if encoder is not None:
-                    return EmbeddedText(encoder.embed_text(cleaned), None)
+                    vector = encoder.embed_text(cleaned)
+                    check_finite(vector, version)
+                    return EmbeddedText(vector, None)
                 words, directions = self._load_words(version)
                 vector, understood = words.embed_along(cleaned, directions)
                 return EmbeddedText(vector, round(understood, 4))
@@ -77,7 +81,7 @@ class Texts:
                 raise InvalidInput("text-not-understood", str(error)) from None
 
     def _load_words(self, version: str) -> tuple[LookWords, NDArray[np.float32]]:
-        """Return the words, and the directions of their classes in the space of a version."""
+        """Return the built-in words, and their classes' directions in the space of a version."""
         with self._lock:
             if version not in self._directions:
                 weights = self._read_weights(version)
@@ -91,10 +95,7 @@ class Texts:
             return self._words, self._directions[version]
 
     def _read_weights(self, version: str) -> WeightsFile:
-        detail = (
-            f"The encoder {version} cannot embed text. Search with an image, or in a space whose"
-            " encoder can: `lookalike spaces create words --encoder FILE` makes one."
-        )
+        """Return the weights of a version. Raises InvalidInput if it has none."""
         if is_weights(version):
             try:
                 with self._files.open(version) as encoder:
@@ -102,12 +103,19 @@ class Texts:
                         return encoder
             except (ObjectMissing, EncoderInvalid):
                 pass
+        detail = (
+            f"The encoder {version} cannot embed text. Search with an image, or in a space whose"
+            " encoder can: `lookalike spaces create words --encoder FILE` makes one."
+        )
         raise InvalidInput("text-not-supported", detail)
 
 
 def clean_text(text: str) -> str:
-    """Return a text in Unicode's form NFC, without spaces around it. Raises InvalidInput."""
-    cleaned = " ".join(unicodedata.normalize("NFC", text).split())
+    """Return a text in Unicode's form NFC with single spaces only. Raises InvalidInput."""
+    spaced = " ".join(text.split())
+    # The time that normalize takes grows with the square of the number of combining marks.
+    is_short = len(spaced) <= MAX_LENGTH * _LONGEST_DECOMPOSITION
+    cleaned = unicodedata.normalize("NFC", spaced) if is_short else spaced
     if not 1 <= len(cleaned) <= MAX_LENGTH:
         detail = f"The text has {len(cleaned)} characters. Send between 1 and {MAX_LENGTH}."
         raise InvalidInput("invalid-text", detail)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import BinaryIO, cast
 
 import numpy as np
 
-from app.services.encoder_files import encoder_key
-from models.weights_file import compute_model_version
+from app.services.encoder_files import EncoderFiles, check_file
+from models.errors import EncoderInvalid
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import Stores
-from storage.records import Master, MasterRecord, VectorPart, VectorRecord
+from storage.records import LOOK, Master, MasterRecord, VectorPart, VectorRecord
 
 _SPOOL = 8 * 1024 * 1024  # bytes of an original that are held in memory
 _MAX_UNREADABLE = 3  # originals in a row that cannot be read before the store counts as down
+_ADD_AGAIN = "add it again with `lookalike models add`"
 _TOLERANCE = 1e-6  # per component, between a vector and what the target's vector store returns
 
 
@@ -33,25 +32,28 @@ class VerifiedCopy:
         self._fail = fail
         self._unreadable = 0  # originals in a row
 
-    def copy_weights(self, version: str) -> None:
-        """Copy the weights of a version; nothing if the source's object store lacks them.
+    def copy_encoder(self, version: str, space: str) -> None:
+        """Copy the file of the active version of a space, and verify what the target returns.
 
-        The shipped weights need not be in the object store.
+        Nothing is written if the target has the same bytes. The file of `look` may be missing: the
+        shipped weights need not be in the object store.
         """
-        key = encoder_key(version)
-        with suppress(ObjectMissing):
-            content = b"".join(self._source.objects.read(key))
-            if compute_model_version(content) != version:
-                reason = "they are damaged: add the right file again with `lookalike models add`"
-                self._fail(f"the weights of {version}", reason)
-                return
-            with suppress(ObjectMissing):
-                if b"".join(self._target.objects.read(key)) == content:
-                    return
-            file = io.BytesIO(content)
-            self._target.objects.put(
-                key, file, len(content), "application/octet-stream", "weights.safetensors"
-            )
+        source, target = (EncoderFiles(each.objects) for each in (self._source, self._target))
+        try:
+            with source.download(version) as path, path.open("rb") as file:
+                check_file(path, version)
+                digest = sha256_of_file(file)
+                if target.hash(version) != digest:
+                    target.store(version, file)
+                    if target.hash(version) != digest:
+                        reason = "the object store returned other bytes than were written"
+                        self._fail(f"the encoder {version}", reason)
+        except ObjectMissing:
+            if space != LOOK:
+                self._fail(f"the encoder {version}", f"its file is missing: {_ADD_AGAIN}")
+        except EncoderInvalid as error:
+            reason = f"its file is damaged ({str(error).rstrip('.')}): {_ADD_AGAIN}"
+            self._fail(f"the encoder {version}", reason)
 
     def copy_object(self, master: Master) -> str | None:
         """Copy the bytes of a master, and verify what the target returns.
@@ -93,7 +95,7 @@ class VerifiedCopy:
         return sha256_of_chunks(self._target.objects.read(master.object_key))
 
     def copy_vectors(self, records: Sequence[MasterRecord], version: str) -> list[MasterRecord]:
-        """Copy the vectors of these masters, with all parts.
+        """Copy all parts of the embeddings of these masters.
 
         Returns the records to write to the target. A record whose vectors are missing or outdated
         gets a pending embedding, for the target's worker to make. A record whose vectors differ

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import Conflict
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
 from models.imaging import Box, decode_image
@@ -71,14 +72,16 @@ class Vision:
         """Return the embedding under that model version: ``(dimension,) float32`` of length 1.
 
         The image must have been decoded for the version. ``mirror`` embeds the mirrored image.
-        Raises Unavailable if this process has not loaded the version.
+        Raises Unavailable if this process has not loaded the version, and Conflict if its network
+        fails for this image.
         """
         embedder = self._models.find_embedder(version)
         pixels = image.inputs[version]
         pixels = mirror_input(pixels) if mirror else pixels
         with self._slots, self._metrics.stage("embed"):
             embedding: NDArray[np.float32] = embedder.embed(pixels[None])[0]
-            return embedding
+        check_finite(embedding, version)
+        return embedding
 
     def make_thumbnail(self, file: BinaryIO, size: int) -> bytes:
         """Return an upright JPEG of at most ``size`` x ``size`` pixels, without metadata.
@@ -92,3 +95,13 @@ class Vision:
             output = io.BytesIO()
             image.save(output, "JPEG", quality=_JPEG_QUALITY)
             return output.getvalue()
+
+
+def check_finite(embedding: NDArray[np.float32], version: str) -> None:
+    """Raise Conflict if a network gave NaN or infinite numbers: they have no distance."""
+    if not np.isfinite(embedding).all():
+        detail = (
+            f"The encoder {version} gives no valid vector for this input. Use another input, or"
+            " change the encoder."
+        )
+        raise Conflict("not-embeddable", detail)

@@ -125,6 +125,8 @@ export const deleteMaster = (id, options) =>
 	request(masterPath(id), { method: "DELETE", ...options });
 export const search = (fields, signal) =>
 	json("/search", { method: "POST", body: form(fields), signal });
+/** @returns {Promise<{spaces: Space[]}>} */
+export const listSpaces = (options = {}) => json("/spaces", options);
 /** @returns {Promise<{collections: Collection[], pending: number}>} */
 export const listCollections = (options = {}) => json("/collections", options);
 export const createCollection = (name) => json("/collections", withBody("POST", { name }));

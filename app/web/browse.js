@@ -9,6 +9,12 @@ import { showError } from "./toasts.js";
 
 const PAGE = 100; // masters
 const KEPT = 80; // pages
+const HEADINGS = {
+	"text-not-understood": "No known words",
+	"text-not-supported": "Words need an encoder",
+	"invalid-text": "These words cannot be searched for",
+	"space-not-found": "Not found",
+};
 
 export class Browse {
 	constructor(actions) {
@@ -127,9 +133,12 @@ export class Browse {
 /** Returns the elements that show an error, with a button to retry where that can help. */
 export function failure(problem, retry) {
 	const permanent = [400, 404, 413, 415, 422].includes(problem.status);
+	const heading = problem.status === 404 ? "Not found" : "Something went wrong";
+	// Where a message has backticks, they enclose commands and names.
+	const parts = problem.message.split("`").map((text, i) => (i % 2 ? el("code", { text }) : text));
 	return [
-		el("h2", { text: problem.status === 404 ? "Not found" : "Something went wrong" }),
-		el("p", { text: problem.message }),
+		el("h2", { text: HEADINGS[problem.code] ?? heading }),
+		el("p", {}, ...parts),
 		!permanent && el("button", { type: "button", text: "Retry", on: { click: retry } }),
 	].filter(Boolean);
 }

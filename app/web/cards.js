@@ -38,7 +38,7 @@ export function card(master, width, actions, hit = null) {
 			"div",
 			{ class: "over" },
 			overlay("Find similar to", "like", () => actions.like(master)),
-			hit && overlay("Compare with", "compare", () => actions.compare(hit)),
+			hit && actions.compare && overlay("Compare with", "compare", () => actions.compare(hit)),
 		),
 	);
 }

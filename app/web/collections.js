@@ -64,7 +64,7 @@ export class Collections {
 
 	switchTo(collection) {
 		this.dialog.close();
-		state.update({ collection, filter: "", like: "", sample: null, box: "", master: "" });
+		state.update({ ...state.NO_SEARCH, collection, filter: "", master: "" });
 	}
 
 	async create(event) {

@@ -6,9 +6,22 @@ import { card, cardKey, disposeCard } from "./cards.js";
 import { announce, find } from "./dom.js";
 import { count } from "./format.js";
 import { Grid } from "./grid.js";
+import { hasPicture } from "./state.js";
 import { showError } from "./toasts.js";
 
 const DEEPEST = 10_000; // the limit of the service on offset + k
+
+/**
+ * Returns the form fields of a search, except for a file.
+ * @param {State} state
+ */
+function queryOf(state) {
+	const { collection, filter, text, weight, space, like, box, mirror } = state;
+	const fields = { collection, filter, text, space };
+	if (!hasPicture(state)) return fields;
+	const picture = { master_id: like, box, mirror: mirror || "" };
+	return { ...fields, ...picture, text_weight: text ? weight : "" };
+}
 
 export class Hits {
 	constructor(actions) {
@@ -25,7 +38,7 @@ export class Hits {
 		this.atMaximum = true; // whether the slider is at its right end
 		this.filter = "";
 		this.grid = new Grid(find("#hits"), {
-			render: (hit, width) => card(hit?.master, width, actions, hit),
+			render: (hit, width) => card(hit?.master, width, this.cardActions(), hit),
 			dispose: disposeCard,
 			item: (index) => this.shown[index],
 			cellKey: (hit) => cardKey(hit?.master, hit),
@@ -46,18 +59,24 @@ export class Hits {
 		return Number(find("#k").value);
 	}
 
+	/** Returns what a card can do: words cannot be compared with side by side. */
+	cardActions() {
+		return { ...this.actions, compare: (this.sample || this.like) && this.actions.compare };
+	}
+
 	/**
 	 * Searches, unless the results of the same search are shown.
-	 * @param {State} state with a sample, or with `like`
+	 * @param {State} state with words, a sample, or `like`
 	 */
-	async show({ collection, filter, like, box, mirror, sample }) {
-		const search = JSON.stringify([collection, filter, like, box, mirror, this.k]);
+	async show(state) {
+		const { filter, text, like, sample } = state;
+		const query = queryOf(state);
+		const search = JSON.stringify([query, this.k]);
 		if (search === this.searched && sample === this.sample) return;
-		this.retry = () =>
-			this.show(/** @type {State} */ ({ collection, filter, like, box, mirror, sample }));
+		this.retry = () => this.show(state);
 		this.searched = search;
 		find("#nothing").hidden = true;
-		const other = sample !== this.sample || like !== this.like;
+		const other = sample !== this.sample || like !== this.like || text !== this.text;
 		if (other) this.slider.value = this.slider.max;
 		if (other || !this.all.length) {
 			this.all = [];
@@ -68,9 +87,9 @@ export class Hits {
 		}
 		this.sample = sample;
 		this.like = like;
+		this.text = text;
 		this.filter = filter;
-		const query = sample ? { sample: sample.file } : { master_id: like };
-		this.fields = { collection, filter, box, mirror: mirror || "", ...query };
+		this.fields = { ...query, sample: sample?.file };
 		this.readSlider();
 		const hits = await this.fetch(0);
 		if (!hits) return;
@@ -102,9 +121,11 @@ export class Hits {
 		this.searched = null;
 		this.sample = null;
 		this.like = "";
+		this.text = "";
 		this.all = [];
 		this.shown = [];
 		announce("");
+		this.actions.answered({});
 	}
 
 	/** Removes a deleted master. */
@@ -123,9 +144,11 @@ export class Hits {
 		find("#more").setAttribute("aria-disabled", true); // unlike `disabled`, this keeps the focus
 		const k = Math.min(this.k, DEEPEST - offset);
 		try {
-			const { hits, took_ms } = await api.search({ ...this.fields, k, offset }, stop.signal);
+			const answer = await api.search({ ...this.fields, k, offset }, stop.signal);
+			const { hits } = answer;
 			this.complete = hits.length < k || offset + k >= DEEPEST;
-			main.dataset.tookMs = took_ms;
+			main.dataset.tookMs = answer.took_ms;
+			this.actions.answered(answer);
 			return hits;
 		} catch (problem) {
 			if (problem.name === "AbortError") return null;
@@ -151,6 +174,7 @@ export class Hits {
 		find("#count").textContent = "";
 		find("#more").hidden = true;
 		announce(problem.message);
+		this.actions.answered(problem);
 	}
 
 	/** Shows the hits up to the distance of the slider. `fresh`: the hits are of a new search. */

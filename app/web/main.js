@@ -12,12 +12,12 @@ import { Filters } from "./filters.js";
 import { Hits } from "./hits.js";
 import { askForKey } from "./key.js";
 import { SamplePanel } from "./sample.js";
+import { SearchBox } from "./searchbox.js";
 import * as state from "./state.js";
 import { checkStatus, watchStatus } from "./status.js";
 import { showToast } from "./toasts.js";
 import { Uploads } from "./upload.js";
 
-const NO_SEARCH = { like: "", sample: null, box: "", mirror: false };
 const action = (text, click, kind = "") =>
 	el("button", { type: "button", class: kind, text, on: { click } });
 
@@ -28,14 +28,17 @@ const actions = {
 		return `/?${query}`;
 	},
 	open: (master) => state.update({ master: master.id }),
-	like: ({ id, collection }) =>
-		state.update({ like: id, sample: null, box: "", master: "", collection }),
+	like: ({ id, collection }) => {
+		const text = searchBox.words; // a picture refines them
+		state.update({ text, like: id, sample: null, box: "", master: "", collection });
+	},
 	compare: (hit) => compare.show(hit),
+	answered: (answer) => searchBox.advise(answer),
 	shown: () => document.body.setAttribute("data-ready", ""),
 	empty: () => [
 		el("h2", { text: "No pictures here yet" }),
 		el("p", {
-			text: "Add some pictures first. Then search with any picture to find similar ones.",
+			text: "Add some pictures first. Then search by words, or with a picture to find similar ones.",
 		}),
 		action("Add pictures", () => uploads.open(), "primary"),
 	],
@@ -45,6 +48,7 @@ const actions = {
 	],
 };
 
+const searchBox = new SearchBox(() => hits.reload());
 const browse = new Browse(actions);
 const hits = new Hits(actions);
 const sample = new SamplePanel((box) => state.update({ box }, { replace: true }));
@@ -63,15 +67,18 @@ function show() {
 	const now = state.current();
 	const other = shown?.collection !== now.collection;
 	shown = now;
-	document.title = now.collection === "default" ? "Lookalike" : `${now.collection} · Lookalike`;
+	const titles = [now.text, now.collection === "default" ? "" : now.collection, "Lookalike"];
+	document.title = titles.filter(Boolean).join(" · ");
+	searchBox.show(now);
 	collections.show(now);
 	filters.show(now);
 	detail.show(now);
 	find("#mirror").checked = now.mirror;
-	const searching = Boolean(now.sample || now.like);
+	const searching = state.isSearch(now);
 	document.body.dataset.view = searching ? "search" : "browse";
+	document.body.toggleAttribute("data-picture", state.hasPicture(now));
 	for (const id of ["#sample", "#hits", "#end-search"]) find(id).hidden = !searching;
-	for (const id of ["#masters", "#invitation"]) find(id).hidden = searching;
+	find("#masters").hidden = searching;
 	if (!searching) {
 		hits.hide();
 		compare.hide();
@@ -90,11 +97,15 @@ function show() {
 /** @param {State} now */
 async function showHits(now) {
 	const searching = hits.show(now);
+	searchBox.showPicture(now.sample, null);
 	if (now.sample) return sample.show(now.sample, null, now.box);
 	if (now.like !== sample.shown) sample.clear();
+	if (!now.like) return;
 	try {
 		const master = await api.getMaster(now.like);
-		if (now === shown) sample.show(null, master, now.box);
+		if (now !== shown) return;
+		sample.show(null, master, now.box);
+		searchBox.showPicture(null, master);
 	} catch (problem) {
 		await searching;
 		if (now !== shown) return;
@@ -111,7 +122,7 @@ function reload() {
 	const now = state.current();
 	checkStatus();
 	filters.reload();
-	if (now.sample || now.like) hits.reload();
+	if (state.isSearch(now)) hits.reload();
 	else browse.show(now, { reload: true });
 }
 
@@ -123,12 +134,12 @@ function searchWith(file) {
 		return showToast(text, { error: true });
 	}
 	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
-	state.update({ sample: { file }, box: "", master: "" });
+	state.update({ text: searchBox.words, sample: { file }, box: "", master: "" });
 }
 
 // Search pictures: chosen, taken with the camera, or pasted
 
-for (const id of ["#choose", "#choose-another", "#camera"]) {
+for (const id of ["#choose", "#camera"]) {
 	find(id).addEventListener("change", ({ target }) => {
 		if (target.files[0]) searchWith(target.files[0]);
 		target.value = "";
@@ -136,9 +147,11 @@ for (const id of ["#choose", "#choose-another", "#camera"]) {
 }
 
 addEventListener("paste", async (/** @type {any} */ event) => {
-	const isFile = (item) => item.kind === "file";
-	if (event.target.closest?.("input, textarea")) return;
-	if (![...event.clipboardData.items].some(isFile)) return;
+	const items = [...event.clipboardData.items];
+	const hasText = items.some(({ type }) => type === "text/plain");
+	const field = event.target.closest?.("input, textarea");
+	if (field && (field.id !== "words" || hasText)) return;
+	if (!items.some(({ kind }) => kind === "file")) return;
 	event.preventDefault();
 	const [pasted] = await droppedFiles(event.clipboardData);
 	if (pasted) searchWith(pasted.file);
@@ -191,10 +204,10 @@ find(".skip").addEventListener("click", (event) => {
 find("#mirror").addEventListener("change", ({ target }) =>
 	state.update({ mirror: target.checked }, { replace: true }),
 );
-find("#end-search").addEventListener("click", () => state.update(NO_SEARCH));
+find("#end-search").addEventListener("click", () => state.update(state.NO_SEARCH));
 find("#home").addEventListener("click", (event) => {
 	event.preventDefault();
-	state.update({ ...NO_SEARCH, master: "", filter: "" });
+	state.update({ ...state.NO_SEARCH, master: "", filter: "" });
 });
 for (const dialog of document.querySelectorAll("dialog")) {
 	dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
@@ -212,7 +225,7 @@ onDeletion({
 		checkStatus();
 		const now = state.current();
 		if (now.master === id) state.update({ master: "" }, { replace: true });
-		if (now.sample || now.like) hits.without(id);
+		if (state.isSearch(now)) hits.without(id);
 		else browse.show(now, { reload: true });
 	},
 });
@@ -234,7 +247,9 @@ watchStatus({
 	recovered() {
 		for (const grid of grids) grid.retry();
 		reload();
+		searchBox.loadSpaces({ quiet: true });
 	},
 	counted: (masters) => browse.onCount(masters),
 });
 show();
+setTimeout(() => searchBox.loadSpaces(), 300); // the pictures come first

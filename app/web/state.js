@@ -1,5 +1,18 @@
 /** The state of the page, kept in the URL so that a link shows the same. */
 
+export const EVEN = 0.5; // words and picture count the same
+
+/** What ends a search. */
+export const NO_SEARCH = {
+	text: "",
+	weight: EVEN,
+	space: "",
+	like: "",
+	sample: null,
+	box: "",
+	mirror: false,
+};
+
 const changes = new EventTarget();
 /** @type {Map<string, Sample>} */
 const samples = new Map(); // a file does not fit into a URL; it is kept for this tab only
@@ -11,6 +24,9 @@ export function current() {
 	return {
 		collection: query.get("collection") || "default",
 		filter: query.get("filter") || "",
+		text: query.get("text") || "",
+		weight: shareOf(query.get("weight")),
+		space: query.get("space") || "",
 		like: sample ? "" : query.get("like") || "",
 		box: query.get("box") || "",
 		mirror: query.get("mirror") === "1",
@@ -19,18 +35,34 @@ export function current() {
 	};
 }
 
+/** @param {string | null} text */
+function shareOf(text) {
+	const share = Number(text || EVEN);
+	return share >= 0 && share <= 1 ? share : EVEN;
+}
+
+/** @param {State} state */
+export const hasPicture = ({ like, sample }) => Boolean(like || sample);
+
+/** @param {State} state */
+export const isSearch = (state) => hasPicture(state) || Boolean(state.text);
+
 /**
  * Returns the URL of a state, without the default values.
  * @param {State} state
  */
 export function urlOf(state) {
-	const searching = state.like || state.sample;
+	const picture = hasPicture(state);
+	const both = picture && state.text;
 	const shown = {
 		collection: state.collection === "default" ? "" : state.collection,
 		filter: state.filter,
+		text: state.text,
+		weight: both && state.weight !== EVEN ? String(state.weight) : "",
+		space: isSearch(state) ? state.space : "",
 		like: state.like,
-		box: searching ? state.box : "",
-		mirror: searching && state.mirror ? "1" : "",
+		box: picture ? state.box : "",
+		mirror: picture && state.mirror ? "1" : "",
 		master: state.master,
 	};
 	const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));

@@ -31,6 +31,17 @@ interface Collection {
 	masters: number;
 }
 
+/** What a search can compare in. */
+interface Space {
+	name: string;
+	/** Null while the first version is being built. */
+	model_version: string | null;
+	/** Null if the version is not loaded. */
+	dimension: number | null;
+	/** What embeds words; null if the space takes none. */
+	text: "encoder" | "built-in" | null;
+}
+
 /** What the form shows for one attribute key. */
 interface Choice {
 	values: unknown[];
@@ -55,6 +66,12 @@ interface State {
 	collection: string;
 	/** JSON text, or "". */
 	filter: string;
+	/** The words to search with, or "". */
+	text: string;
+	/** The share of the words in a search with words and a picture, 0 to 1. */
+	weight: number;
+	/** The space to search in; "" for the service's choice. */
+	space: string;
 	/** The ID of the master to search with, or "". */
 	like: string;
 	/** "x,y,width,height" in pixels, or "". */

@@ -37,7 +37,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are complete and as its manifest says. Its network was not run yet."""
+    """A bundle whose files match its manifest. Its networks have not been run yet."""
 
     path: Path
     manifest: Manifest
@@ -58,7 +58,7 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Report whether a file begins as a bundle does; weights files do not. Raises OSError."""
+    """Report whether a file begins like a bundle, unlike a weights file. Raises OSError."""
     with path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 

@@ -53,6 +53,13 @@ def check_bundle(
     read.
     """
     bundle = read_bundle(path, max_bytes)
+    return CheckedBundle(bundle, **_try_in_child(path, precision, memory_limit, time_limit))
+
+
+def _try_in_child(
+    path: Path, precision: str, memory_limit: int, time_limit: float
+) -> dict[str, Any]:
+    """Run ``models.bundles.trial`` with limits; return what it measured. Raises BundleInvalid."""
     command = [sys.executable, "-P", "-m", "models.bundles.trial", str(path), precision]
     command += [str(memory_limit), str(time_limit)]
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -75,7 +82,7 @@ def check_bundle(
         raise BundleInvalid(_describe_crash(path, child, memory_limit))
     if "invalid" in answer:
         raise BundleInvalid(answer["invalid"])
-    return CheckedBundle(bundle, **answer)
+    return answer
 
 
 def _read_answer(output: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ _NO_MEMORY = ("alloc", "failed to map", "Resource temporarily unavailable")  # a
 
 @contextmanager
 def translate_failures(bundle: Bundle, file: str) -> Iterator[None]:
-    """Turn what OpenVINO raises about a network into BundleInvalid, or into MemoryError."""
+    """Raise BundleInvalid or MemoryError in place of what OpenVINO raises about a network."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -80,7 +80,7 @@ def _read_stateless(bundle: Bundle, file: str) -> ov.Model:
     if any(node.get_type_name() in _STATE for node in network.get_ops()):
         raise BundleInvalid(
             f"{file} of {bundle.path.name} keeps a state from one input to the next. Export it"
-            " without."
+            " without one."
         )
     return network
 

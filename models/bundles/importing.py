@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from models.bundles.archive import write_bundle
+from models.bundles.archive import Bundle, write_bundle
 from models.bundles.check import CheckedBundle, check_bundle
 from models.errors import BundleInvalid
 from storage.durable_files import flush_directory, make_durable_directory
@@ -28,11 +28,17 @@ def read_draft(path: Path) -> dict[str, Any]:
 
 
 def make_bundle(
-    draft: Mapping[str, Any], files: list[Path], out: Path, *, precision: str = "auto"
+    draft: Mapping[str, Any],
+    files: list[Path],
+    out: Path,
+    *,
+    precision: str = "auto",
+    verify: Callable[[Bundle], None] = lambda bundle: None,
 ) -> CheckedBundle:
     """Write a bundle to ``out`` if ``check_bundle`` accepts it, and nothing otherwise.
 
-    The manifest's ``format`` and ``files`` are filled in. Raises BundleInvalid and OSError.
+    The manifest's ``format`` and ``files`` are filled in. ``verify`` may refuse the bundle for
+    further reasons, by raising BundleInvalid. Raises BundleInvalid and OSError.
     """
     named = {file.name: file for file in files}
     if len(named) < len(files):
@@ -42,6 +48,7 @@ def make_bundle(
         written = Path(directory) / out.name
         write_bundle(written, {"format": 1, **draft}, named)
         checked = check_bundle(written, precision=precision)
+        verify(checked.bundle)
         os.replace(written, out)
         flush_directory(out.parent)
     return replace(checked, bundle=replace(checked.bundle, path=out))

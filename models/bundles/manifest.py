@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from models.calibration import Calibration
 from models.errors import BundleInvalid
+from models.weights_file import RESNET_NAME
 
 MANIFEST = "manifest.json"
 _NETWORKS = (".xml", ".onnx")
@@ -94,7 +95,7 @@ class TextTower:
     template: _Line = "{}"
 
     @model_validator(mode="after")
-    def _check_names(self) -> TextTower:
+    def _check_template_and_tokenizer(self) -> TextTower:
         if self.template.count("{}") != 1 or set("{}") & set(self.template.replace("{}", "")):
             raise ValueError("the template needs {} exactly once, and no other braces")
         if not self.tokenizer.endswith(".json") or self.tokenizer == MANIFEST:
@@ -132,6 +133,12 @@ class Manifest:
     files: dict[_FileName, StatedFile]
     text: TextTower | None = None
     calibration: StatedCalibration | None = None
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Manifest:
+        if self.name == RESNET_NAME:
+            raise ValueError(f"the name {RESNET_NAME} belongs to the ResNet's weights; use another")
+        return self
 
     @model_validator(mode="after")
     def _check_files(self) -> Manifest:

@@ -88,7 +88,7 @@ def _read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         else:
             raise ValueError("it has a field of an unknown type")
         if length > len(message) - place:
-            raise ValueError("a field ends behind the file")
+            raise ValueError("a field extends past the end of the file")
         yield number, message[place : place + length]
         place += length
 

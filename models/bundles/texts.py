@@ -7,7 +7,7 @@ import string
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from models.bundles.archive import Bundle
 from models.bundles.graphs import build_text_graph, translate_failures
@@ -42,7 +42,7 @@ class BundleTextEncoder:
 
         The text is cut to the tower's context length. Raises TextNotUnderstood.
         """
-        cleaned = _clean(text, self._tower.clean)
+        cleaned = self.clean(text)
         if not self._knows(cleaned):
             raise TextNotUnderstood(
                 "The encoder knows nothing of this text. Use other words, or a language that the"
@@ -50,26 +50,47 @@ class BundleTextEncoder:
             )
         return self.embed_cleaned(cleaned)
 
+    def clean(self, text: str) -> str:
+        """Change a text as the manifest says, before the tokenizer does."""
+        return _clean(text, self._tower.clean)
+
     def embed_cleaned(self, cleaned: str) -> NDArray[np.float32]:
-        """Embed a text as ``embed_text`` does, but as it is, and even if nothing of it is known."""
+        """Embed a text that ``clean`` returned, even if the encoder knows nothing of it.
+
+        Raises TextNotUnderstood if the tokenizer fails.
+        """
         ids, mask = self.tokenize(cleaned)
         rows = [ids]
         if self._tower.inputs.mask is not None:
             rows.append(mask)
         if self._tower.inputs.types is not None:
             rows.append(np.zeros_like(ids))
-        with self._network.borrow_request() as request:
+        with self._network.requests.borrow() as request:
             outputs = request.infer(dict(enumerate(rows)), share_outputs=True)
             return np.array(outputs[0][0], dtype=np.float32)
 
     def tokenize(self, cleaned: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return token ids and attention mask, each ``(1, context_length)`` int64."""
-        encoding = self._tokenizer.encode(self._tower.template.replace("{}", cleaned))
+        """Return token ids and attention mask, each ``(1, context_length)`` int64.
+
+        Raises TextNotUnderstood.
+        """
+        encoding = self._encode(self._tower.template.replace("{}", cleaned))
         return np.array([encoding.ids]), np.array([encoding.attention_mask])
 
+    def _encode(self, text: str) -> Encoding:
+        """Run the tokenizer. Raises TextNotUnderstood."""
+        try:
+            return self._tokenizer.encode(text)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in the library is no Exception
+            raise TextNotUnderstood(
+                "The encoder's tokenizer cannot split this text. Use other words."
+            ) from error
+
     def _knows(self, cleaned: str) -> bool:
-        """Report whether a token stands for a part of the text, so is not added and not unknown."""
-        encoding = self._tokenizer.encode(cleaned)
+        """Report whether any token is known and stands for a part of the text."""
+        encoding = self._encode(cleaned)
         return any(
             not added and token != self._unknown and content.strip(_SPACES)
             for token, added, content in zip(

@@ -1,4 +1,4 @@
-"""Tries a bundle in a process of its own, which ``check_bundle`` starts.
+"""Runs a bundle's networks in a process of its own, which ``check_bundle`` starts.
 
 Prints one line of JSON: what was measured, or why the bundle is invalid.
 """
@@ -9,6 +9,7 @@ import json
 import math
 import os
 import resource
+import string
 import sys
 import time
 from collections.abc import Callable
@@ -22,10 +23,14 @@ from numpy.typing import NDArray
 from models.bundles.archive import Bundle, read_bundle
 from models.bundles.engine import BundleEmbedder
 from models.bundles.graphs import translate_failures
+from models.bundles.texts import BundleTextEncoder
 from models.errors import BundleInvalid
+from models.text_encoder import TextNotUnderstood
 
 _TIMED = 3  # repetitions, of which the fastest counts
 _TEXTS = ("a photo of a dog", "red bicycle", "a photo of a dog")
+_LONG_TEXTS = tuple(letter * 490 for letter in string.ascii_lowercase)
+_LONG_TEXT_SECONDS = 2.0  # that the tokenizer may take for one of them
 _TOLERANCE = 1e-3  # of a vector's length; bf16 has three digits
 
 
@@ -95,7 +100,27 @@ def _run_networks(bundle: Bundle, precision: str) -> _Vectors:
     with translate_failures(bundle, tower.file):
         texts = np.stack([text.embed_cleaned(each) for each in _TEXTS])
         text_seconds = _time(lambda: text.embed_cleaned(_TEXTS[0]))
+        _try_long_texts(bundle, text)
     return _Vectors(images, texts, image_seconds, text_seconds)
+
+
+def _try_long_texts(bundle: Bundle, text: BundleTextEncoder) -> None:
+    """Check that the tokenizer splits long texts in a moment.
+
+    Its patterns and replacements can take for ever, or fill the memory.
+    """
+    for long in _LONG_TEXTS:
+        start = time.perf_counter()
+        try:
+            text.tokenize(long)
+            is_fast = time.perf_counter() - start < _LONG_TEXT_SECONDS
+        except TextNotUnderstood:
+            is_fast = False
+        if not is_fast:
+            raise BundleInvalid(
+                f"The tokenizer of {bundle.path.name} fails, or takes too long, with a text of"
+                f" {len(long)} characters. Simplify its patterns and replacements."
+            )
 
 
 def _read_peak_memory() -> int:

@@ -1,1 +1,1 @@
-"""Words in the space of the images, without a network that was trained on images and texts."""
+"""Embeds words in the space of the images, without a network trained on images and texts."""

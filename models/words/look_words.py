@@ -105,7 +105,7 @@ class LookWords:
         if encoded is None:
             raise TextNotUnderstood(
                 "The text contains no known word. Describe in English what the image shows,"
-                " for example: red bicycle."
+                " for example: golden retriever."
             )
         nouns = self._read_nouns(text)
         similarity = self._compare_with_classes(encoded)

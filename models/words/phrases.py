@@ -1,4 +1,4 @@
-"""Takes a query apart into words, and into the phrases that may be nouns of WordNet."""
+"""Splits a query into words, and into the phrases that may be nouns of WordNet."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def split_words(text: str) -> list[str]:
     """Return the words of a query in lower case and without accents."""
     decomposed = unicodedata.normalize("NFKD", text.lower())
     plain = "".join(each for each in decomposed if not unicodedata.combining(each))
-    return [_singular_owner(word) for word in _WORD.findall(plain)][:_MOST_WORDS]
+    return [_strip_possessive(word) for word in _WORD.findall(plain)][:_MOST_WORDS]
 
 
-def _singular_owner(word: str) -> str:
+def _strip_possessive(word: str) -> str:
     return word.replace("’", "'").removesuffix("'s")
 
 

@@ -5,7 +5,6 @@ It is a BERT of six layers whose matrices stay int8 in memory. A text becomes 38
 
 from __future__ import annotations
 
-import queue
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from openvino.op import Constant
 from tokenizers import Tokenizer
 
+from models.openvino_network import RequestPool
 from models.words.words_file import Tensors
 
 _LAYERS = 6
@@ -44,9 +44,7 @@ class TextNetwork:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         compiled = ov.Core().compile_model(build_text_graph(tensors), "CPU", config)
-        self._requests: queue.LifoQueue[ov.InferRequest] = queue.LifoQueue()
-        for _ in range(slots):
-            self._requests.put(compiled.create_infer_request())
+        self._requests = RequestPool(compiled, slots)
 
     def encode(self, text: str) -> NDArray[np.float32] | None:
         """Encode a text as ``(384,)`` float32 of length 1; None if it has no known token.
@@ -58,11 +56,8 @@ class TextNetwork:
         if not tokens:
             return None
         ids = np.array([encoding.ids], dtype=np.int64)
-        request = self._requests.get()
-        try:
+        with self._requests.borrow() as request:
             vector: NDArray[np.float32] = request.infer({0: ids})[0][0].copy()
-        finally:
-            self._requests.put(request)
         return vector
 
 

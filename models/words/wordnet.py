@@ -80,7 +80,7 @@ class WordNet:
         return []
 
     def knows_word(self, word: str) -> bool:
-        """Whether this lower-case word is English: a noun, a verb, an adjective or a small word."""
+        """Report whether a lower-case word is an English noun, verb, adjective or adverb."""
         if self.find_senses(word) or self._other_words.find(word) >= 0:
             return True
         return any(
@@ -90,7 +90,7 @@ class WordNet:
         )
 
     def is_small(self, word: str) -> bool:
-        """Whether this is a pronoun, preposition, article or the like, which shows nothing."""
+        """Report whether a word is a pronoun, preposition, article or the like: nothing to see."""
         return word in self._small_words
 
     def _noun_forms(self, phrase: str) -> list[str]:

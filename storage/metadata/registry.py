@@ -12,26 +12,26 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
-from storage.errors import ModelConflict, ModelNotReady
+from storage.errors import ModelConflict
+from storage.metadata.readiness import (
+    check_complete,
+    check_loaded_everywhere,
+    list_running_replicas,
+)
 from storage.metadata.rows import (
-    COLLECTIONS,
-    DEAD,
     EMBEDDINGS,
-    INDEXED,
     KEPT,
-    LIVE,
     MASTERS,
     MODELS,
     REPLICAS,
     is_free,
     new_embedding,
 )
-from storage.records import LOOK, WORKER, MasterState, ModelState, ModelVersion, Replica
+from storage.records import LOOK, ModelState, ModelVersion, Replica
 
 _LIVE_STATES = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
 _ORDER = (ModelState.ACTIVE, ModelState.PREVIOUS, ModelState.BUILDING, ModelState.RETIRED)
 _LOCKED = MODELS.c.active_space == LOOK
-_COUNTED_LACKING = 1000  # masters without an embedding are counted up to this number
 _FORGOTTEN_AFTER = 86_400_000  # milliseconds after which a replica without heartbeat is removed
 
 
@@ -84,7 +84,7 @@ class SqlModelRegistry:
     def replace_active(self, versions: Mapping[str, str]) -> None:
         with self._db.write() as connection:
             connection.execute(MODELS.delete().where(MODELS.c.id.not_in(versions.values())))
-            # No version may keep the space of another while they change.
+            # Cleared first, because a version may become active in the space of another one.
             connection.execute(MODELS.update().values(active_space=None))
             for space, version in versions.items():
                 active = _active_in(space)
@@ -138,23 +138,22 @@ class SqlModelRegistry:
     def activate_model(self, version: str) -> None:
         with self._db.write() as connection:
             models = _lock_models(connection)
-            space = _check_replaceable(models.get(version), version).space
+            space = _require_inactive(models.get(version), version).space
             active = _in_state(models.values(), space, ModelState.ACTIVE)
             previous = _in_state(models.values(), space, ModelState.PREVIOUS)
             if previous not in (None, version):
                 raise ModelConflict(f"{previous} is kept as the previous version: retire it first")
-            _check_loaded_everywhere(connection, version)
-            _check_complete(connection, version, active)
+            check_loaded_everywhere(connection, version)
+            check_complete(connection, version, active)
             was_active = {"state": ModelState.PREVIOUS, "active_space": None}
             for id_, values in ((active, was_active), (version, _active_in(space))):
                 connection.execute(MODELS.update().where(MODELS.c.id == id_).values(**values))
 
     def retire_model(self, version: str) -> None:
         with self._db.write() as connection:
-            _check_replaceable(_lock_models(connection).get(version), version)
-            connection.execute(
-                MODELS.update().where(MODELS.c.id == version).values(state=ModelState.RETIRED)
-            )
+            _check_retirable(_lock_models(connection), version)
+            retired = {"state": ModelState.RETIRED, "active_space": None}
+            connection.execute(MODELS.update().where(MODELS.c.id == version).values(**retired))
 
     def drain_retired(self, version: str, limit: int) -> int:
         of_it = EMBEDDINGS.c.model_version == version
@@ -193,7 +192,7 @@ class SqlModelRegistry:
 
     def list_replicas(self) -> list[Replica]:
         with self._db.read() as connection:
-            return _running_replicas(connection)
+            return list_running_replicas(connection)
 
 
 def _place_in_list(model: ModelVersion) -> tuple[bool, str, int, str]:
@@ -206,15 +205,33 @@ def _active_in(space: str) -> dict[str, Any]:
 
 
 def _in_state(models: Iterable[ModelVersion], space: str, state: ModelState) -> str | None:
-    """Return the version of a space in a state that at most one has."""
+    """Return the version of a space that is in a state, of which a space has at most one."""
     return next((each.id for each in models if (each.space, each.state) == (space, state)), None)
 
 
-def _check_replaceable(model: ModelVersion | None, version: str) -> ModelVersion:
+def _require_inactive(model: ModelVersion | None, version: str) -> ModelVersion:
     """Return the model if it is building or previous. Raises ModelConflict."""
     if model is None or model.state not in (ModelState.BUILDING, ModelState.PREVIOUS):
         raise _wrong_state(version, model.state if model else None)
     return model
+
+
+def _check_retirable(models: Mapping[str, ModelVersion], version: str) -> None:
+    """Raise ModelConflict if the version has to stay, is already retired, or is unknown."""
+    model = models.get(version)
+    if model is None or model.state is not ModelState.ACTIVE or model.space == LOOK:
+        _require_inactive(model, version)
+        return
+    others = [
+        each.id
+        for each in models.values()
+        if each.space == model.space and each.id != version and each.state in _LIVE_STATES
+    ]
+    if others:
+        raise ModelConflict(
+            f"{version} is active. To remove the space {model.space}, retire the others first:"
+            f" {', '.join(sorted(others))}"
+        )
 
 
 def _wrong_space_or_state(model: ModelVersion | None, version: str, space: str) -> ModelConflict:
@@ -252,66 +269,3 @@ def _lock_models(connection: sa.Connection) -> dict[str, ModelVersion]:
 
 def _model(row: Any) -> ModelVersion:
     return ModelVersion(row.id, ModelState(row.state), row.created_at, row.space)
-
-
-def _running_replicas(connection: sa.Connection) -> list[Replica]:
-    running = sa.select(REPLICAS).where(REPLICAS.c.until > now()).order_by(REPLICAS.c.id)
-    return [Replica(row.id, row.loaded) for row in connection.execute(running)]
-
-
-def _check_loaded_everywhere(connection: sa.Connection, version: str) -> None:
-    """Raise ModelNotReady if a running process has not loaded the version."""
-    replicas = _running_replicas(connection)
-    unaware = [replica.id for replica in replicas if version not in replica.loaded]
-    if unaware:
-        raise ModelNotReady(
-            f"{len(unaware)} running processes have not loaded {version}: {', '.join(unaware)}"
-        )
-
-
-def _check_complete(connection: sa.Connection, version: str, active: str | None) -> None:
-    """Raise ModelNotReady if a search by the version would miss stored masters."""
-    lacking = _count_lacking(connection, version, active)
-    if lacking:
-        more = "" if lacking < _COUNTED_LACKING else " or more"
-        raise ModelNotReady(
-            f"{lacking} masters{more} lack an embedding of {version}:"
-            " wait for the workers, or check the dead letters"
-        )
-
-
-def _count_lacking(connection: sa.Connection, version: str, active: str | None) -> int:
-    """Count the stored masters that a search by ``version`` would miss, up to a thousand.
-
-    An embedding that an upload or a change holds the lease of does not count, because its request
-    is not answered yet. Neither does one that is also a dead letter under the active version.
-    """
-    theirs = EMBEDDINGS.alias()
-    unanswered = sa.and_(theirs.c.lease_until > now(), theirs.c.lease_owner.not_like(f"{WORKER}%"))
-    dead_already = (
-        sa.exists()
-        .where(
-            EMBEDDINGS.c.master_id == MASTERS.c.id,
-            EMBEDDINGS.c.model_version == active,
-            EMBEDDINGS.c.state == DEAD,
-        )
-        .correlate(MASTERS)
-    )
-    lacking = sa.or_(
-        theirs.c.master_id.is_(None),
-        sa.and_(
-            theirs.c.state != INDEXED,
-            sa.not_(sa.func.coalesce(unanswered, False)),
-            sa.not_(dead_already),
-        ),
-    )
-    of_version = sa.and_(theirs.c.master_id == MASTERS.c.id, theirs.c.model_version == version)
-    some = (
-        sa.select(MASTERS.c.id)
-        .join(COLLECTIONS, COLLECTIONS.c.id == MASTERS.c.collection_id)
-        .outerjoin(theirs, of_version)
-        .where(MASTERS.c.state == MasterState.STORED, COLLECTIONS.c.state == LIVE, lacking)
-        .limit(_COUNTED_LACKING)
-        .subquery()
-    )
-    return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0

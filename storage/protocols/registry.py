@@ -13,12 +13,13 @@ class ModelRegistry(Protocol):
     """Model versions and their states.
 
     A version goes from `building` to `active`, between `active` and `previous`, and from `building`
-    or `previous` to `retired`, before it is forgotten. Versions that are building, active or
-    previous are live: every upload gets an embedding of each.
+    or `previous` to `retired`, before it is forgotten. The last live version of a space other than
+    `look` may also go from `active` to `retired`, which removes the space. Versions that are
+    building, active or previous are live: every upload gets an embedding of each.
 
     A version belongs to one space, in which its vectors are searched. At most one version of a
     space is active, one building and one previous. The spaces change independently of each other.
-    The space `look` is the first to have a version.
+    `look` is the first space to have a version.
 
     Every method is one transaction and may raise StoreUnavailable.
     """
@@ -69,15 +70,20 @@ class ModelRegistry(Protocol):
     def activate_model(self, version: str) -> None:
         """Make a `building` or `previous` version the active one of its space.
 
-        The active one becomes previous; a new space has none. Raises ModelConflict if the state of
-        the version forbids that or the space keeps another previous version. Raises ModelNotReady
-        if a running process has not loaded it, or a stored master lacks a current
+        The active one, which a new space lacks, becomes previous. Raises ModelConflict if the state
+        of the version forbids that or the space keeps another previous version. Raises
+        ModelNotReady if a running process has not loaded it, or a stored master lacks a current
         embedding. Two kinds of embedding are not required: one whose lease an unanswered upload or
         change holds, and one that is also a dead letter under the active version.
         """
 
     def retire_model(self, version: str) -> None:
-        """Move a `building` or `previous` version to `retired`. Raises ModelConflict otherwise."""
+        """Move a version to `retired`, so that workers remove its embeddings, vectors and file.
+
+        Retiring an `active` version removes its space, which can be created again. Raises
+        ModelConflict for the active version of `look`, for one whose space has other live versions,
+        and for a version that is not live.
+        """
 
     def drain_retired(self, version: str, limit: int) -> int:
         """Remove up to ``limit`` embeddings of a retired version, and return the number left.

@@ -23,7 +23,7 @@ class VectorStore(Protocol):
     error: it is searched, counted and listed as empty.
 
     The first vector of a version sets its dimension until the version is dropped. A vector of
-    another length is a mistake of the caller, who must not retry: ValueError.
+    another length raises ValueError, which the caller must not retry.
     """
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
@@ -52,8 +52,8 @@ class VectorStore(Protocol):
     def fetch_vectors(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
         """Return the records of these masters by id, with all parts in order.
 
-        Masters without a vector are left out, and so are those of which a write that failed has
-        left only some parts.
+        Masters without a vector are left out, and so are masters that lack a part because a write
+        failed.
         """
 
     def search(
@@ -67,11 +67,10 @@ class VectorStore(Protocol):
     ) -> list[VectorHit]:
         """Return up to ``limit`` masters of a collection, nearest first, ties ordered by id.
 
-        Each master is returned once, with its nearest part, the first of several that are equally
-        near.
-        ``vector`` is ``(d,) float32`` of length 1. With ``filter`` None, all are selected.
-        ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no bound. Raises
-        ValueError if ``vector`` does not have the version's dimension.
+        Each master is returned once, with its nearest part, or the first of several that are
+        equally near. ``vector`` is ``(dimension,) float32`` of length 1. With ``filter`` None, all
+        are selected. ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no
+        bound. Raises ValueError if ``vector`` does not have the version's dimension.
         """
 
     def count(self, version: str) -> int:

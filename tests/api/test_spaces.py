@@ -81,7 +81,8 @@ def test_a_space_is_created_changed_and_removed_by_commands(
     status = run(service, "spaces", "status", "words", "--watch")
     assert "4 of 4" in status
     assert "lookalike spaces activate words" in status
-    run(service, "spaces", "activate", "words")
+    assert "switch back" not in run(service, "spaces", "activate", "words")
+    assert "see lookalike spaces status words" in fail(service, "spaces", "activate", "words")
     words = spaces(service)["words"]
     assert words.startswith("tiny-")
     found = json.loads(run(service, "search", "--text", "a red dog", "--json"))
@@ -90,7 +91,7 @@ def test_a_space_is_created_changed_and_removed_by_commands(
 
     run(service, "models", "start", newer, "--space", "words")
     run(service, "spaces", "status", "words", "--watch")
-    run(service, "spaces", "activate", "words")
+    assert "spaces rollback words" in run(service, "spaces", "activate", "words")
     assert spaces(service)["words"].startswith("newer-")
     assert len(search(service, text="dog")["hits"]) == 4
     run(service, "spaces", "rollback", "words")
@@ -116,6 +117,7 @@ def test_a_search_by_words_with_a_picture_on_the_command_line(
     assert not found["hits"][0]["exact"]
     assert "nothing to search with" in fail(service, "search")
     assert "there is no space nowhere" in fail(service, "spaces", "status", "nowhere")
+    assert "there is no space nowhere" in fail(service, "spaces", "activate", "nowhere")
     assert "To confirm" in fail(service, "spaces", "retire", "words")
     assert "cannot be removed" in fail(service, "spaces", "retire", "look", "--confirm", "look")
 
@@ -140,6 +142,15 @@ def test_a_search_that_cannot_be_answered_is_refused(
     assert (response.status_code, response.json()["code"]) == (422, code)
 
 
+def test_half_a_surrogate_pair_names_no_space(service: Service) -> None:
+    form = '--x\r\nContent-Disposition: form-data; name="space"\r\n\r\n\\ud800\r\n--x\r\n'
+    form += 'Content-Disposition: form-data; name="text"\r\n\r\ndog\r\n--x--\r\n'
+    media_type = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
+    headers = {"Content-Type": media_type}
+    response = service.client.post("/search", content=form, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "space-not-found")
+
+
 def test_the_answer_of_a_search_by_image_has_only_added_members(
     service: Service, gallery: dict[str, str]
 ) -> None:
@@ -156,7 +167,7 @@ def rewrite(source: Path, change: Callable[[ZipFile], None], target: Path) -> Pa
     return target
 
 
-def test_bundles_that_lie_are_refused_and_leave_nothing_behind(
+def test_bundles_that_contradict_their_manifest_are_refused_and_leave_nothing_behind(
     service: Service, bundle: Path, tmp_path: Path
 ) -> None:
     files = {
@@ -189,7 +200,9 @@ def test_the_built_in_words_search_every_installation(
         assert answer["understood"] > 0.5
         assert (answer["space"], answer["hits"][0]["probability"]) == ("look", None)
     assert search(service, text="qwrtz plmkn")["understood"] < 0.5
-    assert "I know only some words" in run(service, "search", "--text", "qwrtz plmkn")
+    assert "The built-in words may not know this text" in run(
+        service, "search", "--text", "qwrtz plmkn"
+    )
     assert service.client.get("/spaces").json()["spaces"] == [
         {
             "name": "look",

@@ -193,3 +193,68 @@ def test_retired_embeddings_of_one_space_are_drained_alone(
     registry.forget_retired("words-1")
     assert metadata.find_records([master.id])[master.id].indexed == {"look-1": 1}
     assert states(registry) == {"look-1": (LOOK, _ACTIVE)}
+
+
+def test_a_space_is_removed_with_its_only_version_and_can_be_created_again(
+    metadata: MetadataStore, registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.register_active("words-1", WORDS)
+    master = stored(metadata, collection, 1, "look-1", "words-1")
+    registry.retire_model("words-1")
+    assert registry.find_active(WORDS) is None
+    assert states(registry) == {"look-1": (LOOK, _ACTIVE), "words-1": (WORDS, _RETIRED)}
+    owner, new = "owner-2", replace(IMAGE, sha256=b"\x02" * 32)
+    later = metadata.reserve_master(collection.id, new, owner, LEASE).master
+    assert metadata.commit_stored(later.id, owner, ["look-1", "words-1"], LEASE) == ["look-1"]
+    assert registry.drain_retired("words-1", 10) == 0
+    registry.forget_retired("words-1")
+    records = metadata.find_records([master.id, later.id])
+    assert [set(record.indexed) for record in records.values()] == [{"look-1"}] * 2
+    registry.start_building("words-1", WORDS)
+    assert metadata.release_embedding(IndexTask(later, "look-1", 0), owner, 0.0) is None
+    backfill(registry, "words-1")
+    work(metadata, "look-1", "words-1")
+    registry.activate_model("words-1")
+    assert registry.find_active(WORDS) == "words-1"
+
+
+def test_a_space_can_get_another_version_while_its_last_one_is_removed(
+    registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.register_active("words-1", WORDS)
+    registry.retire_model("words-1")
+    with pytest.raises(ModelConflict, match="words-1 is retired"):
+        registry.start_building("words-1", WORDS)
+    registry.start_building("words-2", WORDS)
+    registry.activate_model("words-2")
+    assert states(registry)["words-1"] == (WORDS, _RETIRED)
+    assert registry.find_active(WORDS) == "words-2"
+
+
+def test_a_space_with_other_live_versions_is_not_removed(
+    registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.register_active("words-1", WORDS)
+    registry.start_building("words-2", WORDS)
+    registry.activate_model("words-2")
+    registry.start_building("words-3", WORDS)
+    with pytest.raises(ModelConflict, match="retire the others first: words-1, words-3"):
+        registry.retire_model("words-2")
+    registry.retire_model("words-3")
+    with pytest.raises(ModelConflict, match=r"retire the others first: words-1$"):
+        registry.retire_model("words-2")
+    registry.retire_model("words-1")
+    registry.retire_model("words-2")
+    assert registry.find_active(WORDS) is None
+
+
+def test_the_active_version_of_look_is_never_retired(
+    registry: ModelRegistry, collection: Collection
+) -> None:
+    registry.register_active("words-1", WORDS)
+    with pytest.raises(ModelConflict, match="look-1 is active"):
+        registry.retire_model("look-1")
+    registry.retire_model("words-1")
+    with pytest.raises(ModelConflict, match="look-1 is active"):
+        registry.retire_model("look-1")
+    assert registry.find_active(LOOK) == "look-1"

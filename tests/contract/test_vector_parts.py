@@ -116,6 +116,6 @@ def test_every_part_must_have_the_dimension(vectors: VectorStore) -> None:
     assert "model-2" not in vectors.versions()
 
 
-def test_an_embedding_has_a_part() -> None:
+def test_an_embedding_without_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="has no part"):
         VectorRecord(new_id(), SHOP, (), {}, 1)

@@ -229,7 +229,7 @@ def test_a_version_that_was_dropped_may_have_another_dimension(vectors: VectorSt
         vectors.drop_version("model-2")
 
 
-def test_vectors_of_two_lengths_do_not_begin_a_version(vectors: VectorStore) -> None:
+def test_a_version_cannot_begin_with_vectors_of_two_lengths(vectors: VectorStore) -> None:
     batch = [record(1), VectorRecord(new_id(), SHOP, whole_image(unit(2, 128)), {}, 1)]
     with pytest.raises(ValueError, match="have 512 numbers"):
         vectors.upsert("model-2", batch)

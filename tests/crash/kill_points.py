@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from tests.crash.scenarios import kills_at
-from tests.crash.watch import WRITES, Kill
+from tests.crash.watch import WRITES, Kill, Moment
 
 _UPLOAD = (
     "metadata.reserve_master",
@@ -71,14 +71,29 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         "metadata.restore_damaged",
     ),
 }
+WRITES_OF["building_words"] = WRITES_OF["building"]
+WRITES_OF["switching_words"] = WRITES_OF["switching"]
+WRITES_OF["removing"] = (
+    "registry.retire_model",
+    "registry.record_heartbeat",
+    *_UPLOAD,
+    "registry.drain_retired",
+    "vectors.drop_version",
+    "objects.delete",
+    "registry.forget_retired",
+)
 # A worker that starts backfills the model that is being built once more, sometimes before the
 # scenario begins.
-OCCASIONAL: dict[str, set[str]] = {
-    "switching": {
-        "metadata.acquire_lease",
-        "registry.backfill_embeddings",
-        "metadata.release_lease",
-    }
+_BACKFILL = {"metadata.acquire_lease", "registry.backfill_embeddings", "metadata.release_lease"}
+OCCASIONAL: dict[str, set[str]] = {"switching": _BACKFILL, "switching_words": _BACKFILL}
+# A kill after a write is nearly one before the next. So the changes of a model are killed at one
+# of these moments in `look`, and at the other in `words`.
+MOMENTS: dict[str, tuple[Moment, ...]] = {
+    "building": ("before", "during"),
+    "building_words": ("after",),
+    "switching": ("before", "during"),
+    "switching_words": ("after",),
+    "removing": ("after",),
 }
 UNREACHED = {  # writes that no scenario reaches, and what would cause them
     "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
@@ -91,6 +106,11 @@ UNREACHED = {  # writes that no scenario reaches, and what would cause them
 }
 ALL_WRITES = {f"{store}.{write}" for store, writes in WRITES.items() for write in writes}
 KILLS: dict[str, list[Kill]] = {
-    name: [kill for write in writes for kill in kills_at(write)]
+    name: [
+        kill
+        for write in writes
+        for kill in kills_at(write)
+        if kill.moment in MOMENTS.get(name, (kill.moment,))
+    ]
     for name, writes in WRITES_OF.items()
 }

@@ -17,8 +17,8 @@ import httpx
 
 from app.container import Services
 from app.errors import Conflict, NotFound
-from app.services.search import SearchOptions
-from storage.records import Master
+from app.services.ranking import SearchOptions
+from storage.records import LOOK, Master
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Found:
 @dataclass(frozen=True)
 class Model:
     version: str
+    space: str
     state: str
     complete: bool  # it has vectors of all masters
 
@@ -99,12 +100,11 @@ class DirectOperations:
         master = self._services.masters.find_master(UUID(master_id))
         return b"".join(self._services.masters.read_content(master, 0, master.size))
 
-    def search(self, content: bytes, collection: str) -> Found | None:
-        """Search a collection; return None if it does not exist."""
+    def search(self, content: bytes, collection: str, space: str = LOOK) -> Found | None:
+        """Search a collection in a space; return None if the collection does not exist."""
+        options = SearchOptions(collection, k=100, space=space)
         try:
-            answer = self._services.search.search_by_sample(
-                io.BytesIO(content), SearchOptions(collection, k=100)
-            )
+            answer = self._services.search.search_by_sample(io.BytesIO(content), options)
         except NotFound:
             return None
         hits = [(str(hit.master.id), hit.exact) for hit in answer.hits]
@@ -113,17 +113,22 @@ class DirectOperations:
     def models(self) -> list[Model]:
         progress, _ = self._services.reembed.list_progress()
         return [
-            Model(each.model.id, each.model.state.value, each.indexed == each.masters)
+            Model(
+                each.model.id,
+                each.model.space,
+                each.model.state.value,
+                each.indexed == each.masters,
+            )
             for each in progress
         ]
 
     def add_model(self, weights: bytes) -> str:
         return self._services.reembed.add_encoder(io.BytesIO(weights))
 
-    def start_model(self, version: str) -> str:
+    def start_model(self, version: str, space: str = LOOK) -> str:
         """Start building a model; return "started" or the error code of the refusal."""
         try:
-            self._services.reembed.start_building(version)
+            self._services.reembed.start_building(version, space)
         except (NotFound, Conflict) as error:
             return error.code
         return "started"
@@ -200,8 +205,9 @@ class HttpOperations:
     def content(self, master_id: str) -> bytes:
         return self._ask("GET", f"/masters/{master_id}/content", (200,)).content
 
-    def search(self, content: bytes, collection: str) -> Found | None:
-        files, data = {"sample": ("a.png", content)}, {"collection": collection, "k": "100"}
+    def search(self, content: bytes, collection: str, space: str = LOOK) -> Found | None:
+        files = {"sample": ("a.png", content)}
+        data = {"collection": collection, "k": "100", "space": space}
         response = self._ask("POST", "/search", (200, 404), files=files, data=data)
         if response.status_code == 404:
             return None
@@ -212,7 +218,7 @@ class HttpOperations:
     def models(self) -> list[Model]:
         models = self._ask("GET", "/admin/models", (200,)).json()["models"]
         return [
-            Model(each["version"], each["state"], each["indexed"] == each["masters"])
+            Model(each["version"], each["space"], each["state"], each["indexed"] == each["masters"])
             for each in models
         ]
 
@@ -222,8 +228,9 @@ class HttpOperations:
         version: str = added["version"]
         return version
 
-    def start_model(self, version: str) -> str:
-        response = self._ask("POST", f"/admin/models/{version}/start", (202, 404, 409))
+    def start_model(self, version: str, space: str = LOOK) -> str:
+        path, query = f"/admin/models/{version}/start", {"space": space}
+        response = self._ask("POST", path, (202, 404, 409), params=query)
         return "started" if response.status_code == 202 else str(response.json()["code"])
 
     def activate_model(self, version: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from models.weights_file import WeightsFile
+from storage.records import LOOK
 from tests.crash.invariants import check_invariants, drain, drain_until
 from tests.crash.journal import Journal
 from tests.crash.operations import DirectOperations, Operations
@@ -22,8 +23,10 @@ from tests.support.service import eventually
 from tests.support.tiny_network import tiny_weights
 
 IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
-SECOND = tiny_weights("second")
-NEW = WeightsFile.parse(SECOND).version
+WORDS = "words"
+WORDS_WEIGHTS = tiny_weights("words")
+SECOND = {space: tiny_weights(f"second of {space}") for space in (LOOK, WORDS)}
+NEW = {space: WeightsFile.parse(weights).version for space, weights in SECOND.items()}
 
 
 @dataclass
@@ -64,21 +67,46 @@ def collections(journal: Journal, setting: Setting) -> None:
 
 
 def building(journal: Journal, setting: Setting) -> None:
-    journal.do(setting.operations, lambda target: target.add_model(SECOND))
-    journal.do(setting.operations, lambda target: expect(target.start_model(NEW), "started"))
+    build(journal, setting, LOOK)
+
+
+def building_words(journal: Journal, setting: Setting) -> None:
+    build(journal, setting, WORDS)
+
+
+def build(journal: Journal, setting: Setting, space: str) -> None:
+    journal.do(setting.operations, lambda target: target.add_model(SECOND[space]))
+    journal.do(
+        setting.operations,
+        lambda target: expect(target.start_model(NEW[space], space), "started"),
+    )
     journal.upload(setting.operations, IMAGES[4])
-    assert eventually(lambda: is_complete(setting.operations), 20)
+    assert eventually(lambda: is_complete(setting.operations, NEW[space]), 20)
 
 
 def switching(journal: Journal, setting: Setting) -> None:
-    models = setting.operations.models()
-    (old,) = (model.version for model in models if model.state == "active")
-    for version in (NEW, old):
+    switch(journal, setting, LOOK)
+
+
+def switching_words(journal: Journal, setting: Setting) -> None:
+    switch(journal, setting, WORDS)
+
+
+def switch(journal: Journal, setting: Setting, space: str) -> None:
+    for version in (NEW[space], find_active(setting.operations, space)):
         journal.do(
             setting.operations, lambda target, version=version: target.activate_model(version)
         )  # type: ignore[misc]
     journal.upload(setting.operations, IMAGES[4])
-    journal.do(setting.operations, lambda target: target.retire_model(NEW))
+    journal.do(setting.operations, lambda target: target.retire_model(NEW[space]))
+    setting.drain()
+
+
+def removing(journal: Journal, setting: Setting) -> None:
+    """Remove the space `words`, and upload beside it."""
+    version = find_active(setting.operations, WORDS)
+    journal.do(setting.operations, lambda target: target.retire_model(version))
+    journal.upload(setting.operations, IMAGES[4])
     setting.drain()
 
 
@@ -100,9 +128,22 @@ def bring_back(journal: Journal, operations: Operations) -> None:
     journal.upload(operations, IMAGES[0], n=0)
 
 
-def is_complete(operations: Operations) -> bool:
-    """Report whether all masters have vectors of the new model."""
-    return next(model.complete for model in operations.models() if model.version == NEW)
+def is_complete(operations: Operations, version: str) -> bool:
+    """Report whether all masters have vectors of a model."""
+    return next(model.complete for model in operations.models() if model.version == version)
+
+
+def find_active(operations: Operations, space: str) -> str:
+    active = [model for model in operations.models() if model.state == "active"]
+    return next(model.version for model in active if model.space == space)
+
+
+def create_words(operations: Operations, weights: bytes = WORDS_WEIGHTS) -> None:
+    """Create the space `words`, and make its first version active."""
+    version = operations.add_model(weights)
+    expect(operations.start_model(version, WORDS), "started")
+    assert eventually(lambda: is_complete(operations, version), 20)
+    expect(operations.activate_model(version), "active")
 
 
 def expect(outcome: str, expected: str) -> None:
@@ -112,7 +153,18 @@ def expect(outcome: str, expected: str) -> None:
 Scenario = Callable[[Journal, Setting], None]
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (uploads, changes, deletions, collections, building, switching, repairs)
+    for scenario in (
+        uploads,
+        changes,
+        deletions,
+        collections,
+        building,
+        building_words,
+        switching,
+        switching_words,
+        removing,
+        repairs,
+    )
 }
 
 
@@ -124,16 +176,20 @@ class Base:
     journal: Journal
 
 
-def make_base(directory: Path, *, built: bool) -> Base:
-    """Make an installation with three masters and, if ``built``, a second model to switch to."""
+def make_base(directory: Path, built: str | None) -> Base:
+    """Make an installation with three masters and two spaces.
+
+    The space ``built`` has a second model to switch to.
+    """
     journal = Journal()
     with run_on(directory) as services:
         operations = DirectOperations(services)
         journal.upload(operations, IMAGES[0], n=0)
         journal.upload(operations, IMAGES[1], collection="animals")
         journal.upload(operations, IMAGES[5], collection="animals")
+        create_words(operations)
         if built:
-            building(journal, Setting(directory, operations))
+            build(journal, Setting(directory, operations), built)
         drain(directory)
     return Base(directory, journal)
 

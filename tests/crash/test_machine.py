@@ -9,12 +9,14 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.crash.invariants import check_invariants, drain, hits_of
+from storage.records import LOOK
+from tests.crash.invariants import check_invariants, drain, forget_heartbeats, hits_of
 from tests.crash.journal import Image, Journal
 from tests.crash.operations import Operations
 from tests.crash.process import Child, Crashed, fork_child
+from tests.crash.scenarios import WORDS, create_words
 from tests.crash.watch import Kill
 from tests.support.images import encoded, part_of
 from tests.support.tiny_network import tiny_weights
@@ -38,8 +40,11 @@ class Histories(RuleBasedStateMachine):
         directory = self.ending.enter_context(tempfile.TemporaryDirectory())
         self.directory = Path(directory) / "data"
         self.journal = Journal()
+        self.rules = 0
+        self.started = 1
         self.processes = ExitStack()
         self.child: Child = self.processes.enter_context(fork_child(self.directory, http=True))
+        create_words(self.operations)
 
     @property
     def operations(self) -> Operations:
@@ -52,6 +57,7 @@ class Histories(RuleBasedStateMachine):
 
     def replace_child(self, kill: Kill | None) -> None:
         self.processes.close()
+        forget_heartbeats(self.directory)
         self.child = self.processes.enter_context(fork_child(self.directory, kill, http=True))
 
     def do(self, operation: Operation, kill: Kill | None) -> None:
@@ -114,32 +120,34 @@ class Histories(RuleBasedStateMachine):
     def scrub(self, repair: bool) -> None:
         self.operations.scrub(repair=repair)
 
-    @rule(weights=st.sampled_from([tiny_weights("second"), tiny_weights("third")]), kill=kills)
-    def start_model(self, weights: bytes, kill: Kill | None) -> None:
-        def start(operations: Operations) -> None:
+    @invariant()
+    def change_model(self) -> None:
+        """Change the model of a space after every second rule, and kill every third change."""
+        self.rules += 1
+        if self.rules % 2 == 0:
+            number = self.rules // 2
+            space = LOOK if number % 3 == 0 else WORDS
+            kill = Kill("any", number, "after") if number % 3 == 1 else None
+            self.do(lambda operations: self.take_next_step(operations, space), kill)
+
+    def take_next_step(self, operations: Operations, space: str) -> None:
+        """Build a version, activate it, retire the one before; then remove the space, or go on."""
+        states = {each.state: each for each in operations.models() if each.space == space}
+        if "building" in states:
+            outcome = operations.activate_model(states["building"].version)
+            assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
+        elif "previous" in states:
+            outcome = operations.retire_model(states["previous"].version)
+            assert outcome in ("retired", "model-conflict"), outcome
+        elif "active" in states and space == WORDS and self.started % 2 == 0:
+            outcome = operations.retire_model(states["active"].version)
+            assert outcome in ("retired", "model-conflict"), outcome
+        else:
+            self.started += 1
+            version = operations.add_model(tiny_weights(f"{self.started} of {space}"))
+            outcome = operations.start_model(version, space)
             # Not found: the version was retired in between, with its weights.
-            outcome = operations.start_model(operations.add_model(weights))
             assert outcome in ("started", "model-not-found", "model-conflict"), outcome
-
-        self.do(start, kill)
-
-    @rule(kill=kills)
-    def activate(self, kill: Kill | None) -> None:
-        def activate(operations: Operations) -> None:
-            for version in inactive(operations)[:1]:
-                outcome = operations.activate_model(version)
-                assert outcome in ("active", "model-not-ready", "model-conflict"), outcome
-
-        self.do(activate, kill)
-
-    @rule(kill=kills)
-    def retire(self, kill: Kill | None) -> None:
-        def retire(operations: Operations) -> None:
-            for version in inactive(operations)[:1]:
-                outcome = operations.retire_model(version)
-                assert outcome in ("retired", "model-conflict"), outcome
-
-        self.do(retire, kill)
 
     def teardown(self) -> None:
         try:
@@ -152,12 +160,6 @@ class Histories(RuleBasedStateMachine):
         finally:
             self.processes.close()
             self.ending.close()
-
-
-def inactive(operations: Operations) -> list[str]:
-    """Return the versions that can be activated or retired."""
-    models = operations.models()
-    return [model.version for model in models if model.state in ("building", "previous")]
 
 
 TestHistories = Histories.TestCase

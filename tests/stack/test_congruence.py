@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,8 +14,9 @@ import pytest
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT, encoded, part_of
-from tests.support.service import serving
+from tests.support.service import eventually, serving
 from tests.support.stack import Stack
+from tests.support.tiny_encoders import make_text_bundle
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")
@@ -31,6 +33,7 @@ FILTERS = (
     {"$and": [{"n": {"$ne": 1}}, {"tag": {"$nin": ["a", None]}}]},
     {"n": {"$near": 1}},
 )
+CHANGE = {"attributes": {"n": 77}}
 
 
 class Script:
@@ -39,11 +42,11 @@ class Script:
     def __init__(self, client: httpx.Client) -> None:
         self.answers: list[Any] = []
         self.numbers: list[list[float]] = []
-        self._client = client
+        self.client = client
         self._ids: dict[str, str] = {}
 
     def __call__(self, method: str, path: str, **request: Any) -> Any:
-        response = self._client.request(method, path, **request)
+        response = self.client.request(method, path, **request)
         kind = response.headers.get("content-type", "")
         body = response.json() if "json" in kind and response.content else response.content
         shown, numbers = body, []
@@ -174,15 +177,76 @@ def perform(script: Script) -> None:
     script("GET", "/collections")
 
 
+def build_words(script: Script, bundle: Path) -> str:
+    """Build a version of the space `words` and make it active; return it."""
+    with bundle.open("rb") as file:
+        version: str = script("POST", "/admin/models", files={"weights": file})["version"]
+    script("POST", f"/admin/models/{version}/start", params={"space": "words"})
+
+    def is_built() -> bool:
+        models = script.client.get("/admin/models").json()["models"]
+        (its,) = (model for model in models if model["version"] == version)
+        return bool(its["indexed"] == its["masters"] and its["loaded"])
+
+    assert eventually(is_built, 60)
+    activate(script, version)
+    return version
+
+
+def activate(script: Script, version: str) -> None:
+    last = script.client.post(f"/admin/models/{version}/activate").text.splitlines()[-1]
+    assert json.loads(last) == {"active": version}
+
+
+def perform_in_words(script: Script, bundles: list[Path]) -> None:
+    """Create a space whose vectors have another length, change its encoder, and remove it."""
+    script("POST", "/search", data={"text": "dog", "space": "words"})
+    first = build_words(script, bundles[0])
+    search_words(script)
+    script("PATCH", f"/masters/{script.put(IMAGES[0])['results'][0]['master']['id']}", json=CHANGE)
+    script.search(IMAGES[0], space="words", filter='{"n": 77}')
+    second = build_words(script, bundles[1])
+    search_words(script)
+    activate(script, first)
+    search_words(script)
+    script("POST", f"/admin/models/{first}/retire")
+    for version in (second, first):
+        script("POST", f"/admin/models/{version}/retire")
+    assert eventually(lambda: len(script.client.get("/admin/models").json()["models"]) == 1, 30)
+    script("POST", "/search", data={"text": "dog", "space": "words"})
+    script("GET", "/spaces")
+
+
+def search_words(script: Script) -> None:
+    script("GET", "/spaces")
+    for text in ("dog", "a red bicycle", "dog 42"):
+        script("POST", "/search", data={"text": text, "k": "20"})
+        script.search(IMAGES[2], space="words", text=text, text_weight="0.3")
+    for image in IMAGES[:4]:
+        script.search(image, space="words", k="12")
+        script.search(image, space="words", k="3", offset="2", mirror="true")
+        script.search(image, space="words", max_distance="0.1", filter='{"n": {"$gte": 1}}')
+        script.search(image, k="3")
+
+
 def test_every_answer_is_the_same_on_both(
-    settings: Settings, embedder: Embedder, stack: Stack
+    settings: Settings, embedder: Embedder, stack: Stack, tmp_path: Path
 ) -> None:
+    bundles = [
+        make_text_bundle(tmp_path / f"{dimension}.bundle", dimension=dimension)
+        for dimension in (128, 256)
+    ]
+
+    def perform_all(script: Script) -> None:
+        perform(script)
+        perform_in_words(script, bundles)
+
     with serving(settings, embedder) as embedded, stack.replica() as replica:
         stack.start("worker")
         scripts = [Script(client) for client in (embedded.client, replica)]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(perform, scripts))
-    assert len(scripts[0].answers) > 80
+            list(pool.map(perform_all, scripts))
+    assert len(scripts[0].answers) > 150
     for ours, theirs in zip(scripts[0].answers, scripts[1].answers, strict=True):
         assert ours == theirs
     for ours, theirs in zip(scripts[0].numbers, scripts[1].numbers, strict=True):

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.settings import Settings
@@ -18,7 +19,9 @@ from tests.support.images import CAT, encoded, photograph
 from tests.support.installations import IMAGES, answers
 from tests.support.requests import put, result_of
 from tests.support.service import eventually, serving
+from tests.support.spaces import create_space
 from tests.support.stack import Stack
+from tests.support.tiny_encoders import make_text_bundle
 
 MigrateCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -60,21 +63,33 @@ def migrate(stack: Stack, installation: Path) -> MigrateCommand:
     return run
 
 
+def found_by_words(client: httpx.Client) -> list[tuple[str, float]] | str:
+    """Return the hits of a search in the space `words`, or the code of its error."""
+    answer = client.post("/search", data={"text": "a red dog", "k": "20", "space": "words"}).json()
+    if "hits" not in answer:
+        return str(answer["code"])
+    return [(hit["master"]["id"], round(hit["distance"], 3)) for hit in answer["hits"]]
+
+
 def test_everything_is_copied_and_answers_are_the_same(
     stack: Stack,
     installation: Path,
     migrate: MigrateCommand,
     settings: Settings,
     embedder: Embedder,
+    tmp_path: Path,
 ) -> None:
     stack.create_collections()
     with serving(settings, embedder) as service:
+        create_space(service.services, make_text_bundle(tmp_path / "words.bundle"))
         before = answers(service.client)
+        before_in_words = found_by_words(service.client)
     done = migrate()
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "13 masters copied and verified, 0 were already present, 0 failed." in done.stderr
     with stack.replica() as client:
         assert answers(client) == before
+        assert eventually(lambda: found_by_words(client) == before_in_words, 30)
         assert [put(client, image).status_code for image in IMAGES] == [200] * len(IMAGES)
         assert put(client, encoded(photograph("rocket"))).status_code == 201
     again = migrate()

@@ -15,13 +15,16 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
+from app.services.encoder_files import encoder_key
 from storage.database import Database, now
 from storage.metadata import SqlModelRegistry
 from storage.metadata.rows import REPLICAS
 from tests.support.images import encoded, part_of
 from tests.support.requests import put, result_of, search, search_answer
 from tests.support.service import eventually
+from tests.support.spaces import store_encoder
 from tests.support.stack import Stack
+from tests.support.tiny_encoders import make_text_bundle
 
 
 def models(client: httpx.Client) -> dict[str, dict[str, Any]]:
@@ -135,6 +138,53 @@ def test_a_suspended_replica_delays_activation_and_never_answers_by_the_old_vers
                 assert answered or response.status_code == 503, response.text
             assert seen[new] == 30
             assert old not in seen
+
+
+def test_a_replica_without_the_encoder_of_a_space_serves_the_others(
+    stack: Stack, tmp_path: Path
+) -> None:
+    content = encoded(part_of("coffee", 1))
+    bundle = make_text_bundle(tmp_path / "words.bundle")
+
+    def search_words(client: httpx.Client) -> httpx.Response:
+        return client.post("/search", data={"text": "a red bicycle", "space": "words"})
+
+    with stack.replica() as one, stack.open_stores() as stores:
+        stack.start("worker")
+        put(one, content)
+        with bundle.open("rb") as file:
+            new = one.post("/admin/models", files={"weights": file}).json()["version"]
+        with stack.replica() as two:
+            asleep = stack.processes[-1]
+            asleep.send_signal(signal.SIGSTOP)
+            started = one.post(f"/admin/models/{new}/start", params={"space": "words"})
+            assert started.status_code == 202
+            assert search_words(one).json()["code"] == "space-not-found"
+            assert eventually(lambda: models(one)[new]["indexed"] == 1, 60)
+            assert eventually(lambda: models(one)[new]["loaded"] == 2, 30)
+            with ThreadPoolExecutor() as pool:
+                activating = pool.submit(eventually, lambda: activated(one, new), 30)
+                time.sleep(1)
+                assert models(one)[new]["state"] == "building"
+                stores.objects.delete(encoder_key(new))  # so that it cannot be loaded any more
+                let_heartbeat_expire(stack.environment["LOOKALIKE_DATABASE_URL"], new)
+                assert activating.result()
+            asleep.send_signal(signal.SIGCONT)
+            refused = search_words(two)
+            assert (refused.status_code, refused.json()["code"]) == (503, "model-not-loaded")
+            assert int(refused.headers["retry-after"]) > 0
+            assert search_answer(two, content)["space"] == "look"
+            assert put(two, encoded(part_of("coffee", 2))).status_code in (201, 202)
+            assert two.get("/readyz").status_code == 200
+            assert eventually(lambda: len(search_words(one).json()["hits"]) == 2, 30)
+            store_encoder(stores, bundle)
+            assert eventually(lambda: search_words(two).status_code == 200, 30)
+            answer = search_words(two).json()
+            assert (answer["space"], answer["model_version"], len(answer["hits"])) == (
+                "words",
+                new,
+                2,
+            )
 
 
 def let_heartbeat_expire(database_url: str, version: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-import models.resnet
 from models.resnet import EmbeddingNetwork
+from models.torchvision_import import import_torchvision
 from models.weights_file import WeightsFile
 
 _SLIMMER = 8  # times fewer channels
@@ -38,7 +38,7 @@ def reduce_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slim_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every module of ``models`` build the slim network, for small inputs."""
-    resnet = models.resnet._import_torchvision_resnet()
+    resnet = import_torchvision("torchvision.models.resnet")
 
     class SlimResNet(resnet.ResNet):  # type: ignore[misc]
         def _make_layer(self, block: Any, planes: int, _: int, *options: Any, **more: Any) -> Any:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import random
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import httpx
 
 from tests.support.images import encoded, part_of
 from tests.support.requests import open_client
+from tests.support.space_checks import SpaceCheck
 
 SHARED = 40  # images that every client uploads and none deletes
 OWN = 12  # images that a single client uploads and deletes
@@ -39,13 +41,23 @@ class Load:
     """Load on a service: ``run`` drives it, then ``lost`` compares it with what it acknowledged."""
 
     def __init__(
-        self, urls: list[str], clients: int, seed: int = 0, fault_tolerant: bool = False
+        self,
+        urls: list[str],
+        clients: int,
+        seed: int = 0,
+        fault_tolerant: bool = False,
+        spaces: Sequence[SpaceCheck] = (),
     ) -> None:
-        """Set ``fault_tolerant`` if processes are killed: broken connections are no failures."""
+        """Set ``fault_tolerant`` if processes are killed: broken connections are no failures.
+
+        Searches take place in ``spaces``, whose answers are checked; by default in `look`.
+        """
         self._urls = urls
         self._clients = clients
         self._seed = seed
         self._tolerant = fault_tolerant
+        self._spaces = spaces
+        self._contents: dict[str, bytes] = {}  # acknowledged images by id
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._shared = [encoded(part_of("coffee", seed, (160, 120))) for seed in range(SHARED)]
@@ -124,7 +136,11 @@ class Load:
         response = self._ask(
             client, "POST", "/masters", (200, 201, 202), files={"file": ("a.jpg", content)}
         )
-        return response.json()["results"][0]["master"] if response is not None else None
+        if response is None:
+            return None
+        master: dict[str, Any] = response.json()["results"][0]["master"]
+        self._contents[master["id"]] = content
+        return master
 
     def _upload_shared(self, client: httpx.Client, chance: random.Random, number: int) -> None:
         which = chance.randrange(SHARED)
@@ -164,15 +180,16 @@ class Load:
 
     def _search(self, client: httpx.Client, chance: random.Random, number: int) -> None:
         own = chance.choice(self._own[number])
-        response = self._ask(
-            client,
-            "POST",
-            "/search",
-            (200,),
-            files={"sample": ("a.jpg", own.content)},
-            data={"k": "5"},
-        )
+        space = chance.choice(self._spaces) if self._spaces else None
+        fields = {"k": "5"} | ({"space": space.name} if space else {})
+        files, begin = {"sample": ("a.jpg", own.content)}, time.monotonic()
+        expected = (200, 422) if space else (200,)
+        response = self._ask(client, "POST", "/search", expected, files=files, data=fields)
         if response is None:
+            return
+        if space:
+            space.check_answer(response, begin, own.content, self._contents)
+        if response.status_code == 422:
             return
         hits = response.json()["hits"]
         ids = {hit["master"]["id"] for hit in hits}
@@ -215,6 +232,8 @@ class Load:
             every = [own for owned in self._own for own in owned]
             for contradictions in pool.map(lambda own: _check_own(client, own, masters), every):
                 found += contradictions
+        for space in self._spaces:
+            found += space.find_missing(client, self._shared[0], set(masters.values()))
         return found
 
     def scrub(self, client: httpx.Client, *, repair: bool = False) -> dict[str, int]:

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from app.bootstrap import run_service
+from app.container import Services
 from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
@@ -87,8 +88,13 @@ class Service:
         self.client = client
 
     @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    @property
     def stores(self) -> Any:
-        return self.app.state.services.stores
+        return self.services.stores
 
     def put(self, content: bytes, name: str = "photograph.jpg", **fields: str) -> httpx.Response:
         return self.client.post("/masters", files={"file": (name, content)}, data=fields)

@@ -12,6 +12,9 @@ from uuid import uuid4
 
 import httpx
 
+from app.bootstrap import connect_stores
+from app.settings import Settings
+from storage.protocols import Stores
 from tests.support.processes import CommandProcess, run_command
 from tests.support.requests import open_client
 from tests.support.servers import free_ports
@@ -48,6 +51,15 @@ class Stack:
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         return os.environ | self.environment | settings
+
+    @contextmanager
+    def open_stores(self) -> Iterator[Stores]:
+        """Open the stores that the processes share."""
+        given = {
+            name.removeprefix("LOOKALIKE_").lower(): each for name, each in self.environment.items()
+        }
+        with connect_stores(Settings(**given, _env_file=None)) as stores:
+            yield stores
 
     @contextmanager
     def replica(self, **settings: str) -> Iterator[httpx.Client]:

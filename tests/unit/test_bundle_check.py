@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset15 as ops
 import pytest
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 from models.bundles.archive import read_bundle
 from models.bundles.check import check_bundle
@@ -173,6 +174,20 @@ def test_a_tower_is_tried_even_if_it_knows_no_english(path: Path) -> None:
     tokenizer = make_tokenizer()
     tokenizer.normalizer = None
     assert try_bundle(read_bundle(make_text_bundle(path, tokenizer=tokenizer)), "f32")
+
+
+def test_a_tokenizer_that_cannot_split_a_long_text_is_refused(path: Path) -> None:
+    tokenizer = make_tokenizer()
+    pattern = Regex("(x+x+)+y")  # tries every way to divide a run of x
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "isolated")
+    assert "too long" in refusal(make_text_bundle(path, tokenizer=tokenizer))
+
+
+def test_a_tokenizer_that_inflates_a_text_is_refused(path: Path) -> None:
+    tokenizer = make_tokenizer()
+    replace = normalizers.Replace("x", "x" * 40)
+    tokenizer.normalizer = normalizers.Sequence([replace] * 3)
+    assert "too long" in refusal(make_text_bundle(path, tokenizer=tokenizer))
 
 
 # making bundles

@@ -101,7 +101,7 @@ def test_a_version_depends_on_the_content_alone(path: Path) -> None:
     assert read_bundle(archive_of(path, listed=stated(image__pool="mean"))).version != version
 
 
-def test_a_licence_may_come_along(path: Path) -> None:
+def test_a_bundle_may_contain_a_licence(path: Path) -> None:
     files = CONTENT | {"LICENSE.txt": b"Apache"}
     assert "LICENSE.txt" in read_bundle(archive_of(path, files, stated(files))).manifest.files
 
@@ -238,6 +238,7 @@ def test_links_repeated_names_and_unusual_compression_are_refused(path: Path) ->
         ({"format": 2}, "format"),
         ({"name": "Tiny Network"}, "name"),
         ({"name": "-"}, "name"),
+        ({"name": "rn50"}, "the name rn50 belongs to the ResNet's weights"),
         ({"dimension": 64}, "dimension"),
         ({"dimension": 4096}, "dimension"),
         ({"dimension": "512"}, "dimension"),
@@ -272,7 +273,7 @@ def test_an_invalid_manifest_is_refused_with_its_key(
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"name": "a", "name": "b"}']
 )
-def test_a_manifest_that_is_no_object_is_refused(content: bytes) -> None:
+def test_a_manifest_that_is_not_an_object_is_refused(content: bytes) -> None:
     with pytest.raises(BundleInvalid, match="manifest of words"):
         parse_manifest(content, "words")
 

@@ -13,7 +13,7 @@ import openvino as ov
 import openvino.opset15 as ops
 import pytest
 from numpy.typing import NDArray
-from tokenizers import models, pre_tokenizers
+from tokenizers import Regex, models, pre_tokenizers
 
 from models.bundles.archive import Bundle, read_bundle, write_bundle
 from models.bundles.engine import BundleEmbedder
@@ -338,7 +338,7 @@ def with_file(bundle: Bundle, name: str, content: bytes) -> Path:
 @pytest.mark.parametrize(
     "content", [b"", b"<net/>", b"<?xml version='1.0'?><net><layers/></net>", b"\x08\x07", b"\x80"]
 )
-def test_files_that_are_no_networks_are_refused(path: Path, content: bytes) -> None:
+def test_files_that_are_not_networks_are_refused(path: Path, content: bytes) -> None:
     bundle = read_bundle(make_image_bundle(path))
     with pytest.raises(BundleInvalid, match=r"image\.xml"):
         load(with_file(bundle, "image.xml", content))
@@ -394,6 +394,15 @@ def test_a_text_becomes_tokens_and_a_vector(path: Path, text: str, ids: list[int
 def test_a_text_without_a_known_word_is_not_understood(path: Path, text: str) -> None:
     with pytest.raises(TextNotUnderstood, match="other words"):
         embed_text(make_text_bundle(path, text__template="a photo of {}"), text)
+
+
+def test_a_text_that_the_tokenizer_cannot_split_is_not_understood(path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(x+x+)+y"), "isolated")
+    embedder = load(make_text_bundle(path, tokenizer=tokenizer))
+    assert embedder.text is not None
+    with pytest.raises(TextNotUnderstood, match="cannot split"):
+        embedder.text.embed_text("x" * 100)
 
 
 def test_a_space_alone_is_not_a_known_word(path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_damaged_bundle_is_exit_code_2(tmp_path: Path, command: str) -> None:
     assert run(command, path).exit_code == 2
 
 
-def test_check_refuses_a_bundle_that_lies_about_its_dimension(tmp_path: Path) -> None:
+def test_check_refuses_a_bundle_with_another_dimension_than_stated(tmp_path: Path) -> None:
     result = run("check", make_image_bundle(tmp_path / "a.bundle", image_network(), dimension=256))
     assert result.exit_code == 2
     assert "its manifest says [1,256]" in result.output

@@ -14,10 +14,12 @@ from models.class_names import name_class
 from tests.support.images import PHOTOGRAPHS, encoded, part_of
 from tests.support.tiny_encoders import image_network, make_image_bundle, make_text_bundle
 
+pytestmark = pytest.mark.usefixtures("untried_bundles")
+
 
 def evaluate(*arguments: str | Path) -> Result:
     command = ["evaluate", *map(str, arguments), "--quick"]
-    return CliRunner().invoke(app, command, env={"COLUMNS": "120"})
+    return CliRunner().invoke(app, command, env={"COLUMNS": "80"})
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_class_names_are_searched_if_the_encoder_takes_words(tmp_path: Path, ima
     assert row.split()[-1] == "–"
 
 
-def test_a_name_that_is_not_understood_scores_nothing(tmp_path: Path, images: Path) -> None:
+def test_a_name_that_is_not_understood_scores_0(tmp_path: Path, images: Path) -> None:
     (images / "dog").rename(images / "xyzzy")
     bundle = make_text_bundle(tmp_path / "words.bundle")
     answer = json.loads(evaluate(bundle, images, "--json").stdout)

@@ -19,7 +19,6 @@ from rich.progress import track
 
 from app.logs import configure_logging
 from app.settings import Settings
-from models.embedder import load_embedder
 from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.service import Service, serving
@@ -61,6 +60,7 @@ def states(service: Service, page: Page, folder: Path) -> Iterator[str]:
     (folder / "twin.jpg").write_bytes(encoded(part_of("coffee", 0), quality=90))
     yield from browsing(page)
     yield from searching(page, folder)
+    yield from searching_by_words(page, folder)
     yield from tending(page, folder)
     yield from failing(service, page)
 
@@ -79,6 +79,7 @@ def browsing(page: Page) -> Iterator[str]:
     counted(page, "45 pictures")
     yield "detail"
     page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
 
 
 def searching(page: Page, folder: Path) -> Iterator[str]:
@@ -98,6 +99,25 @@ def searching(page: Page, folder: Path) -> Iterator[str]:
     page.keyboard.press("Home")
     yield "narrowed"
     page.click("#end-search")
+    counted(page, "45 pictures")
+
+
+def searching_by_words(page: Page, folder: Path) -> Iterator[str]:
+    page.fill("#words", "cup of coffee")
+    page.keyboard.press("Enter")
+    counted(page, "45 results")
+    yield "words"
+    page.set_input_files("#choose", folder / "sample.jpg")
+    expect(page.locator("#weight-row")).to_be_visible()
+    counted(page, "45 results")
+    yield "words-and-picture"
+    page.click("#picture")
+    page.fill("#words", "democracy")
+    page.keyboard.press("Enter")
+    expect(page.locator("#advice")).not_to_be_empty()
+    counted(page, "45 results")
+    yield "words-not-understood"
+    page.click("#clear-words")
     counted(page, "45 pictures")
 
 
@@ -176,11 +196,12 @@ def main() -> None:
     out, readme = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     configure_logging("error")
+    expect.set_options(timeout=20_000)  # the first search by words loads them
     looks = [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         settings = Settings(data_dir=folder / "data", worker_interval=0.05, _env_file=None)
-        with serving(settings, load_embedder(slots=2)) as service:
+        with serving(settings, None) as service:  # the shipped network, whose words work
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )

@@ -79,7 +79,7 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
         again = service.client.get(source, headers={"If-None-Match": asset.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         size += len(asset.content)
-    assert size < 120_000
+    assert size < 128_000
     assert answer.headers["cache-control"] == "no-cache"
     other = service.client.get(
         "/web/before/main.js"
@@ -864,7 +864,7 @@ def test_uploading_and_searching_work_by_keyboard_alone(
     page.keyboard.press("Escape")
     shows(page, "1 picture")
     page.locator("#home").focus()
-    tab_to("Find similar: choose a picture")
+    tab_to("Search with a picture")
     page.keyboard.press("Enter")
     shows(page, "1 result")
     expect(page.locator("#announcer")).to_have_text("1 result")  # for screen readers

@@ -103,7 +103,13 @@ class MemoryModelRegistry(OnTables):
         self._tables.models[version].state = ModelState.ACTIVE
 
     def retire_model(self, version: str) -> None:
-        self._check_state(version, ModelState.BUILDING, ModelState.PREVIOUS)
+        row = self._tables.models.get(version)
+        if row is None or row.state is not ModelState.ACTIVE or row.space == LOOK:
+            self._check_state(version, ModelState.BUILDING, ModelState.PREVIOUS)
+        elif others := self._list_live(row.space) - {version}:
+            raise ModelConflict(
+                f"{version} is active: retire the others first: {', '.join(sorted(others))}"
+            )
         self._tables.models[version].state = ModelState.RETIRED
 
     def drain_retired(self, version: str, limit: int) -> int:
@@ -145,6 +151,11 @@ class MemoryModelRegistry(OnTables):
         """Return the version of a space in a state that at most one has."""
         models = self._tables.models.items()
         return next((id_ for id_, row in models if row.space == space and row.state is state), None)
+
+    def _list_live(self, space: str) -> set[str]:
+        models = self._tables.models.items()
+        in_space = {id_: row.state for id_, row in models if row.space == space}
+        return {id_ for id_, state in in_space.items() if state is not ModelState.RETIRED}
 
     def _check_unknown(self, version: str, space: str) -> None:
         row = self._tables.models.get(version)

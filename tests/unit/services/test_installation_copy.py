@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from app.services import installation_copy as copy_module
 from app.services.encoder_files import encoder_key
 from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
+from models.bundles.archive import read_bundle
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import LOOK, Master, MasterState, NewMaster, whole_image
+from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
@@ -126,15 +129,17 @@ def test_a_missing_or_outdated_vector_becomes_a_pending_embedding(
     assert list(other_stores.vectors.fetch_vectors("model-1", ids)) == [masters[2].id]
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 def test_an_installation_without_a_model_is_copied(
     use_cases: UseCases,
     other_stores: Stores,
     masters: list[Master],
     failures: Failures,
     monkeypatch: pytest.MonkeyPatch,
+    mirror: bool,
 ) -> None:
     monkeypatch.setattr(use_cases.stores.registry, "list_models", list)
-    assert copy(use_cases, other_stores, failures) == CopyCounts(copied=3)
+    assert copy(use_cases, other_stores, failures, mirror=mirror) == CopyCounts(copied=3)
 
 
 @pytest.mark.parametrize(
@@ -249,21 +254,86 @@ def test_other_bytes_or_vectors_from_the_target_fail_the_master(
     ]
 
 
-def test_weights_are_copied_unless_they_are_damaged(
-    use_cases: UseCases, other_stores: Stores, failures: Failures
+def make_encoder(kind: str, directory: Path) -> tuple[str, bytes]:
+    """Return the version and the bytes of a small encoder."""
+    if kind == "weights":
+        content = tiny_weights("other")
+        return WeightsFile.parse(content).version, content
+    path = make_text_bundle(directory / "words.bundle")
+    return read_bundle(path).version, path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["weights", "bundle"])
+def test_an_encoder_is_copied_once_unless_it_is_damaged(
+    use_cases: UseCases,
+    other_stores: Stores,
+    failures: Failures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
-    content = tiny_weights("other")
-    version = WeightsFile.parse(content).version
+    version, content = make_encoder(kind, tmp_path)
+    key, written = encoder_key(version), []
+    store = other_stores.objects.put
+
+    def note(key: str, *rest: Any) -> None:
+        written.append(key)
+        store(key, *rest)
+
+    monkeypatch.setattr(other_stores.objects, "put", note)
     use_cases.stores.registry.replace_active({LOOK: version})
-    for _ in range(2):  # the second copy finds them in the target
-        put(use_cases.stores, encoder_key(version), content)
+    put(use_cases.stores, key, content)
+    for _ in range(2):  # the second copy finds it in the target
         copy(use_cases, other_stores, failures)
-        assert b"".join(other_stores.objects.read(encoder_key(version))) == content
+        assert b"".join(other_stores.objects.read(key)) == content
+        assert written == [key]
     assert failures == []
-    put(use_cases.stores, encoder_key(version), b"damaged")
+    put(other_stores, key, content[:-1])
+    copy(use_cases, other_stores, failures)
+    assert b"".join(other_stores.objects.read(key)) == content
+    put(use_cases.stores, key, content[:-1])
     assert copy(use_cases, other_stores, failures).failed == 1
-    assert failures[0][0] == f"the weights of {version}"
-    assert b"".join(other_stores.objects.read(encoder_key(version))) == content
+    assert failures[0][0] == f"the encoder {version}"
+    assert "damaged" in failures[0][1]
+    assert b"".join(other_stores.objects.read(key)) == content
+
+
+def test_a_file_of_another_bundle_is_not_copied(
+    use_cases: UseCases, other_stores: Stores, failures: Failures, tmp_path: Path
+) -> None:
+    version, _ = make_encoder("bundle", tmp_path)
+    other = make_image_bundle(tmp_path / "other.bundle")
+    use_cases.stores.registry.replace_active({LOOK: version})
+    put(use_cases.stores, encoder_key(version), other.read_bytes())
+    assert copy(use_cases, other_stores, failures).failed == 1
+    ((_, why),) = failures
+    assert read_bundle(other).version in why
+    assert list(other_stores.objects.list("models/")) == []
+
+
+def test_an_encoder_that_is_missing_is_reported_unless_it_is_that_of_look(
+    use_cases: UseCases, other_stores: Stores, failures: Failures, tmp_path: Path
+) -> None:
+    version, _ = make_encoder("bundle", tmp_path)
+    use_cases.stores.registry.replace_active({LOOK: "model-1", "words": version})
+    assert copy(use_cases, other_stores, failures).failed == 1
+    ((what, why),) = failures
+    assert (what, "its file is missing" in why) == (f"the encoder {version}", True)
+
+
+def test_an_encoder_that_the_target_changes_is_reported(
+    use_cases: UseCases,
+    other_stores: Stores,
+    failures: Failures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version, content = make_encoder("bundle", tmp_path)
+    use_cases.stores.registry.replace_active({LOOK: version})
+    put(use_cases.stores, encoder_key(version), content)
+    monkeypatch.setattr(other_stores.objects, "read", lambda key: iter([b"other"]))
+    assert copy(use_cases, other_stores, failures).failed == 1
+    assert failures[0][1] == "the object store returned other bytes than were written"
 
 
 def test_a_target_with_vectors_of_another_model_is_refused(

@@ -190,9 +190,13 @@ def test_a_mirror_forgets_a_space_that_is_gone(
 ) -> None:
     version = build_words(use_cases)
     copy(use_cases, other_stores, mirror=True)
-    use_cases.stores.registry.replace_active({LOOK: "model-1"})
+    use_cases.reembed.retire_version(version)
+    while use_cases.worker.run_round():
+        pass
     copy(use_cases, other_stores, mirror=True)
     assert other_stores.registry.find_active(WORDS) is None
+    assert other_stores.vectors.versions() == ["model-1"]
+    assert list(other_stores.objects.list("models/")) == []
     assert other_stores.metadata.find_records([master.id])[master.id].indexed == {"model-1": 1}
     assert version not in {model.id for model in other_stores.registry.list_models()}
 
@@ -205,3 +209,24 @@ def test_a_target_with_another_version_of_a_space_is_refused(
     build_words(use_cases)
     with pytest.raises(CopyRefused, match="vectors of the model words-9 already"):
         copy(use_cases, other_stores)
+
+
+def test_a_removed_space_leaves_nothing_and_can_be_created_again(
+    use_cases: UseCases, master: Master
+) -> None:
+    stores = use_cases.stores
+    version = build_words(use_cases)
+    use_cases.reembed.retire_version(version)
+    assert use_cases.models.live_versions == ["model-1"]
+    later = use_cases.upload(colours(2)).master
+    while use_cases.worker.run_round():
+        pass
+    indexed = [
+        each.indexed for each in stores.metadata.find_records([master.id, later.id]).values()
+    ]
+    assert indexed == [{"model-1": 1}] * 2
+    assert stores.vectors.versions() == ["model-1"]
+    assert list(stores.objects.list("models/")) == []
+    assert [model.id for model in stores.registry.list_models()] == ["model-1"]
+    assert build_words(use_cases) == version
+    assert stores.vectors.count(version) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_options_of_a_text_need_one(use_cases: UseCases, given: dict[str, Any]) 
 
 
 def test_a_text_has_no_probability(use_cases: UseCases, words: str) -> None:
-    with pytest.raises(Conflict, match="those of images") as refused:
+    with pytest.raises(Conflict, match="no calibrated probability") as refused:
         search(use_cases, text="dog", min_probability=0.5)
     assert refused.value.code == "not-calibrated"
 
@@ -176,13 +177,17 @@ def test_white_space_and_the_form_of_unicode_do_not_matter() -> None:
 
 def test_a_space_of_images_takes_no_text(use_cases: UseCases, tmp_path: Path) -> None:
     use_cases.upload(colours(1))
-    build_space(use_cases, make_image_bundle(tmp_path / "image.bundle"))
+    image_bundle = make_image_bundle(tmp_path / "image.bundle")
+    build_space(use_cases, image_bundle, "copies")
     with pytest.raises(InvalidInput) as refused:
-        search(use_cases, text="dog")
+        search(use_cases, text="dog", space="copies")
     assert refused.value.code == "text-not-supported"
+    with pytest.raises(InvalidInput, match="give the space another name"):
+        build_space(use_cases, make_image_bundle(tmp_path / "second.bundle", name="second"))
+    assert [space.name for space in use_cases.spaces.list_spaces()] == [LOOK, "copies"]
 
 
-def test_the_spaces_say_whether_they_take_words(use_cases: UseCases, words: str) -> None:
+def test_the_spaces_report_whether_they_take_words(use_cases: UseCases, words: str) -> None:
     version = use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     use_cases.reembed.start_building(version, "other")
     assert use_cases.spaces.list_spaces() == [
@@ -200,3 +205,31 @@ def test_a_bundle_that_cannot_be_used_leaves_nothing_behind(
         use_cases.reembed.add_encoder(io.BytesIO(content[:-100]))
     assert refused.value.code == "invalid-bundle"
     assert not list(use_cases.stores.objects.list("models"))
+
+
+def test_the_length_of_a_text_is_that_of_its_composed_form() -> None:
+    assert clean_text("e\u0301" * 500) == "é" * 500
+
+
+def test_a_text_of_many_marks_is_refused_without_sorting_them() -> None:
+    marks = "a" + "\u0301\u0323" * 20_000  # sorting them takes several seconds
+    start = time.perf_counter()
+    with pytest.raises(InvalidInput, match="40001 characters"):
+        clean_text(marks)
+    assert time.perf_counter() - start < 1
+
+
+def test_a_network_that_fails_for_an_image_leaves_a_dead_letter(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = use_cases.upload(colours(1)).master
+    embed = use_cases.embedder.embed
+    monkeypatch.setattr(use_cases.embedder, "embed", lambda images: embed(images) * np.nan)
+    assert not use_cases.upload(colours(2)).indexed
+    with pytest.raises(Conflict) as refused:
+        search(use_cases, colours(3))
+    assert refused.value.code == "not-embeddable"
+    use_cases.worker.run_round()
+    assert use_cases.stores.vectors.count("model-1") == 1
+    found = use_cases.search.search_by_master(master.id, SearchOptions("default"))
+    assert len(found.hits) == 1

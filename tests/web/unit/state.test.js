@@ -28,6 +28,9 @@ test("an empty URL shows the default collection", () => {
 	assert.deepEqual(state.current(), {
 		collection: "default",
 		filter: "",
+		text: "",
+		weight: 0.5,
+		space: "",
 		like: "",
 		box: "",
 		mirror: false,
@@ -41,6 +44,40 @@ test("a link shows the same again", () => {
 	const shown = state.current();
 	go(null, state.urlOf(shown));
 	assert.deepEqual(state.current(), shown);
+});
+
+test("a link to a search by words and a picture shows the same again", () => {
+	state.update({ text: "red bicycle, 50 %", like: "m1", weight: 0.25, space: "words" });
+	const shown = state.current();
+	go(null, state.urlOf(shown));
+	assert.deepEqual(state.current(), shown);
+	assert.equal(shown.text, "red bicycle, 50 %");
+	assert.equal(shown.weight, 0.25);
+});
+
+test("words alone have no weight, box or mirrored image", () => {
+	state.update({ text: "cat", weight: 0.25, box: "1,2,3,4", mirror: true });
+	assert.equal(browser.location.search, "?text=cat");
+});
+
+test("a share that is none counts as half", () => {
+	for (const weight of ["2", "-1", "heavy"]) {
+		go(null, `/?text=cat&like=m1&weight=${weight}`);
+		assert.equal(state.current().weight, 0.5);
+	}
+	go(null, "/?text=cat&like=m1&weight=0");
+	assert.equal(state.current().weight, 0);
+});
+
+test("words stay when a picture is added or removed", () => {
+	state.update({ text: "cat" });
+	state.update({ like: "m1" });
+	assert.ok(state.hasPicture(state.current()));
+	state.update({ like: "" });
+	assert.equal(state.current().text, "cat");
+	assert.ok(state.isSearch(state.current()));
+	state.update({ text: "" });
+	assert.ok(!state.isSearch(state.current()));
 });
 
 test("default values are left out of the URL", () => {
