@@ -39,7 +39,7 @@ from models.words.look_words import LookWords
 from storage.cores import available_cores
 
 CLIENTS, RUNS = 8, 5
-LARGE, SMALL = 24, 200  # images per run
+LARGE, SMALL = 12, 100  # images per run
 TEXT = "a red bicycle"
 SIZES = ("12 megapixels", "30 kB")
 Rates = dict[tuple[str, bool], list[float]]
