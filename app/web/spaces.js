@@ -1,8 +1,7 @@
 /** What the spaces of the service mean for a search by words. */
 
 const UNDERSTOOD = 0.5; // below this, the hits mean little
-const SOME_WORDS =
-	"The built-in words may not know this text. For free text, install an encoder:";
+const SOME_WORDS = "The built-in words may not know this text. For free text, install an encoder:";
 const NO_WORDS = "Words need an encoder. Install one for free text:";
 
 /**
