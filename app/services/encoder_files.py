@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, gettempdir
 from typing import BinaryIO
 
 from models.bundles.archive import read_bundle
@@ -16,6 +18,17 @@ from models.weights_file import VERSION_PREFIX, WeightsFile, model_version_of
 from storage.errors import ObjectMissing
 from storage.hashing import sha256_of_chunks, sha256_of_file
 from storage.protocols import ObjectStore
+
+COPY_PREFIX = "lookalike-encoder-"  # of temporary directories with copies of encoders
+_STALE = 86_400  # seconds; no process needs a copy that long
+
+
+def remove_stale_copies() -> None:
+    """Remove the temporary copies that killed processes left behind a day ago or earlier."""
+    for directory in Path(gettempdir()).glob(f"{COPY_PREFIX}*"):
+        with suppress(OSError):  # another process removed it first, or it belongs to another user
+            if directory.stat().st_mtime < time.time() - _STALE:
+                rmtree(directory)
 
 
 def encoder_key(version: str) -> str:
@@ -56,7 +69,7 @@ class EncoderFiles:
         Raises ObjectMissing.
         """
         chunks = self._objects.read(encoder_key(version))
-        with TemporaryDirectory(prefix="lookalike-") as directory:
+        with TemporaryDirectory(prefix=COPY_PREFIX) as directory:
             path = Path(directory) / version
             with path.open("wb") as file:
                 file.writelines(chunks)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from app.errors import InvalidInput, Unavailable
 from app.logs import log
-from app.services.encoder_files import EncoderFiles
+from app.services.encoder_files import EncoderFiles, remove_stale_copies
 from models.embedder import Embedder, Encoder
 from models.errors import EncoderInvalid
 from storage.errors import ObjectMissing, StoreUnavailable
@@ -61,6 +61,7 @@ class LoadedModels:
         If the registry has no active version yet, the given model becomes it. Raises
         StoreUnavailable.
         """
+        remove_stale_copies()
         version = given.embedder.model_version
         active = self._stores.registry.register_active(version, LOOK)
         if active == version:

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.logs import log
-from app.services.encoder_files import EncoderFiles, is_weights
+from app.services.encoder_files import COPY_PREFIX, EncoderFiles, is_weights
 from app.services.loaded_models import LoadedModels
 from app.services.originals import read_original
 from app.services.scrub import Scrub
@@ -78,7 +78,7 @@ class Reembed:
 
         The networks of a bundle are first run in a child process with limits. Raises InvalidInput.
         """
-        with TemporaryDirectory(prefix="lookalike-") as directory:
+        with TemporaryDirectory(prefix=COPY_PREFIX) as directory:
             path = Path(directory) / "the file"  # its name in error messages
             file.seek(0)
             with path.open("wb") as copy:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.services import loaded_models as models_module
-from app.services.encoder_files import encoder_key
+from app.services.encoder_files import encoder_key, remove_stale_copies
 from app.services.loaded_models import GivenModel, LoadedModels
 from models.bundles.archive import read_bundle
 from models.embedder import Encoder
@@ -231,3 +233,16 @@ def test_a_bundle_is_loaded_from_the_object_store(use_cases: UseCases, tmp_path:
     use_cases.stores.registry.start_building(version, "words")
     assert live(use_cases) == ["model-1", version]
     assert encoder_key(version) == f"models/{version}/encoder.bundle"
+
+
+def test_copies_of_encoders_that_a_killed_process_left_are_removed_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("lookalike-encoder-old", "lookalike-encoder-new", "other-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "copy").touch()
+        if name.endswith("old"):
+            os.utime(tmp_path / name, (0, 0))
+    remove_stale_copies()
+    assert {path.name for path in tmp_path.iterdir()} == {"lookalike-encoder-new", "other-old"}
