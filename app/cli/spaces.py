@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from app.cli.model_changes import (
 from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption, connect
 
 _SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="Name of the space.")]
+_NAME = re.compile("[a-z0-9][a-z0-9-]{0,62}")
 _TEXT = {"encoder": "yes", "built-in": "some words", None: "no"}
 
 
@@ -42,6 +44,11 @@ def create(
     Searches can use the space after `lookalike spaces activate`. Searches by words use the space
     named `words`.
     """
+    if not _NAME.fullmatch(space):
+        raise CommandError(
+            f"{space} cannot be the name of a space: use 1 to 63 of a-z, 0-9 and hyphens,"
+            " and no hyphen at the start"
+        )
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
         if any(each["name"] == space for each in client.spaces()):
             raise CommandError(
@@ -141,6 +148,8 @@ def retire(
             live = [each for each in models if each["state"] != "retired"]
             live.sort(key=lambda each: each["state"] == "active")
             retired = [each["version"] for each in live]
+            if not retired:
+                raise CommandError(f"the space {space} is being removed already")
         for version in retired:
             client.retire_model(version)
     verb = "is" if len(retired) == 1 else "are"

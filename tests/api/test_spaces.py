@@ -116,6 +116,7 @@ def test_a_search_by_words_with_a_picture_on_the_command_line(
     assert gallery[found["hits"][0]["master"]["id"]] == "coffee"
     assert not found["hits"][0]["exact"]
     assert "nothing to search with" in fail(service, "search")
+    assert "cannot be the name" in fail(service, "spaces", "create", "Words!", "--encoder", "x")
     assert "there is no space nowhere" in fail(service, "spaces", "status", "nowhere")
     assert "there is no space nowhere" in fail(service, "spaces", "activate", "nowhere")
     assert "To confirm" in fail(service, "spaces", "retire", "words")
