@@ -245,11 +245,11 @@ def milvus(directory: Path, **settings: object) -> Server:
         raise CannotStart("the milvus wheel is not installed: pip install -e '.[dev]'") from None
     binaries = _unpacked_milvus()
     config = MilvusServerConfig(data_dir=str(directory))
-    config.resolve()
     names = [name for name in config.configurable_items if name.endswith("_port")]
     *ports, metrics, peer = free_ports(len(names) + 2)
     for name, port in zip(names, ports, strict=True):
         config.set(name, port)
+    config.resolve()  # with ports of its own choice, it would leak a socket for each that is taken
     config.set("proxy.ip", "127.0.0.1")
     # docker-compose.yml has the same two values and explains them.
     config.set("proxy.timeTickInterval", 20)
