@@ -14,7 +14,7 @@ from models.embedder import load_embedder, read_encoder
 from storage.records import LOOK, WORDS
 from tests.support.requests import open_client
 from tests.support.space_checks import NO_VERSION, SpaceCheck, Timeline
-from tests.support.tiny_encoders import image_network, make_image_bundle, make_text_bundle
+from tests.support.tiny_encoders import make_text_bundle
 from tests.support.weights import turned_weights
 
 
@@ -107,12 +107,8 @@ def prepare_operators(
 
 
 def make_bundles(directory: Path) -> list[Path]:
-    """Write small bundles with other networks, one of them with a text tower."""
-    networks = {seed: image_network(128, seed=seed) for seed in (1, 2)}
+    """Write small bundles with different networks and text towers."""
     return [
-        make_text_bundle(directory / "text.bundle", name="text", dimension=256),
-        *(
-            make_image_bundle(directory / f"{seed}.bundle", network, name=f"image-{seed}")
-            for seed, network in networks.items()
-        ),
+        make_text_bundle(directory / f"{size}.bundle", name=f"words-{size}", dimension=size)
+        for size in (128, 192, 256)
     ]
