@@ -33,7 +33,7 @@ class SearchOptions:
     max_distance: float | None = None  # 0 to 2, inclusive
     filter: Filter | None = None
     box: Box | None = None  # in pixels of the upright sample
-    mirror: bool = False  # search with the mirrored sample, too
+    mirror: bool = False  # also search with the mirrored sample
     min_probability: float | None = None  # 0 to 1; needs a calibrated model
     space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
     text: str | None = None  # words to search with, instead of an image or beside it

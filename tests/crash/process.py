@@ -68,7 +68,7 @@ def run_on(
         connect_stores(settings) as stores,
         run_services(settings, watch(stores), given) as services,
     ):
-        services.models.refresh()  # the versions of other spaces than `look`, too
+        services.models.refresh()  # also loads the versions of spaces other than `look`
         yield services
 
 
