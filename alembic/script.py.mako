@@ -1,8 +1,6 @@
 """${message}"""
 
-import sqlalchemy as sa
-
-from alembic import op
+from storage.schema_steps import run_steps
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -11,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    run_steps(revision, [])
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    run_steps(revision, [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,7 @@ class DatabaseOptions:
 
     pool: int = 32  # connections at most
     timeout: float = 10.0  # seconds to connect, to wait for a free connection and for each answer
+    limit_answers: bool = True  # False lets each statement take as long as it needs
     recycle: int = 1800  # seconds after which a connection is replaced
 
 
@@ -92,6 +93,7 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
             options = options or DatabaseOptions()
+            answer = options.timeout if options.limit_answers else None
             self._writer = nullcontext()
             self.engine = sa.create_engine(
                 self.url,
@@ -104,8 +106,8 @@ class Database:
                 connect_args={
                     "charset": "utf8mb4",
                     "connect_timeout": min(3.0, options.timeout),
-                    "read_timeout": options.timeout,
-                    "write_timeout": options.timeout,
+                    "read_timeout": answer,
+                    "write_timeout": answer,
                 },
                 json_serializer=json_as_written,
             )
@@ -124,6 +126,26 @@ class Database:
         file.
         """
         with self._writer, self._transaction({"lookalike_write": True}) as connection:
+            yield connection
+
+    @contextmanager
+    def change_schema(self) -> Iterator[sa.Connection]:
+        """Yield a connection for statements that change tables; they may take hours.
+
+        SQLite commits all of them after the block. MySQL commits each of them at once.
+        """
+        if self.embedded:
+            with self.write() as connection:
+                yield connection
+            return
+        patient = Database(
+            self.url.render_as_string(hide_password=False),
+            DatabaseOptions(pool=1, limit_answers=False),
+        )
+        with (
+            closing(patient),
+            patient._transaction({"isolation_level": "AUTOCOMMIT"}) as connection,
+        ):
             yield connection
 
     @contextmanager

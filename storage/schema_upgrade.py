@@ -1,19 +1,26 @@
-"""Upgrades the schema of a database with Alembic.
+"""Upgrades the schema of a database with Alembic, one process at a time.
 
 The migrations are found in a checkout or in an installed package.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from storage.database import Database
+from storage.schema_steps import LOCK_WAIT
 
+_log = logging.getLogger("lookalike.schema")
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
 # The wheel packs the folder here: at the top level it would clash with the library alembic.
 _INSTALLED = Path(__file__).parent / "alembic"
@@ -49,3 +56,34 @@ def upgrade(database: Database) -> None:
     """Run the missing schema migrations; one query if the database is up to date."""
     if not is_newest(database):
         command.upgrade(config(database), "head")
+
+
+@contextmanager
+def lock_schema(database: Database) -> Iterator[sa.Connection]:
+    """Yield a connection that alone may change the schema.
+
+    On a server it waits for another upgrade to end, even one whose client is gone, and logs that.
+    SQLite has one writer; StoreUnavailable is raised if another process writes for ten seconds.
+    """
+    with database.change_schema() as connection:
+        if not database.embedded:
+            connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {LOCK_WAIT}"))
+            _acquire_lock(connection, database.url.database or "")
+        yield connection
+
+
+def _acquire_lock(connection: sa.Connection, database: str) -> None:
+    """Acquire a lock of the server, which ends with the connection."""
+    # Names of locks belong to the whole server and have at most 64 characters.
+    name = {"name": "lookalike-schema-" + hashlib.sha256(database.encode()).hexdigest()[:32]}
+    acquire, holder = (
+        sa.text("SELECT GET_LOCK(:name, :wait)"),
+        sa.text("SELECT IS_USED_LOCK(:name)"),
+    )
+    wait = 0
+    while connection.scalar(acquire, name | {"wait": wait}) != 1:
+        wait = 30  # seconds between two lines
+        _log.warning(
+            "waiting for another upgrade of the schema, on connection %s of the server",
+            connection.scalar(holder, name),
+        )

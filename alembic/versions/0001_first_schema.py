@@ -4,8 +4,8 @@ Collections, masters, embeddings, model versions, and the rows of the embedded v
 """
 
 import sqlalchemy as sa
-from alembic import op
 
+from storage.schema_steps import CreateIndex, CreateTable, DropTable, run_steps
 from storage.tables import UuidBytes, binary, text
 
 revision = "0001"
@@ -15,7 +15,30 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    run_steps(
+        revision,
+        [
+            _collections(),
+            _masters(),
+            CreateIndex(
+                "ix_masters_collection_id_state_id", "masters", ("collection_id", "state", "id")
+            ),
+            CreateIndex("ix_masters_state_lease_until", "masters", ("state", "lease_until")),
+            _embeddings(),
+            CreateIndex("ix_embeddings_state_run_after", "embeddings", ("state", "run_after")),
+            _model_versions(),
+            _vectors(),
+        ],
+    )
+
+
+def downgrade() -> None:
+    tables = ("vectors", "model_versions", "embeddings", "masters", "collections")
+    run_steps(revision, [DropTable(table) for table in tables])
+
+
+def _collections() -> CreateTable:
+    return CreateTable(
         "collections",
         sa.Column("id", UuidBytes, primary_key=True),
         sa.Column("name", text(63), nullable=False),
@@ -23,7 +46,10 @@ def upgrade() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
     )
-    op.create_table(
+
+
+def _masters() -> CreateTable:
+    return CreateTable(
         "masters",
         sa.Column("id", UuidBytes, primary_key=True),
         sa.Column("collection_id", UuidBytes, sa.ForeignKey("collections.id"), nullable=False),
@@ -45,10 +71,11 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "collection_id", "live_sha256", name="uq_masters_collection_id_live_sha256"
         ),
-        sa.Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
-        sa.Index("ix_masters_state_lease_until", "state", "lease_until"),
     )
-    op.create_table(
+
+
+def _embeddings() -> CreateTable:
+    return CreateTable(
         "embeddings",
         sa.Column("master_id", UuidBytes, sa.ForeignKey("masters.id"), primary_key=True),
         sa.Column("model_version", sa.String(64), primary_key=True),
@@ -58,9 +85,11 @@ def upgrade() -> None:
         sa.Column("run_after", sa.BigInteger, nullable=False),
         sa.Column("lease_owner", sa.String(64), nullable=True),
         sa.Column("lease_until", sa.BigInteger, nullable=True),
-        sa.Index("ix_embeddings_state_run_after", "state", "run_after"),
     )
-    op.create_table(
+
+
+def _model_versions() -> CreateTable:
+    return CreateTable(
         "model_versions",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
@@ -68,7 +97,10 @@ def upgrade() -> None:
         sa.Column("calibration", sa.JSON, nullable=True),
         sa.Column("created_at", sa.BigInteger, nullable=False),
     )
-    op.create_table(
+
+
+def _vectors() -> CreateTable:
+    return CreateTable(
         "vectors",
         sa.Column("model_version", sa.String(64), primary_key=True),
         sa.Column("master_id", UuidBytes, primary_key=True),
@@ -77,8 +109,3 @@ def upgrade() -> None:
         sa.Column("attributes", sa.JSON, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
     )
-
-
-def downgrade() -> None:
-    for table in ("vectors", "model_versions", "embeddings", "masters", "collections"):
-        op.drop_table(table)

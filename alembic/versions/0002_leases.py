@@ -4,8 +4,8 @@ A lease by name is for work that one process at a time may do.
 """
 
 import sqlalchemy as sa
-from alembic import op
 
+from storage.schema_steps import AddColumn, CreateTable, DropColumn, DropTable, run_steps
 from storage.tables import text
 
 revision = "0002"
@@ -15,15 +15,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    leases = CreateTable(
         "leases",
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
     )
-    op.add_column("embeddings", sa.Column("failure", text(500), nullable=True))
+    failure = sa.Column("failure", text(500), nullable=True)
+    run_steps(revision, [leases, AddColumn("embeddings", failure)])
 
 
 def downgrade() -> None:
-    op.drop_column("embeddings", "failure")
-    op.drop_table("leases")
+    run_steps(revision, [DropColumn("embeddings", "failure"), DropTable("leases")])

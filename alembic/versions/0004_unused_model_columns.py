@@ -1,7 +1,8 @@
 """Drop two columns of model_versions that no release ever filled."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from storage.schema_steps import AddColumn, DropColumn, run_steps
 
 revision = "0004"
 down_revision = "0003"
@@ -10,10 +11,20 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.drop_column("model_versions", "milvus_collection")
-    op.drop_column("model_versions", "calibration")
+    run_steps(
+        revision,
+        [
+            DropColumn("model_versions", "milvus_collection"),
+            DropColumn("model_versions", "calibration"),
+        ],
+    )
 
 
 def downgrade() -> None:
-    op.add_column("model_versions", sa.Column("milvus_collection", sa.String(255), nullable=True))
-    op.add_column("model_versions", sa.Column("calibration", sa.JSON, nullable=True))
+    run_steps(
+        revision,
+        [
+            AddColumn("model_versions", sa.Column("milvus_collection", sa.String(255))),
+            AddColumn("model_versions", sa.Column("calibration", sa.JSON)),
+        ],
+    )

@@ -1,13 +1,23 @@
 """Give a master's vector several parts, and each space of model versions an active one.
 
-MySQL commits after every statement, so each step is skipped where an interrupted upgrade has done
-it. SQLite cannot change a primary key: the vectors are copied into a new table there, which needs
+SQLite cannot change a primary key: the vectors are copied into a new table there, which needs
 about three times as much free disk space as they take, until the log is written back.
 """
+
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from alembic import op
 
+from storage.schema_steps import (
+    AddColumn,
+    CreateIndex,
+    DropColumn,
+    DropIndex,
+    Execute,
+    has_column,
+    run_steps,
+)
 from storage.tables import UuidBytes, text
 
 revision = "0005"
@@ -16,13 +26,83 @@ branch_labels = None
 depends_on = None
 
 _VECTORS = "model_version, master_id, collection_id, vector, attributes, revision"
+_OTHER_SPACES = "(SELECT id FROM model_versions WHERE space <> 'look')"
 
 
 def upgrade() -> None:
-    if "part" not in _columns("vectors"):
+    space = sa.Column("space", text(63), nullable=False, server_default="look")
+    without_only_active = DropColumn("model_versions", "only_active")
+    run_steps(
+        revision,
+        [
+            _AddParts(),
+            AddColumn("model_versions", space),
+            AddColumn("model_versions", sa.Column("active_space", text(63), nullable=True)),
+            Execute(
+                "mark the active model of each space",
+                "UPDATE model_versions SET active_space = space WHERE state = 'active'",
+            ),
+            CreateIndex(
+                "ix_model_versions_active_space", "model_versions", ("active_space",), unique=True
+            ),
+            DropIndex("ix_model_versions_only_active", "model_versions"),
+            without_only_active,
+        ],
+    )
+
+
+def downgrade() -> None:
+    """Revert the schema. Other spaces are removed, and so are other parts than the first."""
+    without_space = DropColumn("model_versions", "space")
+    run_steps(
+        revision,
+        [
+            *(
+                Execute(
+                    f"delete the {table} of other spaces",
+                    f"DELETE FROM {table} WHERE model_version IN {_OTHER_SPACES}",  # noqa: S608
+                    before=without_space,
+                )
+                for table in ("embeddings", "vectors")
+            ),
+            Execute(
+                "delete the models of other spaces",
+                "DELETE FROM model_versions WHERE space <> 'look'",
+                before=without_space,
+            ),
+            AddColumn("model_versions", sa.Column("only_active", sa.Boolean, nullable=True)),
+            Execute(
+                "mark the active model",
+                "UPDATE model_versions SET only_active = true WHERE state = 'active'",
+            ),
+            CreateIndex(
+                "ix_model_versions_only_active", "model_versions", ("only_active",), unique=True
+            ),
+            DropIndex("ix_model_versions_active_space", "model_versions"),
+            DropColumn("model_versions", "active_space"),
+            without_space,
+            Execute(
+                "delete the other parts",
+                "DELETE FROM vectors WHERE part <> 0",
+                before=_DropParts(),
+            ),
+            _DropParts(),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class _AddParts:
+    def __str__(self) -> str:
+        return "add parts to the vectors, which are copied on SQLite"
+
+    def is_done(self, schema: sa.Inspector) -> bool:
+        return has_column(schema, "vectors", "part")
+
+    def make(self) -> None:
         if op.get_bind().dialect.name == "sqlite":
             _create_vectors("new_vectors", with_parts=True)
-            _replace_vectors("INSERT INTO new_vectors ({0}) SELECT {0} FROM vectors")
+            _replace_vectors()
         else:
             op.execute(
                 "ALTER TABLE vectors"
@@ -30,53 +110,25 @@ def upgrade() -> None:
                 " ADD COLUMN box JSON NULL,"
                 " DROP PRIMARY KEY, ADD PRIMARY KEY (model_version, master_id, part)"
             )
-    _add_spaces()
 
 
-def _add_spaces() -> None:
-    columns = _columns("model_versions")
-    if "space" not in columns:
-        space = sa.Column("space", text(63), nullable=False, server_default="look")
-        op.add_column("model_versions", space)
-    if "active_space" not in columns:
-        op.add_column("model_versions", sa.Column("active_space", text(63), nullable=True))
-    op.execute("UPDATE model_versions SET active_space = space WHERE state = 'active'")
-    if "ix_model_versions_active_space" not in _indexes("model_versions"):
-        op.create_index(
-            "ix_model_versions_active_space", "model_versions", ["active_space"], unique=True
-        )
-    if "ix_model_versions_only_active" in _indexes("model_versions"):
-        op.drop_index("ix_model_versions_only_active", "model_versions")
-    if "only_active" in columns:
-        op.drop_column("model_versions", "only_active")
+@dataclass(frozen=True)
+class _DropParts:
+    def __str__(self) -> str:
+        return "drop the parts of the vectors, which are copied on SQLite"
 
+    def is_done(self, schema: sa.Inspector) -> bool:
+        return not has_column(schema, "vectors", "part")
 
-def downgrade() -> None:
-    """Revert the schema. Other spaces are removed, and so are other parts than the first."""
-    op.execute(
-        "DELETE FROM embeddings WHERE model_version IN"
-        " (SELECT id FROM model_versions WHERE space <> 'look')"
-    )
-    op.execute(
-        "DELETE FROM vectors WHERE model_version IN"
-        " (SELECT id FROM model_versions WHERE space <> 'look')"
-    )
-    op.execute("DELETE FROM model_versions WHERE space <> 'look'")
-    op.add_column("model_versions", sa.Column("only_active", sa.Boolean, nullable=True))
-    op.execute("UPDATE model_versions SET only_active = true WHERE state = 'active'")
-    op.create_index("ix_model_versions_only_active", "model_versions", ["only_active"], unique=True)
-    op.drop_index("ix_model_versions_active_space", "model_versions")
-    op.drop_column("model_versions", "active_space")
-    op.drop_column("model_versions", "space")
-    if op.get_bind().dialect.name == "sqlite":
-        _create_vectors("new_vectors", with_parts=False)
-        _replace_vectors("INSERT INTO new_vectors ({0}) SELECT {0} FROM vectors WHERE part = 0")
-    else:
-        op.execute("DELETE FROM vectors WHERE part <> 0")
-        op.execute(
-            "ALTER TABLE vectors DROP PRIMARY KEY, DROP COLUMN part, DROP COLUMN box,"
-            " ADD PRIMARY KEY (model_version, master_id)"
-        )
+    def make(self) -> None:
+        if op.get_bind().dialect.name == "sqlite":
+            _create_vectors("new_vectors", with_parts=False)
+            _replace_vectors()
+        else:
+            op.execute(
+                "ALTER TABLE vectors DROP PRIMARY KEY, DROP COLUMN part, DROP COLUMN box,"
+                " ADD PRIMARY KEY (model_version, master_id)"
+            )
 
 
 def _create_vectors(name: str, *, with_parts: bool) -> None:
@@ -94,15 +146,7 @@ def _create_vectors(name: str, *, with_parts: bool) -> None:
     )
 
 
-def _replace_vectors(copying: str) -> None:
-    op.execute(copying.format(_VECTORS))
+def _replace_vectors() -> None:
+    op.execute(f"INSERT INTO new_vectors ({_VECTORS}) SELECT {_VECTORS} FROM vectors")  # noqa: S608
     op.drop_table("vectors")
     op.rename_table("new_vectors", "vectors")
-
-
-def _columns(table: str) -> set[str]:
-    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
-
-
-def _indexes(table: str) -> set[str | None]:
-    return {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}

@@ -46,6 +46,9 @@ def upgrade() -> None:
     The database is the one that LOOKALIKE_DATABASE_URL names. Run the command once before the
     first start on a server, and after each update of Lookalike. The embedded database upgrades
     itself.
+
+    The command logs each step. If it is interrupted, run it again: it skips the steps that are
+    done. Only one process at a time upgrades a database; a second one waits.
     """
     from app import server
 

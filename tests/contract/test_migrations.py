@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from uuid import UUID
 
@@ -10,10 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from numpy.typing import NDArray
-from sqlalchemy.dialects import mysql
 
 from storage import schema_upgrade
 from storage.database import Database
@@ -21,12 +17,8 @@ from storage.metadata import SqlModelRegistry
 from storage.records import LOOK, ModelState
 from storage.tables import Base
 from storage.vectors_exact import ExactVectorStore
+from tests.support.schemas import differences, tables
 from tests.support.vector_records import SHOP, several, unit
-
-
-def tables(database: Database) -> set[str]:
-    with database.read() as connection:
-        return set(sa.inspect(connection).get_table_names())
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "mysql"])
@@ -41,25 +33,12 @@ def test_an_upgrade_creates_the_declared_schema_and_a_downgrade_removes_it(
     schema_upgrade.upgrade(database)
     schema_upgrade.upgrade(database)
     assert tables(database) == set(Base.metadata.tables) | {"alembic_version"}
-    with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": _differs})
-        assert compare_metadata(context, Base.metadata) == []
+    assert differences(database) == []
     command.downgrade(schema_upgrade.config(database), "base")
     assert tables(database) == {"alembic_version"}
     command.upgrade(schema_upgrade.config(database), "head")
     assert tables(database) == set(Base.metadata.tables) | {"alembic_version"}
     database.close()
-
-
-def _differs(
-    context: object,
-    inspected: object,
-    declared: object,
-    found: sa.types.TypeEngine[object],
-    meant: object,
-) -> bool | None:
-    """Accept LONGTEXT for JSON, as in MariaDB; leave other types to Alembic."""
-    return False if isinstance(meant, sa.JSON) and isinstance(found, mysql.LONGTEXT) else None
 
 
 def test_the_active_model_of_an_older_schema_stays_active(sql: Database) -> None:
@@ -155,25 +134,3 @@ def test_a_downgrade_to_0004_keeps_the_first_parts_of_look(sql: Database) -> Non
         ("older", False),
         ("new", False),
     }
-
-
-@pytest.mark.parametrize("done", range(7))
-def test_an_upgrade_to_0005_that_was_killed_on_mysql_resumes(mysql_url: str, done: int) -> None:
-    """MySQL commits each statement, so a killed upgrade leaves some of them done."""
-    database = Database(mysql_url)
-    schema_upgrade.upgrade(database)
-    vectors = fill_0004(database)
-    number = itertools.count()
-
-    def count(connection: object, cursor: object, statement: str, *_: object) -> None:
-        changes = statement.lstrip().startswith(("ALTER", "CREATE", "DROP", "UPDATE model"))
-        if changes and next(number) == done:
-            raise KeyboardInterrupt
-
-    sa.event.listen(database.engine, "before_cursor_execute", count)
-    with pytest.raises(KeyboardInterrupt):
-        schema_upgrade.upgrade(database)
-    sa.event.remove(database.engine, "before_cursor_execute", count)
-    schema_upgrade.upgrade(database)
-    check_0005(database, vectors)
-    database.close()
