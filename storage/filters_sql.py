@@ -60,16 +60,15 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
                 )
             )
         case Range(_, operator, bound):
-            value = (
-                functions.text(attributes, path)
-                if isinstance(bound, str)
-                else functions.number(attributes, path)
-            )
+            limit: Scalar | bytes = bound
+            value = functions.number(attributes, path)
+            if isinstance(bound, str):
+                value, limit = functions.text(attributes, path), functions.text_value(bound)
             order = {
-                "gt": value > bound,
-                "gte": value >= bound,
-                "lt": value < bound,
-                "lte": value <= bound,
+                "gt": value > limit,
+                "gte": value >= limit,
+                "lt": value < limit,
+                "lte": value <= limit,
             }[operator]
             found = sa.and_(functions.is_type(attributes, path, type_name(bound)), order)
         case Contains(_, wanted):
@@ -87,6 +86,10 @@ class _Json(Protocol):
     def kind(self, document: _Value, path: str) -> _Value: ...
 
     def text(self, document: _Value, path: str) -> _Value: ...
+
+    def text_value(self, value: str) -> str | bytes:
+        """Return the value as it compares with ``text``."""
+        return value
 
     def number(self, document: _Value, path: str) -> _Value: ...
 
@@ -107,8 +110,11 @@ class _Json(Protocol):
         values = [item for item in wanted if type_name(item) == type_]
         if type_ == "boolean":
             return self.booleans(document, path, values)
-        value = self.text(document, path) if type_ == "string" else self.number(document, path)
-        return sa.and_(self.is_type(document, path, type_), value.in_(values))
+        if type_ == "string":
+            equal = self.text(document, path).in_([self.text_value(str(item)) for item in values])
+        else:
+            equal = self.number(document, path).in_(values)
+        return sa.and_(self.is_type(document, path, type_), equal)
 
 
 class _Sqlite(_Json):
@@ -153,8 +159,12 @@ class _MySql(_Json):
         return sa.func.json_type(self._at(document, path))
 
     def text(self, document: _Value, path: str) -> _Value:
+        # As bytes, because every collation that MySQL and MariaDB share pads strings with spaces.
         unquoted = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
-        return sa.collate(unquoted, "utf8mb4_bin")
+        return sa.cast(unquoted, sa.LargeBinary)
+
+    def text_value(self, value: str) -> bytes:
+        return value.encode()
 
     def number(self, document: _Value, path: str) -> _Value:
         return sa.cast(self._at(document, path), mysql.DOUBLE)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -40,11 +41,24 @@ class UuidBytes(TypeDecorator[UUID]):
         return None if value is None else UUID(bytes=value)
 
 
+class _CodePoints(mysql.VARCHAR):
+    """Text that is compared by code point, in which a space at the end counts."""
+
+
+@compiles(_CodePoints, "mysql")
+def _code_points_type(type_: _CodePoints, compiler: Any, **kw: Any) -> str:
+    collation = code_point_collation(mariadb=compiler.dialect.is_mariadb)
+    return f"VARCHAR({type_.length}) CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+def code_point_collation(*, mariadb: bool) -> str:
+    """Return the collation without padding, for which MySQL and MariaDB have no common name."""
+    return "utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin"
+
+
 def text(length: int) -> String:
-    """Return the column type of text that either database compares by code point."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
-    )
+    """Return the column type of text that every database compares by code point."""
+    return String(length).with_variant(_CodePoints(length), "mysql")
 
 
 class Base(DeclarativeBase):
@@ -58,7 +72,7 @@ class CollectionRow(Base):
     name: Mapped[str] = mapped_column(text(63))
     # NULL while the collection is being deleted, which frees its name.
     live_name: Mapped[str | None] = mapped_column(text(63), unique=True)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(text(16))
     created_at: Mapped[int]
 
 
@@ -77,15 +91,15 @@ class MasterRow(Base):
     sha256: Mapped[bytes] = mapped_column(binary(32))
     live_sha256: Mapped[bytes | None] = mapped_column(binary(32))  # NULL while deleting
     size: Mapped[int]
-    mime: Mapped[str] = mapped_column(String(64))
-    extension: Mapped[str] = mapped_column(String(8))
+    mime: Mapped[str] = mapped_column(text(64))
+    extension: Mapped[str] = mapped_column(text(8))
     width: Mapped[int]
     height: Mapped[int]
     name: Mapped[str] = mapped_column(text(255))
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
-    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(text(16))
+    lease_owner: Mapped[str | None] = mapped_column(text(64))
     # All times are in milliseconds since 1970, on the database's clock.
     lease_until: Mapped[int | None]
     created_at: Mapped[int]
@@ -100,12 +114,12 @@ class EmbeddingRow(Base):
     )
 
     master_id: Mapped[UUID] = mapped_column(UuidBytes, ForeignKey("masters.id"), primary_key=True)
-    model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
+    model_version: Mapped[str] = mapped_column(text(64), primary_key=True)
+    state: Mapped[str] = mapped_column(text(16))
     indexed_revision: Mapped[int | None]
     attempts: Mapped[int]
     run_after: Mapped[int]
-    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_owner: Mapped[str | None] = mapped_column(text(64))
     lease_until: Mapped[int | None]
     failure: Mapped[str | None] = mapped_column(text(500))  # of the last attempt
 
@@ -114,8 +128,8 @@ class ModelVersionRow(Base):
     __tablename__ = "model_versions"
     __table_args__ = (Index("ix_model_versions_active_space", "active_space", unique=True),)
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
+    id: Mapped[str] = mapped_column(text(64), primary_key=True)
+    state: Mapped[str] = mapped_column(text(16))
     space: Mapped[str] = mapped_column(text(63), server_default="look")
     # The space of an active version, otherwise NULL: the unique index allows one in each space.
     active_space: Mapped[str | None] = mapped_column(text(63))
@@ -127,7 +141,7 @@ class ReplicaRow(Base):
 
     __tablename__ = "replicas"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(text(64), primary_key=True)
     loaded: Mapped[list[str]] = mapped_column(JSON)  # model versions
     until: Mapped[int]  # it counts as running until then
 
@@ -137,8 +151,8 @@ class LeaseRow(Base):
 
     __tablename__ = "leases"
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(text(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(text(64))
     until: Mapped[int]
 
 
@@ -147,7 +161,7 @@ class VectorRow(Base):
 
     __tablename__ = "vectors"
 
-    model_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model_version: Mapped[str] = mapped_column(text(64), primary_key=True)
     master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
     part: Mapped[int] = mapped_column(primary_key=True, server_default="0")
     collection_id: Mapped[UUID] = mapped_column(UuidBytes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -51,12 +52,12 @@ def database(upgraded_file: Path, tmp_path: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def _new_mysql_url() -> Iterator[str]:
+def _new_mysql_url(charset: str = "utf8mb4") -> Iterator[str]:
     """Create an empty database on the server; yield its URL."""
     server = sa.create_engine(fleet.url_of("mariadb"))
     name = f"test_{uuid4().hex}"
     with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
+        connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET {charset}"))
     yield server.url.set(database=name).render_as_string(hide_password=False)
     with server.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name}"))
@@ -87,6 +88,21 @@ def mysql_database(shared_mysql: Database) -> Iterator[Database]:
     database = Database(shared_mysql.url.render_as_string(hide_password=False))
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def mysql_of_charset() -> Iterator[Callable[[str], Database]]:
+    """Return a database on the server whose default is that character set, with the schema."""
+    with ExitStack() as ending:
+
+        @functools.cache
+        def make(charset: str) -> Database:
+            url = ending.enter_context(_new_mysql_url(charset))
+            database = ending.enter_context(closing(Database(url)))
+            SqlMetadataStore(database).upgrade_schema()
+            return database
+
+        yield make
 
 
 @pytest.fixture(params=["sqlite", "mysql"])

@@ -57,7 +57,7 @@ def snapshot(database: Database) -> list[tuple[str, set[str], set[str | None]]]:
         described = [
             (
                 table,
-                {column["name"] for column in schema.get_columns(table)},
+                {f"{column['name']} {column['type']!r}" for column in schema.get_columns(table)},
                 {index["name"] for index in schema.get_indexes(table)},
             )
             for table in sorted(schema.get_table_names())

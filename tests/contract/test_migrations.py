@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from storage import schema_upgrade
 from storage.database import Database
-from storage.metadata import SqlModelRegistry
+from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.records import LOOK, ModelState
 from storage.tables import Base
 from storage.vectors_exact import ExactVectorStore
@@ -68,6 +68,33 @@ def test_the_models_of_an_older_schema_survive_the_removal_of_unused_columns(sql
         columns = {each["name"] for each in sa.inspect(connection).get_columns("model_versions")}
     assert columns == {"id", "state", "space", "active_space", "created_at"}
     assert SqlModelRegistry(sql).find_active(LOOK) == "old"
+
+
+_OLD_NAMES = ["sofa", "Sofá 😀", "e\u0301", "a \u00a0"]
+
+
+def test_text_of_an_older_schema_is_kept_and_compared_by_code_point(mysql_url: str) -> None:
+    database = Database(mysql_url)
+    with database.change_schema() as connection:
+        connection.execute(sa.text("ALTER DATABASE CHARACTER SET latin1"))
+    command.upgrade(schema_upgrade.config(database), "0005")
+    with database.change_schema() as connection:
+        for column in ("name VARCHAR(63) {} NOT NULL", "live_name VARCHAR(63) {} NULL"):
+            old = column.format("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+            connection.execute(sa.text(f"ALTER TABLE collections MODIFY COLUMN {old}"))
+        for number, name in enumerate(_OLD_NAMES):
+            row = {"id": number.to_bytes(16), "name": name}
+            insert = "INSERT INTO collections VALUES (:id, :name, :name, 'live', 1)"
+            connection.execute(sa.text(insert), row)
+    schema_upgrade.upgrade(database)
+    assert differences(database) == []
+    metadata = SqlMetadataStore(database)
+    for name in _OLD_NAMES:
+        found = metadata.find_collection(name)
+        assert found is not None
+        assert found.name == name
+        assert metadata.find_collection(f"{name} ") is None
+    database.close()
 
 
 _OLD_MODEL = (

@@ -8,31 +8,53 @@ from typing import Any
 from hypothesis import strategies as st
 
 Attributes = dict[str, Any]
-KEYS = st.sampled_from(["a", "b", "a", "b", "0", "größe", "a b", "x/y", "[0]", "it's", "%_*?#@"])
+KEYS = st.sampled_from(
+    ["a", "b", "a", "b", "0", "größe", "a b", "a ", "A", "😀", "x/y", "[0]", "it's", "%_*?#@"]
+)
+NUMBERS = [0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 5e-324, 0.1 + 0.2]
+LARGE_NUMBERS = [
+    1e16,
+    1.2345678901234567e25,
+    1e300,
+    1.7976931348623157e308,
+    -1.7976931348623157e308,
+]
+WORDS = ["", "0", "1", "true", "null", "a", "A", "ab", "'", '"', "\\", "%", "_"]
+BEYOND_ASCII = [
+    "é",
+    "e\u0301",
+    "É",
+    "ß",
+    "ss",
+    "\u00a0",
+    "\u2028",
+    "\uffff",
+    "\U00010000",
+    "😀",
+    "😀 ",
+]
+# Databases that pad strings compare these wrongly with those above.
+PADDED = [
+    " ",
+    "  ",
+    "a ",
+    "a  ",
+    "a\u00a0",
+    "\t",
+    "a\t",
+    "\n",
+    "a\n",
+    "a\r",
+    "\x01",
+    "a\x1f",
+    "\x7f",
+]
 SCALARS = st.one_of(
-    st.sampled_from(
-        [True, False, 0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 1e300, 5e-324]
-    ),
-    st.sampled_from(
-        [
-            "",
-            "0",
-            "1",
-            "true",
-            "a",
-            "A",
-            "ab",
-            "é",
-            "e\u0301",
-            "\uffff",
-            "\U00010000",
-            "'",
-            '"',
-            "\\",
-            "\n",
-            "null",
-        ]
-    ),
+    st.sampled_from([True, False, *NUMBERS]),
+    st.sampled_from(LARGE_NUMBERS),
+    st.sampled_from(WORDS),
+    st.sampled_from(BEYOND_ASCII),
+    st.sampled_from(PADDED),
     st.booleans(),
     st.integers(1 - 2**53, 2**53 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
