@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 
 from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
+from app.http.connections import BACKLOG, server_config
 from app.http.security import check_listening
 from app.logs import configure_logging, log
 from app.main import create_app
@@ -57,13 +58,8 @@ def serve(**given: Any) -> bool:
     check_listening(settings)
     record_serving(settings.data_dir)
     with run_service(settings) as services:
-        config = uvicorn.Config(
-            create_app(settings, services),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        config = server_config(
+            create_app(settings, services), settings, timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT
         )
         server = uvicorn.Server(config)
         # uvicorn raises each signal again after its shutdown; that must not interrupt ours.
@@ -114,7 +110,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=1024
+            (settings.host, settings.port), family=family, backlog=BACKLOG
         )
     except OSError as error:
         raise ConfigurationError(

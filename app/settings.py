@@ -148,14 +148,51 @@ class Settings(BaseSettings):
     body_timeout: float = Field(
         30.0,
         gt=0,
-        description="Time that a request body may take, in seconds, in addition to the time that"
-        " its bytes need at LOOKALIKE_BODY_MIN_RATE.",
+        description="How long a client may send nothing of a request body, in seconds, and how far"
+        " it may fall behind LOOKALIKE_BODY_MIN_RATE in total.",
     )
     body_min_rate: int = Field(
         64 * 1024,
         ge=1,
         description="Minimum transfer rate of a request body, in bytes per second. Slower ones get"
         " 408.",
+    )
+    response_timeout: float = Field(
+        30.0,
+        gt=0,
+        description="How long a client may take nothing of a response, in seconds, and how far it"
+        " may fall behind LOOKALIKE_RESPONSE_MIN_RATE in total. Then it is disconnected.",
+    )
+    response_min_rate: int = Field(
+        16 * 1024,
+        ge=1,
+        description="Minimum rate at which a client takes a response, in bytes per second.",
+    )
+    head_timeout: float = Field(
+        15.0,
+        gt=0,
+        description="How long the head of a request may take, in seconds: from the connection, or"
+        " on a connection in use from the request's first byte. Slower ones get 408, and silent"
+        " connections are closed.",
+    )
+    idle_timeout: float = Field(
+        30.0,
+        gt=0,
+        description="How long a connection stays open without a further request, in seconds.",
+    )
+    max_connections: int = Field(
+        2048,
+        ge=1,
+        description="Maximum number of connections. Beyond it, the connection that has waited"
+        " longest for its client is closed. If none waits, new ones get 503, except for `/livez`"
+        " and `/readyz`. The limit of the operating system on open files may lower it.",
+    )
+    max_connections_per_address: int = Field(
+        0,
+        ge=0,
+        description="Maximum number of connections from one address; further ones are closed at"
+        " once. 0: unlimited. Behind a reverse proxy every connection has the proxy's address, so"
+        " set such a limit in the proxy instead.",
     )
     lease_seconds: float = Field(
         60.0,

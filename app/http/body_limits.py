@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, TooLarge, Unavailable
-from app.http.errors import BodyTooSlow
+from app.http.errors import TooSlow
 from app.http.problems import problem_of
 from app.settings import MIB, Settings
 
@@ -34,7 +35,7 @@ class BodyLimits:
         self._held = 0  # bytes of the bodies under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in _METHODS_WITH_BODY:
+        if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         body = _Body(self, receive, send, self.limit_for(scope))
@@ -91,13 +92,22 @@ class BodyLimits:
     def count(self, body: _Body, more: int) -> None:
         """Add ``more`` received bytes. Raises TooLarge, Unavailable."""
         body.size += more
+        body.time_left += more / self._settings.body_min_rate
         self._held += more
         self._check_size(body.size, self._held, body.limit)
 
-    def deadline(self, body: _Body) -> float:
-        """Return when the next bytes must have arrived, in seconds of the monotonic clock."""
-        settings = self._settings
-        return body.started + settings.body_timeout + body.size / settings.body_min_rate
+    def time_left(self, body: _Body) -> float:
+        """Return how long the next bytes may take, in seconds."""
+        return min(body.time_left, self._settings.body_timeout)
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return (
+        scope["method"] in _METHODS_WITH_BODY
+        or headers.get("content-length", "0") != "0"
+        or "transfer-encoding" in headers
+    )
 
 
 class _Body:
@@ -108,7 +118,7 @@ class _Body:
         self._receive = receive
         self._send = send
         self.limit = limit  # bytes
-        self.started = time.monotonic()
+        self.time_left = math.inf  # seconds
         self.size = 0
         self.complete = False
         self.refused: AppError | None = None
@@ -117,15 +127,17 @@ class _Body:
     async def receive(self) -> Message:
         if self.complete:
             return await self._receive()
+        start, time_left = time.monotonic(), self._limits.time_left(self)
         try:
-            async with asyncio.timeout(max(0.0, self._limits.deadline(self) - time.monotonic())):
+            async with asyncio.timeout(time_left):
                 message = await self._receive()
         except TimeoutError:
             detail = (
                 "The body arrived too slowly, so the service stopped reading it. Send it again."
             )
-            self.refused = BodyTooSlow("body-too-slow", detail)
+            self.refused = TooSlow("body-too-slow", detail)
             raise self.refused from None
+        self.time_left = max(0.0, time_left - (time.monotonic() - start))
         if message["type"] == "http.request":
             self.complete = not message.get("more_body", False)
             try:

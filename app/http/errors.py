@@ -21,8 +21,16 @@ class WrongMediaType(AppError):
     """The body's media type, or an image's format, is not supported."""
 
 
-class BodyTooSlow(AppError):
-    """The body did not arrive within the time that its size allows."""
+class MalformedRequest(AppError):
+    """What arrived is not a valid HTTP request."""
+
+
+class HeadTooLarge(AppError):
+    """The request line with the headers, or the trailers, are too large or too many."""
+
+
+class TooSlow(AppError):
+    """The head or the body did not arrive within the time that its size allows."""
 
 
 class RangeNotSatisfiable(AppError):

@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse, Response
 from app import errors
 from app.errors import AppError, Unavailable
 from app.http.errors import (
-    BodyTooSlow,
     Forbidden,
+    HeadTooLarge,
+    MalformedRequest,
     RangeNotSatisfiable,
+    TooSlow,
     Unauthorized,
     WrongHost,
     WrongMediaType,
@@ -36,7 +38,9 @@ _STATUS: dict[type[AppError], int] = {
     Forbidden: 403,
     WrongHost: 400,
     WrongMediaType: 415,
-    BodyTooSlow: 408,
+    MalformedRequest: 400,
+    HeadTooLarge: 431,
+    TooSlow: 408,
 }
 _STORE_RETRY_AFTER = 5  # seconds
 _HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}

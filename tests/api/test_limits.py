@@ -155,11 +155,27 @@ def test_too_many_concurrent_requests_are_503_until_others_end(
         assert answer.status_code in (200, 201)
 
 
-@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna"])
-def test_an_odd_charset_is_a_client_error(service: Service, charset: str) -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="collection"\r\n\r\n\xff\r\n--x--\r\n'
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-7", '"latin-1"', "x"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "multipart/form-data"])
+def test_a_charset_other_than_utf8_is_refused(service: Service, kind: str, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="collection"\r\n\r\na\r\n--x--\r\n'
+    headers = {"Content-Type": f"{kind}; charset={charset}"}
+    response = service.client.post("/masters", content=body, headers=headers)
+    assert problem_of(response) == (400, "malformed-body")
+    assert "UTF-8" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF8", '"Utf-8"'])
+def test_utf8_may_be_named(service: Service, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\n\xc3\xa9\r\n--x--\r\n'
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
-    assert service.client.post("/masters", content=body, headers=headers).status_code in (400, 422)
+    response = service.client.post("/search", content=body, headers=headers)
+    assert response.json().get("code") != "malformed-body"
+
+
+def test_a_body_of_a_get_is_bounded(service: Service) -> None:
+    response = service.client.request("GET", "/masters", content=b"\0" * 400_000)
+    assert problem_of(response) == (413, "body-too-large")
 
 
 def test_a_large_json_body_is_413(service: Service) -> None:

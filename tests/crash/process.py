@@ -21,6 +21,7 @@ import uvicorn
 
 from app.bootstrap import connect_stores, run_services
 from app.container import Services
+from app.http.connections import server_config
 from app.logs import configure_logging
 from app.main import create_app
 from app.services.indexing import Indexing
@@ -203,10 +204,8 @@ def _run(
 
 def _serve(services: Services) -> int:
     """Serve over HTTP in a thread; return the port."""
-    config = uvicorn.Config(
-        create_app(services.settings, services), port=0, log_config=None, access_log=False
-    )
-    server = uvicorn.Server(config)
+    app = create_app(services.settings, services)
+    server = uvicorn.Server(server_config(app, services.settings, port=0))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         threading.Event().wait(0.005)

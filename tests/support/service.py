@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute
 
 from app.bootstrap import run_service
 from app.container import Services
+from app.http.connections import server_config
 from app.main import create_app
 from app.services.loaded_models import GivenModel
 from app.settings import Settings
@@ -83,9 +84,10 @@ class _Server(uvicorn.Server):
 class Service:
     """A service over real HTTP in this process, with a client for it."""
 
-    def __init__(self, app: Any, client: httpx.Client) -> None:
+    def __init__(self, app: Any, client: httpx.Client, server: uvicorn.Server) -> None:
         self.app = app
         self.client = client
+        self._server = server
 
     @property
     def services(self) -> Services:
@@ -95,6 +97,11 @@ class Service:
     @property
     def stores(self) -> Any:
         return self.services.stores
+
+    def has_connection(self, end: socket.socket) -> bool:
+        """Whether the server still has the connection whose other end this is."""
+        addresses = {each.client for each in list(self._server.server_state.connections)}
+        return end.getsockname() in addresses
 
     def put(self, content: bytes, name: str = "photograph.jpg", **fields: str) -> httpx.Response:
         return self.client.post("/masters", files={"file": (name, content)}, data=fields)
@@ -140,10 +147,7 @@ def serving(
 ) -> Iterator[Service]:
     with run_service(settings, GivenModel(embedder) if embedder else None) as services:
         app = create_app(settings, services)
-        config = uvicorn.Config(
-            app, host="127.0.0.1", port=port, log_level="error", access_log=False
-        )
-        server = _Server(config)
+        server = _Server(server_config(app, settings, host="127.0.0.1", port=port))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
@@ -152,7 +156,7 @@ def serving(
             port = server.servers[0].sockets[0].getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             with open_client(url, timeout=60, headers=headers) as client:
-                yield Service(app, client)
+                yield Service(app, client, server)
         finally:
             server.stop()
             thread.join()
