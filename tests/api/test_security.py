@@ -155,3 +155,11 @@ def test_a_malformed_origin_is_foreign(service: Service, origin: str) -> None:
 
 def test_a_host_with_text_after_its_bracket_is_refused(service: Service) -> None:
     assert service.client.get("/masters", headers={"Host": "[::1]x"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/masters/", "/docs/", "/collections//", "/livez/"])
+def test_no_redirect_is_made_of_the_host_header(locked: Service, path: str) -> None:
+    headers = {"Host": "evil.example"} | with_key("read")
+    response = locked.client.get(path, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")
+    assert "location" not in response.headers
