@@ -143,15 +143,6 @@ def test_a_search_that_cannot_be_answered_is_refused(
     assert (response.status_code, response.json()["code"]) == (422, code)
 
 
-def test_half_a_surrogate_pair_names_no_space(service: Service) -> None:
-    form = '--x\r\nContent-Disposition: form-data; name="space"\r\n\r\n\\ud800\r\n--x\r\n'
-    form += 'Content-Disposition: form-data; name="text"\r\n\r\ndog\r\n--x--\r\n'
-    media_type = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
-    headers = {"Content-Type": media_type}
-    response = service.client.post("/search", content=form, headers=headers)
-    assert (response.status_code, response.json()["code"]) == (422, "space-not-found")
-
-
 def test_the_answer_of_a_search_by_image_has_only_added_members(
     service: Service, gallery: dict[str, str]
 ) -> None:
