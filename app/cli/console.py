@@ -37,6 +37,7 @@ class ExitCode(IntEnum):
     OK = 0
     FINDINGS = 1  # something was found, or some of the items failed
     CANNOT_CONTINUE = 2
+    WOULD_REMOVE = 3  # stopped before it removed more than a small share without being told to
     INTERRUPTED = 130
 
 
@@ -61,7 +62,7 @@ def exit_on_error() -> Iterator[None]:
             raise
         for message in messages:
             err.print(f"Error: {message}", style="red")
-        raise SystemExit(ExitCode.CANNOT_CONTINUE) from None
+        raise SystemExit(_exit_code_of(error)) from None
 
 
 @contextmanager
@@ -71,6 +72,13 @@ def on_interrupt(hint: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(hint) from None
+
+
+def _exit_code_of(error: Exception) -> ExitCode:
+    from app.services.mirroring import RemovalRefused
+
+    refused = isinstance(error, RemovalRefused)
+    return ExitCode.WOULD_REMOVE if refused else ExitCode.CANNOT_CONTINUE
 
 
 def _describe_error(error: Exception) -> list[str]:
@@ -83,7 +91,7 @@ def _describe_error(error: Exception) -> list[str]:
     from pydantic import ValidationError
 
     from app.http.security import InsecureSettings
-    from app.services.installation_copy import CopyRefused
+    from app.services.mirroring import CopyRefused
     from models.errors import EncoderInvalid, EngineMissing
     from models.labelled_images import UnusableData
     from storage.errors import ConfigurationError, StoreUnavailable

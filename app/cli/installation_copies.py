@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,13 +15,18 @@ from app.cli.console import ExitCode, err, on_interrupt, progress_bar
 from app.server import load_settings
 from app.services.backup_manifest import read_manifest, write_manifest
 from app.services.deletion import BACKUP_LEASE
-from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
+from app.services.installation_copy import CopyCounts, InstallationCopy
+from app.services.installation_id import find_or_create_installation_id, write_installation_id
+from app.services.marks import has_reached, set_mark
+from app.services.mirroring import CopyRefused, MirrorRules
+from app.services.removed_objects import RemovedObjects
 from app.settings import Settings
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import upgrade_schema
 from storage.protocols import Stores
 
 _LEASE = 300.0  # seconds a backup may take per batch; removals stay paused that long after a kill
+_MARK = "backup-mark"
 _RESUME = "Run the same command again to resume."
 
 
@@ -46,7 +52,17 @@ def copy(directory: Path, target: Path | None, jobs: int) -> ExitCode:
     return _exit_code(counts)
 
 
-def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCode:
+@dataclass(frozen=True)
+class BackupOptions:
+    """What a backup contains and what it may remove."""
+
+    vectors: bool
+    verify: bool
+    allow_removal: bool
+    keep_removed: int  # days
+
+
+def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
     """Make ``directory`` a copy of the installation of the settings, which may be in use.
 
     Raises ConfigurationError, CopyRefused, StoreUnavailable.
@@ -54,9 +70,10 @@ def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCo
     settings = load_settings()
     if store_urls(settings).embedded:
         _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
-    _check_backup_target(directory, settings)
+    manifest = _check_backup_target(directory, settings)
     directory.mkdir(parents=True, exist_ok=True)
-    write_manifest(directory, complete=False, vectors=vectors)
+    if manifest is None:
+        write_manifest(directory, complete=False, vectors=options.vectors)
     owner = f"backup-{uuid4().hex}"
     with connect_stores(settings, load_vectors=False, read_only=True) as source:
 
@@ -75,14 +92,20 @@ def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCo
                     jobs=jobs,
                     lease=settings.lease_seconds,
                     fail=_print_failure,
-                    vectors=vectors,
+                    vectors=options.vectors,
                     mirror=True,
-                    verify=verify,
+                    verify=options.verify,
+                    rules=_mirror_rules(source, manifest or {}, options.allow_removal),
                 )
+                copying.check_removals()
+                _write_backup_manifest(directory, source, options, complete=False)
                 counts = _run_copy(copying, drain=target, hold_lease=hold_lease)
                 # Remove what the installation has deleted since the last backup.
                 copying.finish_deletions(target, lambda left: None)
-                write_manifest(directory, complete=True, vectors=vectors, failed=counts.failed)
+                RemovedObjects(target.objects).expire(options.keep_removed)
+                _write_backup_manifest(
+                    directory, source, options, complete=True, failed=counts.failed
+                )
         finally:
             source.metadata.release_lease(BACKUP_LEASE, owner)
     err.print(f"{_summarize(counts)} {counts.changed} changed, {counts.only_in_target} removed.")
@@ -91,6 +114,29 @@ def backup(directory: Path, jobs: int, *, vectors: bool, verify: bool) -> ExitCo
         f" backup: LOOKALIKE_DATA_DIR={directory} lookalike serve"
     )
     return _exit_code(counts)
+
+
+def _mirror_rules(source: Stores, manifest: dict[str, Any], allow_removal: bool) -> MirrorRules:
+    """Compare the source with what the last run recorded about it."""
+    id_ = find_or_create_installation_id(source.objects)
+    known, mark = manifest.get("installation"), manifest.get("mark")
+    return MirrorRules(
+        same_installation=None if known is None else known == id_,
+        is_current=mark is None or has_reached(source.metadata, _MARK, mark),
+        allow_removal=allow_removal,
+    )
+
+
+def _write_backup_manifest(
+    directory: Path, source: Stores, options: BackupOptions, **fields: object
+) -> None:
+    write_manifest(
+        directory,
+        **fields,
+        vectors=options.vectors,
+        installation=find_or_create_installation_id(source.objects),
+        mark=set_mark(source.metadata, _MARK),
+    )
 
 
 def restore(directory: Path, jobs: int, *, incomplete: bool) -> ExitCode:
@@ -113,7 +159,7 @@ def restore(directory: Path, jobs: int, *, incomplete: bool) -> ExitCode:
             " or serve the backup as it is"
         )
     _check_installation(directory, "the backup has lost its database")
-    counts = _copy_to_settings(directory, settings, jobs)
+    counts = _copy_to_settings(directory, settings, jobs, mark)
     if counts.only_in_target:
         err.print(
             f"The target holds {counts.only_in_target} more: uploaded since, or deleted from the"
@@ -137,8 +183,11 @@ def _read_settings_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _check_backup_target(directory: Path, settings: Settings) -> None:
-    """Raise ConfigurationError if a backup into ``directory`` could destroy something."""
+def _check_backup_target(directory: Path, settings: Settings) -> dict[str, Any] | None:
+    """Return the manifest of the backup in ``directory``, if there is one already.
+
+    Raises ConfigurationError if a backup into it could destroy something.
+    """
     if directory.resolve().is_relative_to(settings.data_dir.resolve()):
         raise ConfigurationError(
             "a backup cannot lie in the installation itself: name another directory"
@@ -154,6 +203,7 @@ def _check_backup_target(directory: Path, settings: Settings) -> None:
             f"the backup in {directory} has been served, and images uploaded to it would be lost:"
             " name another directory"
         )
+    return mark
 
 
 def _check_installation(directory: Path, hint: str) -> None:
@@ -162,8 +212,14 @@ def _check_installation(directory: Path, hint: str) -> None:
         raise ConfigurationError(f"there is no installation in {directory}: {hint}")
 
 
-def _copy_to_settings(directory: Path, settings: Settings, jobs: int) -> CopyCounts:
-    """Copy the unused embedded installation in ``directory`` to the stores of the settings."""
+def _copy_to_settings(
+    directory: Path, settings: Settings, jobs: int, manifest: dict[str, Any] | None = None
+) -> CopyCounts:
+    """Copy the unused embedded installation in ``directory`` to the stores of the settings.
+
+    With the ``manifest`` of a backup, the copy takes the place of the installation it was made of,
+    so that the next backup accepts it.
+    """
     urls = store_urls(settings)
     if not urls.embedded:
         wait_for_stores(urls, upgrade_schema)
@@ -175,6 +231,9 @@ def _copy_to_settings(directory: Path, settings: Settings, jobs: int) -> CopyCou
             source, target, jobs=jobs, lease=settings.lease_seconds, fail=_print_failure
         )
         counts = _run_copy(copying, drain=source)
+        if manifest and "installation" in manifest:
+            write_installation_id(target.objects, manifest["installation"])
+            set_mark(target.metadata, _MARK, manifest["mark"])
     err.print(_summarize(counts))
     return counts
 

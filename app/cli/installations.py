@@ -71,22 +71,43 @@ def backup(
             help="Also read and hash the files already in the backup, and replace damaged ones.",
         ),
     ] = False,
+    allow_removal: Annotated[
+        bool,
+        typer.Option(
+            "--allow-removal",
+            help="Remove any number of masters from the backup. Without it, a run that would remove"
+            " more than ten and more than 1 % stops.",
+        ),
+    ] = False,
+    keep_removed: Annotated[
+        int,
+        typer.Option(
+            metavar="DAYS",
+            min=0,
+            max=100_000,
+            help="How long the backup keeps in `objects/removed` what it removed.",
+        ),
+    ] = 30,
     jobs: CopyJobsOption = 8,
 ) -> ExitCode:
     """Back up the installation that the settings name. The service may keep running.
 
     Every original is hashed while it is copied, and read back. If you run the command again on
-    the same directory, it copies new images, updates changed ones and removes deleted ones. To
-    keep older states, use several directories.
+    the same directory, it copies new images, updates changed ones and removes deleted ones. What
+    it removes is kept for 30 days. To keep older states, use several directories.
 
     You can interrupt the command and run it again to resume.
 
     Exit codes: 0 everything was copied; 1 some images were not copied; 2 the command could not
-    continue; 130 interrupted.
+    continue; 3 it would remove more than ten masters and more than 1 %, or the database is older
+    than the backup, so nothing was changed; 130 interrupted.
     """
     from app.cli import installation_copies
 
-    return installation_copies.backup(directory, jobs, vectors=vectors, verify=verify)
+    options = installation_copies.BackupOptions(
+        vectors=vectors, verify=verify, allow_removal=allow_removal, keep_removed=keep_removed
+    )
+    return installation_copies.backup(directory, jobs, options)
 
 
 def restore(

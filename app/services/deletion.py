@@ -17,10 +17,16 @@ BACKUP_LEASE = "backup"  # while a backup holds it, no object is removed; deleti
 class Deletion:
     """Carries out deletions that are acknowledged, and cleans up uploads that never finished."""
 
-    def __init__(self, stores: Stores, lease: float) -> None:
-        """``lease`` is the time in seconds for which a process reserves the masters it removes."""
+    def __init__(
+        self, stores: Stores, lease: float, remove_object: Callable[[str], None] | None = None
+    ) -> None:
+        """``lease`` is the time in seconds for which a process reserves the masters it removes.
+
+        ``remove_object`` is called with the key of each object; the default deletes it.
+        """
         self._stores = stores
         self._lease = lease
+        self._remove_object = remove_object or stores.objects.delete
 
     def remove_deleted(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Run one round: expired uploads, deleted collections, then up to 200 deleted masters.
@@ -55,5 +61,5 @@ class Deletion:
         """
         for version in self._stores.vectors.versions():
             self._stores.vectors.delete(version, [master.id])
-        self._stores.objects.delete(master.object_key)
+        self._remove_object(master.object_key)
         self._stores.metadata.forget_master(master.id, owner)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from app.services.deletion import Deletion
-from app.services.encoder_files import encoder_key
+from app.services.mirroring import CopyRefused, Mirroring, MirrorRules
+from app.services.removed_objects import RemovedObjects
 from app.services.verified_copy import VerifiedCopy, describe_master
 from storage.errors import CollectionExists, MasterExists
 from storage.protocols import Stores
@@ -17,10 +18,6 @@ from storage.records import Collection, Master, MasterRecord, MasterState, Model
 
 _BATCH = 100
 _DRAIN_PAUSE = 0.5  # seconds
-
-
-class CopyRefused(Exception):
-    """The target cannot take the masters; the message says why and what to do."""
 
 
 @dataclass
@@ -54,6 +51,7 @@ class InstallationCopy:
         vectors: bool = True,
         mirror: bool = False,
         verify: bool = False,
+        rules: MirrorRules | None = None,
     ) -> None:
         """Prepare a copy with ``jobs`` threads. ``lease`` is in seconds, for deletions.
 
@@ -61,6 +59,7 @@ class InstallationCopy:
         continues. Without ``vectors`` the target's worker embeds the masters again. ``mirror``
         makes the target equal to the source: masters are changed and deleted, too, and nothing
         else may write to the target. ``verify`` hashes the bytes that the target has already.
+        ``rules`` limit what a mirror removes.
         """
         self._source = source
         self._target = target
@@ -73,14 +72,20 @@ class InstallationCopy:
         self._versions: list[str] = []  # the active model version of each of the source's spaces
         self._counts = CopyCounts()
         self._verified = VerifiedCopy(source, target, self._fail)
+        self._mirroring = Mirroring(source, target, rules or MirrorRules())
+        self._checked = False
 
     def finish_deletions(self, stores: Stores, waiting: Callable[[int], None]) -> None:
         """Finish deletions and unfinished uploads in stores that no process serves.
 
         ``waiting`` is called with the number of those left. A lease that a killed process left
-        behind is waited for until it expires. Raises StoreUnavailable.
+        behind is waited for until it expires. The originals that a mirror removes from its target
+        are moved to `removed/`. Raises StoreUnavailable.
         """
-        deletion, owner = Deletion(stores, self._lease), f"copying-{uuid4().hex}"
+        moved = self._mirror and stores is self._target
+        remove_object = RemovedObjects(stores.objects).move if moved else None
+        deletion = Deletion(stores, self._lease, remove_object)
+        owner = f"copying-{uuid4().hex}"
         while left := stores.metadata.count_unfinished():
             waiting(left)
             if not deletion.remove_deleted(owner):
@@ -90,34 +95,33 @@ class InstallationCopy:
         """Return the number of masters to copy. Raises StoreUnavailable."""
         return sum(count for _, count in self._source.metadata.list_collections())
 
+    def check_removals(self) -> None:
+        """Check what a mirror would remove, and change nothing.
+
+        Raises CopyRefused, RemovalRefused, StoreUnavailable.
+        """
+        self._mirroring.check_removals()
+        self._checked = True
+
     def copy_masters(self, advance: Callable[[int], None]) -> CopyCounts:
         """Copy what the target lacks; ``advance`` is called with the size of each batch.
 
         Raises CopyRefused, StoreUnavailable.
         """
-        if self._mirror:
-            self._check_same_installation()
+        if self._mirror and not self._checked:
+            self.check_removals()
         self._copy_models()
         if self._mirror:
-            self._delete_extra_collections()
+            self._mirroring.delete_extra_collections()
             # Before the copy, because bytes that were deleted and uploaded again have another id.
-            self._delete_extra_masters()
+            self._mirroring.delete_extra_masters()
         for collection, _ in self._source.metadata.list_collections():
             self._copy_collection(collection, advance)
         if self._mirror:
-            self._delete_extra_masters()
-            self._delete_other_versions()
+            self._mirroring.delete_extra_masters()
+            self._mirroring.drop_other_versions(self._versions)
+            self._counts.only_in_target = self._mirroring.removed
         return self._counts
-
-    def _check_same_installation(self) -> None:
-        """Refuse to mirror into another installation's copy, which would delete all it holds."""
-        in_target = {collection.id for collection, _ in self._target.metadata.list_collections()}
-        in_source = {collection.id for collection, _ in self._source.metadata.list_collections()}
-        if in_target and in_target.isdisjoint(in_source):
-            raise CopyRefused(
-                "it is the backup of another installation: none of its collections is in this one."
-                " Name another directory, or check why the installation is empty"
-            )
 
     def _copy_models(self) -> None:
         """Make the source's active versions the target's. Other versions can be built again."""
@@ -253,41 +257,9 @@ class InstallationCopy:
                     " there, and run the command again"
                 ) from None
             # They were copied, then deleted and uploaded again under another id.
-            self._delete_extra_masters()
+            self._mirroring.delete_extra_masters()
             self._target.metadata.import_records(records)
 
     def _fail(self, what: str, reason: str) -> None:
         self._counts.failed += 1
         self._report_failure(what, reason)
-
-    # A mirror deletes what the source has deleted.
-
-    def _delete_extra_collections(self) -> None:
-        live = {collection for collection, _ in self._source.metadata.list_collections()}
-        for collection, count in self._target.metadata.list_collections():
-            if collection not in live:
-                self._counts.only_in_target += count
-                self._target.metadata.delete_collection(collection.name)
-
-    def _delete_extra_masters(self) -> None:
-        kept = (MasterState.STORED, MasterState.DAMAGED)
-        for ids in self._list_target_ids():
-            records = self._source.metadata.find_records(ids)
-            for id_ in ids:
-                if id_ not in records or records[id_].master.state not in kept:
-                    self._counts.only_in_target += 1
-                    self._target.metadata.delete_master(id_)
-
-    def _delete_other_versions(self) -> None:
-        """Remove the vectors and encoders of versions that are not active in the source."""
-        if not self._versions:
-            return
-        for version in set(self._target.vectors.versions()) - set(self._versions):
-            self._target.objects.delete(encoder_key(version))
-            self._target.vectors.drop_version(version)
-
-    def _list_target_ids(self) -> Iterator[list[UUID]]:
-        after = None
-        while batch := self._target.metadata.list_records(after, _BATCH):
-            after = batch[-1].master.id
-            yield [record.master.id for record in batch]

@@ -32,6 +32,7 @@ _MASTER_KEY = re.compile(
     rf"masters/[a-z0-9-]+-{_UUID}"
     rf"/(?P<start>[0-9a-f]{{2}})/(?P=start)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+"
 )
+_OTHER_KEY = re.compile(r"installation\.json|(removed|catalogue)/.+")  # no scrub touches these
 _ENCODER_KEY = re.compile(r"models/[^/]+/(weights\.safetensors|encoder\.bundle)")
 _Item = TypeVar("_Item")
 
@@ -207,7 +208,7 @@ class Scrub:
             ids = {info.key: _parse_master_id(info.key) for info in batch}
             records = self._stores.metadata.find_records([id_ for id_ in ids.values() if id_])
             for info in batch:
-                if _ENCODER_KEY.fullmatch(info.key):
+                if _ENCODER_KEY.fullmatch(info.key) or _OTHER_KEY.fullmatch(info.key):
                     continue  # an encoder that was added but not started has no row
                 id_ = ids[info.key]
                 if id_ is None or (id_ in records and records[id_].master.object_key != info.key):

@@ -44,6 +44,11 @@ class SqlLeases:
         with self._db.read() as connection:
             return connection.execute(held).first() is not None
 
+    def find_lease_end(self, name: str) -> int | None:
+        end = sa.select(LEASES.c.until).where(LEASES.c.name == name)
+        with self._db.read() as connection:
+            return connection.scalar(end)
+
     def release_owned_leases(self, owner: str) -> None:
         with self._db.write() as connection:
             for table in (MASTERS, EMBEDDINGS):

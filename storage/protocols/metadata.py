@@ -268,6 +268,12 @@ class LeaseStore(Protocol):
     def is_leased(self, name: str) -> bool:
         """Return whether anybody holds the lease."""
 
+    def find_lease_end(self, name: str) -> int | None:
+        """Return when the lease ends or ended, in milliseconds since 1970.
+
+        Returns None if nobody has held it, or its last holder released it.
+        """
+
     def release_owned_leases(self, owner: str) -> None:
         """Release the leases of masters and embeddings that ``owner`` holds, for a graceful stop.
 

@@ -472,6 +472,19 @@ def test_a_lease_that_expired_is_not_held(metadata: MetadataStore) -> None:
     assert not metadata.is_leased("scrub")
 
 
+def test_the_end_of_a_lease_is_kept_until_it_is_released(metadata: MetadataStore) -> None:
+    assert metadata.find_lease_end("mark") is None
+    metadata.acquire_lease("mark", "one", 0.0)
+    present = metadata.find_lease_end("mark")
+    assert present is not None
+    metadata.acquire_lease("mark", "one", -100.0)  # its holder may move it back
+    earlier = metadata.find_lease_end("mark")
+    assert earlier is not None
+    assert present - 100_000 <= earlier < present
+    metadata.release_lease("mark", "one")
+    assert metadata.find_lease_end("mark") is None
+
+
 def test_unfinished_work_is_counted(metadata: MetadataStore, collection: Collection) -> None:
     master = stored(metadata, collection)
     assert metadata.count_unfinished() == 0

@@ -133,6 +133,10 @@ class MemoryLeases(OnTables):
         row = self._tables.leases.get(name)
         return row is not None and row.until is not None and row.until > self._tables.now()
 
+    def find_lease_end(self, name: str) -> int | None:
+        row = self._tables.leases.get(name)
+        return None if row is None else row.until
+
     def release_owned_leases(self, owner: str) -> None:
         for row in [*self._tables.masters.values(), *self._tables.embeddings.values()]:
             if row.owner == owner:

@@ -12,7 +12,8 @@ import pytest
 
 from app.services import installation_copy as copy_module
 from app.services.encoder_files import encoder_key
-from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
+from app.services.installation_copy import CopyCounts, InstallationCopy
+from app.services.mirroring import CopyRefused
 from models.bundles.archive import read_bundle
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable

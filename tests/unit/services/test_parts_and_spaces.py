@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from app.services.encoder_files import encoder_key
-from app.services.installation_copy import CopyCounts, CopyRefused, InstallationCopy
+from app.services.installation_copy import CopyCounts, InstallationCopy
+from app.services.mirroring import CopyRefused
 from app.services.search import SearchOptions
 from models.weights_file import WeightsFile
 from storage.protocols import Stores
