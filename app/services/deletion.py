@@ -26,7 +26,7 @@ class Deletion:
         """
         self._stores = stores
         self._lease = lease
-        self._remove_object = remove_object or stores.objects.delete
+        self._remove_object = remove_object
 
     def remove_deleted(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Run one round: expired uploads, deleted collections, then up to 200 deleted masters.
@@ -61,5 +61,6 @@ class Deletion:
         """
         for version in self._stores.vectors.versions():
             self._stores.vectors.delete(version, [master.id])
-        self._remove_object(master.object_key)
+        remove_object = self._remove_object or self._stores.objects.delete
+        remove_object(master.object_key)
         self._stores.metadata.forget_master(master.id, owner)
