@@ -5,6 +5,7 @@
   - TooLarge       the caller sent more than the settings allow
   - NotFound       the caller named something that does not exist
   - Conflict       the current state does not allow the call
+  - Outdated       the caller saw an older state than the current one
   - Unavailable    the same call may succeed after ``retry_after`` seconds
 
 app/http/errors.py adds the errors that only HTTP has; app/http/problems.py maps all of them to
@@ -37,6 +38,10 @@ class NotFound(AppError):
 
 class Conflict(AppError):
     """The current state does not allow the call."""
+
+
+class Outdated(AppError):
+    """The caller saw an older state than the current one."""
 
 
 class Unavailable(AppError):

@@ -11,6 +11,7 @@ class StoreError(Exception):
       - CollectionExists   a live collection has that name
       - CollectionGone     the collection was deleted in the meantime
       - MasterExists       another master of the collection has the same bytes
+      - MasterChanged      the master has another revision than the caller expects
       - ObjectMissing      there is no object under that key
       - ModelConflict      the state of a model version forbids the call; the message says why and
                            what to do
@@ -34,6 +35,12 @@ class CollectionGone(StoreError):
 
 class MasterExists(StoreError):
     pass
+
+
+class MasterChanged(StoreError):
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"the master is at revision {revision}")
+        self.revision = revision
 
 
 class ObjectMissing(StoreError):

@@ -1,11 +1,18 @@
-"""Conditional and range requests: the headers If-None-Match and Range (RFC 9110, 13 and 14)."""
+"""Conditional and range requests: If-Match, If-None-Match and Range (RFC 9110, 13 and 14)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from app.errors import InvalidInput
 from app.http.errors import RangeNotSatisfiable
 
+# One element of a list of entity tags, which may be empty, up to the next comma or the end.
+_LISTED_TAG = re.compile(
+    r'[\t ]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[\t ]*)?(?:,|\Z)',
+)
+_REVISION = re.compile(r"[1-9][0-9]{0,17}")
 _ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*")
 
 
@@ -16,6 +23,47 @@ def etag_matches(if_none_match: str | None, etag: str) -> bool:
     """
     tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     return etag in tags or "*" in tags
+
+
+def revision_etag(revision: int) -> str:
+    """Return the strong entity tag of a master's metadata at that revision."""
+    return f'"{revision}"'
+
+
+def parse_if_match(lines: Sequence[str] | None) -> frozenset[int] | None:
+    """Return the revisions whose entity tags the lines of If-Match list (RFC 9110, 13.1.1).
+
+    None means that any revision will do: there is no such header, or it is ``*``. The comparison
+    is strong, so weak entity tags and those that are no revision match nothing. Raises
+    InvalidInput.
+    """
+    header = ",".join(lines or ["*"])
+    if header.strip("\t ") == "*":
+        return None
+    tags = _parse_entity_tags(header)
+    strong = [tag for weak, tag in tags if not weak]
+    return frozenset(int(tag) for tag in strong if _REVISION.fullmatch(tag))
+
+
+def _parse_entity_tags(header: str) -> list[tuple[bool, str]]:
+    """Return whether each tag of a list is weak, and its text. Raises InvalidInput."""
+    tags: list[tuple[bool, str]] = []
+    place = 0
+    while place < len(header):
+        match = _LISTED_TAG.match(header, place)
+        if match is None:
+            tags = []
+            break
+        if match.group(2) is not None:
+            tags.append((match.group(1) is not None, match.group(2)))
+        place = match.end()
+    if not tags:
+        raise InvalidInput(
+            "invalid-request",
+            "If-Match is not a list of entity tags. Send the ETag of an earlier response with its"
+            ' quotes, as in If-Match: "3", or * for any.',
+        )
+    return tags
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -33,6 +33,7 @@ _STATUS: dict[type[AppError], int] = {
     errors.TooLarge: 413,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Outdated: 412,
     errors.Unavailable: 503,
     Unauthorized: 401,
     Forbidden: 403,

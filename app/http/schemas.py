@@ -33,6 +33,7 @@ class Master(BaseModel):
     name: str = Field(description="Name for people: the file's name unless another was given.")
     attributes: dict[str, Any] = Field(description="JSON object that filters select by.")
     collection: str = Field(description="Name of its collection.")
+    revision: int = Field(description="Raised by every change. In quotes, it is the ETag.")
     created_at: datetime = Field(description="Time of the upload.")
     links: Links
 
@@ -49,6 +50,7 @@ class Master(BaseModel):
             name=master.name,
             attributes=master.attributes,
             collection=master.collection,
+            revision=master.revision,
             created_at=_time(master.created_at),
             links=Links.model_construct(
                 self=path, content=f"{path}/content", thumbnail=f"{path}/thumbnail"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import ApiRoute
-from app.http.conditional import etag_matches, parse_range
+from app.http.conditional import etag_matches, parse_if_match, parse_range, revision_etag
 from app.http.dependencies import CollectionsDep, IngestDep, MastersDep
 from app.http.parameters import (
     ConfirmQuery,
@@ -38,6 +38,16 @@ _HARMLESS = {  # whatever the bytes are, a browser shows them as an image or not
 }
 CollectionQuery = Annotated[str, Query(description="Name of the collection.")]
 MasterId = Annotated[UUID, Path(description="Id of the master.")]
+IfMatch = Annotated[
+    list[str] | None,
+    Header(description="ETag of the master as it was seen. If it has changed since: 412."),
+]
+_TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"description": "Its revision.", "schema": {"type": "string"}}}}
+}
+_OUTDATED: dict[int | str, dict[str, Any]] = {
+    412: {"description": "The master has another revision than If-Match names."}
+}
 _UPLOAD_STATUSES: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.UploadResults, "description": description}
     for status, description in {
@@ -101,6 +111,8 @@ def _answer_upload(outcomes: list[UploadOutcome | Problem], request_id: str) -> 
     statuses = {result.status for result in results}
     status = statuses.pop() if len(statuses) == 1 else 207
     headers = {}
+    if len(results) == 1 and results[0].master is not None:
+        headers["ETag"] = revision_etag(results[0].master.revision)
     if status == 503:
         waits = [int(each.headers["Retry-After"]) for each in outcomes if isinstance(each, Problem)]
         headers["Retry-After"] = str(max(waits))
@@ -163,29 +175,54 @@ def delete_all_masters(
     collections.empty_collection(collection)
 
 
-@router.get("/masters/{master_id}", response_model=schemas.Master, summary="Get a master")
+@router.get(
+    "/masters/{master_id}",
+    response_model=schemas.Master,
+    responses=_TAGGED | {304: {}},
+    summary="Get a master",
+)
 @requires(Access.READ)
-def get_master(masters: MastersDep, master_id: MasterId) -> Response:
-    """Returns the metadata of one master."""
-    return _json(schemas.Master.of(masters.find_master(master_id)))
+def get_master(
+    masters: MastersDep,
+    master_id: MasterId,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Returns the metadata of one master. Its revision is the ETag."""
+    master = masters.find_master(master_id)
+    etag = revision_etag(master.revision)
+    if etag_matches(if_none_match, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _tagged_json(master)
 
 
-@router.patch("/masters/{master_id}", response_model=schemas.Master, summary="Change a master")
+@router.patch(
+    "/masters/{master_id}",
+    response_model=schemas.Master,
+    responses=_TAGGED | _OUTDATED,
+    summary="Change a master",
+)
 @requires(Access.WRITE)
 def change_master(
-    masters: MastersDep, master_id: MasterId, change: schemas.MasterChange
+    masters: MastersDep,
+    master_id: MasterId,
+    change: schemas.MasterChange,
+    if_match: IfMatch = None,
 ) -> Response:
-    """Changes the name, or replaces all attributes."""
-    return _json(
-        schemas.Master.of(masters.update_master(master_id, change.name, change.attributes))
-    )
+    """Changes the name, or replaces all attributes.
+
+    With If-Match, it changes nothing if somebody else has changed the master in the meantime.
+    """
+    revisions = parse_if_match(if_match)
+    return _tagged_json(masters.update_master(master_id, change.name, change.attributes, revisions))
 
 
-@router.delete("/masters/{master_id}", status_code=204, summary="Delete a master")
+@router.delete(
+    "/masters/{master_id}", status_code=204, responses=_OUTDATED, summary="Delete a master"
+)
 @requires(Access.WRITE)
-def delete_master(masters: MastersDep, master_id: MasterId) -> None:
+def delete_master(masters: MastersDep, master_id: MasterId, if_match: IfMatch = None) -> None:
     """Deletes one master. Once this has answered, no request finds it any more."""
-    masters.delete_master(master_id)
+    masters.delete_master(master_id, parse_if_match(if_match))
 
 
 @router.get(
@@ -254,9 +291,14 @@ def get_thumbnail(
     return Response(masters.make_thumbnail(master, size), headers=headers, media_type="image/jpeg")
 
 
-def _json(body: BaseModel) -> Response:
+def _tagged_json(master: Master) -> Response:
+    """Return a master's metadata with its entity tag."""
+    return _json(schemas.Master.of(master), {"ETag": revision_etag(master.revision)})
+
+
+def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
     """Return a model that needs no second validation on its way out."""
-    return Response(body.model_dump_json(), media_type="application/json")
+    return Response(body.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _disposition(master: Master) -> str:

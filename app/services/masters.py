@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from uuid import UUID, uuid4
 
 from cachetools import LRUCache
 
-from app.errors import InvalidInput, NotFound, Unavailable
+from app.errors import InvalidInput, NotFound, Outdated, Unavailable
 from app.services.collections import Collections
 from app.services.indexing import Indexing
 from app.services.ingest import validate_attributes
 from app.services.names import clean_name
 from app.services.originals import read_original
 from app.services.vision import Vision
-from storage.errors import ObjectMissing
+from storage.errors import MasterChanged, ObjectMissing
 from storage.filters import Filter
 from storage.protocols import Stores
 from storage.records import Master, Page
@@ -73,27 +73,42 @@ class Masters:
         page = metadata.list_masters(collection.id, filter, limit, after, offset)
         return page, metadata.count_masters(collection.id, filter)
 
-    def update_master(self, master_id: UUID, name: str | None, attributes: object | None) -> Master:
+    def update_master(
+        self,
+        master_id: UUID,
+        name: str | None,
+        attributes: object | None,
+        revisions: Container[int] | None = None,
+    ) -> Master:
         """Change the name, and replace all attributes; None leaves a value as it is.
 
-        Raises InvalidInput, NotFound.
+        Raises InvalidInput, NotFound, and Outdated if the master has none of the ``revisions``.
         """
-        updated = self._stores.metadata.update_master(
-            master_id,
-            name=_validate_name(name) if name is not None else None,
-            attributes=validate_attributes(attributes) if attributes is not None else None,
-        )
+        try:
+            updated = self._stores.metadata.update_master(
+                master_id,
+                name=_validate_name(name) if name is not None else None,
+                attributes=validate_attributes(attributes) if attributes is not None else None,
+                revisions=revisions,
+            )
+        except MasterChanged as error:
+            raise _outdated(master_id, error) from None
         if updated is None:
             raise _master_not_found(master_id)
         self._indexing.reindex_inline(updated, uuid4().hex)
         return updated
 
-    def delete_master(self, master_id: UUID) -> None:
+    def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> None:
         """Delete a master: no request finds it any more on return.
 
-        The worker removes its vectors and bytes. Raises NotFound.
+        The worker removes its vectors and bytes. Raises NotFound, and Outdated if the master has
+        none of the ``revisions``.
         """
-        if not self._stores.metadata.delete_master(master_id):
+        try:
+            found = self._stores.metadata.delete_master(master_id, revisions)
+        except MasterChanged as error:
+            raise _outdated(master_id, error) from None
+        if not found:
             raise _master_not_found(master_id)
         self._wake_worker()
 
@@ -153,6 +168,15 @@ def _validate_name(name: str) -> str:
     if not cleaned:
         raise InvalidInput("invalid-name", "A name needs at least one visible character.")
     return cleaned
+
+
+def _outdated(master_id: UUID, error: MasterChanged) -> Outdated:
+    detail = (
+        f"The master {master_id} was changed in the meantime and is now at revision"
+        f" {error.revision}. Nothing was done. Get the master again, and repeat the request with"
+        " its new ETag."
+    )
+    return Outdated("precondition-failed", detail)
 
 
 def _master_not_found(master_id: UUID) -> NotFound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from storage import filters_sql
 from storage.database import Database, now, retry_lost_transactions
+from storage.errors import MasterChanged
 from storage.filters import Filter
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
     IS_VISIBLE,
     KEPT,
-    LIVE,
     MASTERS,
     PENDING,
     SELECT_MASTERS,
@@ -24,6 +24,7 @@ from storage.metadata.rows import (
     from_now,
     is_free,
     is_reserved_by,
+    lock_live_collection,
     master_of,
 )
 from storage.records import Attributes, Master, MasterState, Page
@@ -110,16 +111,20 @@ class SqlMasters:
             return [(row.id, row.attributes) for row in connection.execute(statement)]
 
     def update_master(
-        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+        self,
+        master_id: UUID,
+        *,
+        name: str | None,
+        attributes: Attributes | None,
+        revisions: Container[int] | None = None,
     ) -> Master | None:
         changes: dict[str, Any] = {"updated_at": now(), "revision": MASTERS.c.revision + 1}
         if name is not None:
             changes["name"] = name
         if attributes is not None:
             changes["attributes"] = attributes
-        visible = SELECT_MASTERS.where(MASTERS.c.id == master_id, IS_VISIBLE)
         with self._db.write() as connection:
-            if connection.execute(visible.with_for_update()).first() is None:
+            if not _lock_master(connection, master_id, (MasterState.STORED,), revisions):
                 return None
             connection.execute(MASTERS.update().where(MASTERS.c.id == master_id).values(**changes))
             # A lease on the embedding stays: its holder notices the new revision and releases it.
@@ -146,33 +151,31 @@ class SqlMasters:
             )
         return result.rowcount == 1
 
-    def delete_master(self, master_id: UUID) -> bool:
-        live = sa.select(COLLECTIONS.c.id).where(COLLECTIONS.c.state == LIVE)
+    def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         with self._db.write() as connection:
-            result = connection.execute(
-                MASTERS.update()
-                .where(
-                    MASTERS.c.id == master_id,
-                    MASTERS.c.state.in_(KEPT),
-                    MASTERS.c.collection_id.in_(live),
-                )
-                .values(**deleting_values())
+            if not _lock_master(connection, master_id, KEPT, revisions):
+                return False
+            connection.execute(
+                MASTERS.update().where(MASTERS.c.id == master_id).values(**deleting_values())
             )
-        return result.rowcount == 1
+        return True
 
     def claim_deleting(self, owner: str, limit: int, lease: float) -> list[Master]:
         due = sa.and_(MASTERS.c.state == MasterState.DELETING, is_free(MASTERS.c.lease_until))
         with self._db.read() as connection:  # rarely any: check before taking the write lock
             if connection.execute(sa.select(MASTERS.c.id).where(due).limit(1)).first() is None:
                 return []
-        some = SELECT_MASTERS.where(due).limit(limit)
+        some = sa.select(MASTERS.c.id).where(due).limit(limit)
         with self._db.write() as connection:
-            rows = connection.execute(some.with_for_update(skip_locked=True, of=MASTERS)).all()
+            # Without the collection: MariaDB would lock its row, too.
+            ids = connection.scalars(some.with_for_update(skip_locked=True)).all()
+            claimed = MASTERS.c.id.in_(ids)
             connection.execute(
                 MASTERS.update()
-                .where(MASTERS.c.id.in_([row.id for row in rows]))
+                .where(claimed)
                 .values(lease_owner=owner, lease_until=from_now(lease))
             )
+            rows = connection.execute(SELECT_MASTERS.where(claimed)).all()
         return [master_of(row) for row in rows]
 
     def forget_master(self, master_id: UUID, owner: str) -> None:
@@ -182,3 +185,24 @@ class SqlMasters:
                 return
             connection.execute(EMBEDDINGS.delete().where(EMBEDDINGS.c.master_id == master_id))
             connection.execute(MASTERS.delete().where(MASTERS.c.id == master_id))
+
+
+def _lock_master(
+    connection: sa.Connection,
+    master_id: UUID,
+    states: Sequence[MasterState],
+    revisions: Container[int] | None,
+) -> bool:
+    """Return whether a master of a live collection is in one of the states, and lock its row.
+
+    Raises MasterChanged if it has none of the ``revisions``; None allows any.
+    """
+    if not lock_live_collection(connection, master_id):
+        return False
+    its_revision = sa.select(MASTERS.c.revision).where(
+        MASTERS.c.id == master_id, MASTERS.c.state.in_(states)
+    )
+    revision = connection.scalar(its_revision.with_for_update())
+    if revision is not None and revisions is not None and revision not in revisions:
+        raise MasterChanged(revision)
+    return revision is not None

@@ -41,33 +41,35 @@ class SqlEmbeddingOutbox:
     def claim_embeddings(
         self, versions: Sequence[str], owner: str, limit: int, lease: float
     ) -> list[IndexTask]:
+        is_stored = sa.exists().where(
+            MASTERS.c.id == EMBEDDINGS.c.master_id, MASTERS.c.state == MasterState.STORED
+        )
         due = sa.and_(
             EMBEDDINGS.c.state == PENDING,
             past(EMBEDDINGS.c.run_after),
             is_free(EMBEDDINGS.c.lease_until),
             EMBEDDINGS.c.model_version.in_(versions),
-            MASTERS.c.state == MasterState.STORED,
+            is_stored,
         )
-        statement = (
-            SELECT_MASTERS.add_columns(EMBEDDINGS.c.model_version, EMBEDDINGS.c.attempts)
-            .join(EMBEDDINGS, EMBEDDINGS.c.master_id == MASTERS.c.id)
-            .where(due)
-            .order_by(EMBEDDINGS.c.run_after)
-            .limit(limit)
-        )
+        some = sa.select(EMBEDDINGS).where(due).order_by(EMBEDDINGS.c.run_after).limit(limit)
         with self._db.read() as connection:  # often none: check before taking the write lock
-            if connection.execute(statement.limit(1)).first() is None:
+            if connection.execute(some.limit(1)).first() is None:
                 return []
-        locked = statement.with_for_update(skip_locked=True, of=EMBEDDINGS)
         with self._db.write() as connection:
-            rows = connection.execute(locked).all()
-            for row in rows:
+            # Without a join: MariaDB would also lock the masters and their collections.
+            claimed = connection.execute(some.with_for_update(skip_locked=True)).all()
+            for row in claimed:
                 connection.execute(
                     EMBEDDINGS.update()
-                    .where(is_embedding(row.id, row.model_version))
+                    .where(is_embedding(row.master_id, row.model_version))
                     .values(lease_owner=owner, lease_until=from_now(lease))
                 )
-        return [IndexTask(master_of(row), row.model_version, row.attempts) for row in rows]
+            theirs = MASTERS.c.id.in_([row.master_id for row in claimed])
+            masters = {row.id: row for row in connection.execute(SELECT_MASTERS.where(theirs))}
+        return [
+            IndexTask(master_of(masters[row.master_id]), row.model_version, row.attempts)
+            for row in claimed
+        ]
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
         available = sa.and_(EMBEDDINGS.c.state == PENDING, is_free(EMBEDDINGS.c.lease_until))

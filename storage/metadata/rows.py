@@ -54,6 +54,19 @@ def is_reserved_by(master_id: UUID, owner: str, state: MasterState) -> sa.Column
     )
 
 
+def lock_live_collection(connection: sa.Connection, master_id: UUID) -> bool:
+    """Return whether the master's collection is live, and keep it so until the transaction ends.
+
+    The lock is shared, so changes of masters do not wait for each other, but a deletion of the
+    collection waits for them.
+    """
+    its_id = sa.select(MASTERS.c.collection_id).where(MASTERS.c.id == master_id).scalar_subquery()
+    live = sa.select(COLLECTIONS.c.id).where(
+        COLLECTIONS.c.id == its_id, COLLECTIONS.c.state == LIVE
+    )
+    return connection.execute(live.with_for_update(read=True)).first() is not None
+
+
 def is_embedding(master_id: UUID, version: str) -> sa.ColumnElement[bool]:
     """Return the condition that a row is this master's embedding of that model version."""
     return sa.and_(EMBEDDINGS.c.master_id == master_id, EMBEDDINGS.c.model_version == version)

@@ -25,6 +25,7 @@ from storage.metadata.rows import (
     from_now,
     is_free,
     is_reserved_by,
+    lock_live_collection,
     master_of,
     new_embedding,
 )
@@ -59,16 +60,10 @@ class SqlUploads:
     def commit_stored(
         self, master_id: UUID, owner: str, versions: Sequence[str], lease: float
     ) -> list[str] | None:
-        its_collection = (
-            sa.select(MASTERS.c.collection_id).where(MASTERS.c.id == master_id).scalar_subquery()
-        )
-        is_live = sa.select(COLLECTIONS.c.id).where(
-            COLLECTIONS.c.id == its_collection, COLLECTIONS.c.state == LIVE
-        )
         stored = FREE_LEASE | {"state": MasterState.STORED}
         leased = {"lease_owner": owner, "lease_until": from_now(lease)}
         with self._db.write() as connection:
-            if connection.execute(is_live.with_for_update(read=True)).first() is None:
+            if not lock_live_collection(connection, master_id):
                 return None
             result = connection.execute(
                 MASTERS.update()

@@ -14,7 +14,7 @@ These rules hold for every method of every protocol in this module:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -157,9 +157,16 @@ class MasterStore(Protocol):
         """
 
     def update_master(
-        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+        self,
+        master_id: UUID,
+        *,
+        name: str | None,
+        attributes: Attributes | None,
+        revisions: Container[int] | None = None,
     ) -> Master | None:
         """Change a visible master and return it, or None if there is no such master.
+
+        Raises MasterChanged if the master has none of the ``revisions``; None allows any.
 
         None leaves a value as it is; ``attributes`` replaces all of them, and an empty dict removes
         them. The revision is raised by one and every embedding becomes `pending`, even if nothing
@@ -175,8 +182,10 @@ class MasterStore(Protocol):
     def restore_damaged(self, master_id: UUID) -> bool:
         """Move a `damaged` master back to `stored`; return False if it is not `damaged`."""
 
-    def delete_master(self, master_id: UUID) -> bool:
+    def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         """Delete a stored or damaged master of a live collection, which acknowledges the deletion.
+
+        Raises MasterChanged if the master has none of the ``revisions``; None allows any.
 
         The row becomes `deleting`: it is hidden, and its bytes may be uploaded again at once.
         Returns False if there is no such master.

@@ -390,6 +390,92 @@ def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> Non
     assert (record.attributes, record.revision) == ({"a": 5}, 2)
 
 
+def test_a_change_of_what_somebody_else_has_changed_is_412_and_changes_nothing(
+    service: Service,
+) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+    seen = service.client.get(path)
+    assert seen.headers["etag"] == f'"{seen.json()["revision"]}"'
+    mine = service.client.patch(
+        path, json={"name": "mine"}, headers={"If-Match": seen.headers["etag"]}
+    )
+    assert mine.status_code == 200
+    assert mine.headers["etag"] == service.client.get(path).headers["etag"] != seen.headers["etag"]
+    for method, body in (("PATCH", {"name": "yours"}), ("DELETE", None)):
+        late = service.client.request(
+            method, path, json=body, headers={"If-Match": seen.headers["etag"]}
+        )
+        assert (late.status_code, late.json()["code"]) == (412, "precondition-failed")
+        assert f"revision {mine.json()['revision']}" in late.json()["detail"]
+    assert service.client.get(path).json() == mine.json()
+    newest = {"If-Match": mine.headers["etag"]}
+    assert service.client.delete(path, headers=newest).status_code == 204
+    assert service.client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [
+        ("*", 200),
+        ('"1"', 200),
+        ('"9", "1"', 200),
+        ('"9"', 412),
+        ('W/"1"', 412),
+        ('"abc"', 412),
+        ("1", 422),
+        ("", 422),
+    ],
+)
+def test_if_match_compares_as_rfc_9110_says(service: Service, if_match: str, status: int) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+    changed = service.client.patch(path, json={"name": "x"}, headers={"If-Match": if_match})
+    assert changed.status_code == status
+    assert service.client.get(path).json()["revision"] == (2 if status == 200 else 1)
+
+
+def test_several_if_match_lines_are_one_list(service: Service) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+    lines = [("If-Match", '"9"'), ("If-Match", '"1"')]
+    assert service.client.patch(path, json={"name": "x"}, headers=lines).status_code == 200
+
+
+def test_a_missing_master_is_404_whatever_if_match_is(service: Service) -> None:
+    for headers in ({"If-Match": "*"}, {"If-Match": '"1"'}):
+        missing = service.client.patch(f"/masters/{uuid4()}", json={"name": "x"}, headers=headers)
+        assert missing.status_code == 404
+        assert service.client.delete(f"/masters/{uuid4()}", headers=headers).status_code == 404
+
+
+def test_an_upload_of_one_file_has_the_entity_tag_of_its_master(service: Service) -> None:
+    for status in (201, 200):
+        uploaded = service.client.post("/masters", files={"file": ("cat.jpg", CAT)})
+        assert uploaded.status_code == status
+        path = f"/masters/{uploaded.json()['results'][0]['master']['id']}"
+        assert uploaded.headers["etag"] == service.client.get(path).headers["etag"]
+    two = [("file", ("cat.jpg", CAT)), ("file", ("dog.jpg", CAT))]
+    assert "etag" not in service.client.post("/masters", files=two).headers
+
+
+def test_unchanged_metadata_is_304(service: Service) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+    etag = service.client.get(path).headers["etag"]
+    again = service.client.get(path, headers={"If-None-Match": f"W/{etag}"})
+    assert (again.status_code, again.headers["etag"], again.content) == (304, etag, b"")
+    service.client.patch(path, json={"name": "x"})
+    assert service.client.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_one_of_many_concurrent_changes_of_the_same_revision_succeeds(service: Service) -> None:
+    path = f"/masters/{service.put_master(CAT)['id']}"
+
+    def change(number: int) -> int:
+        body = {"attributes": {"n": number}}
+        return service.client.patch(path, json=body, headers={"If-Match": '"1"'}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(change, range(8))) == [200] + [412] * 7
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
-from storage.errors import CollectionExists, CollectionGone, MasterExists
+from storage.errors import CollectionExists, CollectionGone, MasterChanged, MasterExists
 from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import MetadataStore, ModelRegistry
@@ -271,6 +271,24 @@ def test_an_update_raises_the_revision_and_requests_indexing(
     assert metadata.count_pending_embeddings() == 1
     assert not metadata.is_indexed(master.id, VERSION)
     assert metadata.update_master(new_id(), name="x", attributes=None) is None
+
+
+def test_a_change_or_deletion_of_another_revision_is_refused(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    master = stored(metadata, collection)
+    changed = metadata.update_master(master.id, name="new", attributes=None, revisions={1, 7})
+    assert changed is not None
+    for revisions in (set[int](), {1}, {1, 3}):
+        with pytest.raises(MasterChanged) as refused:
+            metadata.update_master(master.id, name="x", attributes={}, revisions=revisions)
+        assert refused.value.revision == 2
+        with pytest.raises(MasterChanged):
+            metadata.delete_master(master.id, revisions)
+    assert metadata.find_master(master.id) == changed
+    assert metadata.update_master(new_id(), name="x", attributes=None, revisions={1}) is None
+    assert not metadata.delete_master(new_id(), {1})
+    assert metadata.delete_master(master.id, {2})
 
 
 def test_attributes_that_a_caller_changes_later_stay_as_they_were_stored(

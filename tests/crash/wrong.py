@@ -39,7 +39,7 @@ def row_before_object() -> None:
 def object_before_row() -> None:
     """Remove the bytes of a deletion before it is committed."""
 
-    def delete(self: Masters, master_id: UUID) -> None:
+    def delete(self: Masters, master_id: UUID, revisions: object = None) -> None:
         master = self.find_master(master_id)
         self._stores.objects.delete(master.object_key)
         if not self._stores.metadata.delete_master(master_id):

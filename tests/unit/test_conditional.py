@@ -1,13 +1,66 @@
-"""The Range header: which bytes it selects, when it is ignored, and when it is unsatisfiable."""
+"""The headers If-Match, If-None-Match and Range, as RFC 9110 describes them."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.conditional import etag_matches, parse_range
+from app.errors import InvalidInput
+from app.http.conditional import etag_matches, parse_if_match, parse_range, revision_etag
 from app.http.errors import RangeNotSatisfiable
+
+
+@pytest.mark.parametrize(
+    ("lines", "revisions"),
+    [
+        (['"3"'], {3}),
+        (['"3", "7"'], {3, 7}),
+        (['"3"', '"7"'], {3, 7}),
+        ([' , "3",, "a,b" ,'], {3}),
+        (['W/"3"'], set()),
+        (['W/"3", "4"'], {4}),
+        (['"03"', '"0"', '"-3"', '"3x"', '"\xb2"'], set()),
+        (['"' + "9" * 5000 + '"'], set()),
+        (['""'], set()),
+    ],
+)
+def test_if_match_lists_revisions_that_are_compared_strongly(
+    lines: list[str], revisions: set[int]
+) -> None:
+    assert parse_if_match(lines) == revisions
+
+
+@pytest.mark.parametrize("lines", [None, [], ["*"], [" * "]])
+def test_if_match_allows_any_revision(lines: list[str] | None) -> None:
+    assert parse_if_match(lines) is None
+
+
+LONG = ("," * 60_000 + "x", '"3"' + " " * 60_000 + "x", '"3",' * 15_000 + "x")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["3", "", ",", '"3', '"3" "4"', '"3"; "4"', '*, "3"', 'w/"3"', "'3'", '"3"4', '"a b"', *LONG],
+)
+def test_an_if_match_that_is_no_list_is_refused(header: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_if_match([header])
+
+
+@given(st.integers(1, 2**53))
+def test_the_entity_tag_of_a_revision_matches_it(revision: int) -> None:
+    assert parse_if_match([revision_etag(revision)]) == {revision}
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=255, exclude_characters='"'), max_size=5)))
+def test_any_text_in_quotes_is_an_entity_tag_or_refused(texts: list[str]) -> None:
+    lines = [f'"{text}"' for text in texts]
+    with suppress(InvalidInput):
+        found = parse_if_match(lines)
+        assert found is None or {str(each) for each in found} <= set(texts)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from uuid import UUID
 
+from storage.errors import MasterChanged
 from storage.filters import Filter, matches
 from storage.records import Attributes, Master, MasterState, Page
 from tests.support.memory_stores.tables import KEPT, MasterRow, OnTables, hold_the_lock
@@ -61,11 +62,17 @@ class MemoryMasters(OnTables):
         return [(master.id, master.attributes) for master in masters]
 
     def update_master(
-        self, master_id: UUID, *, name: str | None, attributes: Attributes | None
+        self,
+        master_id: UUID,
+        *,
+        name: str | None,
+        attributes: Attributes | None,
+        revisions: Container[int] | None = None,
     ) -> Master | None:
         row = self._find_visible(master_id)
         if row is None:
             return None
+        _check_revision(row, revisions)
         now = self._tables.now()
         row.change(revision=row.master.revision + 1, updated_at=now)
         if name is not None:
@@ -82,12 +89,13 @@ class MemoryMasters(OnTables):
     def restore_damaged(self, master_id: UUID) -> bool:
         return self._change_state(master_id, MasterState.DAMAGED, MasterState.STORED)
 
-    def delete_master(self, master_id: UUID) -> bool:
+    def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         row = self._tables.masters.get(master_id)
         if row is None or row.master.state not in KEPT:
             return False
         if not self._tables.is_in_live_collection(row):
             return False
+        _check_revision(row, revisions)
         self._tables.mark_deleting(row)
         return True
 
@@ -127,6 +135,11 @@ class MemoryMasters(OnTables):
             return False
         row.change(state=new)
         return True
+
+
+def _check_revision(row: MasterRow, revisions: Container[int] | None) -> None:
+    if revisions is not None and row.master.revision not in revisions:
+        raise MasterChanged(row.master.revision)
 
 
 def _newest_first(rows: list[MasterRow], after: UUID | None) -> list[MasterRow]:
