@@ -119,8 +119,17 @@ const collectionPath = (name) => `/collections/${encodeURIComponent(name)}`;
 export const listMasters = (values, signal) => json(query("/masters", values), { signal });
 /** @returns {Promise<Master>} */
 export const getMaster = (id) => json(masterPath(id));
-/** @returns {Promise<Master>} */
-export const updateMaster = (id, changes) => json(masterPath(id), withBody("PATCH", changes));
+/**
+ * Changes a master as it was seen. Raises `Problem` with the code "precondition-failed" if it has
+ * been changed since.
+ * @param {{id: string, revision: number}} seen
+ * @returns {Promise<Master>}
+ */
+export const updateMaster = ({ id, revision }, changes) => {
+	const options = withBody("PATCH", changes);
+	const headers = { ...options.headers, "If-Match": `"${revision}"` };
+	return json(masterPath(id), { ...options, headers });
+};
 export const deleteMaster = (id, options) =>
 	request(masterPath(id), { method: "DELETE", ...options });
 export const search = (fields, signal) =>

@@ -16,6 +16,7 @@ export class Detail {
 		this.id = "";
 		/** @type {any} */
 		this.master = null;
+		this.saving = false;
 		this.dialog = find("#detail");
 		this.image = find("#detail-image");
 		this.form = new AttributeForm(find("#detail-attributes"));
@@ -82,13 +83,34 @@ export class Detail {
 
 	async save(event) {
 		event.preventDefault();
+		if (this.saving) return; // the second of two clicks would seem to be somebody else's change
+		this.saving = true;
 		const { id } = this;
 		try {
 			const changes = { name: find("#detail-name").value, attributes: this.form.get() };
-			const master = await api.updateMaster(id, changes);
+			const master = await api.updateMaster(this.master, changes);
 			if (id === this.id) this.fill(master); // the dialog may show another master by now
 			this.actions.changed();
 			showToast("Changes saved.");
+		} catch (problem) {
+			if (problem.code === "precondition-failed") await this.explainConflict(id);
+			else showError(problem);
+		} finally {
+			this.saving = false;
+		}
+	}
+
+	/** Keeps what was typed, and lets the user choose between it and what was saved meanwhile. */
+	async explainConflict(id) {
+		try {
+			const newest = await api.getMaster(id);
+			if (id !== this.id) return;
+			this.master = newest; // so that saving again replaces it
+			const text =
+				"Your changes are not saved, because this picture was changed after you opened it. " +
+				"Save again to replace those changes with yours, or show them and lose yours.";
+			const run = () => id === this.id && this.fill(newest);
+			showToast(text, { error: true, seconds: 30, action: { label: "Show them", run } });
 		} catch (problem) {
 			showError(problem);
 		}

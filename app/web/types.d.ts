@@ -10,6 +10,8 @@ interface Master {
 	width: number;
 	height: number;
 	sha256: string;
+	/** Raised by every change. */
+	revision: number;
 	created_at: string;
 	attributes: Record<string, unknown>;
 	links: { content: string; thumbnail: string };

@@ -560,6 +560,42 @@ def test_a_master_is_viewed_edited_and_deleted(shelf: Service, page: Page) -> No
     expect(page.locator('.cell[aria-setsize="11"]')).to_have_count(11)
 
 
+def test_a_change_of_a_picture_that_was_changed_meanwhile_is_explained(
+    shelf: Service, page: Page
+) -> None:
+    page.get_by_role("link", name="chelsea 2.jpg").click()
+    expect(page.locator("#detail-image")).to_have_attribute("data-state", "shown")
+    path = f"/masters/{asked(page)['master']}"
+    name, save = (
+        page.get_by_label("Name", exact=True),
+        page.get_by_role("button", name="Save changes"),
+    )
+    conflict = page.get_by_role("alert").filter(has_text="changed after you opened it")
+
+    shelf.client.patch(path, json={"name": "theirs", "attributes": {"by": "them"}})
+    name.fill("mine")
+    save.click()
+    expect(conflict).to_be_visible()
+    assert shelf.client.get(path).json()["name"] == "theirs"
+    expect(name).to_have_value("mine")
+    conflict.get_by_role("button", name="Show them").click()
+    expect(name).to_have_value("theirs")
+    expect(page.get_by_label("Value of by")).to_have_value("them")
+    expect(conflict).to_have_count(0)
+
+    shelf.client.patch(path, json={"name": "theirs again"})
+    name.fill("mine")
+    save.click()
+    expect(conflict).to_be_visible()
+    save.click()
+    expect(page.get_by_role("status").filter(has_text="Changes saved.")).to_be_visible()
+    master = shelf.client.get(path).json()
+    assert (master["name"], master["attributes"]) == ("mine", {"by": "them"})
+    name.fill("mine again")  # its own change is no conflict
+    save.click()
+    expect(page.locator("#detail-title")).to_have_text("mine again")
+
+
 def test_attributes_that_nobody_edited_stay(shelf: Service, page: Page) -> None:
     given = {"note": "two\nlines", " key ": 1, "n": "12"}
     master = shelf.put_master(
