@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 class S3Options:
     """How to reach a bucket.
 
-    There are two pools of connections, one for downloads and one for everything else, because a
-    download takes as long as the client takes to receive it.
+    There are two pools of connections, one for reading objects and one for everything else, because
+    a reader keeps its connection until it has read all bytes that it asked for.
     """
 
     endpoint: str  # host or host:port
@@ -131,12 +131,18 @@ class S3ObjectStore:
         if length == 0:
             self.stat(key)
             return iter(())
-        response = self._call(
-            lambda: self._reader.get_object(
-                bucket_name=self._options.bucket, object_name=key, offset=offset, length=length or 0
-            ),
-            key,
-        )
+        try:
+            response = self._call(
+                lambda: self._reader.get_object(
+                    bucket_name=self._options.bucket,
+                    object_name=key,
+                    offset=offset,
+                    length=length or 0,
+                ),
+                key,
+            )
+        except _RangeBeyondEnd:
+            return iter(())
         chunks = self._chunks(response)
         # A generator that has started returns its connection even if it is closed before a read.
         next(chunks)
@@ -220,10 +226,16 @@ class S3ObjectStore:
         except S3Error as error:
             if error.code in _MISSING:
                 raise ObjectMissing(key) from error
+            if error.code == "InvalidRange":
+                raise _RangeBeyondEnd("object", str(error.message)) from error
             raise StoreUnavailable("object", f"{error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnavailable("object", str(error) or type(error).__name__) from error
         raise AssertionError("the last attempt returns or raises")
+
+
+class _RangeBeyondEnd(StoreUnavailable):
+    """A range begins behind the end of the object."""
 
 
 def _is_temporary(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Response, UploadFile
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from app.errors import InvalidInput
@@ -15,6 +15,7 @@ from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.conditional import etag_matches, parse_if_match, parse_range, revision_etag
 from app.http.dependencies import CollectionsDep, IngestDep, MastersDep
+from app.http.download import Download
 from app.http.parameters import (
     ConfirmQuery,
     check_confirmed,
@@ -26,6 +27,7 @@ from app.http.problems import EXPECTED, Problem, problem_of, request_id_of
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.ingest import UploadOutcome
+from app.services.originals import BLOCK
 from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 
@@ -242,7 +244,8 @@ def get_content(
 ) -> Response:
     """Returns the bytes that were uploaded.
 
-    If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to the object store instead.
+    The ETag is their SHA-256. If LOOKALIKE_PUBLIC_OBJECTS_URL is set, redirects to the object store
+    instead.
     """
     master = masters.find_master(master_id)
     etag = f'"{master.sha256.hex()}"'
@@ -254,7 +257,8 @@ def get_content(
     }
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    if not getattr(request.state, "head", False):  # the link is signed for GET only
+    is_head = getattr(request.state, "head", False)
+    if not is_head:  # the link is signed for GET only
         link = masters.link_content(master, headers["Content-Disposition"])
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
@@ -263,8 +267,11 @@ def get_content(
     headers["Content-Length"] = str(stop - start)
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{master.size}"
-    body = masters.read_content(master, start, stop - start)
-    return StreamingResponse(body, 206 if part else 200, headers=headers, media_type=master.mime)
+        if stop - start < master.size > BLOCK:  # nothing verifies these bytes
+            headers["Cache-Control"] = "no-store"
+    blocks = masters.read_content(master, start, stop - start)
+    body = iter(()) if is_head else blocks
+    return Download(body, 206 if part else 200, headers=headers, media_type=master.mime)
 
 
 @router.get(

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from uuid import UUID, uuid4
 
 from cachetools import LRUCache
 
 from app.errors import InvalidInput, NotFound, Outdated, Unavailable
+from app.logs import log
 from app.services.collections import Collections
 from app.services.indexing import Indexing
 from app.services.ingest import validate_attributes
 from app.services.names import clean_name
-from app.services.originals import read_original
+from app.services.originals import OriginalDamaged, is_intact, read_blocks, read_original
 from app.services.vision import Vision
-from storage.errors import MasterChanged, ObjectMissing
+from storage.errors import MasterChanged, ObjectMissing, StoreUnavailable
 from storage.filters import Filter
 from storage.protocols import Stores
 from storage.records import Master, Page
@@ -114,20 +117,37 @@ class Masters:
 
     def read_verified(self, master: Master) -> io.BytesIO:
         """Return the original's bytes, with a verified hash. Raises NotFound, Unavailable."""
-        try:
+        with self._reading(master):
             return read_original(self._stores.objects, master)
-        except ObjectMissing:
-            raise self._object_missing(master) from None
 
     def read_content(self, master: Master, offset: int, length: int) -> Iterator[bytes]:
-        """Return chunks of ``length`` bytes of the original from ``offset``, not verified.
+        """Return blocks of ``length`` bytes of the original from ``offset``, as in ``read_blocks``.
 
-        Raises NotFound, Unavailable.
+        Raises NotFound and Unavailable, also between two blocks: the blocks before it are then part
+        of a damaged original.
         """
+        blocks = self._read_blocks(master, offset, offset + length)
+        return chain([next(blocks)], blocks)  # what can fail at once fails before the first block
+
+    def _read_blocks(self, master: Master, start: int, stop: int) -> Iterator[bytes]:
+        with self._reading(master):
+            yield from read_blocks(self._stores.objects, master, start, stop)
+
+    @contextmanager
+    def _reading(self, master: Master) -> Iterator[None]:
+        """Explain why bytes cannot be read, and mark a master whose bytes are damaged."""
         try:
-            return self._stores.objects.read(master.object_key, offset, length)
+            yield
         except ObjectMissing:
             raise self._object_missing(master) from None
+        except OriginalDamaged:
+            # An upload that restores the bytes may have replaced them between two blocks.
+            if is_intact(self._stores.objects, master):
+                raise StoreUnavailable("object", "it returned other bytes than it holds") from None
+            with suppress(StoreUnavailable):
+                self._stores.metadata.mark_damaged(master.id)
+            log.error("an original is damaged", master_id=str(master.id), key=master.object_key)
+            raise
 
     def _object_missing(self, master: Master) -> Unavailable:
         self.find_master(master.id)  # raises NotFound if it was deleted meanwhile

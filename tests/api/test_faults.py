@@ -201,30 +201,59 @@ def test_a_broken_database_page_causes_no_further_damage(
         assert clean(service.client)
 
 
-def test_a_damaged_original_is_not_used_until_it_is_uploaded_again(
+def test_a_damaged_original_is_hidden_until_it_is_uploaded_again(
     settings: Settings, embedder: Embedder
 ) -> None:
     """Wrong bytes are neither shown nor embedded; an upload of the right ones is the repair."""
     with serving(settings, embedder) as service:
         master = service.put_master(CAT)
         (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
-        for wrong in (encoded(photograph("rocket")), CAT[: len(CAT) // 2]):
+        link, client = f"/masters/{master['id']}", service.client
+        boxed = {"master_id": master["id"], "box": "0,0,50,50"}
+        both = {"a_id": master["id"], "b_id": master["id"]}
+        reads = [
+            lambda: client.get(f"{link}/content"),
+            lambda: client.get(f"{link}/content", headers={"Range": "bytes=0-9"}),
+            lambda: client.head(f"{link}/content"),
+            lambda: client.get(f"{link}/thumbnail?size=64"),
+            lambda: client.post("/search", data=boxed),
+            lambda: client.post("/compare", data=both),
+        ]
+        wrong = [encoded(photograph("rocket")), CAT[: len(CAT) // 2], CAT[:-1] + b"x", b"", b"x"]
+        for content in wrong:
+            for read in reads:
+                path.write_bytes(content)
+                response = read()
+                assert response.status_code == 503
+                assert "etag" not in response.headers
+                assert response.headers.get("cache-control") is None
+                assert response.request.method == "HEAD" or refused(response, "object-damaged")
+                assert client.get(link).status_code == 404
+                assert service.put(CAT).json()["results"][0]["master"]["id"] == master["id"]
+        assert client.get(f"{link}/content").content == CAT
+        assert clean(client)
+
+
+@pytest.mark.parametrize("whole", [{}, {"Range": "bytes=0-"}])
+def test_a_download_of_a_damaged_original_never_ends_well(
+    settings: Settings, embedder: Embedder, whole: dict[str, str]
+) -> None:
+    """A client cannot take the bytes of a large damaged original for the whole."""
+    large = encoded(photograph("retina").resize((1500, 1500)), "BMP")  # 7 MB
+    with serving(settings, embedder) as service:
+        master = service.put_master(large, "a.bmp")
+        (path,) = (settings.data_dir / "objects").rglob(f"{master['id']}.*")
+        for wrong in (large[:-1] + b"x", b"x" + large[1:], large[:-1]):
             path.write_bytes(wrong)
-            assert refused(
-                service.client.get(f"/masters/{master['id']}/thumbnail?size={64 + len(wrong) % 7}"),
-                "object-damaged",
-            )
-            boxed = {"master_id": master["id"], "box": "0,0,50,50"}
-            assert refused(service.client.post("/search", data=boxed), "object-damaged")
-            assert refused(
-                service.client.post("/compare", data={"a_id": master["id"], "b_id": master["id"]}),
-                "object-damaged",
-            )
-        assert not clean(service.client)
-        service.client.post("/admin/scrub", json={"full": True, "repair": True})
-        assert service.put(CAT).json()["results"][0]["master"]["id"] == master["id"]
-        assert service.client.get(f"/masters/{master['id']}/thumbnail").status_code == 200
-        assert clean(service.client)
+            with pytest.raises(httpx.RemoteProtocolError, match=r"incomplete|peer closed"):
+                service.client.get(master["links"]["content"], headers=whole)
+            assert service.client.get(master["links"]["self"]).status_code == 404
+            assert service.put(large).json()["results"][0]["master"]["id"] == master["id"]
+        response = service.client.get(master["links"]["content"], headers=whole)
+        assert response.content == large
+        assert "immutable" in response.headers["cache-control"]
+        part = service.client.get(master["links"]["content"], headers={"Range": "bytes=1-5"})
+        assert (part.content, part.headers["cache-control"]) == (large[1:6], "no-store")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_an_object_is_read_as_it_was_written(objects: ObjectStore) -> None:
 
 @pytest.mark.parametrize(
     ("offset", "length"),
-    [(0, 1), (1000, 300_000), (len(CONTENT) - 1, 1), (5, None), (0, 0), (0, 10**9)],
+    [(0, 1), (1000, 300_000), (len(CONTENT) - 1, 1), (5, None), (0, 0), (0, 10**9), (10**8, 5)],
 )
 def test_ranges_are_read(objects: ObjectStore, offset: int, length: int | None) -> None:
     put(objects)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from app.settings import Settings
+from models.embedder import Embedder
 from storage.errors import StoreUnavailable
 from storage.objects_s3 import S3ObjectStore
+from tests.support.images import encoded, photograph
+from tests.support.service import serving
 
 KEY = "masters/shop-1/ab/abcd/1.jpg"
 
@@ -59,6 +66,33 @@ def test_slow_readers_do_not_block_a_write(s3: S3ObjectStore) -> None:
         assert chunk
     assert b"".join(store.read(KEY)) == b"new"
     store.close()
+
+
+def test_clients_that_stop_reading_hold_no_connection(
+    s3: S3ObjectStore, tmp_path: Path, embedder: Embedder
+) -> None:
+    """Forty clients stall in a download, and others still get bytes and thumbnails."""
+    options = s3._options
+    url = f"s3://{options.access_key}:{options.secret_key}@{options.endpoint}/{options.bucket}"
+    settings = Settings(
+        data_dir=tmp_path,
+        objects_url=f"{url}?secure=false",
+        store_timeout=2.0,
+        response_timeout=600.0,
+        _env_file=None,
+    )
+    large = encoded(photograph("retina").resize((3000, 3000)), "BMP")  # 27 MB
+    with serving(settings, embedder) as service, ExitStack() as stalled:
+        link = service.put_master(large, "a.bmp")["links"]
+        for _ in range(40):
+            client = stalled.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((service.client.base_url.host, service.client.base_url.port))
+            request = f"GET {link['content']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            client.sendall(request.encode())
+            assert client.recv(100)
+        assert service.client.get(link["content"]).content == large
+        assert service.client.get(link["thumbnail"]).status_code == 200
 
 
 def test_a_wrong_secret_and_a_missing_bucket_are_reported(s3: S3ObjectStore) -> None:
