@@ -242,6 +242,12 @@ class Settings(BaseSettings):
         description="Age up to which an object without a master may belong to an upload under way,"
         " in seconds.",
     )
+    catalogue_interval: float = Field(
+        3600.0,
+        ge=0,
+        description="Time after which the worker updates the catalogue in the object store, which"
+        " keeps names and attributes if the metadata database is lost, in seconds. 0: never.",
+    )
     thumbnail_cache_bytes: int = Field(
         32 * MIB, ge=0, description="Memory for cached thumbnails, in bytes."
     )

@@ -11,6 +11,7 @@ from uuid import uuid4
 from app.logs import log
 from app.metrics import Metrics
 from app.services.backfill import Backfill
+from app.services.catalogue_schedule import ScheduledCatalogue
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
 from app.services.scrub import Scrub
@@ -29,7 +30,7 @@ _SCRUB_LEASE = "scrub"
 
 
 class Worker:
-    """Removes what was deleted, indexes embeddings, backfills model versions and scrubs."""
+    """Removes what was deleted, indexes, backfills, scrubs, and updates the catalogue."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Worker:
         self._reembed_rate = settings.reembed_rate
         self._reembed_due = 0.0
         self._scheduled_scrub = _ScheduledScrub(settings, stores.metadata, scrub)
+        self._scheduled_catalogue = ScheduledCatalogue(stores, settings.catalogue_interval)
         self._metrics = metrics
         self._lease = settings.lease_seconds
         self._interval = settings.worker_interval
@@ -93,6 +95,7 @@ class Worker:
             self._backfill.run_batch,
             self._index_other_versions,
             self._scheduled_scrub.run_step,
+            self._scheduled_catalogue.run_step,
         ):
             if self._stopping.is_set():
                 return True

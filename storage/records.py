@@ -162,6 +162,16 @@ class MasterRecord:
 
 
 @dataclass(frozen=True)
+class MasterRevision:
+    """What changes whenever a master's row does, without its name and attributes."""
+
+    id: UUID
+    revision: int
+    updated_at: int
+    state: MasterState
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """A model version that the registry knows; the id is a hash of weights and preprocessing."""
 

@@ -91,6 +91,7 @@ def _describe_error(error: Exception) -> list[str]:
     from pydantic import ValidationError
 
     from app.http.security import InsecureSettings
+    from app.services.catalogue import CatalogueRefused
     from app.services.mirroring import CopyRefused
     from models.errors import EncoderInvalid, EngineMissing
     from models.labelled_images import UnusableData
@@ -102,6 +103,7 @@ def _describe_error(error: Exception) -> list[str]:
             for item in error.errors()
         ]
     expected = (
+        CatalogueRefused,
         ConfigurationError,
         CopyRefused,
         EncoderInvalid,

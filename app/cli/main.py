@@ -14,6 +14,7 @@ from app.cli import (
     installations,
     models,
     operations,
+    recovery,
     serve,
     spaces,
     training,
@@ -74,6 +75,7 @@ app.command("export", rich_help_panel=_IMAGES)(images.export)
 app.command("backup", rich_help_panel=_OPERATE)(installations.backup)
 app.command("restore", rich_help_panel=_OPERATE)(installations.restore)
 app.command("copy", rich_help_panel=_OPERATE)(installations.copy)
+app.command("catalogue", rich_help_panel=_OPERATE)(recovery.catalogue)
 app.command("scrub", rich_help_panel=_OPERATE)(operations.scrub)
 app.command("dead-letters", rich_help_panel=_OPERATE)(operations.dead_letters)
 app.add_typer(_models, name="models", rich_help_panel=_TRAIN)

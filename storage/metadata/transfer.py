@@ -22,7 +22,7 @@ from storage.metadata.rows import (
     SELECT_MASTERS,
     master_of,
 )
-from storage.records import Collection, MasterRecord, MasterState
+from storage.records import Collection, MasterRecord, MasterRevision, MasterState
 
 
 @retry_lost_transactions
@@ -44,6 +44,23 @@ class SqlRecords:
         if after is not None:
             statement = statement.where(MASTERS.c.id > after)
         return self._read_records(statement)
+
+    def list_revisions(
+        self, collection_id: UUID, after: UUID | None, limit: int
+    ) -> list[MasterRevision]:
+        statement = (
+            sa.select(MASTERS.c.id, MASTERS.c.revision, MASTERS.c.updated_at, MASTERS.c.state)
+            .where(MASTERS.c.collection_id == collection_id, MASTERS.c.state.in_(KEPT))
+            .order_by(MASTERS.c.id)
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(MASTERS.c.id > after)
+        with self._db.read() as connection:
+            return [
+                MasterRevision(row.id, row.revision, row.updated_at, MasterState(row.state))
+                for row in connection.execute(statement)
+            ]
 
     def find_records(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
         records = self._read_records(SELECT_MASTERS.where(MASTERS.c.id.in_(ids)))

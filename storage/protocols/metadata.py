@@ -26,6 +26,7 @@ from storage.records import (
     IndexTask,
     Master,
     MasterRecord,
+    MasterRevision,
     NewMaster,
     Page,
     Reservation,
@@ -300,6 +301,15 @@ class RecordStore(Protocol):
 
         The list begins after the id ``after``, or with the first if that is None. ``collection_id``
         restricts it to one collection.
+        """
+
+    def list_revisions(
+        self, collection_id: UUID, after: UUID | None, limit: int
+    ) -> list[MasterRevision]:
+        """Return the revisions of up to ``limit`` stored and damaged masters, ordered by id.
+
+        The list begins after the id ``after``, or with the first if that is None. The method does
+        not check that the collection is live; the caller must know.
         """
 
     def find_records(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:

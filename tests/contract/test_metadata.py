@@ -599,3 +599,22 @@ def test_marking_an_embedding_as_indexed_waits_for_a_change_in_progress(
     marking.join()
     assert marked == [False]
     assert metadata.count_pending_embeddings() == 1
+
+
+def test_revisions_are_listed_in_the_order_of_ids(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    first, second, third = (stored(metadata, collection, other(number)) for number in range(3))
+    metadata.update_master(second.id, name="new", attributes=None)
+    metadata.mark_damaged(first.id)
+    metadata.delete_master(third.id)
+    elsewhere = metadata.create_collection("elsewhere")
+    stored(metadata, elsewhere, other(9))
+    listed = metadata.list_revisions(collection.id, None, 10)
+    assert [(each.id, each.revision, each.state) for each in listed] == sorted(
+        [(first.id, 1, MasterState.DAMAGED), (second.id, 2, MasterState.STORED)]
+    )
+    records = metadata.find_records([each.id for each in listed])
+    assert all(records[each.id].master.updated_at == each.updated_at for each in listed)
+    assert metadata.list_revisions(collection.id, None, 1) == listed[:1]
+    assert metadata.list_revisions(collection.id, listed[0].id, 10) == listed[1:]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from storage.errors import CollectionExists, MasterExists
-from storage.records import Collection, MasterRecord, MasterState
+from storage.records import Collection, MasterRecord, MasterRevision, MasterState
 from tests.support.memory_stores.tables import (
     INDEXED,
     KEPT,
@@ -36,6 +36,22 @@ class MemoryRecords(OnTables):
         ]
         rows.sort(key=lambda row: row.master.id)
         return [self._record(row) for row in rows[:limit]]
+
+    def list_revisions(
+        self, collection_id: UUID, after: UUID | None, limit: int
+    ) -> list[MasterRevision]:
+        masters = [
+            row.master
+            for row in self._tables.masters.values()
+            if row.master.collection_id == collection_id
+            and row.master.state in KEPT
+            and (after is None or row.master.id > after)
+        ]
+        masters.sort(key=lambda master: master.id)
+        return [
+            MasterRevision(each.id, each.revision, each.updated_at, each.state)
+            for each in masters[:limit]
+        ]
 
     def find_records(self, ids: Sequence[UUID]) -> dict[UUID, MasterRecord]:
         rows = [self._tables.masters.get(master_id) for master_id in ids]
