@@ -129,7 +129,7 @@ class Worker:
         if not versions:
             return False
         metadata = self._stores.metadata
-        failures, busy = 0, False
+        failures, busy, leased_at = 0, False, time.monotonic()
         for task in metadata.claim_embeddings(versions, self._owner, _BATCH, self._lease):
             if self._stopping.is_set():
                 metadata.release_embedding(task, self._owner, 0.0)
@@ -138,7 +138,7 @@ class Worker:
                 metadata.release_embedding(task, self._owner, _POSTPONED)
                 continue
             try:
-                self._index_task(task)
+                self._index_task(task, leased_at)
                 busy = True
             except StoreUnavailable as error:
                 failures += 1
@@ -151,13 +151,14 @@ class Worker:
                 metadata.release_embedding(task, self._owner, _POSTPONED)
         return busy
 
-    def _index_task(self, task: IndexTask) -> None:
-        """Index one embedding. Any failure but a store's counts as an attempt.
+    def _index_task(self, task: IndexTask, leased_at: float) -> None:
+        """Index one embedding, leased since ``leased_at`` on the monotonic clock.
 
-        The next attempt waits twice as long. Raises StoreUnavailable.
+        Any failure but a store's counts as an attempt. The next attempt waits twice as long.
+        Raises StoreUnavailable.
         """
         try:
-            self._indexing.index_embedding(task, self._owner)
+            self._indexing.index_embedding(task, self._owner, None, leased_at)
         except StoreUnavailable:
             raise
         except Exception as error:

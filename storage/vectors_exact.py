@@ -86,13 +86,14 @@ class ExactVectorStore:
             return self._matrices.get(version)
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        rows = [row for record in records for row in _rows(version, record)]
-        replaced = _are(version, [record.master_id for record in records])
         with self._writing[version]:  # keeps the order on disk and in memory the same
             dimension = check_dimension(records, self._find_dimension(version))
             with self._db.write() as connection:
+                newest = _find_newest(connection, version, records)
+                records = [each for each in records if each.revision >= newest[each.master_id]]
+                replaced = _are(version, [record.master_id for record in records])
                 connection.execute(_vectors.delete().where(replaced))
-                if rows:
+                if rows := [row for record in records for row in _rows(version, record)]:
                     connection.execute(_vectors.insert(), rows)
             if dimension is not None:
                 self._dimensions[version] = dimension
@@ -186,6 +187,18 @@ class ExactVectorStore:
 def _are(version: str, ids: Sequence[UUID]) -> sa.ColumnElement[bool]:
     """Return the condition that a row is a vector of that version and of one of these masters."""
     return sa.and_(_vectors.c.model_version == version, _vectors.c.master_id.in_(ids))
+
+
+def _find_newest(
+    connection: sa.Connection, version: str, records: Sequence[VectorRecord]
+) -> defaultdict[UUID, int]:
+    """Return the revisions that are stored of these masters; -1 for others."""
+    ids = [record.master_id for record in records]
+    stored = sa.select(_vectors.c.master_id, _vectors.c.revision).where(
+        _first_parts(version), _vectors.c.master_id.in_(ids)
+    )
+    rows = connection.execute(stored)
+    return defaultdict(lambda: -1, ((row.master_id, row.revision) for row in rows))
 
 
 def _first_parts(version: str) -> sa.ColumnElement[bool]:

@@ -53,13 +53,21 @@ class Backfill:
         return True
 
     def _remove_version(self, version: str) -> bool:
-        """Remove the embedding rows first, so that no process indexes them; then the rest."""
-        registry = self._stores.registry
+        """Remove the embedding rows first, so that no process indexes them; then the rest.
+
+        One process at a time does it: a slower one must not remove what was built again meanwhile.
+        """
+        registry, metadata = self._stores.registry, self._stores.metadata
+        lease = f"backfill {version}"
+        if not metadata.acquire_lease(lease, self._owner, self._lease):
+            return False
         left = registry.drain_retired(version, _BATCH)
         if left:
             return left > _BATCH  # the rest may be leased: no hurry
-        self._stores.vectors.drop_version(version)
-        self._stores.objects.delete(encoder_key(version))
-        registry.forget_retired(version)
-        log.info("model removed", version=version)
+        if left is not None:
+            self._stores.vectors.drop_version(version)
+            self._stores.objects.delete(encoder_key(version))
+            registry.forget_retired(version)
+            log.info("model removed", version=version)
+        metadata.release_lease(lease, self._owner)
         return True

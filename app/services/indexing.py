@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from app.errors import Conflict, Unavailable
@@ -12,7 +13,16 @@ from app.services.originals import read_original
 from app.services.vision import DecodedImage, Vision
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import IndexTask, Master, VectorPart, VectorRecord, whole_image
+from storage.records import (
+    IndexTask,
+    Master,
+    MasterState,
+    VectorPart,
+    VectorRecord,
+    whole_image,
+)
+
+_RENEWALS = 3  # per lease
 
 
 class Indexing:
@@ -44,27 +54,57 @@ class Indexing:
         return self._models.active_versions
 
     def index_embedding(
-        self, task: IndexTask, owner: str, image: DecodedImage | None = None
+        self,
+        task: IndexTask,
+        owner: str,
+        image: DecodedImage | None = None,
+        leased_at: float | None = None,
     ) -> bool:
-        """Write the vectors of ``task``, whose lease ``owner`` holds, and mark it as indexed.
+        """Write the vectors of ``task``, which ``owner`` has leased, and mark it as indexed.
 
-        ``image`` saves reading and decoding the original. Returns False if the master was changed
-        or deleted meanwhile. Raises StoreUnavailable, ObjectMissing, Unavailable, Conflict and
-        ImageRejected.
+        ``image`` saves reading and decoding the original. ``leased_at`` is the time on the
+        monotonic clock when the lease began; None means now. A lease that has lasted a while is
+        renewed before the work begins, and again before the write. Returns False if the master was
+        changed or deleted meanwhile, or if another process has taken the embedding over. Raises
+        StoreUnavailable, ObjectMissing, Unavailable, Conflict and ImageRejected.
         """
         vectors, metadata, master = self._stores.vectors, self._stores.metadata, task.master
+        leased_at = time.monotonic() if leased_at is None else leased_at
+        if self._is_lease_old(leased_at):
+            leased_at = time.monotonic()
+            if not metadata.claim_embedding(master.id, task.model_version, owner, self._lease):
+                return False
         parts = self._find_or_embed_parts(task, image)
         record = VectorRecord(
             master.id, master.collection_id, parts, master.attributes, master.revision
         )
+        if self._is_lease_old(leased_at) and not metadata.reserve_write(task, owner, self._lease):
+            return False
         with self._metrics.stage("vector_upsert"):
             vectors.upsert(task.model_version, [record])
         if metadata.mark_indexed(task, owner):
             return True
-        if metadata.find_master(master.id) is None:
-            # The deletion may have removed the vector before the upsert above wrote it again.
+        if self._is_gone(task):
+            # The removal may have come before the upsert above, which wrote the vector again.
             vectors.delete(task.model_version, [master.id])
         return False
+
+    def _is_lease_old(self, leased_at: float) -> bool:
+        """Return whether so much of the lease has passed that a slow write might outlast it."""
+        return time.monotonic() - leased_at > self._lease / _RENEWALS
+
+    def _is_gone(self, task: IndexTask) -> bool:
+        """Return whether the master was deleted, or its embedding with a retired version.
+
+        Neither ever comes back under the same id, unless the version is built again: then every
+        embedding is queued.
+        """
+        record = self._stores.metadata.find_records([task.master.id]).get(task.master.id)
+        return (
+            record is None
+            or record.master.state is MasterState.DELETING
+            or task.model_version not in record.indexed
+        )
 
     def _find_or_embed_parts(
         self, task: IndexTask, image: DecodedImage | None

@@ -24,7 +24,7 @@ from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import CollectionGone
 from storage.hashing import sha256_of_file
 from storage.protocols import Stores
-from storage.records import Attributes, Claim, Master, NewMaster, Reservation
+from storage.records import Attributes, Claim, Master, MasterState, NewMaster, Reservation
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between polls of another upload's row
 
@@ -120,6 +120,7 @@ class Ingest:
             if reservation.claim is Claim.DAMAGED:
                 if metadata.restore_damaged(master.id):
                     return self._existing_outcome(master)
+                self._remove_orphan(master)
                 continue  # another upload restored it first, or it was deleted
             with self._metrics.stage("commit"):
                 versions = metadata.commit_stored(
@@ -129,6 +130,7 @@ class Ingest:
                 break
             # The collection was deleted, or the lease expired and another upload took the row over.
             metadata.abandon_reservation(master.id, owner)
+            self._remove_orphan(master)
         self._metrics.uploads.labels("created").inc()
         indexed = self._indexing.index_inline(master, owner, versions, image)
         return UploadOutcome(master, created=True, indexed=indexed)
@@ -157,6 +159,16 @@ class Ingest:
                 raise Unavailable("upload-in-progress", detail, 5)
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _remove_orphan(self, master: Master) -> None:
+        """Remove the object that was just written if its row is gone or being deleted.
+
+        The worker may have removed the object before it was written, and then forgets the row. An
+        upload that took the row over needs the object, and a deleted row never comes back.
+        """
+        record = self._stores.metadata.find_records([master.id]).get(master.id)
+        if record is None or record.master.state is MasterState.DELETING:
+            self._stores.objects.delete(master.object_key)
 
     def _write_object(self, file: BinaryIO, master: Master, owner: str) -> None:
         metadata, lease = self._stores.metadata, self._settings.lease_seconds

@@ -72,7 +72,8 @@ class SqlEmbeddingOutbox:
         ]
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
-        available = sa.and_(EMBEDDINGS.c.state == PENDING, is_free(EMBEDDINGS.c.lease_until))
+        free = sa.or_(EMBEDDINGS.c.lease_owner == owner, is_free(EMBEDDINGS.c.lease_until))
+        available = sa.and_(EMBEDDINGS.c.state == PENDING, free)
         with self._db.write() as connection:
             result = connection.execute(
                 EMBEDDINGS.update()
@@ -86,12 +87,21 @@ class SqlEmbeddingOutbox:
         with self._db.read() as connection:
             return connection.scalar(state) == INDEXED
 
-    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
-        current = sa.select(MASTERS.c.id).where(
-            MASTERS.c.id == task.master.id,
-            MASTERS.c.revision == task.master.revision,
-            MASTERS.c.state == MasterState.STORED,
+    def reserve_write(self, task: IndexTask, owner: str, lease: float) -> bool:
+        pending = sa.and_(
+            is_embedding(task.master.id, task.model_version), EMBEDDINGS.c.state == PENDING
         )
+        leased = {"lease_owner": owner, "lease_until": from_now(lease)}
+        with self._db.write() as connection:
+            if _is_current(task, _lock_master(connection, task)):
+                result = connection.execute(EMBEDDINGS.update().where(pending).values(**leased))
+                return result.rowcount == 1
+            connection.execute(
+                EMBEDDINGS.update().where(_is_leased(task, owner)).values(**FREE_LEASE)
+            )
+        return False
+
+    def mark_indexed(self, task: IndexTask, owner: str) -> bool:
         indexed = FREE_LEASE | {
             "state": INDEXED,
             "indexed_revision": task.master.revision,
@@ -99,15 +109,17 @@ class SqlEmbeddingOutbox:
             "failure": None,
         }
         with self._db.write() as connection:
-            # The master's row is locked first, as update_master does: a subquery would read it
-            # before a change that is under way is committed.
-            is_current = connection.execute(current.with_for_update(read=True)).first() is not None
+            master = _lock_master(connection, task)
+            is_current = _is_current(task, master)
             result = connection.execute(
                 EMBEDDINGS.update()
                 .where(_is_leased(task, owner))
                 .values(**indexed if is_current else FREE_LEASE)
             )
-        return is_current and result.rowcount == 1
+            was_leased = result.rowcount == 1
+            if not was_leased and master and master.revision != task.master.revision:
+                _requeue_overwritten(connection, task)
+        return is_current and was_leased
 
     def retry_embedding(
         self, task: IndexTask, owner: str, failure: str, delay: float | None
@@ -189,3 +201,32 @@ def _is_leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         is_embedding(task.master.id, task.model_version), EMBEDDINGS.c.lease_owner == owner
     )
+
+
+def _lock_master(connection: sa.Connection, task: IndexTask) -> Any:
+    """Return the revision and the state of the master, or None.
+
+    The row is locked first, as update_master does: a subquery would read it before a change that is
+    under way is committed.
+    """
+    columns = sa.select(MASTERS.c.revision, MASTERS.c.state)
+    row = columns.where(MASTERS.c.id == task.master.id)
+    return connection.execute(row.with_for_update(read=True)).first()
+
+
+def _is_current(task: IndexTask, master: Any) -> bool:
+    expected = (task.master.revision, MasterState.STORED)
+    return master is not None and (master.revision, master.state) == expected
+
+
+def _requeue_overwritten(connection: sa.Connection, task: IndexTask) -> None:
+    """Queue the embedding again, and end the lease of any process that is writing it.
+
+    That process may have written its vector just before the late one replaced it.
+    """
+    overwritten = sa.and_(
+        is_embedding(task.master.id, task.model_version),
+        EMBEDDINGS.c.state.in_((PENDING, INDEXED)),
+    )
+    queued = FREE_LEASE | {"state": PENDING, "run_after": now()}
+    connection.execute(EMBEDDINGS.update().where(overwritten).values(**queued))

@@ -155,7 +155,7 @@ class SqlModelRegistry:
             retired = {"state": ModelState.RETIRED, "active_space": None}
             connection.execute(MODELS.update().where(MODELS.c.id == version).values(**retired))
 
-    def drain_retired(self, version: str, limit: int) -> int:
+    def drain_retired(self, version: str, limit: int) -> int | None:
         of_it = EMBEDDINGS.c.model_version == version
         removable = sa.and_(of_it, is_free(EMBEDDINGS.c.lease_until))
         some = sa.select(EMBEDDINGS.c.master_id).where(removable).limit(limit)
@@ -163,7 +163,7 @@ class SqlModelRegistry:
         its_state = sa.select(MODELS.c.state).where(MODELS.c.id == version)
         with self._db.write() as connection:
             if connection.scalar(its_state.with_for_update()) != ModelState.RETIRED:
-                return 0
+                return None
             ids = connection.scalars(some).all()
             connection.execute(
                 EMBEDDINGS.delete().where(removable, EMBEDDINGS.c.master_id.in_(ids))

@@ -215,7 +215,18 @@ class EmbeddingOutbox(Protocol):
         """
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
-        """Lease one embedding; return False if it is leased, not `pending` or does not exist."""
+        """Lease one pending embedding, or extend the lease that ``owner`` holds.
+
+        Returns False if another owner holds it, or if it is not `pending` or does not exist.
+        """
+
+    def reserve_write(self, task: IndexTask, owner: str, lease: float) -> bool:
+        """Lease a pending embedding for the write of its vector, which follows at once.
+
+        A lease of another owner is taken over, because both would write the same: the master must
+        still be stored and have the revision of ``task.master``. Otherwise the result is False, and
+        a lease that ``owner`` holds is released.
+        """
 
     def is_indexed(self, master_id: UUID, version: str) -> bool:
         """Return whether the current revision of the master is indexed by that version."""
@@ -224,7 +235,9 @@ class EmbeddingOutbox(Protocol):
         """Mark an embedding as indexed at the revision of ``task.master``, and release its lease.
 
         If the master has changed since, or is no longer stored, only the lease is released, and the
-        result is False. It is also False if ``owner`` no longer holds the lease.
+        result is False. It is also False if ``owner`` no longer holds the lease. If both is so, the
+        vector that was written may have replaced a newer one: the embedding becomes `pending`, and
+        a lease that another owner holds ends, so that the newest revision is written again.
         """
 
     def retry_embedding(

@@ -85,10 +85,11 @@ class ModelRegistry(Protocol):
         and for a version that is not live.
         """
 
-    def drain_retired(self, version: str, limit: int) -> int:
+    def drain_retired(self, version: str, limit: int) -> int | None:
         """Remove up to ``limit`` embeddings of a retired version, and return the number left.
 
-        Leased embeddings stay until they are released. Returns 0 if the version is not retired.
+        Leased embeddings stay until they are released. Returns None if the version is not retired:
+        it may have been removed and started again since the caller read the registry.
         """
 
     def forget_retired(self, version: str) -> None:

@@ -29,6 +29,9 @@ class VectorStore(Protocol):
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         """Insert the records; each replaces all parts of the master's earlier one.
 
+        A store that can compare revisions keeps the stored record if that is newer. Callers must
+        not rely on it: Milvus keeps what is written last.
+
         Records are written in batches, so after an error some may be stored. Writing all of them
         again is safe. An empty sequence inserts nothing. Raises ValueError, and writes nothing, if
         a vector does not have the version's dimension.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from storage.database import Database
 from storage.filters import parse_filter
 from storage.records import VectorRecord, whole_image
@@ -77,3 +79,19 @@ def test_parts_survive_a_restart_and_the_growth_of_the_matrix(database: Database
     )
     again.close()
     store.close()
+
+
+def test_an_older_revision_never_replaces_a_newer_one(database: Database) -> None:
+    store = ExactVectorStore(database)
+    newer, other = replace(record(1, n=1), revision=3), record(2, n=2)
+    store.upsert(VERSION, [newer])
+    late = replace(newer, parts=whole_image(unit(5)), attributes={"n": 0}, revision=2)
+    store.upsert(VERSION, [late, other])
+    store.upsert(VERSION, [late])
+    for opened in (store, ExactVectorStore(database)):
+        assert opened.fetch_vectors(VERSION, [newer.master_id])[newer.master_id].revision == 3
+        hits = opened.search(VERSION, SHOP, unit(1), 10, parse_filter({"n": {"$gte": 0}}))
+        assert [hit.master_id for hit in hits] == [newer.master_id, other.master_id]
+        assert hits[0].distance < 1e-6
+        assert opened.search(VERSION, SHOP, unit(1), 10, parse_filter({"n": 0})) == []
+        opened.close()

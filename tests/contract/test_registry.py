@@ -112,7 +112,7 @@ def test_a_version_is_built_activated_rolled_back_and_retired(
     with pytest.raises(ModelConflict, match="being removed"):
         registry.start_building(NEW, LOOK)
     assert metadata.find_records([later.id])[later.id].indexed == {OLD: 1, NEW: 1}
-    assert registry.drain_retired(OLD, 100) == 0  # not retired
+    assert registry.drain_retired(OLD, 100) is None  # not retired
     assert [registry.drain_retired(NEW, 4), registry.drain_retired(NEW, 4)] == [3, 0]
     assert registry.count_embeddings(OLD) == {"indexed": 7}
     registry.forget_retired(OLD)

@@ -77,10 +77,12 @@ WRITES_OF["removing"] = (
     "registry.retire_model",
     "registry.record_heartbeat",
     *_UPLOAD,
+    "metadata.acquire_lease",
     "registry.drain_retired",
     "vectors.drop_version",
     "objects.delete",
     "registry.forget_retired",
+    "metadata.release_lease",
 )
 # A worker that starts backfills the model that is being built once more, sometimes before the
 # scenario begins.
@@ -97,6 +99,7 @@ MOMENTS: dict[str, tuple[Moment, ...]] = {
 }
 UNREACHED = {  # writes that no scenario reaches, and what would cause them
     "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
+    "metadata.reserve_write",  # an embedding that takes as long
     "metadata.abandon_reservation",  # a store that fails
     "metadata.release_embedding",
     "metadata.retry_embedding",  # an image that cannot be embedded

@@ -30,6 +30,7 @@ WRITES = {
         "forget_master",
         "claim_embeddings",
         "claim_embedding",
+        "reserve_write",
         "mark_indexed",
         "retry_embedding",
         "release_embedding",

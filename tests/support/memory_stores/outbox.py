@@ -46,10 +46,23 @@ class MemoryOutbox(OnTables):
 
     def claim_embedding(self, master_id: UUID, version: str, owner: str, lease: float) -> bool:
         row = self._tables.embeddings.get((master_id, version))
-        if row is None or row.state != PENDING or not self._tables.is_free(row):
+        if row is None or row.state != PENDING:
+            return False
+        if row.owner != owner and not self._tables.is_free(row):
             return False
         row.hold(owner, self._tables.from_now(lease))
         return True
+
+    def reserve_write(self, task: IndexTask, owner: str, lease: float) -> bool:
+        row = self._tables.embeddings.get((task.master.id, task.model_version))
+        if self._is_newest(task) and self._is_stored(task.master.id):
+            if row is None or row.state != PENDING:
+                return False
+            row.hold(owner, self._tables.from_now(lease))
+            return True
+        if row is not None and row.owner == owner:
+            row.release()
+        return False
 
     def is_indexed(self, master_id: UUID, version: str) -> bool:
         row = self._tables.embeddings.get((master_id, version))
@@ -58,10 +71,10 @@ class MemoryOutbox(OnTables):
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
         row = self._find_leased(task, owner)
         if row is None:
+            self._requeue_overwritten(task)
             return False
         row.release()
-        current = self._tables.masters[task.master.id].master.revision == task.master.revision
-        if not current or not self._is_stored(task.master.id):
+        if not self._is_newest(task) or not self._is_stored(task.master.id):
             return False
         row.state, row.indexed_revision = INDEXED, task.master.revision
         row.attempts, row.failure = 0, ""
@@ -125,6 +138,16 @@ class MemoryOutbox(OnTables):
 
     def count_dead_letters(self) -> int:
         return sum(row.state == DEAD for row in self._tables.embeddings.values())
+
+    def _requeue_overwritten(self, task: IndexTask) -> None:
+        row = self._tables.embeddings.get((task.master.id, task.model_version))
+        if row is not None and row.state in (PENDING, INDEXED) and not self._is_newest(task):
+            row.release()
+            row.state, row.run_after = PENDING, self._tables.now()
+
+    def _is_newest(self, task: IndexTask) -> bool:
+        row = self._tables.masters.get(task.master.id)
+        return row is not None and row.master.revision == task.master.revision
 
     def _is_stored(self, master_id: UUID) -> bool:
         row = self._tables.masters.get(master_id)

@@ -112,9 +112,9 @@ class MemoryModelRegistry(OnTables):
             )
         self._tables.models[version].state = ModelState.RETIRED
 
-    def drain_retired(self, version: str, limit: int) -> int:
+    def drain_retired(self, version: str, limit: int) -> int | None:
         if not self._is_retired(version):
-            return 0
+            return None
         embeddings = self._tables.embeddings
         of_it = {key: row for key, row in embeddings.items() if row.version == version}
         removable = [key for key, row in of_it.items() if self._tables.is_free(row)][:limit]

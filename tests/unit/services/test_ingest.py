@@ -216,6 +216,27 @@ def test_a_slow_object_store_renews_the_lease(
     assert (file.tell(), file.seek(0), file.read()) == (3, 0, b"abcdef")
 
 
+def test_bytes_that_arrive_after_the_worker_removed_the_row_are_removed(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object store was so slow that the lease expired, and the worker cleaned up."""
+    objects, metadata = use_cases.stores.objects, use_cases.stores.metadata
+    put = objects.put
+
+    def put_too_late(*arguments: Any) -> None:
+        monkeypatch.setattr(objects, "put", put)
+        (row,) = metadata._tables.masters.values()
+        row.until = 0
+        while use_cases.worker.run_round():
+            pass
+        put(*arguments)
+
+    monkeypatch.setattr(objects, "put", put_too_late)
+    outcome = use_cases.upload(colours(1))
+    assert outcome.created
+    assert [each.key for each in objects.list("masters")] == [outcome.master.object_key]
+
+
 def test_concurrent_uploads_of_the_same_bytes_get_one_id(use_cases: UseCases) -> None:
     outcomes: list[Any] = []
     threads = [
