@@ -30,13 +30,14 @@ from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
 from app.services.texts import Texts
-from app.services.vision import Vision
-from app.settings import Settings
+from app.services.vision import Decoder, Vision
+from app.settings import MIB, Settings
 from app.worker import Worker
+from models.decoding.pool import PROCESS_MEMORY, SMALL_IMAGE, DecodeLimits, DecodePool
 from models.embedder import Embedder, Encoder, load_embedder, read_encoder
 from models.weights_file import DEFAULT_WEIGHTS
 from storage.directory_lock import DirectoryLock
-from storage.errors import StoreUnavailable
+from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import open_stores
 from storage.protocols import Stores
 from storage.store_urls import MilvusOptions, StoreUrls
@@ -44,6 +45,9 @@ from storage.store_urls import MilvusOptions, StoreUrls
 if TYPE_CHECKING:
     from models.words.look_words import LookWords
 
+MAX_WAITING = 128  # images that wait to be decoded for the same purpose
+_SERVICE_MEMORY = 450 * MIB  # of a process with the network of `look`, and what requests take there
+_COSTLY_MEMORY = 620 * MIB  # an image of 64 megapixels with transparency takes 512 MB
 _Result = TypeVar("_Result")
 
 
@@ -116,35 +120,44 @@ def wait_for_stores(
 
 @contextmanager
 def run_services(
-    settings: Settings, stores: Stores, given: GivenModel | None = None
+    settings: Settings,
+    stores: Stores,
+    given: GivenModel | None = None,
+    decoder: Decoder | None = None,
 ) -> Iterator[Services]:
-    """Run the services on open stores, with the threads they need, until the end of the block.
+    """Run the services on open stores, with threads and processes, until the end of the block.
 
     The worker runs as a thread of this process if the settings say so. ``given`` replaces the model
-    that the settings name. Raises EncoderInvalid, EngineMissing.
+    that the settings name, and ``decoder`` the processes that decode. Raises EncoderInvalid,
+    EngineMissing, ConfigurationError.
     """
-    services = _start_services(settings, stores, given or load_given_model(settings))
+    decoder = decoder or DecodePool(plan_decoding(settings))
+    services = _start_services(settings, stores, given or load_given_model(settings), decoder)
     if settings.worker == "on" or (settings.worker == "auto" and store_urls(settings).embedded):
         services.worker.start()
     try:
         yield services
     finally:
+        services.vision.stop()
         services.worker.stop()
         services.models.stop()
+        services.vision.close()
 
 
 @contextmanager
 def run_worker(settings: Settings) -> Iterator[Worker]:
     """Yield the worker alone, for the caller to run in its own thread.
 
-    Raises EncoderInvalid, EngineMissing.
+    Raises EncoderInvalid, EngineMissing, ConfigurationError.
     """
     with connect_stores(settings) as stores:
-        services = _start_services(settings, stores, load_given_model(settings))
+        decoder = DecodePool(plan_decoding(settings))
+        services = _start_services(settings, stores, load_given_model(settings), decoder)
         try:
             yield services.worker
         finally:
             services.models.stop()
+            services.vision.close()
 
 
 @contextmanager
@@ -174,21 +187,39 @@ def build_embedder(settings: Settings, encoder: Encoder) -> Embedder:
     )
 
 
-def _start_services(settings: Settings, stores: Stores, given: GivenModel) -> Services:
+def plan_decoding(settings: Settings) -> DecodeLimits:
+    """Divide LOOKALIKE_MEMORY_LIMIT among this process and those that decode.
+
+    Raises ConfigurationError if it is too small.
+    """
+    processes = settings.slots + 1
+    fixed = _SERVICE_MEMORY + processes * (PROCESS_MEMORY + SMALL_IMAGE)
+    memory = settings.memory_limit - fixed if settings.memory_limit else _COSTLY_MEMORY
+    if memory < SMALL_IMAGE:
+        raise ConfigurationError(
+            f"LOOKALIKE_MEMORY_LIMIT is too small: {settings.slots} slots need at least"
+            f" {fixed + SMALL_IMAGE} bytes. Raise it, or set LOOKALIKE_SLOTS to fewer."
+        )
+    return DecodeLimits(settings.slots, memory, settings.decode_seconds, MAX_WAITING)
+
+
+def _start_services(
+    settings: Settings, stores: Stores, given: GivenModel, decoder: Decoder
+) -> Services:
     def start(_: StoreUrls) -> Services:
-        services = _build_services(settings, stores)
+        services = _build_services(settings, stores, decoder)
         services.models.start(given)
         return services
 
     return wait_for_stores(store_urls(settings), start)
 
 
-def _build_services(settings: Settings, stores: Stores) -> Services:
+def _build_services(settings: Settings, stores: Stores, decoder: Decoder) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
     models = LoadedModels(stores, build, settings.worker_interval)
-    vision = Vision(models, settings.slots, metrics)
+    vision = Vision(models, decoder, settings.slots, metrics)
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
     collections.find_or_create_collection(DEFAULT)

@@ -9,10 +9,11 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from app import __version__
-from app.bootstrap import store_urls
+from app.bootstrap import MAX_WAITING, store_urls
 from app.container import Services
 from app.http import openapi, problems
 from app.http.body_limits import BodyLimits
+from app.http.callers import Callers
 from app.http.head import HeadAsGet
 from app.http.request_context import RequestContext
 from app.http.security import HostAndOrigin, KeyRing
@@ -20,7 +21,7 @@ from app.logs import log
 from app.routes import admin, collections, docs, health, masters, search, web
 from app.settings import Settings
 
-_SPARE_THREADS = 32  # for reads, which need no place among the requests with a body
+_SPARE_THREADS = 32  # for reads: neither requests with a body nor thumbnails that wait
 _DESCRIPTION = """
 Upload *masters*, the images that can be found. Send a *sample*, an image that is not stored, or a
 few words, or both, and get the nearest masters. A *collection* is a named set of masters, and a
@@ -48,7 +49,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         limiter = anyio.to_thread.current_default_thread_limiter()
-        limiter.total_tokens = settings.max_requests + _SPARE_THREADS
+        limiter.total_tokens = settings.max_requests + MAX_WAITING + _SPARE_THREADS
         if services is not None:
             active = next(iter(services.models.live_versions), None)
             log.info("ready", model_version=active, **store_urls(settings).shown)
@@ -73,6 +74,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(Callers)
     app.add_middleware(BodyLimits, settings=settings)
     app.add_middleware(HostAndOrigin, settings=settings, keys=keys)
     app.add_middleware(HeadAsGet)

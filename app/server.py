@@ -9,12 +9,15 @@ import difflib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
+from app.container import Services
 from app.http.connections import BACKLOG, server_config
 from app.http.security import check_listening
 from app.logs import configure_logging, log
@@ -29,6 +32,19 @@ from storage.factory import upgrade_schema
 _SHUTDOWN_TIMEOUT = 8  # seconds for open requests; container engines kill after 10
 _UPGRADE_TIMEOUT = 120.0  # seconds to wait for the database; this command has to end
 _CLIENT_VARIABLES = {"LOOKALIKE_URL", "LOOKALIKE_API_KEY"}
+
+
+class _Server(uvicorn.Server):
+    """Refuses images that wait as soon as a signal arrives, so that the process ends soon."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._vision = services.vision
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop. In a signal handler, waiting for a lock could take for ever."""
+        threading.Thread(target=self._vision.stop).start()
+        super().handle_exit(sig, frame)
 
 
 def load_settings(**given: Any) -> Settings:
@@ -61,7 +77,7 @@ def serve(**given: Any) -> bool:
         config = server_config(
             create_app(settings, services), settings, timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, services)
         # uvicorn raises each signal again after its shutdown; that must not interrupt ours.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)

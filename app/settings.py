@@ -124,6 +124,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Number of images decoded and embedded at the same time.",
     )
+    memory_limit: int = Field(
+        0,
+        ge=0,
+        description="Memory in bytes that the service's processes may take together, without the"
+        " vectors and the encoders of further spaces. It bounds how large an image may be. 0: 1.5"
+        " GB with two slots, and 126 MB more for each further one.",
+    )
+    decode_seconds: float = Field(
+        5.0, gt=0, description="CPU time that decoding one image may take, in seconds."
+    )
     max_file_bytes: int = Field(
         32 * MIB, ge=1, description="Maximum size of an image file, in bytes."
     )

@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
-import numpy as np
-from PIL import AvifImagePlugin, ExifTags, Image, WebPImagePlugin
+from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
 from models.file_structure import TooManyPieces, check_structure
+from models.pixels import is_on_its_side, memory_per_pixel, read_orientation, turn_upright
 
 _T = TypeVar("_T")
 # _check_size is stricter than Pillow's check: it counts frames, and it rejects instead of warning.
@@ -45,18 +45,6 @@ Image.preinit()
 _OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders that they register
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
-_FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
-_STRIP = 128  # rows
-# EXIF orientation -> the Pillow transpositions that turn the image upright.
-_TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-    3: (Image.Transpose.ROTATE_180,),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-    5: (Image.Transpose.TRANSPOSE,),
-    6: (Image.Transpose.ROTATE_270,),
-    7: (Image.Transpose.TRANSVERSE,),
-    8: (Image.Transpose.ROTATE_90,),
-}
 
 
 class ImageRejected(Exception):
@@ -97,12 +85,19 @@ class DecodedImage:
     height: int
 
 
-def decode_image(file: BinaryIO, *, min_side: int, box: Box | None = None) -> DecodedImage:
+def decode_image(
+    file: BinaryIO,
+    *,
+    min_side: int,
+    box: Box | None = None,
+    admit: Callable[[int], None] | None = None,
+) -> DecodedImage:
     """Decode a file from its start and turn the image upright.
 
     Every pixel is decoded, so damage anywhere is detected. The shorter side of the result has at
     least ``min_side`` pixels if the original has them; within that limit a JPEG is decoded at
-    1/2, 1/4 or 1/8 of its size, which is several times faster. Raises ImageRejected.
+    1/2, 1/4 or 1/8 of its size, which is several times faster. ``admit`` is called with an estimate
+    of the memory in bytes before any pixel is decoded, and may raise. Raises ImageRejected.
     """
     _guard(lambda: check_structure(file))
     image = _guard(lambda: _open(file))
@@ -116,18 +111,34 @@ def decode_image(file: BinaryIO, *, min_side: int, box: Box | None = None) -> De
     size = image.size
     shorter = min(box.width, box.height) if box else min(size)
     scale = min(1.0, min_side / max(1, shorter))
+    image.draft("RGB", (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
+    if admit is not None:
+        admit(_estimate_memory(image, size))
 
-    def load() -> Image.Image:
-        image.draft("RGB", (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
+    def load() -> tuple[Image.Image, int]:
         image.load()
-        return image
+        # Reading EXIF loads the image too, but hides why that failed.
+        orientation = read_orientation(image)
+        return turn_upright(image, orientation), orientation
 
-    pixels, orientation = _guard(lambda: _turn_upright(load()))
-    width, height = size if orientation < _FIRST_ON_ITS_SIDE else size[::-1]
+    pixels, orientation = _guard(load)
+    width, height = size[::-1] if is_on_its_side(orientation) else size
     if box is not None:
         _check_box(box, width, height)
         pixels = _crop(pixels, box, width, height)
     return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
+
+
+def _estimate_memory(image: Image.Image, size: tuple[int, int]) -> int:
+    """Estimate the bytes that decoding and converting an opened image takes.
+
+    ``size`` is that of the file. libjpeg keeps 16-bit coefficients of a whole progressive image,
+    however small it is decoded.
+    """
+    estimate = math.prod(image.size) * memory_per_pixel(image)
+    if image.info.get("progressive"):
+        estimate += math.prod(size) * 2 * len(image.getbands())
+    return estimate
 
 
 def _crop(pixels: Image.Image, box: Box, width: int, height: int) -> Image.Image:
@@ -141,17 +152,6 @@ def _crop(pixels: Image.Image, box: Box, width: int, height: int) -> Image.Image
             min(pixels.height, math.ceil((box.y + box.height) * y)),
         )
     )
-
-
-def _turn_upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """Convert a loaded image to RGB and turn it upright; also return its EXIF orientation.
-
-    The image must be loaded already: reading EXIF loads it too, but hides why that failed.
-    """
-    pixels, orientation = _convert_to_rgb(image), _read_orientation(image)
-    for turn in _TURNS.get(orientation, ()):
-        pixels = pixels.transpose(turn)
-    return pixels, orientation
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -259,41 +259,3 @@ def _check_box(box: Box, width: int, height: int) -> None:
             f" not lie inside the upright image of {width} x {height} pixels. Choose a box that"
             " does.",
         )
-
-
-def _read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a hostile EXIF block fails in many ways
-        return 1
-    return value if value in _TURNS else 1
-
-
-def _convert_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit RGB: put transparency on white, and scale 16-bit values down."""
-    if image.mode.startswith("I"):
-        return _scale_to_8_bits(image).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
-
-
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey values to 8 bits.
-
-    It works on one strip of rows at a time, because the 64-bit intermediate values of a whole
-    image would take eight times its memory.
-    """
-    transparent = image.info.get("transparency")
-    scaled = Image.new("L", image.size)
-    for top in range(0, image.height, _STRIP):
-        part = image.crop((0, top, image.width, min(image.height, top + _STRIP)))
-        values = np.clip(np.asarray(part, dtype=np.int64), 0, 65535)
-        if isinstance(transparent, int):
-            values = np.where(values == transparent, 65535, values)
-        scaled.paste(Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)), (0, top))
-    return scaled

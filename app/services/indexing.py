@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from app.errors import Conflict, Unavailable
 from app.logs import log
@@ -11,6 +12,7 @@ from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
 from app.services.originals import read_original
 from app.services.vision import DecodedImage, Vision
+from models.decoding.turns import Purpose
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import (
@@ -115,8 +117,11 @@ class Indexing:
             stored = self._stores.vectors.fetch_vectors(version, [master.id]).get(master.id)
             if stored is not None:
                 return stored.parts
-            original = read_original(self._stores.objects, master)
-            image = self._vision.decode_image(original, versions=[version])
+            image = self._vision.decode_image(
+                partial(read_original, self._stores.objects, master),
+                Purpose.INDEXING,
+                versions=[version],
+            )
         return whole_image(self._vision.embed_image(image, version))
 
     def index_inline(

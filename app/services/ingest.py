@@ -19,6 +19,7 @@ from app.services.indexing import Indexing
 from app.services.names import clean_name
 from app.services.vision import DecodedImage, Vision
 from app.settings import MIB, Settings
+from models.decoding.turns import Purpose
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import CollectionGone
@@ -73,7 +74,7 @@ class Ingest:
             existing = self._stores.metadata.find_by_hash(collection, digest)
             if existing is not None:
                 return self._existing_outcome(existing)
-            image = self._vision.decode_image(file)
+            image = self._vision.decode_image(file, Purpose.UPLOAD)
         except (ImageRejected, InvalidInput, TooLarge):
             self._metrics.uploads.labels("rejected").inc()
             raise

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from uuid import UUID, uuid4
 
@@ -172,7 +173,7 @@ class Masters:
             cached = self._thumbnails.get(key)
         if cached is not None:
             return cached
-        thumbnail = self._vision.make_thumbnail(self.read_verified(master), size)
+        thumbnail = self._vision.make_thumbnail(partial(self.read_verified, master), size)
         with self._lock:
             if len(thumbnail) <= self._thumbnails.maxsize:
                 self._thumbnails[key] = thumbnail

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from heapq import nsmallest
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +25,7 @@ from app.services.scrub_report import ScrubReport
 from app.services.vision import Vision
 from models.bundles.archive import Bundle, is_bundle
 from models.bundles.check import check_bundle
+from models.decoding.turns import Purpose
 from models.embedder import Embedder, Encoder
 from models.errors import BundleInvalid, EncoderInvalid
 from models.imaging import ImageRejected
@@ -207,8 +209,8 @@ class Reembed:
         Masters that are damaged or were deleted meanwhile are skipped. Raises Conflict.
         """
         try:
-            original = read_original(self._stores.objects, master)
-            image = self._vision.decode_image(original, versions=[version])
+            original = partial(read_original, self._stores.objects, master)
+            image = self._vision.decode_image(original, Purpose.INDEXING, versions=[version])
         except (ObjectMissing, Unavailable, ImageRejected):
             return
         vector = self._vision.embed_image(image, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.ranking import MAX_DISTANCE, Hit, Query, Ranking, SearchOptions, Vector
 from app.services.texts import EmbeddedText, Texts
-from app.services.vision import Vision
+from app.services.vision import Source, Vision
+from models.decoding.turns import Purpose
 from models.words.feedback import HITS, refine_query
 from storage.hashing import sha256_of_file
 from storage.protocols import Stores
@@ -96,7 +98,7 @@ class Search:
 
         Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
         """
-        return self._search_by_sample(sample, self._open_scope(options))
+        return self._search_by_sample(sample, sha256_of_file(sample), self._open_scope(options))
 
     def search_by_master(self, master_id: UUID, options: SearchOptions) -> SearchResult:
         """Find the masters nearest to a master; its stored vector saves the embedding.
@@ -108,16 +110,20 @@ class Search:
         vector = self._fetch_vector(master, scope)
         if vector is not None:
             return self._answer(scope, [vector], master.sha256)
-        return self._search_by_sample(self._masters.read_verified(master), scope)
+        original = partial(self._masters.read_verified, master)
+        return self._search_by_sample(original, master.sha256, scope)
 
     def compare_images(self, first: BinaryIO, second: BinaryIO) -> Comparison:
         """Return the distance between two images. Raises ImageRejected, Unavailable."""
         version = self._models.active_version()
         find_probability = self._ranking.find_probability
         if sha256_of_file(first) == sha256_of_file(second):
-            self._vision.decode_image(first, versions=[])
+            self._vision.decode_image(first, Purpose.SEARCH, versions=[])
             return Comparison(0.0, find_probability(version, 0.0, exact=True), True, version)
-        images = [self._vision.decode_image(file, versions=[version]) for file in (first, second)]
+        images = [
+            self._vision.decode_image(file, Purpose.SEARCH, versions=[version])
+            for file in (first, second)
+        ]
         a, b = (self._vision.embed_image(image, version) for image in images)
         distance = round(1.0 - float(a @ b), _DISTANCE_PLACES)
         distance = float(np.clip(distance, 0.0, MAX_DISTANCE))
@@ -164,13 +170,13 @@ class Search:
         vectors = self._stores.vectors.fetch_vectors(scope.version, [master.id])
         return vectors[master.id].parts[0].vector if master.id in vectors else None
 
-    def _search_by_sample(self, sample: BinaryIO, scope: _Scope) -> SearchResult:
+    def _search_by_sample(self, sample: Source, sha256: bytes, scope: _Scope) -> SearchResult:
         options, version = scope.options, scope.version
-        image = self._vision.decode_image(sample, options.box, versions=[version])
+        image = self._vision.decode_image(sample, Purpose.SEARCH, options.box, versions=[version])
         vectors = [self._vision.embed_image(image, version)]
         if options.mirror:
             vectors.append(self._vision.embed_image(image, version, mirror=True))
-        return self._answer(scope, vectors, None if options.box else sha256_of_file(sample))
+        return self._answer(scope, vectors, None if options.box else sha256)
 
     def _answer(self, scope: _Scope, images: list[Vector], sha256: bytes | None) -> SearchResult:
         """Search with the vectors of an image, with that of the text, or with both."""

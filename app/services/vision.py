@@ -1,23 +1,46 @@
-"""Decodes and embeds images, with a limit on how many are in work at the same time."""
+"""Decodes and embeds images, with limits on what all of them together may take."""
 
 from __future__ import annotations
 
-import io
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Conflict
+from app.errors import Conflict, Unavailable
+from app.logs import log
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
-from models.imaging import Box, decode_image
-from models.transforms import Preprocessing, mirror_input
+from models.decoding.jobs import DecodedFile, DecodeJob
+from models.decoding.process import DecoderUnavailable
+from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
+from models.imaging import Box
+from models.transforms import mirror_input
 
-_JPEG_QUALITY = 85
+# A file, or a function that reads it from a store once its turn has come, and perhaps once more.
+Source = BinaryIO | Callable[[], BinaryIO]
+# Set for the time of a request, so that work is dropped if its client leaves.
+current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default=None)
+
+
+class Decoder(Protocol):
+    """Decodes files of unknown origin. ``DecodePool`` does so in child processes."""
+
+    def decode(
+        self, source: Source, job: DecodeJob, purpose: Purpose, caller: Caller | None = None
+    ) -> DecodedFile:
+        """Raises ImageRejected, TooManyWaiting, Refused, Abandoned, DecoderUnavailable."""
+
+    def stop(self) -> None:
+        """Refuse images that wait or come; those in work go on."""
+
+    def close(self) -> None:
+        """Free everything; images in work fail."""
 
 
 @dataclass(frozen=True)
@@ -34,37 +57,58 @@ class DecodedImage:
 class Vision:
     """Everything that needs a CPU core for an image: decoding, embedding, thumbnails."""
 
-    def __init__(self, models: LoadedModels, slots: int, metrics: Metrics) -> None:
-        """``slots`` is the number of images in work at the same time; further calls wait."""
+    def __init__(
+        self, models: LoadedModels, decoder: Decoder, slots: int, metrics: Metrics
+    ) -> None:
+        """``slots`` is the number of images embedded at the same time; further calls wait."""
         self._models = models
+        self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
 
+    def stop(self) -> None:
+        """Refuse images that wait or come, so that the process can end soon."""
+        self._decoder.stop()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._decoder.close()
+
     def decode_image(
-        self, file: BinaryIO, box: Box | None = None, *, versions: Iterable[str] | None = None
+        self,
+        source: Source,
+        purpose: Purpose,
+        box: Box | None = None,
+        *,
+        versions: Iterable[str] | None = None,
     ) -> DecodedImage:
         """Decode the whole file, or the part of the image in ``box``, for the encoders named.
 
-        ``versions`` None means all that are loaded. Raises ImageRejected, and Unavailable if this
-        process has not loaded a version.
+        ``versions`` None means all that are loaded. Raises ImageRejected, what ``source`` raises,
+        and Unavailable if too much is in work, or if this process has not loaded a version.
         """
         if versions is None:
             rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
         else:
             rules = {name: self._models.find_embedder(name).preprocessing for name in versions}
-        with self._slots, self._metrics.stage("decode"):
-            prepared: dict[Preprocessing, NDArray[np.uint8]] = {}
-            # A scaled decode changes pixels a little, so an encoder's input must not depend on
-            # which others are loaded: there is one decode for each size.
-            for side in {rule.min_side for rule in rules.values()} or {1}:
-                decoded = decode_image(file, min_side=side, box=box)
-                for rule in set(rules.values()):
-                    if rule.min_side == side:
-                        prepared[rule] = rule.prepare(decoded.image)
-            inputs = {version: prepared[rule] for version, rule in rules.items()}
-            return DecodedImage(
-                inputs, decoded.mime, decoded.extension, decoded.width, decoded.height
-            )
+        job = DecodeJob(tuple(dict.fromkeys(rules.values())), box)
+        with self._metrics.stage("decode"):
+            decoded = self._decode(source, job, purpose)
+        inputs = {version: decoded.inputs[rule] for version, rule in rules.items()}
+        return DecodedImage(inputs, decoded.mime, decoded.extension, decoded.width, decoded.height)
+
+    def make_thumbnail(self, source: Source, size: int) -> bytes:
+        """Return an upright JPEG of at most ``size`` x ``size`` pixels, without metadata.
+
+        Raises what ``decode_image`` raises.
+        """
+        with self._metrics.stage("thumbnail"):
+            job = DecodeJob(thumbnail=size)
+            return self._decode(source, job, Purpose.THUMBNAIL).thumbnail
+
+    def _decode(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
+        with _translate_refusals():
+            return self._decoder.decode(source, job, purpose, current_caller.get())
 
     def embed_image(
         self, image: DecodedImage, version: str, *, mirror: bool = False
@@ -83,18 +127,23 @@ class Vision:
         check_finite(embedding, version)
         return embedding
 
-    def make_thumbnail(self, file: BinaryIO, size: int) -> bytes:
-        """Return an upright JPEG of at most ``size`` x ``size`` pixels, without metadata.
 
-        Raises ImageRejected.
-        """
-        with self._slots, self._metrics.stage("thumbnail"):
-            image = decode_image(file, min_side=size).image
-            image.thumbnail((size, size))
-            image.info.clear()  # Pillow would write comments into the JPEG
-            output = io.BytesIO()
-            image.save(output, "JPEG", quality=_JPEG_QUALITY)
-            return output.getvalue()
+@contextmanager
+def _translate_refusals() -> Iterator[None]:
+    try:
+        yield
+    except TooManyWaiting:
+        detail = "Too many images wait to be decoded. Retry in a few seconds."
+        raise Unavailable("too-busy", detail, 5) from None
+    except Refused:
+        raise Unavailable("stopping", "The service is stopping. Retry later.", 5) from None
+    except Abandoned:
+        detail = "The connection was closed before the image was decoded."
+        raise Unavailable("client-disconnected", detail) from None
+    except DecoderUnavailable as error:
+        log.error("no process can decode images", reason=str(error))
+        detail = "The service cannot decode images now. Retry later; its log has the reason."
+        raise Unavailable("decoder-unavailable", detail, 5) from None
 
 
 def check_finite(embedding: NDArray[np.float32], version: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from app.errors import Unavailable
+from models.decoding.turns import Purpose
 from storage.records import LOOK
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.service import Service, eventually
@@ -87,7 +88,7 @@ def test_concurrent_uploads_keep_their_own_vectors(service: Service) -> None:
         vector = (
             service.stores.vectors.fetch_vectors(version, [UUID(id_)])[UUID(id_)].parts[0].vector
         )
-        picture = service.app.state.services.vision.decode_image(io.BytesIO(image))
+        picture = service.app.state.services.vision.decode_image(io.BytesIO(image), Purpose.SEARCH)
         assert (
             float(vector @ service.app.state.services.vision.embed_image(picture, version)) > 0.9999
         )

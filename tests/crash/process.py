@@ -34,6 +34,7 @@ from storage.records import IndexTask, VectorPart
 from tests.crash.operations import DirectOperations, HttpOperations, Operations
 from tests.crash.watch import Kill, Watch, watch_stores
 from tests.crash.wrong import MISTAKES
+from tests.support.direct_decoder import DirectDecoder
 from tests.support.processes import forks
 from tests.support.requests import open_client
 from tests.support.tiny_network import TinyNetwork, tiny_weights
@@ -67,7 +68,7 @@ def run_on(
     with (
         patch.object(Indexing, "_find_or_embed_parts", _with_second_part),
         connect_stores(settings) as stores,
-        run_services(settings, watch(stores), given) as services,
+        run_services(settings, watch(stores), given, DirectDecoder()) as services,
     ):
         services.models.refresh()  # also loads the versions of spaces other than `look`
         yield services

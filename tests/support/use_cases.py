@@ -38,6 +38,7 @@ from models.weights_file import EMBEDDING_DIM
 from models.words.look_words import LookWords
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
+from tests.support.direct_decoder import DirectDecoder
 
 DOWN = StoreUnavailable("test", "it is switched off")
 _CELLS = 8  # per side; their mean colours are the embedding before projection
@@ -150,7 +151,7 @@ def build_use_cases(
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     models = LoadedModels(stores, load, interval=3600.0)
     models.start(GivenModel(embedder))
-    vision = Vision(models, 2, metrics)
+    vision = Vision(models, DirectDecoder(), 2, metrics)
     collections = Collections(stores.metadata, wake.set)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)

@@ -16,6 +16,7 @@ from app.services.search import SearchOptions, SearchResult
 from app.services.spaces import SpaceSummary
 from app.services.texts import clean_text
 from models.bundles.archive import read_bundle
+from models.decoding.turns import Purpose
 from storage.filters import parse_filter
 from storage.records import LOOK, WORDS, Master
 from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
@@ -103,7 +104,7 @@ def test_a_weight_of_0_or_1_is_the_search_with_one_of_both(
 
 
 def test_an_image_and_a_text_are_mixed_by_their_weights(use_cases: UseCases, words: str) -> None:
-    image = use_cases.vision.decode_image(io.BytesIO(colours(8)))
+    image = use_cases.vision.decode_image(io.BytesIO(colours(8)), Purpose.SEARCH)
     text = use_cases.texts.embed_text("dog", words).vector
     mixed = 0.7 * use_cases.vision.embed_image(image, words) + 0.3 * text
     mixed /= np.linalg.norm(mixed)

@@ -1,0 +1,184 @@
+"""Decides which waiting image is decoded next, so that a few costly images delay nobody else.
+
+Small images and costly ones wait in queues of their own. Among each, the purposes take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Purpose(Enum):
+    """What an image is decoded for."""
+
+    SEARCH = "search"
+    UPLOAD = "upload"
+    THUMBNAIL = "thumbnail"
+    INDEXING = "indexing"
+
+
+class TooManyWaiting(Exception):
+    """Too many images wait for the same purpose."""
+
+
+class Refused(Exception):
+    """No turn will come: the service stops."""
+
+
+class Abandoned(Exception):
+    """Nobody waits for the image any more."""
+
+
+class Caller:
+    """Whoever waits for a result, and may leave before it is there. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+        self.has_left = False
+
+    def leave(self) -> None:
+        """Note that nobody waits any more, and interrupt what waits for a turn."""
+        with self._lock:
+            self.has_left = True
+            interrupted, self._waiting = self._waiting, []
+        for interrupt in interrupted:
+            interrupt()
+
+    @contextmanager
+    def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Call ``interrupt`` if the caller leaves during the block, or has left before it."""
+        with self._lock:
+            self._waiting.append(interrupt)
+            left = self.has_left
+        if left:
+            interrupt()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if interrupt in self._waiting:
+                    self._waiting.remove(interrupt)
+
+
+@dataclass(eq=False)
+class Turn:
+    """The right to decode one image. ``memory`` is None for a small image, otherwise its bytes."""
+
+    purpose: Purpose
+    memory: int | None
+    came: threading.Event = field(default_factory=threading.Event)  # or it never will
+    granted: bool = False
+
+
+class Turns:
+    """Grants turns: at most ``slots`` at a time, and one more if all are of the other kind.
+
+    So a small image never waits for costly ones, nor do they wait for ever. Thread-safe.
+    """
+
+    def __init__(self, slots: int, memory: int, max_waiting: int) -> None:
+        """``memory`` in bytes is what all costly images together may take.
+
+        At most ``max_waiting`` turns of the same purpose and kind wait.
+        """
+        self._slots = slots
+        self._memory = memory
+        self._max_waiting = max_waiting
+        self._lock = threading.Lock()
+        self._running: set[Turn] = set()
+        self._small = {purpose: deque[Turn]() for purpose in Purpose}
+        self._costly = {purpose: deque[Turn]() for purpose in Purpose}
+        self._stopped = False
+
+    @property
+    def processes(self) -> int:
+        """The greatest number of turns at the same time."""
+        return self._slots + 1
+
+    @contextmanager
+    def take(self, purpose: Purpose, memory: int | None, caller: Caller) -> Iterator[Turn]:
+        """Wait for a turn, and hold it during the block.
+
+        Raises TooManyWaiting, Refused, Abandoned.
+        """
+        turn = Turn(purpose, memory)
+        self._enqueue(turn)
+        with caller.interrupting(turn.came.set):
+            turn.came.wait()
+        try:
+            with self._lock:
+                if not turn.granted:
+                    self._queues(turn)[purpose].remove(turn)
+                    raise Refused if self._stopped else Abandoned
+            if caller.has_left:
+                raise Abandoned
+            yield turn
+        finally:
+            with self._lock:
+                self._running.discard(turn)
+                self._grant_turns()
+
+    def make_costly(self, turn: Turn) -> bool:
+        """Count a small image that takes long as a costly one from now on.
+
+        Returns False if there are as many of them as there may be: then it must give way.
+        """
+        with self._lock:
+            if sum(each.memory is not None for each in self._running) >= self._slots:
+                return False
+            turn.memory = 0
+            self._grant_turns()
+            return True
+
+    def stop(self) -> None:
+        """Refuse everything that waits, and everything that comes."""
+        with self._lock:
+            self._stopped = True
+            for queue in (*self._small.values(), *self._costly.values()):
+                for turn in queue:
+                    turn.came.set()
+
+    def _queues(self, turn: Turn) -> dict[Purpose, deque[Turn]]:
+        return self._small if turn.memory is None else self._costly
+
+    def _enqueue(self, turn: Turn) -> None:
+        with self._lock:
+            queue = self._queues(turn)[turn.purpose]
+            if self._stopped:
+                raise Refused
+            if len(queue) >= self._max_waiting:
+                raise TooManyWaiting
+            queue.append(turn)
+            self._grant_turns()
+
+    def _grant_turns(self) -> None:
+        """Grant whatever can start now. The lock is held."""
+        while not self._stopped and (
+            self._grant_next(self._small) or self._grant_next(self._costly)
+        ):
+            pass
+
+    def _grant_next(self, queues: dict[Purpose, deque[Turn]]) -> bool:
+        alike = sum((turn.memory is None) == (queues is self._small) for turn in self._running)
+        room = self._slots if alike else self._slots + 1
+        if len(self._running) >= room or (queues is self._costly and alike >= self._slots):
+            return False
+        queue = next((queue for queue in queues.values() if queue), None)
+        if queue is None or not self._has_memory_for(queue[0]):
+            return False
+        turn = queue.popleft()
+        queues[turn.purpose] = queues.pop(turn.purpose)  # its purpose is the last to come again
+        turn.granted = True
+        self._running.add(turn)
+        turn.came.set()
+        return True
+
+    def _has_memory_for(self, turn: Turn) -> bool:
+        taken = sum(each.memory or 0 for each in self._running)
+        return not turn.memory or taken + turn.memory <= self._memory
