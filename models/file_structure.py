@@ -13,8 +13,9 @@ from typing import BinaryIO
 MAX_SCANS = 100  # per JPEG; progressive files have about 10, and each scan rewrites every pixel
 MAX_SEGMENTS = 2000  # per JPEG; profiles and metadata are split into segments of 64 kB
 MAX_CHUNKS = 20_000  # per PNG; encoders split the pixels into chunks of 8 kB
-# A marker, as opposed to an escaped 0xFF in the pixels, a restart marker or a fill byte.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# A marker with a length behind it, as opposed to an escaped 0xFF in the pixels, the markers TEM and
+# RST, which stand alone, and a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -79,8 +79,8 @@ class DecodeProcess:
         command += [str(theirs.fileno()), str(address_space)]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        self._socket = ours
-        with theirs:
+        with ExitStack() as stack, theirs:
+            stack.enter_context(ours)
             self._child = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 command,
                 env=environment | _ENVIRONMENT,
@@ -90,6 +90,8 @@ class DecodeProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C ends the parent, which ends its children
             )
+            stack.pop_all()  # the socket stays open from here on
+        self._socket = ours
 
     @property
     def is_alive(self) -> bool:

@@ -35,16 +35,21 @@ def bomb(kind: str) -> bytes:
     if kind == "scans":  # the last scan, repeated
         last = JPEG[JPEG.rindex(b"\xff\xda") : -2]
         return JPEG[:-2] + last * MAX_SCANS + JPEG[-2:]
+    if kind == "scans behind markers without a length":
+        last = JPEG[JPEG.rindex(b"\xff\xda") : -2]
+        return JPEG[:-2] + (b"\xff\x01" + last) * MAX_SCANS + JPEG[-2:]
     if kind == "segments":
         return JPEG[:2] + b"\xff\xe5\x00\x02" * MAX_SEGMENTS + JPEG[2:]
     return PNG[:33] + chunk(b"prVt", b"") * MAX_CHUNKS + PNG[33:]
 
 
-@pytest.mark.parametrize("kind", ["scans", "segments", "chunks"])
+@pytest.mark.parametrize(
+    "kind", ["scans", "scans behind markers without a length", "segments", "chunks"]
+)
 def test_too_many_pieces_are_rejected(kind: str) -> None:
-    with pytest.raises(TooManyPieces, match=kind):
+    with pytest.raises(TooManyPieces, match=kind.split()[0]):
         check_structure(io.BytesIO(bomb(kind)))
-    with pytest.raises(ImageRejected, match=kind) as caught:
+    with pytest.raises(ImageRejected, match=kind.split()[0]) as caught:
         decode_image(io.BytesIO(bomb(kind)), min_side=224)
     assert caught.value.code == "invalid-image"
 

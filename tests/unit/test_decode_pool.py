@@ -1,0 +1,246 @@
+"""The processes that decode: their limits, their end, and what they may answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.decoding.jobs import DecodedFile, DecodeJob
+from models.decoding.pool import DecodeLimits, DecodePool
+from models.decoding.process import DecodeProcess, DecoderUnavailable, ProcessEnded
+from models.decoding.turns import Purpose, Refused
+from models.decoding.wire import send_message
+from models.imaging import ImageRejected
+from models.transforms import CentreSquare
+from tests.support.images import encoded, photograph
+from tests.support.processes import ROOT
+from tests.support.service import eventually
+
+_MIB = 1 << 20
+_JOB = DecodeJob((CentreSquare(),))
+_PHOTOGRAPH = encoded(photograph("coffee"))
+
+
+def flat_png(side: int) -> bytes:
+    """Return a small file of ``side`` x ``side`` pixels, which takes 8 bytes a pixel to decode."""
+    return encoded(Image.new("RGBA", (side, side), (200, 10, 10, 100)), "PNG")
+
+
+def open_pool(seconds: float = 5.0, memory: int = 200 * _MIB) -> DecodePool:
+    return DecodePool(DecodeLimits(slots=1, memory=memory, seconds=seconds, max_waiting=8))
+
+
+@pytest.fixture
+def pool() -> Iterator[DecodePool]:
+    pool = open_pool()
+    yield pool
+    pool.close()
+
+
+def decode(pool: DecodePool, content: bytes) -> DecodedFile:
+    return pool.decode(io.BytesIO(content), _JOB, Purpose.SEARCH)
+
+
+def pid_of(pool: DecodePool) -> int:
+    (process,) = pool._idle
+    return process._child.pid
+
+
+def refusal(pool: DecodePool, content: bytes) -> str:
+    with pytest.raises(ImageRejected) as caught:
+        decode(pool, content)
+    assert caught.value.code == "image-too-costly"
+    return str(caught.value)
+
+
+def test_a_process_is_used_again(pool: DecodePool) -> None:
+    decode(pool, _PHOTOGRAPH)
+    first = pid_of(pool)
+    with pytest.raises(ImageRejected, match="empty"):
+        decode(pool, b"")
+    decode(pool, _PHOTOGRAPH)
+    assert pid_of(pool) == first
+
+
+def test_a_costly_image_is_decoded_with_the_memory_it_needs(pool: DecodePool) -> None:
+    assert decode(pool, flat_png(4000)).width == 4000
+
+
+def test_an_image_that_needs_more_memory_than_there_is_is_refused(pool: DecodePool) -> None:
+    assert "LOOKALIKE_MEMORY_LIMIT" in refusal(pool, flat_png(6000))
+    assert decode(pool, _PHOTOGRAPH).width == 600
+
+
+def test_an_image_that_takes_too_long_is_refused_and_the_process_replaced() -> None:
+    pool = open_pool(seconds=0.02)
+    try:
+        assert "over 0.02 seconds" in refusal(pool, flat_png(4000))
+        assert decode(pool, encoded(photograph("coffee").resize((64, 64)))).width == 64
+    finally:
+        pool.close()
+
+
+def test_an_image_that_takes_more_memory_than_its_size_explains_is_refused(
+    pool: DecodePool,
+) -> None:
+    decode(pool, _PHOTOGRAPH)
+    limits = Path(f"/proc/{pid_of(pool)}/limits").read_text()
+    hard = next(line for line in limits.splitlines() if line.startswith("Max address space"))
+    assert int(hard.split()[4]) < 1000 * _MIB
+
+
+def test_a_process_that_is_killed_at_work_costs_only_its_image(pool: DecodePool) -> None:
+    decode(pool, _PHOTOGRAPH)
+    pid = pid_of(pool)
+
+    def read() -> io.BytesIO:  # the image's turn has come, and its process is still idle
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+        return io.BytesIO(_PHOTOGRAPH)
+
+    with pytest.raises(ImageRejected) as caught:
+        pool.decode(read, _JOB, Purpose.SEARCH)
+    assert caught.value.code == "image-too-costly"
+    decode(pool, _PHOTOGRAPH)
+    assert pid_of(pool) != pid
+
+
+def test_a_process_that_ends_while_it_is_idle_is_replaced(pool: DecodePool) -> None:
+    decode(pool, _PHOTOGRAPH)
+    pool._idle[0].end()
+    decode(pool, _PHOTOGRAPH)
+
+
+def test_the_processes_know_no_credentials(
+    pool: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_API_KEYS", "admin:geheim")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
+    decode(pool, _PHOTOGRAPH)
+    assert b"geheim" not in Path(f"/proc/{pid_of(pool)}/environ").read_bytes()
+
+
+def test_closing_ends_the_processes_and_what_they_work_on(pool: DecodePool) -> None:
+    decode(pool, _PHOTOGRAPH)
+    process = pool._idle[0]
+    os.kill(process._child.pid, signal.SIGSTOP)
+    refused: list[Exception] = []
+
+    def work() -> None:
+        try:
+            decode(pool, _PHOTOGRAPH)
+        except Refused as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert eventually(lambda: process in pool._busy)
+    pool.close()
+    thread.join(10)
+    assert refused
+    assert not process.is_alive
+
+
+def test_the_processes_end_with_their_parent() -> None:
+    program = (
+        "import io, sys, time\n"
+        "from tests.unit import test_decode_pool as test\n"
+        "pool = test.open_pool(); test.decode(pool, test._PHOTOGRAPH)\n"
+        "print(test.pid_of(pool), flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert eventually(lambda: not _is_running(pid))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_process_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(DecoderUnavailable, match="No such file"):
+        DecodeProcess(100 * _MIB)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DecoderUnavailable, match="status 1"):
+        DecodeProcess(100 * _MIB)
+
+
+_ANSWER = {
+    "status": "decoded",
+    "mime": "image/png",
+    "extension": "png",
+    "width": 4,
+    "height": 4,
+    "shapes": [[2, 2, 3]],
+    "thumbnail": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no JSON",
+        b"[]",
+        b'{"status": "unknown"}',
+        _ANSWER | {"mime": "text/html"},
+        _ANSWER | {"extension": "../../x"},
+        _ANSWER | {"width": -4},
+        _ANSWER | {"width": 10**9},
+        _ANSWER | {"shapes": []},
+        _ANSWER | {"shapes": [[2, 2, 3], [2, 2, 3]]},
+        _ANSWER | {"shapes": [[2, 2, 4]]},
+        _ANSWER | {"shapes": [[-2, -2, 3]]},
+        _ANSWER | {"shapes": [["2", None, 3]]},
+        _ANSWER | {"thumbnail": 5},
+        _ANSWER | {"thumbnail": -1},
+    ],
+    ids=repr,
+)
+def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str, object]) -> None:
+    process = DecodeProcess(100 * _MIB)
+    try:
+        process.send_job(io.BytesIO(_PHOTOGRAPH), _JOB, 50 * _MIB, 5)
+        process._socket.close()
+        process._socket, theirs = socket.socketpair()
+        header = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        send_message(theirs, header, 12, [bytes(12)])
+        theirs.close()
+        with pytest.raises(ProcessEnded):
+            process.receive_answer()
+    finally:
+        process.close()
+
+
+def test_the_pixels_are_those_that_the_process_sent() -> None:
+    process = DecodeProcess(100 * _MIB)
+    try:
+        process.send_job(io.BytesIO(_PHOTOGRAPH), _JOB, 50 * _MIB, 5)
+        process._socket.close()
+        process._socket, theirs = socket.socketpair()
+        send_message(theirs, json.dumps(_ANSWER).encode(), 12, [bytes(range(12))])
+        theirs.close()
+        pixels = process.receive_answer().inputs[CentreSquare()]
+        assert np.array_equal(pixels, np.arange(12).reshape(2, 2, 3))
+    finally:
+        process.close()
