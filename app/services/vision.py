@@ -139,7 +139,7 @@ def _translate_refusals() -> Iterator[None]:
         raise Unavailable("stopping", "The service is stopping. Retry later.", 5) from None
     except Abandoned:
         detail = "The connection was closed before the image was decoded."
-        raise Unavailable("client-disconnected", detail) from None
+        raise Unavailable("abandoned", detail) from None
     except DecoderUnavailable as error:
         log.error("no process can decode images", reason=str(error))
         detail = "The service cannot decode images now. Retry later; its log has the reason."
