@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-hostile bench-stack bench-page screenshots soak lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -122,6 +122,12 @@ bench-text-search: .venv/.dev ## searches by words over 100 000 masters, compare
 
 bench-spaces: .venv/.dev ## what a second space costs: upload rate and memory, with a network of ViT-B/32's size
 	@$(BIN)/python -m benchmarks.bench_spaces
+
+bench-decoding: .venv/.dev ## what decoding in separate processes costs uploads and searches
+	@$(BIN)/python -m benchmarks.bench_decoding
+
+bench-hostile: .venv/.dev ## what a bystander notices while the service is attacked
+	@$(BIN)/python -m benchmarks.bench_hostile
 
 bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, SeaweedFS and Milvus
 	@$(BIN)/python -m benchmarks.bench_stack

@@ -58,7 +58,7 @@ FILTER = {"colour": "red", "price": {"$lt": 50}}  # matches one master in eight
 DIRECT, SERVED = "decode, embed and exact search, called directly", "POST /search"
 
 
-def fill_installation(directory: Path, version: str) -> UUID:
+def fill_installation(directory: Path, version: str, masters: int = MASTERS) -> UUID:
     """Make an embedded installation of masters with random vectors and no bytes.
 
     Returns the id of its default collection.
@@ -70,7 +70,7 @@ def fill_installation(directory: Path, version: str) -> UUID:
     stores.close()
     database = Database(url)
     rng = np.random.default_rng(1)
-    for start in track(range(0, MASTERS, BATCH), description="filling the database"):
+    for start in track(range(0, masters, BATCH), description="filling the database"):
         vectors = draw_unit_vectors(rng, BATCH)
         rows = [
             make_rows(rng, start + number, collection.id, version, vector)
@@ -99,6 +99,7 @@ def make_rows(
     attributes = {
         "colour": ("red", "green", "blue", "black")[number % 4],
         "price": float(rng.integers(0, 10_000)) / 100,
+        "sku": f"{number:06}",
     }
     master = {
         "id": id_,

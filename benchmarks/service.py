@@ -144,8 +144,9 @@ def encode_form(files: Sequence[tuple[str, bytes]], fields: dict[str, str] | Non
 class Client:
     """One keep-alive connection to a service."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    def __init__(self, port: int, timeout: float = 120.0) -> None:
+        """``timeout`` is in seconds."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def post(self, path: str, body: bytes) -> bytes:
         """Send a body from ``encode_form``. Raises RuntimeError for a status of 300 or more."""
