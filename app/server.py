@@ -23,6 +23,7 @@ from app.http.security import check_listening
 from app.logs import configure_logging, log
 from app.main import create_app
 from app.metrics import Metrics
+from app.process_memory import return_memory_early
 from app.services.backup_manifest import record_serving
 from app.services.scrub import Scrub
 from app.settings import Settings
@@ -70,6 +71,7 @@ def serve(**given: Any) -> bool:
     Values in ``given`` override the environment. Raises InsecureSettings, ConfigurationError,
     WeightsInvalid, EngineMissing, StoreUnavailable.
     """
+    return_memory_early()
     settings = load_settings(**given)
     check_listening(settings)
     record_serving(settings.data_dir)
@@ -87,6 +89,7 @@ def serve(**given: Any) -> bool:
 
 def work() -> None:
     """Run the worker alone until a signal ends it. Raises what ``serve`` raises."""
+    return_memory_early()
     settings = load_settings()
     with run_worker(settings) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):

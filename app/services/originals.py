@@ -32,10 +32,14 @@ def read_original(objects: ObjectStore, master: Master) -> io.BytesIO:
 
     Raises ObjectMissing, StoreUnavailable, OriginalDamaged.
     """
-    content = b"".join(objects.read(master.object_key))
-    if hashlib.sha256(content).digest() != master.sha256:
+    content, digest = io.BytesIO(), hashlib.sha256()
+    for chunk in objects.read(master.object_key):
+        content.write(chunk)
+        digest.update(chunk)
+    if digest.digest() != master.sha256:
         raise OriginalDamaged(master)
-    return io.BytesIO(content)
+    content.seek(0)
+    return content
 
 
 def read_blocks(objects: ObjectStore, master: Master, start: int, stop: int) -> Iterator[bytes]:
