@@ -43,6 +43,7 @@ from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
 SECONDS = 10.0  # of each attack
 MASTERS = 20_000
 _SAMPLE_EVERY = 0.2  # seconds between two measurements of memory
+_BYSTANDER = "127.0.0.2"  # the attackers have another address
 _TIMEOUT = 30.0  # seconds after which a bystander gives up
 
 
@@ -58,7 +59,9 @@ class Bystander:
         self._thread.start()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=_TIMEOUT, source_address=(_BYSTANDER, 0)
+        )
         while not self._end.is_set():
             start = time.perf_counter()
             try:

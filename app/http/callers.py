@@ -22,7 +22,8 @@ class Callers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = Caller()
+        client = scope.get("client")
+        caller = Caller(client[0] if client else "")
         watched = _WatchedReceive(receive, caller)
         if scope["method"] in _WITHOUT_BODY:
             watched.start()

@@ -1,6 +1,7 @@
 """Decides which waiting image is decoded next, so that a few costly images delay nobody else.
 
-Small images and costly ones wait in queues of their own. Among each, the purposes take turns.
+Small images and costly ones wait in queues of their own. In each the purposes take turns, and for
+each purpose the addresses that the images came from.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 
 
 class Purpose(Enum):
@@ -37,7 +39,8 @@ class Abandoned(Exception):
 class Caller:
     """Whoever waits for a result, and may leave before it is there. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
+        self.address = address
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
         self.has_left = False
@@ -71,9 +74,46 @@ class Turn:
     """The right to decode one image. ``memory`` is None for a small image, otherwise its bytes."""
 
     purpose: Purpose
+    address: str
     memory: int | None
     came: threading.Event = field(default_factory=threading.Event)  # or it never will
     granted: bool = False
+    turned_away: bool = False
+
+
+class _FairQueue:
+    """Turns that wait, in the order in which they arrived, but one address after the other."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, deque[Turn]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._addresses.values()))
+
+    def __iter__(self) -> Iterator[Turn]:
+        return chain.from_iterable(self._addresses.values())
+
+    def append(self, turn: Turn) -> None:
+        self._addresses.setdefault(turn.address, deque()).append(turn)
+
+    def last_of_most(self) -> Turn:
+        """Return the turn that came last from the address of which most wait."""
+        return max(self._addresses.values(), key=len)[-1]
+
+    def remove(self, turn: Turn) -> None:
+        waiting = self._addresses[turn.address]
+        waiting.remove(turn)
+        if not waiting:
+            del self._addresses[turn.address]
+
+    def pop_first(self) -> Turn:
+        """Remove the first turn; its address is the last to come again."""
+        address, waiting = next(iter(self._addresses.items()))
+        turn = waiting.popleft()
+        del self._addresses[address]
+        if waiting:
+            self._addresses[address] = waiting
+        return turn
 
 
 class Turns:
@@ -85,21 +125,17 @@ class Turns:
     def __init__(self, slots: int, memory: int, max_waiting: int) -> None:
         """``memory`` in bytes is what all costly images together may take.
 
-        At most ``max_waiting`` turns of the same purpose and kind wait.
+        At most ``max_waiting`` turns of the same purpose and kind wait. If there are more, those of
+        the address with most of them are turned away.
         """
         self._slots = slots
         self._memory = memory
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._running: set[Turn] = set()
-        self._small = {purpose: deque[Turn]() for purpose in Purpose}
-        self._costly = {purpose: deque[Turn]() for purpose in Purpose}
+        self._small = {purpose: _FairQueue() for purpose in Purpose}
+        self._costly = {purpose: _FairQueue() for purpose in Purpose}
         self._stopped = False
-
-    @property
-    def processes(self) -> int:
-        """The greatest number of turns at the same time."""
-        return self._slots + 1
 
     @contextmanager
     def take(self, purpose: Purpose, memory: int | None, caller: Caller) -> Iterator[Turn]:
@@ -107,12 +143,14 @@ class Turns:
 
         Raises TooManyWaiting, Refused, Abandoned.
         """
-        turn = Turn(purpose, memory)
+        turn = Turn(purpose, caller.address, memory)
         self._enqueue(turn)
         with caller.interrupting(turn.came.set):
             turn.came.wait()
         try:
             with self._lock:
+                if turn.turned_away:
+                    raise TooManyWaiting
                 if not turn.granted:
                     self._queues(turn)[purpose].remove(turn)
                     raise Refused if self._stopped else Abandoned
@@ -144,7 +182,7 @@ class Turns:
                 for turn in queue:
                     turn.came.set()
 
-    def _queues(self, turn: Turn) -> dict[Purpose, deque[Turn]]:
+    def _queues(self, turn: Turn) -> dict[Purpose, _FairQueue]:
         return self._small if turn.memory is None else self._costly
 
     def _enqueue(self, turn: Turn) -> None:
@@ -152,10 +190,17 @@ class Turns:
             queue = self._queues(turn)[turn.purpose]
             if self._stopped:
                 raise Refused
-            if len(queue) >= self._max_waiting:
-                raise TooManyWaiting
             queue.append(turn)
+            if len(queue) > self._max_waiting:
+                self._turn_away(queue)
             self._grant_turns()
+
+    def _turn_away(self, queue: _FairQueue) -> None:
+        """Remove the turn that came last from the address of which most wait."""
+        turn = queue.last_of_most()
+        queue.remove(turn)
+        turn.turned_away = True
+        turn.came.set()
 
     def _grant_turns(self) -> None:
         """Grant whatever can start now. The lock is held."""
@@ -164,15 +209,15 @@ class Turns:
         ):
             pass
 
-    def _grant_next(self, queues: dict[Purpose, deque[Turn]]) -> bool:
+    def _grant_next(self, queues: dict[Purpose, _FairQueue]) -> bool:
         alike = sum((turn.memory is None) == (queues is self._small) for turn in self._running)
         room = self._slots if alike else self._slots + 1
         if len(self._running) >= room or (queues is self._costly and alike >= self._slots):
             return False
         queue = next((queue for queue in queues.values() if queue), None)
-        if queue is None or not self._has_memory_for(queue[0]):
+        if queue is None or not self._has_memory_for(next(iter(queue))):
             return False
-        turn = queue.popleft()
+        turn = queue.pop_first()
         queues[turn.purpose] = queues.pop(turn.purpose)  # its purpose is the last to come again
         turn.granted = True
         self._running.add(turn)

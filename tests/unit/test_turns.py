@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting, Turns
+from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting, Turn, Turns
 from tests.support.service import eventually
 
 MEMORY = 100
@@ -23,15 +23,23 @@ class Work:
         self.turns, self._pool = turns, pool
         self.started: list[str] = []
         self._ends: dict[str, threading.Event] = {}
+        self._arrived = 0
+        self._enqueue, turns._enqueue = turns._enqueue, self._arrive  # type: ignore[method-assign]
+
+    def _arrive(self, turn: Turn) -> None:
+        try:
+            self._enqueue(turn)
+        finally:
+            self._arrived += 1
 
     def begin(
         self, name: str, purpose: Purpose, memory: int | None = None, caller: Caller | None = None
     ) -> Future[None]:
         """Ask for a turn; return once it is granted or waits in its queue."""
         self._ends[name] = threading.Event()
-        before = self.count()
+        before = self._arrived
         future = self._pool.submit(self._take, name, purpose, memory, caller or Caller())
-        assert eventually(lambda: self.count() > before or future.done())
+        assert eventually(lambda: self._arrived > before)
         return future
 
     def count(self) -> int:
@@ -122,6 +130,19 @@ def test_purposes_take_turns() -> None:
         assert set(kinds[3:5]) == {"thumbnail", "upload"}
 
 
+def test_addresses_take_turns() -> None:
+    with working(1) as work:
+        work.begin("first", SEARCH)
+        for number in range(4):
+            work.begin(f"many-{number}", SEARCH, caller=Caller("192.0.2.1"))
+        work.begin("one", SEARCH, caller=Caller("192.0.2.2"))
+        for _ in range(2):
+            started = len(work.started)
+            work.end(work.started[-1])
+            assert eventually(lambda before=started: len(work.started) > before)
+        assert work.started[1:] == ["many-0", "one"]
+
+
 def test_too_many_that_wait_are_refused() -> None:
     with working(1, max_waiting=2) as work:
         for name in "abc":
@@ -130,6 +151,19 @@ def test_too_many_that_wait_are_refused() -> None:
             work.begin("d", THUMBNAIL).result(10)
         work.begin("e", SEARCH)
         assert work.count() == 4
+
+
+def test_whoever_fills_the_queue_is_turned_away_first() -> None:
+    with working(1, max_waiting=3) as work:
+        greedy = [
+            work.begin(name, THUMBNAIL, caller=Caller("192.0.2.1")) for name in ("a", "b", "c", "d")
+        ]
+        work.begin("other", THUMBNAIL, caller=Caller("192.0.2.2"))
+        with pytest.raises(TooManyWaiting):
+            greedy[-1].result(10)
+        work.end("a")
+        work.begin("later", THUMBNAIL, caller=Caller("192.0.2.2"))
+        assert work.has_started("b")
 
 
 def test_whoever_leaves_loses_the_place_in_the_queue() -> None:
