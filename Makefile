@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-hostile bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-hostile bench-stack bench-page screenshots soak lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -104,6 +104,9 @@ bench-ingest: .venv/.dev ## uploads over HTTP, compared with a plain PyTorch ser
 
 bench-search: .venv/.dev ## searches of 100 000 masters, compared with the same work called directly
 	$(BIN)/python -m benchmarks.bench_search
+
+bench-browse: .venv/.dev ## browsing of 100 000 masters by up to 49 conditions, embedded
+	@$(BIN)/python -m benchmarks.bench_browse
 
 bench-memory: .venv/.dev ## resident memory over 10 000 uploads
 	$(BIN)/python -m benchmarks.bench_memory

@@ -46,7 +46,7 @@ def list_searches(services: Services, weights: WeightsFile) -> dict[str, Callabl
     words = LookWords()
     names = rng.permutation(sorted(set(words.class_names)))[:count].tolist()
     vectors = draw_unit_vectors(rng, count)
-    page, _ = services.masters.list_masters(COLLECTION, None, count, None)
+    page = services.masters.list_masters(COLLECTION, None, count, None)
     masters = [master.id for master in page.masters]
     collection = services.collections.find_collection(COLLECTION).id
     search, store = services.search, services.stores.vectors

@@ -209,6 +209,17 @@ def check_key(key: str, error: Callable[[str], Exception]) -> None:
         )
 
 
+def count_conditions(filter: Filter) -> int:
+    """Return the number of comparisons in the filter."""
+    match filter:
+        case And(parts) | Or(parts):
+            return sum(map(count_conditions, parts))
+        case Not(part):
+            return count_conditions(part)
+        case _:
+            return 1
+
+
 def type_name(value: object) -> str:
     """Return the type of a value: boolean, number, string, list or object."""
     if isinstance(value, bool):

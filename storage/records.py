@@ -124,10 +124,14 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list; ``next_after`` is the id to continue after, None at the end."""
+    """A part of a list; ``next_after`` is the id to continue after, None at the end.
+
+    ``total`` is the number of masters in the whole list.
+    """
 
     masters: list[Master]
     next_after: UUID | None
+    total: int
 
 
 @dataclass(frozen=True)

@@ -158,11 +158,11 @@ def list_masters(
 ) -> Response:
     """Returns the masters of a collection, newest first, a page at a time."""
     conditions, after = parse_filter_text(filter), parse_cursor(cursor)
-    page, total = masters.list_masters(collection, conditions, limit, after, offset)
+    page = masters.list_masters(collection, conditions, limit, after, offset)
     body = schemas.MasterPage.model_construct(
         masters=[schemas.Master.of(master) for master in page.masters],
         next_cursor=str(page.next_after) if page.next_after else None,
-        total=total,
+        total=page.total,
     )
     return _json(body)
 

@@ -151,7 +151,7 @@ class InstallationCopy:
                 after = batch[-1].master.id
                 advance(len(batch))
         if not self._mirror:
-            total = self._target.metadata.count_masters(collection.id, None)
+            total = self._target.metadata.count_masters(collection.id)
             self._counts.only_in_target += total - present
 
     def _import_collection(self, collection: Collection) -> None:
@@ -164,7 +164,7 @@ class InstallationCopy:
             metadata.import_collection(collection)
         except CollectionExists:  # such as the default collection of a service that ran there
             same_name = metadata.find_collection(collection.name)
-            if same_name is not None and metadata.count_masters(same_name.id, None):
+            if same_name is not None and metadata.count_masters(same_name.id):
                 raise CopyRefused(
                     f"the target has a collection {collection.name} already, with other masters in"
                     " it. Delete it there, or copy into empty stores"

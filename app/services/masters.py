@@ -66,16 +66,14 @@ class Masters:
         limit: int,
         after: UUID | None,
         offset: int = 0,
-    ) -> tuple[Page, int]:
-        """Return a page of at most ``limit`` masters, newest first, and the number of all matches.
+    ) -> Page:
+        """Return a page of at most ``limit`` masters, newest first.
 
         The page begins ``offset`` masters behind the master ``after``, or behind the start. Raises
         InvalidInput, NotFound.
         """
         collection = self._collections.find_collection(collection_name)
-        metadata = self._stores.metadata
-        page = metadata.list_masters(collection.id, filter, limit, after, offset)
-        return page, metadata.count_masters(collection.id, filter)
+        return self._stores.metadata.list_masters(collection.id, filter, limit, after, offset)
 
     def update_master(
         self,

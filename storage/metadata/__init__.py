@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from storage import schema_upgrade
 from storage.database import Database, retry_lost_transactions
+from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.collections import SqlCollections
 from storage.metadata.leases import SqlLeases
 from storage.metadata.masters import SqlMasters
@@ -26,6 +27,7 @@ class SqlMetadataStore(
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._index = AttributeIndex()
 
     def upgrade_schema(self) -> None:
         schema_upgrade.upgrade(self._db)

@@ -142,11 +142,11 @@ class MasterStore(Protocol):
 
         With ``filter`` None, all are selected. The page begins after the master ``after``, or with
         the newest if that is None, and skips ``offset`` more. ``Page.next_after`` continues the
-        list.
+        list, and ``Page.total`` counts all that are selected, on any page.
         """
 
-    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
-        """Return the number of visible masters that the filter selects; None selects all."""
+    def count_masters(self, collection_id: UUID) -> int:
+        """Return the number of visible masters."""
 
     def list_attributes(
         self, collection_id: UUID, limit: int, after: UUID | None

@@ -84,7 +84,7 @@ class DirectOperations:
 
     def list(self, collection: str) -> list[Kept]:
         try:
-            page, _ = self._services.masters.list_masters(collection, None, 500, None)
+            page = self._services.masters.list_masters(collection, None, 500, None)
         except NotFound:
             return []
         return [_kept(master) for master in page.masters]

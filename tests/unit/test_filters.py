@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -20,8 +21,8 @@ from storage import vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
-from storage.metadata import SqlMetadataStore
-from storage.records import NewMaster, VectorRecord, whole_image
+from storage.metadata import SqlMetadataStore, attribute_index, masters
+from storage.records import NewMaster, Page, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
 from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 
@@ -36,14 +37,16 @@ class Picks:
 
     by_meaning: set[UUID]
     by_database: set[UUID]
+    by_index: set[UUID]
     by_search: set[UUID]
-    counted: int
+    counted: set[int]
 
     @property
     def agree(self) -> bool:
-        return self.by_meaning == self.by_database == self.by_search and self.counted == len(
-            self.by_meaning
-        )
+        picked = (self.by_database, self.by_index, self.by_search)
+        return all(each == self.by_meaning for each in picked) and self.counted == {
+            len(self.by_meaning)
+        }
 
 
 class Gallery:
@@ -83,21 +86,31 @@ class Gallery:
         self.masters[master_id] = attributes
 
     def pick(self, filter: Filter) -> Picks:
+        by_database, by_index = (self.page(filter, most_in_sql) for most_in_sql in (1000, 0))
         return Picks(
             by_meaning={
                 master_id
                 for master_id, attributes in self.masters.items()
                 if matches(filter, attributes)
             },
-            by_database={
-                master.id
-                for master in self.metadata.list_masters(
-                    self.collection, filter, 1000, None
-                ).masters
-            },
+            by_database={master.id for master in by_database.masters},
+            by_index={master.id for master in by_index.masters},
             by_search=self.search(self.vectors, filter),
-            counted=self.metadata.count_masters(self.collection, filter),
+            counted={by_database.total, by_index.total},
         )
+
+    def page(
+        self,
+        filter: Filter,
+        most_in_sql: int,
+        limit: int = 1000,
+        after: UUID | None = None,
+        offset: int = 0,
+    ) -> Page:
+        """List by SQL if the filter has at most so many conditions, otherwise by the index."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(masters, "_MOST_IN_SQL", most_in_sql)
+            return self.metadata.list_masters(self.collection, filter, limit, after, offset)
 
     def search(self, vectors: ExactVectorStore, filter: Filter) -> set[UUID]:
         return {
@@ -251,6 +264,77 @@ def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Galle
         assert gallery.search(gallery.vectors, wanted) == {
             id_ for id_, kept in now.items() if matches(wanted, kept)
         }, form
+
+
+def test_the_index_lists_the_same_pages_as_the_database(gallery: Gallery) -> None:
+    ids = [gallery.add({"n": number % 3}) for number in range(20)]
+    for form in ({"n": {"$lt": 2}}, {"n": 7}, {"n": {"$exists": True}}):
+        wanted = parse_filter(form)
+        for limit, after, offset in itertools.product(
+            (1, 3, 6, 1000), (None, ids[0], ids[7], ids[19], UUID(int=1)), (0, 1, 5, 2**53)
+        ):
+            by_database, by_index = (
+                gallery.page(wanted, most_in_sql, limit, after, offset) for most_in_sql in (9, 0)
+            )
+            assert by_index == by_database, (form, limit, after, offset)
+
+
+def test_the_index_knows_what_other_processes_have_changed(
+    gallery: Gallery, database: Database
+) -> None:
+    kept, changed, deleted, damaged = (gallery.add({"a": number}) for number in range(4))
+    wanted = parse_filter({"a": {"$lt": 5}})
+    with closing(Database(str(database.url))) as elsewhere:
+        other = SqlMetadataStore(elsewhere)
+
+        def found() -> set[UUID]:
+            return {master.id for master in gallery.page(wanted, 0).masters}
+
+        assert found() == {kept, changed, deleted, damaged}
+        other.update_master(changed, name=None, attributes={"a": 6})
+        other.delete_master(deleted)
+        other.mark_damaged(damaged)
+        assert found() == {kept}
+        other.update_master(changed, name=None, attributes={"a": 1})
+        other.restore_damaged(damaged)
+        assert found() == {kept, changed, damaged}
+        (record,) = other.find_records([kept]).values()
+        attributes = replace(record.master, attributes={"a": 9}, updated_at=1)
+        other.import_records([replace(record, master=attributes)])
+        assert found() == {changed, damaged}
+        other.delete_collection(gallery.version)
+        assert found() == set()
+
+
+def test_the_index_forgets_earlier_revisions(gallery: Gallery) -> None:
+    master = gallery.add({"a": 0})
+    wanted = parse_filter({"a": {"$exists": True}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribute_index, "_FEW", 3)
+        for number in range(20):
+            gallery.change(master, {"a": number})
+            assert gallery.page(wanted, 0).masters[0].attributes == {"a": number}
+            index = gallery.metadata._index._collections[gallery.collection]
+            assert len(index._rows) <= 6
+
+
+def test_threads_that_browse_and_change_get_current_answers(
+    gallery: Gallery, database: Database
+) -> None:
+    ids = [gallery.add({"n": 0}) for _ in range(8)]
+
+    def change_and_list(id_: UUID) -> None:
+        store = SqlMetadataStore(database)
+        for number in range(1, 15):
+            assert store.update_master(id_, name=None, attributes={"n": number})
+            page = gallery.metadata.list_masters(
+                gallery.collection, parse_filter({"n": number}), 100, None
+            )
+            assert id_ in {master.id for master in page.masters}
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
+        patch.setattr(masters, "_MOST_IN_SQL", 0)
+        list(pool.map(change_and_list, ids))
 
 
 def test_a_filter_picks_from_its_own_collection_only(
@@ -459,9 +543,9 @@ def test_each_form_selects_what_it_means(name: str, gallery: Gallery) -> None:
 def test_a_key_may_be_in_any_language(key: str, gallery: Gallery) -> None:
     sized = gallery.add({key: 3})
     nested = gallery.add({"a": {key: [3]}})
-    assert gallery.pick(parse_filter({key: 3})) == Picks({sized}, {sized}, {sized}, 1)
+    assert gallery.pick(parse_filter({key: 3})) == Picks({sized}, {sized}, {sized}, {sized}, {1})
     assert gallery.pick(parse_filter({f"a.{key}": {"$contains": 3}})) == Picks(
-        {nested}, {nested}, {nested}, 1
+        {nested}, {nested}, {nested}, {nested}, {1}
     )
 
 
@@ -475,17 +559,17 @@ def test_backends_agree_on_the_largest_number_of_values(gallery: Gallery) -> Non
     inside, outside = gallery.add({"a": 999}), gallery.add({"a": 1000})
     among = list(range(1000))
     assert gallery.pick(parse_filter({"a": {"$in": among}})) == Picks(
-        {inside}, {inside}, {inside}, 1
+        {inside}, {inside}, {inside}, {inside}, {1}
     )
     assert gallery.pick(parse_filter({"a": {"$nin": among}})) == Picks(
-        {outside}, {outside}, {outside}, 1
+        {outside}, {outside}, {outside}, {outside}, {1}
     )
 
 
 def test_backends_agree_on_the_largest_number_of_conditions(gallery: Gallery) -> None:
     last, _ = gallery.add({"a": 98}), gallery.add({"a": 99})
     anyone = parse_filter({"$or": [{"a": number} for number in range(99)]})
-    assert gallery.pick(anyone) == Picks({last}, {last}, {last}, 1)
+    assert gallery.pick(anyone) == Picks({last}, {last}, {last}, {last}, {1})
 
 
 # valid and invalid forms

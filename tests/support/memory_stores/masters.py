@@ -43,12 +43,13 @@ class MemoryMasters(OnTables):
         after: UUID | None,
         offset: int = 0,
     ) -> Page:
-        rows = _newest_first(self._select(collection_id, filter), after)[offset:]
+        selected = self._select(collection_id, filter)
+        rows = _newest_first(selected, after)[offset:]
         masters = [row.read() for row in rows[:limit]]
-        return Page(masters, masters[-1].id if len(rows) > limit else None)
+        return Page(masters, masters[-1].id if len(rows) > limit else None, len(selected))
 
-    def count_masters(self, collection_id: UUID, filter: Filter | None) -> int:
-        return len(self._select(collection_id, filter))
+    def count_masters(self, collection_id: UUID) -> int:
+        return len(self._select(collection_id, None))
 
     def list_attributes(
         self, collection_id: UUID, limit: int, after: UUID | None

@@ -118,7 +118,7 @@ def test_values_beyond_the_limit_are_not_counted(
 def test_dead_letters_are_listed_and_retried(use_cases: UseCases) -> None:
     use_cases.upload(colours(1), attributes={"a": 1})
     metadata = use_cases.stores.metadata
-    (master,) = use_cases.masters.list_masters("default", None, 10, None)[0].masters
+    (master,) = use_cases.masters.list_masters("default", None, 10, None).masters
     metadata.update_master(master.id, name=None, attributes={"a": 2})
     (task,) = metadata.claim_embeddings(["model-1"], "somebody", 1, 60.0)
     metadata.retry_embedding(task, "somebody", "it is broken", None)

@@ -1,0 +1,88 @@
+"""Keeps the attributes of an embedded database's masters in memory, to select by many conditions.
+
+SQLite parses the attributes of a row again for every condition.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import compress
+from uuid import UUID
+
+import numpy as np
+import sqlalchemy as sa
+from cachetools import LRUCache
+
+from storage.attribute_columns import AttributeColumns
+from storage.filters import Filter
+from storage.metadata.rows import COLLECTIONS, LIVE, MASTERS
+from storage.records import MasterState
+
+_MOST_COLLECTIONS = 4  # those used last
+_FEW = 500  # masters that are read by their ids, below the limit of bound variables
+_Key = tuple[bytes, int, int]  # the id of a master, its revision, and the time of its last change
+
+
+class AttributeIndex:
+    """The attributes of the collections that were used last. It may be used by many threads.
+
+    Each use reads which masters are visible in its own transaction, and the attributes of those
+    that it does not know. So an answer is as current as one of the database, whatever other
+    threads and processes change.
+    """
+
+    def __init__(self) -> None:
+        self._collections: LRUCache[UUID, _CollectionIndex] = LRUCache(_MOST_COLLECTIONS)
+        self._lock = threading.Lock()
+
+    def select(self, connection: sa.Connection, collection_id: UUID, filter: Filter) -> list[bytes]:
+        """Return the ids of the visible masters that match the filter, newest first."""
+        with self._lock:
+            index = self._collections.get(collection_id)
+            if index is None:
+                index = self._collections[collection_id] = _CollectionIndex(collection_id)
+        return index.select(connection, filter)
+
+
+class _CollectionIndex:
+    def __init__(self, collection_id: UUID) -> None:
+        live = sa.exists().where(COLLECTIONS.c.id == collection_id, COLLECTIONS.c.state == LIVE)
+        # As bytes: UUIDs would take longer to make than everything else here.
+        self._id = sa.type_coerce(MASTERS.c.id, sa.LargeBinary).label("id")
+        inside = sa.and_(
+            MASTERS.c.collection_id == collection_id, MASTERS.c.state == MasterState.STORED, live
+        )
+        self._attributes = sa.select(self._id, MASTERS.c.attributes).where(inside)
+        self._visible = sa.select(self._id, MASTERS.c.revision, MASTERS.c.updated_at).where(inside)
+        self._visible = self._visible.order_by(MASTERS.c.id.desc())
+        self._forget_all()
+        self._lock = threading.Lock()
+
+    def _forget_all(self) -> None:
+        self._rows: dict[_Key, int] = {}
+        self._columns = AttributeColumns()
+
+    def select(self, connection: sa.Connection, filter: Filter) -> list[bytes]:
+        # The driver's own tuples: rows of SQLAlchemy are slower to make and to look up.
+        keys: list[_Key] = list(connection.execute(self._visible).cursor.fetchall())
+        with self._lock:
+            self._read_new(connection, keys)
+            rows = np.fromiter(map(self._rows.__getitem__, keys), np.int64, len(keys))
+            matching = self._columns.select(filter, len(self._rows))[rows]
+        return [key[0] for key in compress(keys, matching.tolist())]
+
+    def _read_new(self, connection: sa.Connection, keys: Sequence[_Key]) -> None:
+        """Read the attributes of the masters that are new or changed."""
+        if len(self._rows) > 2 * len(keys) + _FEW:  # most rows are of an earlier revision
+            self._forget_all()
+        new = {key[0]: key for key in keys if key not in self._rows}
+        if not new:
+            return
+        statement = self._attributes
+        if len(new) <= _FEW:
+            statement = statement.where(self._id.in_(list(new)))
+        for id_, attributes in connection.execute(statement):
+            if id_ in new:
+                row = self._rows[new[id_]] = len(self._rows)
+                self._columns.add(row, attributes)
