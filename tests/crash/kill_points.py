@@ -88,6 +88,8 @@ WRITES_OF["removing"] = (
 # scenario begins.
 _BACKFILL = {"metadata.acquire_lease", "registry.backfill_embeddings", "metadata.release_lease"}
 OCCASIONAL: dict[str, set[str]] = {"switching": _BACKFILL, "switching_words": _BACKFILL}
+# On a busy machine, the worker polls between a change's commit and the request's own claim.
+UNLISTED: dict[str, set[str]] = {"changes": {"metadata.claim_embeddings"}}
 # A kill after a write is nearly one before the next. So the changes of a model are killed at one
 # of these moments in `look`, and at the other in `words`.
 MOMENTS: dict[str, tuple[Moment, ...]] = {
