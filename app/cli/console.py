@@ -93,6 +93,7 @@ def _describe_error(error: Exception) -> list[str]:
     from app.http.security import InsecureSettings
     from app.services.catalogue import CatalogueRefused
     from app.services.mirroring import CopyRefused
+    from app.services.recovery_collections import RecoveryRefused
     from models.errors import EncoderInvalid, EngineMissing
     from models.labelled_images import UnusableData
     from storage.errors import ConfigurationError, StoreUnavailable
@@ -109,6 +110,7 @@ def _describe_error(error: Exception) -> list[str]:
         EncoderInvalid,
         EngineMissing,
         InsecureSettings,
+        RecoveryRefused,
         StoreUnavailable,
         UnusableData,
     )

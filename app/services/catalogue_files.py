@@ -86,7 +86,7 @@ def write_chunk(objects: ObjectStore, key: str, masters: Iterable[Master]) -> in
         file = cast("BinaryIO", spooled)
         with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as compressed:
             for master in masters:
-                compressed.write(_line_of(master))
+                compressed.write(line_of_master(master))
                 count += 1
         size = file.tell()
         file.seek(0)
@@ -109,12 +109,13 @@ def read_chunk(objects: ObjectStore, key: str) -> Iterator[Master]:
         try:
             with gzip.GzipFile(fileobj=file, mode="rb") as lines:
                 for line in lines:
-                    yield _master_of(line)
+                    yield master_of_line(line)
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
             raise CatalogueDamaged(f"{key} is damaged") from None
 
 
-def _line_of(master: Master) -> bytes:
+def line_of_master(master: Master) -> bytes:
+    """Return the line of a chunk that has the whole row of a master."""
     values = vars(master) | {
         "id": str(master.id),
         "collection_id": str(master.collection_id),
@@ -123,7 +124,8 @@ def _line_of(master: Master) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
-def _master_of(line: bytes) -> Master:
+def master_of_line(line: bytes) -> Master:
+    """Return the master of a line. Raises ValueError, KeyError, TypeError."""
     values: dict[str, Any] = json.loads(line)
     return Master(
         **values
