@@ -1,6 +1,8 @@
 """Translates the attribute filter into a Milvus expression.
 
-Every value is written by a function that knows its type and escapes it.
+Every value is written by a function that knows its type and escapes it. No expression contains a
+negation, because its meaning differs between versions of Milvus: a comparison with a missing or
+differently typed key is false in 2.3, so that its negation is true, but unknown in 2.6.
 """
 
 from __future__ import annotations
@@ -27,14 +29,30 @@ _NOTHING = 'id in [""]'
 
 
 def expression(filter: Filter) -> str:
-    """Return the boolean expression that selects the rows whose attributes match."""
+    """Return a boolean expression that selects every row whose attributes match, or an empty text.
+
+    It also selects rows that only a negation excludes; an empty text selects all rows.
+    """
+    return _select(filter, negated=False)
+
+
+def _select(filter: Filter, *, negated: bool) -> str:
+    """Return the expression for the filter or, if ``negated``, for its negation."""
     match filter:
-        case And(parts):
-            return _joined([expression(part) for part in parts], "&&")
-        case Or(parts):
-            return _joined([expression(part) for part in parts], "||")
         case Not(part):
-            return f"(not ({expression(part)}))"
+            return _select(part, negated=not negated)
+        case And(parts) | Or(parts):
+            selected = [_select(part, negated=negated) for part in parts]
+            if isinstance(filter, And) != negated:  # the negation of a conjunction is a disjunction
+                selected = [part for part in selected if part]
+                return _joined(selected, "&&") if selected else ""
+            return _joined(selected, "||") if all(selected) else ""
+        case Equals() | In() | Range() | Contains() | Exists():
+            return "" if negated else _compare(filter)
+
+
+def _compare(condition: Equals | In | Range | Contains | Exists) -> str:
+    match condition:
         case Equals(path, value):
             return f"({_field(path)} == {_literal(value)})"
         case In(path, values):

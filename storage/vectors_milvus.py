@@ -20,6 +20,7 @@ from pymilvus import MilvusClient
 from storage import filters_milvus, milvus_rows
 from storage.filters import Filter
 from storage.milvus_connection import LISTS, Layout, MilvusConnection
+from storage.milvus_pages import SearchPage, SearchQuery, merge_pages, nearest_parts
 from storage.milvus_rows import SLICES
 from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 from storage.store_urls import MilvusOptions
@@ -31,6 +32,7 @@ _HARMLESS_SHARE = 0.5  # HNSW keeps its recall if the filter passes this share o
 _COUNTS_LAST = 10.0  # seconds that a count is remembered
 _HAS_SEVERAL = "parts > 1"  # the filter for rows of masters with several parts
 _GROWTH = 2000  # vectors by which a remembered count may be wrong
+_SPARE = 100  # hits more than a slice has on average
 
 
 class MilvusVectorStore:
@@ -164,55 +166,63 @@ class MilvusVectorStore:
             return []
         check_length(vector, layout.dimension)
         chosen = f"collection_key == {milvus_rows.make_collection_key(collection_id)}"
-        if filter is not None:
-            chosen += f" && {filters_milvus.expression(filter)}"
-        limit = min(limit, LARGEST_LIMIT)
+        if filter is not None and (expression := filters_milvus.expression(filter)):
+            chosen += f" && {expression}"
+        query = SearchQuery(name, chosen, vector, ("box",) if layout.has_parts else ())
         farthest = math.inf if max_distance is None else max_distance
-        reach = limit
-        while True:  # until enough masters are found: several parts of one may be the nearest
-            hits, horizon = self._search_parts(name, layout, chosen, vector, reach)
+        for hits, horizon in self._reach_farther(query, limit):
             enough = len(hits) >= limit and hits[limit - 1].distance <= horizon
-            complete = horizon > farthest or horizon == math.inf
-            if enough or complete or reach > LARGEST_LIMIT:
-                return [hit for hit in hits[:limit] if hit.distance <= farthest]
-            reach = min(4 * reach, LARGEST_LIMIT + 1)
+            if enough or horizon > farthest:
+                break
+        return [hit for hit in hits[:limit] if hit.distance <= farthest]
 
-    def _search_parts(
-        self, name: str, layout: Layout, chosen: str, vector: NDArray[np.float32], reach: int
-    ) -> tuple[list[VectorHit], float]:
-        """Search for the nearest ``reach`` parts.
+    def _reach_farther(
+        self, query: SearchQuery, reach: int
+    ) -> Iterator[tuple[list[VectorHit], float]]:
+        """Search for at least ``reach`` parts, and then for more and more of them.
 
-        Returns the masters that have them, each by its nearest part, and the distance up to which
-        no master is missing.
+        Yields the masters that have them, each by its nearest part, and the distance up to which no
+        master is missing, which is infinite at the end. Several parts of one master may be the
+        nearest, and so may thousands of masters that the caller knows to be deleted.
         """
-        plan = self._plan(name, chosen, reach)
+        while reach <= LARGEST_LIMIT:
+            plan = [SearchPage(*one) for one in self._plan(query.name, query.chosen, reach)]
+            hits, horizon = merge_pages(plan, self._search_pages(query, plan))
+            yield hits, horizon
+            if horizon == math.inf:
+                return
+            reach *= 4
+        # A slice has so few of the vectors that Milvus compares with each of them.
+        slices = [f" && slice == {number}" for number in range(SLICES)]
+        for most in sorted({min(2 * reach // SLICES + _SPARE, LARGEST_LIMIT), LARGEST_LIMIT}):
+            plan = [SearchPage(one, most) for one in slices]
+            answers = self._search_pages(query, plan)
+            hits, horizon = merge_pages(plan, answers)
+            yield hits, horizon
+            if horizon == math.inf:
+                return
+        found = [hit for answer in answers for hit in answer]
+        while plan := [
+            page.next(answer)
+            for page, answer in zip(plan, answers, strict=True)
+            if len(answer) >= page.most
+        ]:
+            answers = self._search_pages(query, plan)
+            found += [hit for answer in answers for hit in answer]
+            yield nearest_parts(found), merge_pages(plan, answers)[1]
+
+    def _search_pages(self, query: SearchQuery, plan: list[SearchPage]) -> list[list[VectorHit]]:
         # With Strong consistency a search waits for the server's next tick: run them in parallel.
         run = self._pool.map if len(plan) > 1 else map
-        output = ["box"] if layout.has_parts else []
-        answers = list(
-            run(lambda one: self._search_once(name, chosen + one[0], vector, one[1], output), plan)
-        )
-        cut = [
-            answer[-1].distance
-            for answer, (_, most) in zip(answers, plan, strict=True)
-            if len(answer) >= most
-        ]
-        hits = sorted(
-            (hit for answer in answers for hit in answer),
-            key=lambda hit: (hit.distance, hit.master_id, hit.part),
-        )
-        nearest: dict[UUID, VectorHit] = {}
-        for hit in hits:
-            nearest.setdefault(hit.master_id, hit)
-        return list(nearest.values()), min(cut, default=math.inf)
+        return list(run(partial(self._search_page, query), plan))
 
-    def _search_once(
-        self, name: str, chosen: str, vector: NDArray[np.float32], limit: int, output: list[str]
-    ) -> list[VectorHit]:
+    def _search_page(self, query: SearchQuery, page: SearchPage) -> list[VectorHit]:
+        name, chosen, vector = query.name, query.chosen + page.condition, query.vector
+        limit, output = page.most, list(query.output)
         # Milvus silently ignores parameters of the index outside `params`.
         parameters = {
             "metric_type": "COSINE",
-            "params": _search_width(self._options.index, self._options.ef, limit),
+            "params": _search_width(self._options.index, self._options.ef, limit) | page.bounds,
         }
         answer = self._connection.call(
             lambda client: client.search(
@@ -238,8 +248,6 @@ class MilvusVectorStore:
         therefore raised to that. If this is more than Milvus returns, the matches are searched in
         slices, each of which is small enough.
         """
-        if limit > LARGEST_LIMIT:
-            return [(f" && slice == {number}", LARGEST_LIMIT) for number in range(SLICES)]
         if self._options.index != "HNSW":
             return [("", limit)]
         matching = self._recent_count(name, chosen)

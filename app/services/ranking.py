@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,11 +16,15 @@ from app.services.loaded_models import LoadedModels
 from models.imaging import Box
 from storage.filters import Filter, matches
 from storage.protocols import Stores
-from storage.records import Collection, Master
+from storage.records import Collection, Master, VectorRecord
 
 MAX_REACH = 10_000  # maximum of offset + k
 MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
 _PROBABILITY_PLACES = 4
+_DISTANCE_PLACES = 6
+_FAR = 4096  # hits of the vector store among which too few are live
+_FEW = 10_000  # live masters that are compared one by one then, at most
+_BATCH = 500  # vectors read at once
 Vector = NDArray[np.float32]
 
 
@@ -82,7 +87,7 @@ class Ranking:
         wanted = options.offset + options.k
         exact = self._find_exact_hit(query)
         hits = [exact] if exact else []
-        hits += self._find_nearest(query, wanted, skip={hit.master.id for hit in hits})
+        hits += self.find_nearest(query, wanted, skip={hit.master.id for hit in hits})
         self._metrics.searches.inc()
         return hits[options.offset : wanted]
 
@@ -130,8 +135,10 @@ class Ranking:
         probability = self._rate_hit(query, 0.0, exact=True)
         return Hit(master, 0.0, True, probability)
 
-    def _find_nearest(self, query: Query, wanted: int, skip: set[UUID]) -> list[Hit]:
-        """Return up to ``wanted`` live hits.
+    def find_nearest(
+        self, query: Query, wanted: int, skip: AbstractSet[UUID] = frozenset()
+    ) -> list[Hit]:
+        """Return up to ``wanted`` live hits without those in ``skip``. Raises Conflict.
 
         The vector store may still have deleted or changed masters, so more are requested until
         enough of them are live or the store has no more.
@@ -139,7 +146,7 @@ class Ranking:
         limit = self._distance_limit(query)
         if limit is not None and limit < 0:
             return []
-        reach = wanted + len(skip)
+        reach, compared = wanted + len(skip), False
         while True:
             distances, exhausted = self._search_vectors(query, reach, limit)
             # With two vectors, only the nearest ``reach`` ids are sure to have their true distance.
@@ -148,7 +155,39 @@ class Ranking:
             hits = self._load_hits(query, order, distances)
             if len(hits) >= wanted or exhausted:
                 return hits[:wanted]
+            if reach >= _FAR and not compared:
+                compared = True
+                every = self._compare_all(query, limit)
+                if every is not None:
+                    return [hit for hit in every if hit.master.id not in skip][:wanted]
             reach *= 2
+
+    def _compare_all(self, query: Query, limit: float | None) -> list[Hit] | None:
+        """Compare the query with all live masters that match; None if there are too many.
+
+        This bounds the work if the vector store knows only few of the deleted masters, or of those
+        that the filter excludes.
+        """
+        metadata, options = self._stores.metadata, query.options
+        with self._metrics.stage("truth"):
+            page = metadata.list_masters(query.collection.id, options.filter, _FEW, None)
+        if page.next_after is not None:
+            return None
+        wanted = np.stack(query.vectors).astype(np.float64)
+        hits = []
+        for start in range(0, len(page.masters), _BATCH):
+            masters = page.masters[start : start + _BATCH]
+            with self._metrics.stage("vector_search"):
+                stored = self._stores.vectors.fetch_vectors(
+                    query.version, [master.id for master in masters]
+                )
+            for master in masters:
+                if master.id in stored:
+                    distance = _find_distance(stored[master.id], wanted)
+                    if limit is None or distance <= limit:
+                        probability = self._rate_hit(query, distance, exact=False)
+                        hits.append(Hit(master, distance, False, probability))
+        return sorted(hits, key=lambda hit: (hit.distance, hit.master.id))
 
     def _search_vectors(
         self, query: Query, reach: int, limit: float | None
@@ -181,3 +220,10 @@ class Ranking:
                 probability = self._rate_hit(query, distance, exact=False)
                 hits.append(Hit(master, distance, False, probability))
         return hits
+
+
+def _find_distance(record: VectorRecord, vectors: NDArray[np.float64]) -> float:
+    """Return the cosine distance between the nearest of the parts and of the vectors."""
+    parts = np.stack([part.vector for part in record.parts]).astype(np.float64)
+    distance = round(1.0 - float((vectors @ parts.T).max()), _DISTANCE_PLACES)
+    return min(max(distance, 0.0), MAX_DISTANCE)

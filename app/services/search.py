@@ -153,11 +153,14 @@ class Search:
         self, text: EmbeddedText, collection: Collection, version: str, options: SearchOptions
     ) -> EmbeddedText:
         """Move a text's vector towards those of its own first hits, if it was understood."""
-        vectors = self._stores.vectors
-        hits = vectors.search(version, collection.id, text.vector, HITS, options.filter)
-        stored = vectors.fetch_vectors(version, [hit.master_id for hit in hits])
+        plain = SearchOptions(options.collection, filter=options.filter, text=options.text)
+        query = Query([text.vector], None, collection, version, plain)
+        hits = self._ranking.find_nearest(query, HITS)
+        stored = self._stores.vectors.fetch_vectors(version, [hit.master.id for hit in hits])
         found = [
-            stored[hit.master_id].parts[hit.part].vector for hit in hits if hit.master_id in stored
+            max((part.vector for part in stored[hit.master.id].parts), key=text.vector.dot)
+            for hit in hits
+            if hit.master.id in stored
         ]
         confidence = 1.0 if text.understood is None else text.understood
         moved = refine_query(text.vector, np.array(found), confidence)

@@ -72,8 +72,9 @@ class VectorStore(Protocol):
 
         Each master is returned once, with its nearest part, or the first of several that are
         equally near. ``vector`` is ``(dimension,) float32`` of length 1. With ``filter`` None, all
-        are selected. ``max_distance`` is a cosine distance, 0 to 2, and inclusive; None sets no
-        bound. Raises ValueError if ``vector`` does not have the version's dimension.
+        are selected. A store may also return masters that only a negation in the filter excludes,
+        so the caller checks each hit. ``max_distance`` is a cosine distance, 0 to 2, and inclusive;
+        None sets no bound. Raises ValueError if ``vector`` does not have the version's dimension.
         """
 
     def count(self, version: str) -> int:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.database import Database
-from storage.filters import Filter, InvalidFilter, matches, parse_filter
+from storage.filters import And, Filter, InvalidFilter, Not, Or, matches, parse_filter
 from storage.metadata import SqlMetadataStore, new_id
 from storage.protocols import MetadataStore, VectorStore
 from storage.records import (
@@ -51,6 +51,7 @@ class Backends:
     def __init__(self, metadata: dict[str, MetadataStore], vectors: dict[str, VectorStore]) -> None:
         self.metadata = metadata
         self.vectors = vectors
+        self.attributes: dict[UUID, dict[UUID, Attributes]] = {}  # by collection and master
 
     def fill(self, attributes: list[Attributes]) -> tuple[UUID, dict[UUID, Attributes]]:
         collection = Collection(new_id(), f"c-{uuid4().hex}", 0)
@@ -65,6 +66,7 @@ class Backends:
         ]
         for vectors in self.vectors.values():
             vectors.upsert(VERSION, embedded)
+        self.attributes[collection.id] = kept
         return collection.id, kept
 
     def pick(self, collection: UUID, filter: Filter) -> dict[str, set[UUID]]:
@@ -76,7 +78,17 @@ class Backends:
         for name, vectors in self.vectors.items():
             hits = vectors.search(VERSION, collection, VECTOR, 1000, filter)
             picked[name] = {hit.master_id for hit in hits}
+        if has_negation(filter):  # Milvus ignores it, so the service checks each hit
+            kept = self.attributes[collection]
+            picked["milvus"] = {id_ for id_ in picked["milvus"] if matches(filter, kept[id_])}
         return picked
+
+
+def has_negation(filter: Filter) -> bool:
+    match filter:
+        case And(parts) | Or(parts):
+            return any(map(has_negation, parts))
+    return isinstance(filter, Not)
 
 
 def _record(collection: Collection, attributes: Attributes) -> MasterRecord:

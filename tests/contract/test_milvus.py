@@ -316,3 +316,29 @@ def test_masters_are_found_behind_more_parts_than_milvus_returns(
     hits = store.search(VERSION, SHOP, vectors[0], 7)
     assert [hit.master_id.int for hit in hits[:4]] == [0, 1, 2, 3]
     assert {hit.master_id.int for hit in hits[4:]} == {4, 5, 6}
+
+
+@pytest.mark.parametrize("most", [20, 60, 1000])
+def test_hits_are_found_behind_more_masters_than_milvus_returns(
+    store: MilvusVectorStore, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Thousands of nearer masters may be deleted, and wait for the worker."""
+    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", most)
+    vectors = unit(1500)
+    masters = sorted(map(one_part, vectors), key=lambda one: -float(one.parts[0].vector[0]))
+    store.upsert(VERSION, masters)
+    query = np.eye(512, dtype=np.float32)[0]
+    for limit in (most, 2 * most, 1400):
+        hits = store.search(VERSION, SHOP, query, limit)
+        assert {hit.master_id for hit in hits} == {one.master_id for one in masters[:limit]}
+
+
+def test_hits_are_found_behind_equally_near_masters(
+    store: MilvusVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.vectors_milvus.LARGEST_LIMIT", 10)
+    near, far = unit(2)
+    crowd = [one_part(near) for _ in range(400)]
+    store.upsert(VERSION, [*crowd, behind := one_part(far)])
+    hits = store.search(VERSION, SHOP, near, 500)
+    assert behind.master_id in {hit.master_id for hit in hits}

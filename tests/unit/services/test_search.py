@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from app.errors import Conflict, NotFound
+from app.services import ranking as ranking_module
 from app.services.search import SearchOptions
 from models.calibration import Calibration
 from models.imaging import Box, ImageRejected
 from storage.filters import parse_filter
-from storage.records import VectorHit
+from storage.records import VectorHit, VectorRecord
 from tests.support.use_cases import UseCases, colours
 
 OPTIONS = SearchOptions("default")
@@ -221,3 +222,57 @@ def test_two_images_are_compared(use_cases: UseCases) -> None:
 def test_bytes_that_are_no_image_are_not_the_same_image(use_cases: UseCases) -> None:
     with pytest.raises(ImageRejected):
         use_cases.search.compare_images(io.BytesIO(b"no image"), io.BytesIO(b"no image"))
+
+
+class TestManyHitsThatAreNotLive:
+    """Deleted masters whose vectors are left, or a filter that the vector store cannot express."""
+
+    @pytest.fixture
+    def shop(self, use_cases: UseCases, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """Four live masters behind forty deleted ones."""
+        monkeypatch.setattr(ranking_module, "_FAR", 8)
+        masters = [
+            use_cases.upload(colours(seed), attributes={"n": seed}).master for seed in range(4)
+        ]
+        collection = masters[0].collection_id
+        sample = use_cases.stores.vectors.fetch_vectors("model-1", [masters[0].id])
+        near = sample[masters[0].id].parts
+        deleted = [VectorRecord(uuid4(), collection, near, {"n": 9}, 1) for _ in range(40)]
+        use_cases.stores.vectors.upsert("model-1", deleted)
+        return masters
+
+    @pytest.mark.parametrize("few", [1, 3, 4, 10_000])
+    @pytest.mark.parametrize("given", [{}, {"max_distance": 1.9}, {"mirror": True}])
+    def test_all_live_masters_are_found(
+        self,
+        use_cases: UseCases,
+        shop: list[Any],
+        monkeypatch: pytest.MonkeyPatch,
+        few: int,
+        given: dict[str, Any],
+    ) -> None:
+        """Whether they are few enough to be compared one by one or not, the answer is the same."""
+        monkeypatch.setattr(ranking_module, "_FEW", few)
+        sample = io.BytesIO(slightly_different(colours(0)))
+        expected = use_cases.search.search_by_sample(sample, options(k=100, **given)).hits
+        assert len(expected) == 4
+        for k in range(1, 6):
+            hits = use_cases.search.search_by_sample(sample, options(k=k, **given)).hits
+            assert hits == expected[:k]
+
+    def test_the_reach_stays_bounded_if_few_masters_match(
+        self, use_cases: UseCases, shop: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The vector store ignores the filter here, as Milvus does with a negation."""
+        vectors, reaches = use_cases.stores.vectors, []
+        search = vectors.search
+
+        def search_without_filter(*given: Any) -> Any:
+            reaches.append(given[3])
+            return search(*given[:4], None, *given[5:])
+
+        monkeypatch.setattr(vectors, "search", search_without_filter)
+        rare = options(k=3, filter=parse_filter({"n": {"$nin": [0, 1, 9]}}))
+        result = use_cases.search.search_by_sample(io.BytesIO(colours(0)), rare)
+        assert sorted(ids(result)) == sorted(master.id for master in shop[2:])
+        assert max(reaches) < 16
