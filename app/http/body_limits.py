@@ -7,6 +7,7 @@ import math
 import time
 
 from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, TooLarge, Unavailable
@@ -19,6 +20,8 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_PLAIN_BYTES = (
     256 * 1024
 )  # of a body that is not a form: it is read into memory and parsed whole
+_IN_MEMORY = 64 * MIB  # of all bodies, before the files of further ones go to the disk at once
+_FILE_IN_MEMORY = 256 * 1024  # bytes of a file, before it goes to the disk
 
 
 class BodyLimits:
@@ -94,6 +97,9 @@ class BodyLimits:
         body.size += more
         body.time_left += more / self._settings.body_min_rate
         self._held += more
+        # Starlette asks for this as it begins a file. The files of many bodies at once would take
+        # all of LOOKALIKE_MAX_SPOOL_BYTES in memory if each of them was small.
+        MultiPartParser.spool_max_size = _FILE_IN_MEMORY if self._held < _IN_MEMORY else 1
         self._check_size(body.size, self._held, body.limit)
 
     def time_left(self, body: _Body) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 import httpx
 import pytest
 
+from app.http import body_limits
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT
@@ -64,6 +66,24 @@ def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
         "/masters", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"}
     )
     assert problem_of(response) == (413, "body-too-large")
+
+
+def test_small_files_go_to_the_disk_once_many_bytes_are_held(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled: list[bool] = []
+    rollover = SpooledTemporaryFile.rollover
+
+    def note(self: SpooledTemporaryFile[bytes]) -> None:
+        rolled.append(True)
+        rollover(self)
+
+    monkeypatch.setattr(SpooledTemporaryFile, "rollover", note)
+    assert service.put(CAT).status_code == 201
+    assert not rolled
+    monkeypatch.setattr(body_limits, "_IN_MEMORY", 1)
+    assert service.put(CAT).status_code == 200
+    assert rolled
 
 
 def test_too_many_files_are_refused(service: Service) -> None:
