@@ -24,11 +24,12 @@ from app.services.catalogue_files import (
 )
 from app.services.marks import has_reached, set_mark
 from storage.protocols import Stores
-from storage.records import Collection, Master, MasterRevision, ModelState
+from storage.records import Collection, Master, MasterRevision, MasterState, ModelState
 
 CATALOGUE_LEASE = "catalogue"
 CATALOGUE_MARK = "catalogue-mark"
 _ROWS = 1000  # of a new chunk; it may grow to twice as many before it is split
+_KEPT = (MasterState.STORED, MasterState.DAMAGED)
 _ADVICE = (
     "If the database was lost or restored from a dump, stop the service and run"
     " `lookalike recover`. If nothing is missing, run `lookalike catalogue --replace`"
@@ -173,13 +174,16 @@ class Catalogue:
     def _list_masters(
         self, collection: Collection, start: UUID, end: UUID | None
     ) -> Iterator[Master]:
-        after = UUID(int=start.int - 1)
-        while batch := self._stores.metadata.list_records(after, _BATCH, collection.id):
-            for record in batch:
-                if end is not None and record.master.id >= end:
-                    return
-                yield record.master
-            after = batch[-1].master.id
+        metadata, after = self._stores.metadata, UUID(int=start.int - 1)
+        while revisions := metadata.list_revisions(collection.id, after, _BATCH):
+            after = revisions[-1].id
+            ids = [each.id for each in revisions if end is None or each.id < end]
+            records = metadata.find_records(ids)
+            for id_ in ids:
+                if id_ in records and records[id_].master.state in _KEPT:
+                    yield records[id_].master
+            if len(ids) < len(revisions):
+                return
 
 
 def _add_to_chunks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from app.services.encoder_files import encoder_key
 from app.services.removed_objects import RemovedObjects
@@ -55,8 +56,7 @@ class Mirroring:
         """
         self._check_same_installation()
         total = removed = outdated = 0
-        for batch in self._list_target():
-            kept = self._find_kept(batch)
+        for batch, kept in self._compare_target():
             total += len(batch)
             removed += len(batch) - len(kept)
             outdated += sum(
@@ -116,8 +116,7 @@ class Mirroring:
 
         Raises RemovalRefused.
         """
-        for batch in self._list_target():
-            kept = self._find_kept(batch)
+        for batch, kept in self._compare_target():
             extra = [each.master.id for each in batch if each.master.id not in kept]
             self._count_removals(len(extra))
             for id_ in extra:
@@ -146,18 +145,16 @@ class Mirroring:
                 RemovedObjects(self._target.objects).move(encoder_key(version))
             self._target.vectors.drop_version(version)
 
-    def _list_target(self) -> Iterator[list[MasterRecord]]:
+    def _compare_target(self) -> Iterator[tuple[list[MasterRecord], dict[UUID, MasterRecord]]]:
+        """Yield the target's records, and the source's of those that it still shows, by id."""
+        live = {collection.id for collection, _ in self._source.metadata.list_collections()}
         after = None
         while batch := self._target.metadata.list_records(after, _BATCH):
             after = batch[-1].master.id
-            yield batch
-
-    def _find_kept(self, batch: Sequence[MasterRecord]) -> dict[object, MasterRecord]:
-        """Return the source's records of those masters of the batch that it still shows, by id."""
-        live = {collection.id for collection, _ in self._source.metadata.list_collections()}
-        found = self._source.metadata.find_records([each.master.id for each in batch])
-        return {
-            id_: each
-            for id_, each in found.items()
-            if each.master.state in _KEPT and each.master.collection_id in live
-        }
+            found = self._source.metadata.find_records([each.master.id for each in batch])
+            kept = {
+                id_: each
+                for id_, each in found.items()
+                if each.master.state in _KEPT and each.master.collection_id in live
+            }
+            yield batch, kept

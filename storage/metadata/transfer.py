@@ -35,12 +35,14 @@ class SqlRecords:
         self, after: UUID | None, limit: int, collection_id: UUID | None = None
     ) -> list[MasterRecord]:
         statement = (
-            SELECT_MASTERS.where(MASTERS.c.state.in_(KEPT), COLLECTIONS.c.state == LIVE)
-            .order_by(MASTERS.c.id)
-            .limit(limit)
+            SELECT_MASTERS.where(COLLECTIONS.c.state == LIVE).order_by(MASTERS.c.id).limit(limit)
         )
         if collection_id is not None:
-            statement = statement.where(MASTERS.c.collection_id == collection_id)
+            kept = MASTERS.c.id.in_(_select_kept_ids(collection_id, after, limit))
+            return self._read_records(statement.where(kept))
+        # The function keeps databases from reading all rows by an index on the state, to sort them
+        # by id for each batch.
+        statement = statement.where(sa.func.coalesce(MASTERS.c.state, "").in_(KEPT))
         if after is not None:
             statement = statement.where(MASTERS.c.id > after)
         return self._read_records(statement)
@@ -50,12 +52,10 @@ class SqlRecords:
     ) -> list[MasterRevision]:
         statement = (
             sa.select(MASTERS.c.id, MASTERS.c.revision, MASTERS.c.updated_at, MASTERS.c.state)
-            .where(MASTERS.c.collection_id == collection_id, MASTERS.c.state.in_(KEPT))
+            .where(MASTERS.c.id.in_(_select_kept_ids(collection_id, after, limit)))
             .order_by(MASTERS.c.id)
             .limit(limit)
         )
-        if after is not None:
-            statement = statement.where(MASTERS.c.id > after)
         with self._db.read() as connection:
             return [
                 MasterRevision(row.id, row.revision, row.updated_at, MasterState(row.state))
@@ -112,6 +112,20 @@ class SqlRecords:
                     connection.execute(EMBEDDINGS.insert(), embeddings)
         except sa.exc.IntegrityError as error:
             raise MasterExists(str(error.orig)) from error
+
+
+def _select_kept_ids(collection_id: UUID, after: UUID | None, limit: int) -> sa.Select[Any]:
+    """Return the statement that selects up to ``limit`` ids in each state, in the order of ids.
+
+    Each part of the union follows an index. A condition on both states would sort all rows.
+    """
+    parts = []
+    for state in KEPT:
+        inside = sa.and_(MASTERS.c.collection_id == collection_id, MASTERS.c.state == state)
+        part = sa.select(MASTERS.c.id).where(inside).order_by(MASTERS.c.id).limit(limit)
+        part = part if after is None else part.where(MASTERS.c.id > after)
+        parts.append(sa.select(part.subquery().c.id))
+    return sa.select(sa.union_all(*parts).subquery().c.id)
 
 
 def _embedding_rows(record: MasterRecord) -> list[dict[str, Any]]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
+
+from app.bootstrap import connect_stores
 from app.services.catalogue_files import parse_chunk_key, read_chunk
 from app.settings import Settings
 from models.embedder import Embedder
+from storage.protocols import Stores
+from storage.records import Master, MasterRecord, MasterState, new_id
 from tests.support.embedded import run_on
 from tests.support.images import CAT
+from tests.support.processes import CommandProcess
 from tests.support.service import eventually, serving
 
 
@@ -46,3 +55,66 @@ def test_a_new_database_does_not_overwrite_it(settings: Settings, embedder: Embe
         refused = run_on(settings.data_dir, "catalogue")
         assert (refused.returncode, "lookalike recover" in refused.stderr) == (2, True), refused
         assert run_on(settings.data_dir, "catalogue", "--replace").returncode == 0
+
+
+def insert_rows(stores: Stores, count: int) -> list[Master]:
+    """Insert rows of masters without originals, which the catalogue does not read."""
+    collection = stores.metadata.create_collection("many")
+    values = {"size": 1, "mime": "image/png", "extension": "png", "width": 1, "height": 1}
+    masters = []
+    for number in range(count):
+        id_ = new_id()
+        masters.append(
+            Master(
+                id=id_,
+                collection_id=collection.id,
+                collection=collection.name,
+                sha256=number.to_bytes(32, "big"),
+                name=f"räume {number}.png",
+                attributes={"n": number},
+                revision=1,
+                state=MasterState.STORED,
+                created_at=1,
+                updated_at=1,
+                **values,
+            )
+        )
+    stores.metadata.import_records([MasterRecord(master, {}) for master in masters])
+    return sorted(masters, key=lambda each: each.id)
+
+
+def read_rows(stores: Stores) -> list[Master]:
+    keys = [info.key for info in stores.objects.list("catalogue/") if parse_chunk_key(info.key)]
+    rows = [master for key in keys for master in read_chunk(stores.objects, key)]
+    return sorted(rows, key=lambda each: each.id)
+
+
+@pytest.mark.slow
+def test_a_pass_that_is_killed_leaves_whole_chunks(settings: Settings) -> None:
+    environment = os.environ | {"LOOKALIKE_DATA_DIR": str(settings.data_dir)}
+    with connect_stores(settings) as stores:
+        masters = insert_rows(stores, 5000)
+    directory = settings.data_dir / "objects" / "catalogue"
+    before = 0
+    for wanted in range(1, 4):
+        process = CommandProcess(
+            "catalogue", environment=environment, stdout=Path(os.devnull), stderr=Path(os.devnull)
+        )
+        assert eventually(
+            lambda most=wanted, running=process: (
+                len(list(directory.rglob("*.gz"))) >= most or running.poll() is not None
+            ),
+            60,
+        )
+        process.kill()
+        process.wait()
+        with connect_stores(settings) as stores:
+            rows = read_rows(stores)
+            assert len(rows) >= max(1000, before)
+            assert {each.id for each in rows} <= {each.id for each in masters}
+            before = len(rows)
+    done = run_on(settings.data_dir, "catalogue")
+    assert (done.returncode, "5000 masters" in done.stderr) == (0, True), done
+    with connect_stores(settings) as stores:
+        assert read_rows(stores) == masters
+        assert list((settings.data_dir / "objects" / ".incoming").iterdir()) == []

@@ -79,7 +79,7 @@ def test_a_pass_without_a_change_writes_no_chunk(
 ) -> None:
     upload(use_cases, 5)
     write(use_cases.stores)
-    monkeypatch.setattr(use_cases.stores.metadata, "list_records", raising(AssertionError()))
+    monkeypatch.setattr(use_cases.stores.metadata, "find_records", raising(AssertionError()))
     assert write(use_cases.stores).written == 0
 
 
@@ -165,12 +165,15 @@ def test_a_pass_that_stops_at_any_step_is_completed_by_the_next(
     assert rows(stores) == masters_of(stores)
 
 
-def test_a_collection_that_is_deleted_during_a_pass_leaves_nothing(use_cases: UseCases) -> None:
-    upload(use_cases, 2, collection="cats")
+def test_what_is_deleted_during_a_pass_is_gone_after_the_next(use_cases: UseCases) -> None:
+    master, *_ = upload(use_cases, 4, collection="cats")
     passing = Catalogue(use_cases.stores).write()
     next(passing)
+    use_cases.masters.delete_master(master.id)
     use_cases.collections.delete_collection("cats")
     list(passing)
+    assert master.id not in {each.id for each in rows(use_cases.stores)}
+    write(use_cases.stores)
     assert chunks(use_cases.stores) == []
 
 
