@@ -16,7 +16,11 @@ from app.server import load_settings
 from app.services.backup_manifest import read_manifest, write_manifest
 from app.services.deletion import BACKUP_LEASE
 from app.services.installation_copy import CopyCounts, InstallationCopy
-from app.services.installation_id import find_or_create_installation_id, write_installation_id
+from app.services.installation_id import (
+    find_or_create_installation_id,
+    read_installation_id,
+    write_installation_id,
+)
 from app.services.marks import has_reached, set_mark
 from app.services.mirroring import CopyRefused, MirrorRules
 from app.services.removed_objects import RemovedObjects
@@ -217,8 +221,8 @@ def _copy_to_settings(
 ) -> CopyCounts:
     """Copy the unused embedded installation in ``directory`` to the stores of the settings.
 
-    With the ``manifest`` of a backup, the copy takes the place of the installation it was made of,
-    so that the next backup accepts it.
+    The copy takes the place of the source, or of the installation that the backup with this
+    ``manifest`` was made of.
     """
     urls = store_urls(settings)
     if not urls.embedded:
@@ -231,11 +235,22 @@ def _copy_to_settings(
             source, target, jobs=jobs, lease=settings.lease_seconds, fail=_print_failure
         )
         counts = _run_copy(copying, drain=source)
-        if manifest and "installation" in manifest:
-            write_installation_id(target.objects, manifest["installation"])
-            set_mark(target.metadata, _MARK, manifest["mark"])
+        _take_over_identity(source, target, manifest)
     err.print(_summarize(counts))
     return counts
+
+
+def _take_over_identity(source: Stores, target: Stores, manifest: dict[str, Any] | None) -> None:
+    """Give the target the id and the mark by which the next backup recognises it."""
+    if manifest is None:
+        id_ = read_installation_id(target.objects) or read_installation_id(source.objects)
+        mark = source.metadata.find_lease_end(_MARK)
+    else:
+        id_, mark = manifest.get("installation"), manifest.get("mark")
+    if id_ is not None:
+        write_installation_id(target.objects, id_)
+    if mark is not None:
+        set_mark(target.metadata, _MARK, mark)
 
 
 def _embedded_in(directory: Path, settings: Settings) -> Settings:

@@ -12,6 +12,7 @@ from app.server import check_installation, load_settings
 from app.services.catalogue import Catalogue, CatalogueReport
 from app.services.catalogue_rows import open_rows
 from app.services.recovery import Recovery, RecoveryCounts
+from app.services.recovery_collections import RecoveryRefused
 from app.settings import Settings
 from models.embedder import read_encoder
 from models.weights_file import DEFAULT_WEIGHTS
@@ -87,6 +88,11 @@ def _open_for_recovery(settings: Settings, apply: bool) -> Iterator[Stores]:
             update = {"database_url": f"sqlite:///{temporary}/lookalike.db"}
             settings = settings.model_copy(update=update)
         with connect_stores(settings, load_vectors=False) as stores:
+            if apply and not urls.embedded and (running := stores.registry.list_replicas()):
+                raise RecoveryRefused(
+                    f"{len(running)} processes are running on these servers, or were killed within"
+                    " the last 15 seconds: stop them, and run the command again"
+                )
             yield stores
 
 

@@ -72,3 +72,25 @@ def test_a_backup_is_restored_into_servers(
     with stack.replica() as client:
         stack.start("worker")
         assert eventually(lambda: answers(client) == before, 60)
+
+
+def test_an_installation_that_moved_to_servers_keeps_its_backup(
+    stack: Stack, tmp_path: Path, settings: Settings, embedder: Embedder
+) -> None:
+    directory = tmp_path / "backup"
+    embedded = {
+        "LOOKALIKE_DATA_DIR": str(settings.data_dir),
+        "LOOKALIKE_DATABASE_URL": "",
+        "LOOKALIKE_OBJECTS_URL": "",
+        "LOOKALIKE_VECTORS_URL": "embedded:",
+    }
+    with serving(settings, embedder) as service:
+        gone = service.put_master(CAT)["id"]
+        service.put_master(IMAGES[0])
+    assert stack.run("backup", str(directory), **embedded).returncode == 0
+    stack.create_collections()
+    assert stack.run("copy", "--from", str(settings.data_dir)).returncode == 0
+    with stack.replica() as client:
+        client.delete(f"/masters/{gone}")
+        done = stack.run("backup", str(directory))
+        assert (done.returncode, "1 removed" in done.stderr) == (0, True), done

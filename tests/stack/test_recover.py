@@ -32,6 +32,8 @@ def test_a_lost_database_comes_back_on_servers(stack: Stack) -> None:
         before = answers(client)
         written = stack.run("catalogue")
         assert (written.returncode, "13 masters" in written.stderr) == (0, True), written
+        busy = stack.run("recover", "--apply")
+        assert (busy.returncode, "processes are running" in busy.stderr) == (2, True), busy
     stack.stop()
     empty_database(stack)
     dry = stack.run("recover")
