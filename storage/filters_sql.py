@@ -60,7 +60,7 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
                 )
             )
         case Range(_, operator, bound):
-            limit: Scalar | bytes = bound
+            limit: Scalar | _Value = bound
             value = functions.number(attributes, path)
             if isinstance(bound, str):
                 value, limit = functions.text(attributes, path), functions.text_value(bound)
@@ -87,9 +87,9 @@ class _Json(Protocol):
 
     def text(self, document: _Value, path: str) -> _Value: ...
 
-    def text_value(self, value: str) -> str | bytes:
+    def text_value(self, value: str) -> _Value:
         """Return the value as it compares with ``text``."""
-        return value
+        return sa.literal(value)
 
     def number(self, document: _Value, path: str) -> _Value: ...
 
@@ -163,8 +163,8 @@ class _MySql(_Json):
         unquoted = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
         return sa.cast(unquoted, sa.LargeBinary)
 
-    def text_value(self, value: str) -> bytes:
-        return value.encode()
+    def text_value(self, value: str) -> _Value:
+        return sa.cast(sa.literal(value, sa.Text), sa.LargeBinary)
 
     def number(self, document: _Value, path: str) -> _Value:
         return sa.cast(self._at(document, path), mysql.DOUBLE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from storage.database import Database
+from storage.errors import StoreUnavailable
 from storage.schema_steps import LOCK_WAIT
 
 _log = logging.getLogger("lookalike.schema")
@@ -62,14 +63,26 @@ def upgrade(database: Database) -> None:
 def lock_schema(database: Database) -> Iterator[sa.Connection]:
     """Yield a connection that alone may change the schema.
 
-    On a server it waits for another upgrade to end, even one whose client is gone, and logs that.
-    SQLite has one writer; StoreUnavailable is raised if another process writes for ten seconds.
+    It waits for another upgrade to end, on a server even for one whose client is gone, and logs
+    that. Raises StoreUnavailable.
     """
-    with database.change_schema() as connection:
+    with ExitStack() as ending:
+        connection = _begin(ending, database)
         if not database.embedded:
             connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {LOCK_WAIT}"))
             _acquire_lock(connection, database.url.database or "")
         yield connection
+
+
+def _begin(ending: ExitStack, database: Database) -> sa.Connection:
+    """Begin to change the schema; on SQLite, once no other process writes to the database."""
+    while True:
+        try:
+            return ending.enter_context(database.change_schema())
+        except StoreUnavailable as error:
+            if not (database.embedded and "database is locked" in str(error)):
+                raise
+            _log.warning("waiting for another process, which writes to the database")
 
 
 def _acquire_lock(connection: sa.Connection, database: str) -> None:

@@ -493,6 +493,23 @@ def test_a_bad_change_is_422_and_changes_nothing(service: Service, body: dict[st
     assert service.client.get(f"/masters/{master['id']}").json() == master
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "a\\udc00b", "\\u0000"])
+def test_text_that_no_store_keeps_is_refused_everywhere(service: Service, text: str) -> None:
+    master = service.put_master(CAT)
+    path, member = f"/masters/{master['id']}", f'{{"a": "{text}"}}'
+    as_json = {"Content-Type": "application/json"}
+    refused = [
+        service.client.get("/masters", params={"filter": member}),
+        service.client.post("/search", files={"file": CAT}, data={"filter": member}),
+        service.client.post("/masters", files={"file": CAT}, data={"attributes": member}),
+        service.client.patch(path, content=f'{{"attributes": {member}}}', headers=as_json),
+        service.client.patch(path, content=f'{{"name": "{text}"}}', headers=as_json),
+        service.client.post("/collections", content=f'{{"name": "{text}"}}', headers=as_json),
+    ]
+    assert [response.status_code for response in refused] == [422] * 6
+    assert service.client.get(path).json() == master
+
+
 def test_a_deleted_master_is_gone_at_once_and_its_data_soon_after(service: Service) -> None:
     master = service.put_master(CAT)
     path = f"/masters/{master['id']}"

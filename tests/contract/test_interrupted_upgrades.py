@@ -17,6 +17,7 @@ from alembic import command
 from alembic.migration import MigrationContext
 from pymysql.constants import COMMAND
 
+from storage import database as database_module
 from storage import schema_upgrade
 from storage.database import Database, DatabaseOptions
 from storage.errors import StoreUnavailable
@@ -220,6 +221,21 @@ def test_a_second_upgrade_waits_for_the_first_and_says_so(mysql: Database, lines
             first.execute(sa.text("DO RELEASE_ALL_LOCKS()"))
             upgrading.result(60)
     check_newest(mysql, filled=False)
+
+
+def test_an_upgrade_of_sqlite_waits_for_another_writer_and_says_so(
+    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.05)
+    url = f"sqlite:///{tmp_path}/a.db"
+    with closing(Database(url)) as writer, closing(Database(url)) as database:
+        fill_0001(database)
+        with ThreadPoolExecutor(1) as pool:
+            with writer.write():
+                upgrading = pool.submit(schema_upgrade.upgrade, database)
+                assert eventually(lambda: lines.count("waiting for another process") > 1)
+            upgrading.result(60)
+        check_newest(database, filled=True)
 
 
 def test_upgrades_of_two_databases_of_a_server_do_not_wait_for_each_other(
