@@ -5,85 +5,65 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.attribute_columns import AttributeColumns, Mask
+from storage.attribute_columns import Mask
 from storage.cores import available_cores
 from storage.filters import Filter
-from storage.records import Box4, VectorHit, VectorRecord, check_dimension, check_length
+from storage.records import VectorHit, VectorRecord, check_dimension, check_length
+from storage.vector_blocks import ROWS, VectorBlock, gather, merge_blocks
 
 # Bound of the error of a float32 product of two unit vectors, per number of a vector: three times
 # the unit roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
 _FLOAT32_ERROR = 2e-7
-_LEAST_CAPACITY = 1024  # rows
 _LEAST_PARALLEL = 2000  # rows from which slices on several cores are faster than one
+_ROW_BITS = 32  # of a position, for the row; the others are the number of the block
+
+
+@dataclass
+class _View:
+    """What a search sees of a block: the rows that there were when it began."""
+
+    block: VectorBlock
+    chosen: Mask  # (size,)
 
 
 class VectorMatrix:
-    """A thread-safe matrix with a row per part. The first vector sets its dimension.
+    """A thread-safe matrix with a row per part, in blocks. The first vector sets its dimension.
 
-    Rows are only appended or marked dead, so that searches continue during writes. The parts of a
-    master lie in consecutive rows, in order.
+    The lock is held only to note which rows there are: filters and products run without it.
     """
 
-    def __init__(self, capacity: int = 0) -> None:
-        capacity = max(_LEAST_CAPACITY, capacity)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._size = 0
-        self._vectors = np.empty((capacity, 0), dtype=np.float32)
-        self._ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
-        self._parts = np.empty(capacity, dtype=np.int32)  # the number of the part in its master
+        self._dimension: int | None = None
+        self._blocks: dict[int, VectorBlock] = {}  # by number; only the newest has room
+        self._next_number = 0
         self._several = False  # whether any master has had more than one part
-        # The box of the part in each row, with the width 0 for the whole image; without rows until
-        # the first box.
-        self._boxes = np.empty((0, 4), dtype=np.int32)
-        self._collections = np.empty(capacity, dtype=np.int32)
-        self._alive = np.zeros(capacity, dtype=np.bool_)
-        self._row_of: dict[UUID, int] = {}  # that of part 0
-        self._attributes = AttributeColumns()
+        self._position_of: dict[UUID, int] = {}  # of part 0: the block's number and the row
         self._collection_codes: dict[UUID, int] = {}
+
+    @property
+    def capacity(self) -> int:
+        """The number of rows for which there is memory."""
+        return sum(block.capacity for block in self._blocks.values())
 
     def put_rows(self, records: Sequence[VectorRecord]) -> None:
         """Insert the records; each replaces all parts of the master. Raises ValueError."""
         with self._lock:
-            dimension = check_dimension(records, self._dimension)
-            if self._dimension is None and dimension is not None:
-                self._vectors = np.empty((len(self._vectors), dimension), dtype=np.float32)
-            self._make_room(sum(len(record.parts) for record in records))
+            self._dimension = check_dimension(records, self._dimension)
             for record in records:
                 self._drop(record.master_id)
-                self._row_of[record.master_id] = self._size
-                self._append(record)
-
-    def _append(self, record: VectorRecord) -> None:
-        self._several = self._several or len(record.parts) > 1
-        id_ = divmod(record.master_id.int, 1 << 64)
-        code = self._collection_codes.setdefault(record.collection_id, len(self._collection_codes))
-        for number, part in enumerate(record.parts):
-            row = self._size
-            self._vectors[row] = part.vector
-            self._ids[row] = id_
-            self._parts[row] = number
-            self._collections[row] = code
-            self._attributes.add(row, record.attributes)
-            self._set_box(row, part.box)
-            self._alive[row] = True
-            self._size += 1
-
-    def _set_box(self, row: int, box: Box4 | None) -> None:
-        if box is not None and not len(self._boxes):
-            self._boxes = np.zeros((len(self._vectors), 4), dtype=np.int32)
-        if len(self._boxes):
-            self._boxes[row] = box or (0, 0, 0, 0)
-
-    @property
-    def _dimension(self) -> int | None:
-        """The length of the vectors; None before the first one."""
-        return self._vectors.shape[1] or None
+                number, block = self._find_room(len(record.parts))
+                codes = self._collection_codes
+                row = block.append(record, codes.setdefault(record.collection_id, len(codes)))
+                self._position_of[record.master_id] = number << _ROW_BITS | row
+                self._several = self._several or len(record.parts) > 1
 
     def drop_rows(self, ids: Sequence[UUID]) -> None:
         """Remove all parts of these masters; ids without a vector are ignored."""
@@ -92,36 +72,44 @@ class VectorMatrix:
                 self._drop(master_id)
 
     def _drop(self, master_id: UUID) -> None:
-        row = self._row_of.pop(master_id, None)
-        if row is None:
+        position = self._position_of.pop(master_id, None)
+        if position is None:
             return
-        self._alive[row] = False
-        while row + 1 < self._size and self._parts[row + 1]:
-            row += 1
-            self._alive[row] = False
+        number, row = position >> _ROW_BITS, position & (1 << _ROW_BITS) - 1
+        block = self._blocks[number]
+        block.drop(row)
+        if number != self._next_number - 1 and block.live * 2 < block.size:
+            self._shrink(number)
 
-    def _make_room(self, more: int) -> None:
-        """Make room for ``more`` rows: if the arrays are full, copy the live rows into larger ones.
+    def _find_room(self, rows: int) -> tuple[int, VectorBlock]:
+        """Return the newest block, or a new one if it lacks room for that many rows."""
+        newest = self._next_number - 1
+        block = self._blocks.get(newest)
+        if block is not None and block.size + rows <= block.capacity:
+            return newest, block
+        if block is not None and block.live * 2 < block.size:
+            self._shrink(newest)
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._blocks[number] = block = VectorBlock(self._dimension or 0, max(ROWS, rows))
+        return number, block
 
-        The new arrays have half as much room again. Searches in progress keep the old arrays, which
-        stay as they are.
-        """
-        if self._size + more <= len(self._vectors):
-            return
-        keep = np.flatnonzero(self._alive[: self._size])
-        capacity = max(_LEAST_CAPACITY, (len(keep) + more) * 3 // 2)
-        renumbered = np.full(self._size, -1, dtype=np.int64)
-        renumbered[keep] = np.arange(len(keep))
-        for name in ("_vectors", "_ids", "_parts", "_boxes", "_collections", "_alive"):
-            old = getattr(self, name)
-            if not len(old):
-                continue  # there are no boxes
-            new = np.zeros((capacity, *old.shape[1:]), dtype=old.dtype)
-            np.take(old, keep, axis=0, out=new[: len(keep)])
-            setattr(self, name, new)
-        self._attributes.renumber(renumbered)
-        self._row_of = {master_id: int(renumbered[row]) for master_id, row in self._row_of.items()}
-        self._size = len(keep)
+    def _shrink(self, number: int) -> None:
+        """Replace a block that is mostly dead, together with another one that fits beside it."""
+        merged = {number: self._blocks[number]}
+        live = merged[number].live
+        for other, block in self._blocks.items():
+            is_full = other not in (number, self._next_number - 1)
+            if is_full and block.live + live <= ROWS:
+                merged[other] = block
+                break
+        kept = merge_blocks(list(merged.values()))
+        for old in merged:
+            del self._blocks[old]
+        if kept.size:
+            # It keeps a number below the newest one, so that nothing is appended to it.
+            self._blocks[number] = kept
+            for master_id, row in kept.masters():
+                self._position_of[master_id] = number << _ROW_BITS | row
 
     def search(
         self,
@@ -138,31 +126,38 @@ class VectorMatrix:
             code = self._collection_codes.get(collection_id)
             if code is None:
                 return []
-            chosen = self._alive[: self._size] & (self._collections[: self._size] == code)
-            if filter is not None:
-                chosen &= self._attributes.select(filter, self._size)
-            vectors, ids = self._vectors[: self._size], self._ids[: self._size]
-            parts, boxes, several = self._parts[: self._size], self._boxes, self._several
-        error = _FLOAT32_ERROR * vectors.shape[1]
-        rows = np.flatnonzero(chosen)
-        near = 1.0 - _products(pool, vectors, rows, vector)
+            views = [_View(block, block.choose(code)) for block in self._blocks.values()]
+            several = self._several
+        if filter is not None:
+            for view in views:
+                view.chosen &= view.block.attributes.select(filter, len(view.chosen))
+        views = [view for view in views if view.chosen.any()]
+        if not views:
+            return []
+        error = _FLOAT32_ERROR * len(vector)
+        numbers, rows, near = _find_near(pool, views, vector)
+        parts = [view.block.parts for view in views]
         # One distance per master: a master's parts are chosen together, and begin with part 0.
-        nearest = near if not several else _least_per_group(near, parts[rows] == 0)
+        nearest = near
+        if several:
+            nearest = _least_per_group(near, gather(parts, numbers, rows) == 0)
         if max_distance is not None:
-            rows, near = _where(near <= max_distance + error, rows, near)
+            numbers, rows, near = _where(near <= max_distance + error, numbers, rows, near)
             nearest = nearest[nearest <= max_distance + error]
         if len(nearest) > limit:
             farthest = np.partition(nearest, limit - 1)[limit - 1]
-            rows, near = _where(near <= farthest + 2 * error, rows, near)
+            numbers, rows, near = _where(near <= farthest + 2 * error, numbers, rows, near)
         # The candidates are computed again in float64, row by row: equal vectors tie in any row.
-        products = (vectors[rows].astype(np.float64) * vector).sum(axis=1)
+        candidates = gather([view.block.vectors for view in views], numbers, rows)
+        products = (candidates.astype(np.float64) * vector).sum(axis=1)
         distances = np.clip(np.round(1.0 - products, 6), 0.0, 2.0)
         if max_distance is not None:
-            rows, distances = _where(distances <= max_distance, rows, distances)
-        order = np.lexsort((parts[rows], ids[rows, 1], ids[rows, 0], distances))
+            numbers, rows, distances = _where(distances <= max_distance, numbers, rows, distances)
+        ids = gather([view.block.ids for view in views], numbers, rows)
+        order = np.lexsort((gather(parts, numbers, rows), ids[:, 1], ids[:, 0], distances))
         hits = (
-            VectorHit(_master_id(ids[row]), float(distance), int(parts[row]), _box(boxes, row))
-            for row, distance in zip(rows[order], distances[order], strict=True)
+            views[numbers[place]].block.hit(int(rows[place]), float(distances[place]))
+            for place in order
         )
         return _take_masters(hits, limit)
 
@@ -177,58 +172,55 @@ def _take_masters(hits: Iterable[VectorHit], limit: int) -> list[VectorHit]:
     return list(found.values())
 
 
-def _master_id(halves: NDArray[np.uint64]) -> UUID:
-    return UUID(int=int(halves[0]) << 64 | int(halves[1]))
-
-
 def _least_per_group(values: NDArray[np.float32], starts: Mask) -> NDArray[np.float32]:
     """Return the least value of each group; a group begins where ``starts`` is true."""
-    if not len(values):
-        return values
     least: NDArray[np.float32] = np.minimum.reduceat(values, np.flatnonzero(starts))
     return least
-
-
-def _box(boxes: NDArray[np.int32], row: int) -> Box4 | None:
-    if row >= len(boxes) or not boxes[row, 2]:
-        return None
-    x, y, width, height = boxes[row].tolist()
-    return x, y, width, height
 
 
 def _where(chosen: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return tuple(array[chosen] for array in arrays)
 
 
-def _products(
-    pool: ThreadPoolExecutor,
-    vectors: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    vector: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the dot products of the chosen rows with ``vector``, ``(len(rows),) float32``.
+def _find_near(
+    pool: ThreadPoolExecutor, views: list[_View], vector: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the chosen rows: the numbers of their views, the rows, and their distances.
 
     The work is split over the cores, because memory bandwidth is the bound: a row of 512
     numbers has 2 kB.
     """
-    total, chosen = len(vectors), len(rows)
-    slices = available_cores()
-    if chosen * 3 < total:  # gathering few rows moves less memory than reading all
+    rows = [np.flatnonzero(view.chosen) for view in views]
+    total = sum(len(view.chosen) for view in views)
+    slices = available_cores() if total >= _LEAST_PARALLEL else 1
+    bounds = [total * index // slices for index in range(slices + 1)]
 
-        def gathered(index: int) -> NDArray[np.float32]:
-            some = rows[chosen * index // slices : chosen * (index + 1) // slices]
-            return vectors[some] @ vector
+    def compare(index: int) -> list[NDArray[np.float32]]:
+        start, end, found = bounds[index], bounds[index + 1], []
+        for view, chosen in zip(views, rows, strict=True):
+            size = len(view.chosen)
+            if start < size and end > 0:
+                found.append(_distances(view.block, chosen, max(start, 0), min(end, size), vector))
+            start, end = start - size, end - size
+        return found
 
-        return _concatenated(pool, gathered, slices, chosen)
-
-    def whole(index: int) -> NDArray[np.float32]:
-        return vectors[total * index // slices : total * (index + 1) // slices] @ vector
-
-    return _concatenated(pool, whole, slices, total)[rows]
+    run = map if slices == 1 else pool.map
+    near = np.concatenate([each for found in run(compare, range(slices)) for each in found])
+    numbers = np.repeat(np.arange(len(views)), [len(chosen) for chosen in rows])
+    return numbers, np.concatenate(rows), near
 
 
-def _concatenated(
-    pool: ThreadPoolExecutor, part: Any, slices: int, size: int
+def _distances(
+    block: VectorBlock,
+    rows: NDArray[np.int64],
+    start: int,
+    end: int,
+    vector: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    run = map if size < _LEAST_PARALLEL else pool.map
-    return np.concatenate(list(run(part, range(slices))))
+    """Return the distances of those of the rows that are from ``start`` to ``end``."""
+    first, last = np.searchsorted(rows, (start, end))
+    some = rows[first:last]
+    if len(some) * 3 < end - start:  # gathering few rows moves less memory than reading all
+        return 1.0 - block.vectors[some] @ vector
+    near: NDArray[np.float32] = 1.0 - block.vectors[start:end] @ vector
+    return near if len(some) == len(near) else near[some - start]

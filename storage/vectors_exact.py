@@ -69,10 +69,9 @@ class ExactVectorStore:
         with self._lock:
             if version not in self._matrices:
                 of_version = _vectors.c.model_version == version
-                number = sa.select(sa.func.count()).select_from(_vectors).where(of_version)
                 statement = _SELECT.where(of_version).order_by(*_BY_PART)
                 with self._db.read() as connection:
-                    matrix = VectorMatrix(capacity=(connection.scalar(number) or 0) * 5 // 4)
+                    matrix = VectorMatrix()
                     partitions = connection.execute(statement).partitions(_BATCH)
                     records = _records(chain.from_iterable(partitions))
                     while batch := list(islice(records, _BATCH)):

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storage import vector_matrix
+from storage import vector_blocks, vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
@@ -194,7 +194,7 @@ def test_every_backend_picks_the_same_masters_after_changes(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ExactVectorStore(database)) as restarted:
         # Compact the matrix every few writes.
-        patch.setattr(vector_matrix, "_LEAST_CAPACITY", 3)
+        patch.setattr(vector_matrix, "ROWS", 3)
         gallery = Gallery(SqlMetadataStore(database), vectors)
         for kind, choice, attributes in changes:
             ids = list(gallery.masters)
@@ -218,7 +218,12 @@ def test_every_backend_picks_the_same_masters_after_changes(
             assert gallery.search(vectors, wanted) == expected, form
 
 
-def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Gallery) -> None:
+def test_a_matrix_that_outgrows_its_blocks_keeps_all_attributes(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_matrix, "ROWS", 300)
+    monkeypatch.setattr(vector_blocks, "ROWS", 300)
+
     def upsert(masters: dict[UUID, Attributes]) -> None:
         records = [
             VectorRecord(id_, gallery.collection, whole_image(SOMEWHERE), kept, 1)
@@ -228,7 +233,7 @@ def test_a_matrix_that_outgrows_its_capacity_keeps_all_attributes(gallery: Galle
 
     ids = [UUID(int=number) for number in range(700)]
     now: dict[UUID, Attributes] = {}
-    for turn in range(4):  # 2100 rows in all; the first capacity is 1024
+    for turn in range(4):  # 2100 rows in all
         written: dict[UUID, Attributes] = {}
         for number, master_id in enumerate(ids):
             if number % 4 != turn:

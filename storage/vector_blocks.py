@@ -1,0 +1,124 @@
+"""The blocks of the matrix in memory: a bounded number of rows each, with their attributes.
+
+A block never moves, so growth copies nothing, and a search reads its arrays without a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.attribute_columns import AttributeColumns, Mask
+from storage.records import Box4, VectorHit, VectorRecord
+
+ROWS = 8192  # in a block; memory for rows that are not used yet costs nothing
+
+
+class VectorBlock:
+    """Rows of vectors, one per part of a master, and what searches need to know about them.
+
+    Rows are only appended or marked dead, under the lock of the matrix. The parts of a master lie
+    in consecutive rows of one block, in order.
+    """
+
+    def __init__(self, dimension: int, capacity: int = ROWS) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self.live = 0  # rows that are not dead
+        self.vectors = np.empty((capacity, dimension), dtype=np.float32)
+        self.ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
+        self.parts = np.empty(capacity, dtype=np.int32)  # the number of the part in its master
+        self.collections = np.empty(capacity, dtype=np.int32)  # a code for each collection
+        self.alive = np.zeros(capacity, dtype=np.bool_)
+        # The box of the part in each row, with the width 0 for the whole image.
+        self.boxes: NDArray[np.int32] | None = None  # until the first box
+        self.attributes = AttributeColumns()
+
+    def append(self, record: VectorRecord, collection: int) -> int:
+        """Append the parts of a record, for which there must be room; return the row of part 0."""
+        first = self.size
+        id_ = divmod(record.master_id.int, 1 << 64)
+        for number, part in enumerate(record.parts):
+            row = first + number
+            self.vectors[row] = part.vector
+            self.ids[row] = id_
+            self.parts[row] = number
+            self.collections[row] = collection
+            self.attributes.add(row, record.attributes)
+            self._set_box(row, part.box)
+        end = first + len(record.parts)
+        self.alive[first:end] = True
+        self.size = end
+        self.live += len(record.parts)
+        return first
+
+    def _set_box(self, row: int, box: Box4 | None) -> None:
+        if box is not None and self.boxes is None:
+            self.boxes = np.zeros((self.capacity, 4), dtype=np.int32)
+        if self.boxes is not None:
+            self.boxes[row] = box or (0, 0, 0, 0)
+
+    def drop(self, row: int) -> None:
+        """Mark the master whose part 0 is in that row as dead, with all its parts."""
+        end = row + 1
+        while end < self.size and self.parts[end]:
+            end += 1
+        self.alive[row:end] = False
+        self.live -= end - row
+
+    def choose(self, collection: int) -> Mask:
+        """Return a mask of the live rows of a collection, ``(size,) bool``."""
+        chosen: Mask = self.alive[: self.size] & (self.collections[: self.size] == collection)
+        return chosen
+
+    def masters(self) -> list[tuple[UUID, int]]:
+        """Return the live masters, each with the row of its part 0."""
+        first = self.alive[: self.size] & (self.parts[: self.size] == 0)
+        return [(self._master_id(row), row) for row in np.flatnonzero(first).tolist()]
+
+    def hit(self, row: int, distance: float) -> VectorHit:
+        box: Box4 | None = None
+        if self.boxes is not None and self.boxes[row, 2]:
+            x, y, width, height = self.boxes[row].tolist()
+            box = (x, y, width, height)
+        return VectorHit(self._master_id(row), distance, int(self.parts[row]), box)
+
+    def _master_id(self, row: int) -> UUID:
+        high, low = self.ids[row].tolist()
+        return UUID(int=high << 64 | low)
+
+
+def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
+    """Return a block with the live rows of others, which searches in progress may still read."""
+    rows = sum(block.live for block in blocks)
+    merged = VectorBlock(blocks[0].vectors.shape[1], max(ROWS, rows))
+    for block in blocks:
+        kept = np.flatnonzero(block.alive[: block.size])
+        start, end = merged.size, merged.size + len(kept)
+        for name in ("vectors", "ids", "parts", "collections", "alive"):
+            getattr(merged, name)[start:end] = getattr(block, name)[kept]
+        if block.boxes is not None:
+            if merged.boxes is None:
+                merged.boxes = np.zeros((merged.capacity, 4), dtype=np.int32)
+            merged.boxes[start:end] = block.boxes[kept]
+        renumbered = np.full(block.size, -1, dtype=np.int64)
+        renumbered[kept] = np.arange(start, end)
+        merged.attributes.extend(block.attributes, renumbered)
+        merged.size = merged.live = end
+    return merged
+
+
+def gather(
+    arrays: Sequence[NDArray[Any]], numbers: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Any:
+    """Return ``arrays[numbers[i]][rows[i]]`` for each i, in one array; ``numbers`` is sorted."""
+    gathered = np.empty((len(rows), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
+    starts = np.searchsorted(numbers, np.arange(len(arrays) + 1)).tolist()
+    for array, start, end in zip(arrays, starts, starts[1:], strict=False):
+        if start < end:
+            gathered[start:end] = array[rows[start:end]]
+    return gathered
