@@ -1,4 +1,8 @@
-"""The HTTP client of the command line."""
+"""The HTTP client of the command line.
+
+It believes nothing that a service answers: every answer is bounded in size and checked against the
+schema of the API, and paths are made here.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
 
 import httpx
+from pydantic import TypeAdapter
 
+from app.cli import answers
 from app.cli.console import CommandError, err
 
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ENCODER_TIMEOUT = httpx.Timeout(600.0, connect=5.0)  # a bundle is tried for up to 5 minutes
+_MAX_ANSWER = 256 * 1024 * 1024  # bytes of JSON; a page of masters with long attributes
+_MAX_LINE = 1024 * 1024  # characters of a line of a stream
 _ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
 _LONGEST_WAIT = 10.0  # seconds
@@ -53,7 +62,6 @@ class Client:
             headers=headers,
             timeout=_TIMEOUT,
             limits=limits,
-            follow_redirects=True,
         )
 
     def __enter__(self) -> Client:
@@ -70,18 +78,27 @@ class Client:
     def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
         """Upload one image and return its result."""
         answer: dict[str, Any] = self._call(
-            "POST", "/masters", file=("file", name, file), fields=fields
-        )["results"][0]
-        return answer
+            "POST", "/masters", answers.UploadResults, file=("file", name, file), fields=fields
+        )
+        if not answer["results"]:
+            raise self._unexpected_answer()
+        result: dict[str, Any] = answer["results"][0]
+        return result
 
     def search(self, image: Path | None, fields: dict[str, str]) -> dict[str, Any]:
         """Search with an image file, if any, and the fields of the form; return the answer."""
         if image is None:
-            found: dict[str, Any] = self._call("POST", "/search", fields=fields)
+            found: dict[str, Any] = self._call(
+                "POST", "/search", answers.SearchAnswer, fields=fields
+            )
             return found
         with image.open("rb") as file:
             answer: dict[str, Any] = self._call(
-                "POST", "/search", file=("sample", image.name, file), fields=fields
+                "POST",
+                "/search",
+                answers.SearchAnswer,
+                file=("sample", image.name, file),
+                fields=fields,
             )
         return answer
 
@@ -92,29 +109,30 @@ class Client:
             params = {"collection": collection, "limit": "500"} | (
                 {"cursor": cursor} if cursor else {}
             )
-            page = self._call("GET", "/masters", params=params)
+            page = self._call("GET", "/masters", answers.MasterPage, params=params)
             for master in page["masters"]:
                 yield master, page["total"]
             cursor = page["next_cursor"]
 
     def content(self, master: dict[str, Any], output: IO[bytes]) -> None:
-        """Write the original bytes of a master."""
-        self._call("GET", master["links"]["content"], output=output)
+        """Write the original bytes of a master, which may be in an object store elsewhere."""
+        path = f"/masters/{UUID(master['id'])}/content"
+        self._call("GET", path, output=output, max_bytes=master["size"])
 
     def dead_letters(self, limit: int) -> dict[str, Any]:
         """Return the first ``limit`` dead letters and their total."""
         answer: dict[str, Any] = self._call(
-            "GET", "/admin/dead-letters", params={"limit": str(limit)}
+            "GET", "/admin/dead-letters", answers.DeadLetters, params={"limit": str(limit)}
         )
         return answer
 
     def retry_dead_letters(self) -> int:
         """Retry all dead letters and return their number."""
-        return int(self._call("POST", "/admin/dead-letters/retry")["revived"])
+        return int(self._call("POST", "/admin/dead-letters/retry", answers.Revived)["revived"])
 
     def models(self) -> dict[str, Any]:
         """Return the model versions and their progress."""
-        answer: dict[str, Any] = self._call("GET", "/admin/models")
+        answer: dict[str, Any] = self._call("GET", "/admin/models", answers.ModelList)
         return answer
 
     def add_encoder(self, path: Path) -> str:
@@ -124,6 +142,7 @@ class Client:
                 self._call(
                     "POST",
                     "/admin/models",
+                    answers.AddedModel,
                     file=("weights", path.name, file),
                     timeout=_ENCODER_TIMEOUT,
                 )["version"]
@@ -131,7 +150,7 @@ class Client:
 
     def spaces(self) -> list[dict[str, Any]]:
         """Return the spaces."""
-        spaces: list[dict[str, Any]] = self._call("GET", "/spaces")["spaces"]
+        spaces: list[dict[str, Any]] = self._call("GET", "/spaces", answers.SpaceList)["spaces"]
         return spaces
 
     def start_model(self, version: str, space: str) -> None:
@@ -144,23 +163,25 @@ class Client:
 
     def activate_model(self, version: str) -> Iterator[dict[str, Any]]:
         """Switch to a model version and yield the events; the last one has the key ``active``."""
-        return self._events(f"/admin/models/{version}/activate", None)
+        path = f"/admin/models/{version}/activate"
+        return self._events(path, answers.ActivationEvent, None)
 
     def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
         """Run a scrub and yield the events; the last one has the key ``report``."""
-        return self._events("/admin/scrub", options)
+        return self._events("/admin/scrub", answers.ScrubEvent, options)
 
-    def _events(self, path: str, body: object) -> Iterator[dict[str, Any]]:
+    def _events(self, path: str, form: type, body: object) -> Iterator[dict[str, Any]]:
         try:
             with self._http.stream("POST", path, json=body) as response:
                 if not response.is_success:
-                    response.read()
-                    raise _problem(response)
-                for line in response.iter_lines():
-                    event = json.loads(line)
+                    raise self._problem(response, self._read(response))
+                for line in _bounded_lines(response):
+                    event = self._parsed(line, form)
                     if "error" in event:
                         raise ServiceError(event["error"]["detail"], event["error"]["code"])
                     yield event
+        except ValueError:
+            raise self._unexpected_answer() from None
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
@@ -168,32 +189,36 @@ class Client:
         self,
         method: str,
         path: str,
+        form: type | None = None,
         *,
         file: tuple[str, str, IO[bytes]] | None = None,
         fields: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
         output: IO[bytes] | None = None,
+        max_bytes: int = _MAX_ANSWER,
         attempts: int = _ATTEMPTS,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> Any:
-        """Send a request, retrying on 503 and broken connections, and return the parsed answer.
+        """Send a request, retrying on 503 and broken connections, and return the checked answer.
 
         Written by hand because stamina sleeps with ``time.sleep``, which ``stopping`` cannot end.
         """
         backoff = _FIRST_BACKOFF
         for attempt in range(1, attempts + 1):
             try:
-                response = self._send(method, path, file, fields, params, output, timeout)
+                response, body = self._send(
+                    method, path, file, fields, params, output, max_bytes, timeout
+                )
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
                     raise self._unreachable(error) from None
             else:
                 if response.is_success:
-                    return None if output else self._parsed(response)
-                failure = _problem(response)
+                    return None if form is None else self._parsed(body, form)
+                failure = self._problem(response, body)
                 if response.status_code != 503 or failure.code in _LASTING or attempt == attempts:
                     raise failure
-                backoff = max(backoff, float(response.headers.get("retry-after", "0")))
+                backoff = max(backoff, _retry_after(response))
                 self._announce_retries(str(failure))
             if self.stopping.wait(min(backoff, _LONGEST_WAIT)):
                 raise ServiceError("stopped", "stopped")
@@ -208,20 +233,42 @@ class Client:
         fields: dict[str, str] | None,
         params: dict[str, str] | None,
         output: IO[bytes] | None,
+        max_bytes: int,
         timeout: httpx.Timeout,
-    ) -> httpx.Response:
-        """Send one request. The body of a successful response goes to ``output``, if given."""
+    ) -> tuple[httpx.Response, bytes]:
+        """Send one request; return the response with its body.
+
+        The body of a successful response goes to ``output`` instead, if that is given.
+        """
         with self._http.stream(
-            method, path, params=params, data=fields, files=_rewound(file), timeout=timeout
+            method,
+            path,
+            params=params,
+            data=fields,
+            files=_rewound(file),
+            timeout=timeout,
+            follow_redirects=output is not None,
         ) as response:
-            if response.is_success and output is not None:
-                output.seek(0)
-                output.truncate()
-                for chunk in response.iter_bytes():
-                    output.write(chunk)
-            else:
-                response.read()
-        return response
+            if not response.is_success or output is None:
+                return response, self._read(response)
+            output.seek(0)
+            output.truncate()
+            for chunk in response.iter_bytes():
+                if output.tell() + len(chunk) > max_bytes:
+                    raise ServiceError(
+                        "the service sent more bytes than it had announced", "wrong-bytes"
+                    )
+                output.write(chunk)
+        return response, b""
+
+    def _read(self, response: httpx.Response) -> bytes:
+        """Return the body of a response. Raises ServiceError if it is too long."""
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _MAX_ANSWER:
+                raise self._unexpected_answer()
+        return bytes(body)
 
     def _announce_retries(self, reason: str) -> None:
         """Print once why the command waits."""
@@ -229,15 +276,38 @@ class Client:
             self._announced = True
             err.print(f"{reason} Retrying for a while; press Ctrl-C to stop.")
 
-    def _parsed(self, response: httpx.Response) -> Any:
-        if not response.headers.get("content-type", "").startswith("application/json"):
-            return None
+    def _parsed(self, body: bytes | str, form: type) -> Any:
+        """Return the JSON of an answer as it was sent, once it is known to have this form."""
         try:
-            return response.json()
+            TypeAdapter(form).validate_json(body, strict=True)
+            return json.loads(body)
+        except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
+            raise self._unexpected_answer() from None
+
+    def _unexpected_answer(self) -> ServiceError:
+        return HopelessError(
+            f"the server at {self.url} is not a Lookalike service of this version: check --url",
+            "unexpected-answer",
+        )
+
+    def _problem(self, response: httpx.Response, body: bytes) -> ServiceError:
+        """Return the error that a response carries."""
+        if response.is_redirect:
+            target = response.headers.get("location", "")[:200]
+            detail = f"the server at {self.url} redirects to {target}: name that address with --url"
+            return HopelessError(detail, "redirected")
+        try:
+            problem = TypeAdapter(answers.Problem).validate_json(body)
         except ValueError:
-            raise HopelessError(
-                f"the server at {self.url} is not a Lookalike service: check --url", "unreachable"
-            ) from None
+            text = body[:200].decode(errors="replace")
+            code = f"http-{response.status_code}"
+            return ServiceError(f"status {response.status_code}: {text}", code)
+        if problem["code"] == "unauthorized":
+            problem["detail"] = (
+                "The service requires a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
+            )
+        kind = HopelessError if problem["code"] in _HOPELESS else ServiceError
+        return kind(problem["detail"], problem["code"])
 
     def _unreachable(self, error: httpx.HTTPError) -> ServiceError:
         if isinstance(error, httpx.UnsupportedProtocol):
@@ -263,16 +333,19 @@ def _rewound(file: tuple[str, str, IO[bytes]] | None) -> dict[str, tuple[str, IO
     return {part: (name, content)}
 
 
-def _problem(response: httpx.Response) -> ServiceError:
-    try:
-        body = response.json()
-        code, detail = body["code"], body["detail"]
-        if code == "unauthorized":
-            detail = (
-                "The service requires a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
-            )
-        return (HopelessError if code in _HOPELESS else ServiceError)(detail, code)
-    except (ValueError, KeyError, TypeError):
-        return ServiceError(
-            f"status {response.status_code}: {response.text[:200]}", f"http-{response.status_code}"
-        )
+def _retry_after(response: httpx.Response) -> float:
+    """Return the seconds of the header Retry-After; 0 if it is missing or no number."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() and len(value) < 9 else 0.0
+
+
+def _bounded_lines(response: httpx.Response) -> Iterator[str]:
+    """Yield the lines of a stream. Raises ValueError if one of them does not end."""
+    rest = ""
+    for text in response.iter_text():
+        *lines, rest = (rest + text).split("\n")
+        if len(rest) > _MAX_LINE:
+            raise ValueError("the line is too long")
+        yield from filter(None, lines)
+    if rest:
+        yield rest

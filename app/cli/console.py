@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -26,9 +27,34 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+# C1 controls, and the marks that change the direction of text; JSON escapes the other controls.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STAGE_LINE_INTERVAL = 30  # seconds between two lines where no progress bar can be drawn
+
+
+def show_printable(text: str, *, lines: bool = False) -> str:
+    """Replace control characters: names of uploaded files, and answers, can contain any.
+
+    ``lines`` keeps line breaks and tabs.
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or (lines and letter in "\n\t")
+        else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
+class _PrintableConsole(Console):
+    """A console on which no text can move the cursor or change the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render a string of ``print`` or of a table's cell."""
+        return super().render_str(show_printable(text, lines=True), **options)
+
+
+out = _PrintableConsole(highlight=False, markup=False, soft_wrap=True)
+err = _PrintableConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 class ExitCode(IntEnum):
@@ -124,7 +150,9 @@ def _describe_os_error(error: OSError) -> str:
 
 
 def print_json(value: object, indent: int | None = 2) -> None:
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    """Print JSON; characters that a terminal might obey are escaped, which keeps their meaning."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def make_table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
@@ -133,13 +161,6 @@ def make_table(*columns: str, right: tuple[str, ...] = (), title: str | None = N
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", vertical="top")
     return table
-
-
-def show_printable(text: str) -> str:
-    """Replace control characters: names of uploaded files can contain any."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 class RateColumn(ProgressColumn):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import CommandError, ExitCode, err, make_table, out, print_json
+from app.cli.console import CommandError, ExitCode, err, make_table, out, print_json, show_printable
 from app.cli.options import (
     DEFAULT_URL,
     CollectionOption,
@@ -223,10 +223,10 @@ def _show_hits(hits: list[dict[str, Any]]) -> None:
     table.add_column("master", no_wrap=True, overflow="ellipsis")
     for hit in hits:
         master = hit["master"]
-        description = Text(master["name"])
+        description = Text(show_printable(master["name"]))
         if master["attributes"]:
             attributes = json.dumps(master["attributes"], ensure_ascii=False)
-            description.append(f"\n{attributes}", style="dim")
+            description.append(f"\n{show_printable(attributes)}", style="dim")
         description.append(f"\n{master['id']}", style="dim")
         distance = "same" if hit["exact"] else f"{hit['distance']:.4f}"
         probability = [f"{hit['probability']:.0%}"] if calibrated else []

@@ -102,8 +102,8 @@ def _follow_scrub(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
             if "report" in event:
                 report = event["report"]
             else:
-                done = event["looked_at"]
-                progress.update(task, completed=done, total=max(done, event["total"]))
+                done = event.get("looked_at", 0)
+                progress.update(task, completed=done, total=max(done, event.get("total", 0)))
     if not report:
         raise CommandError("the service stopped before the scrub was finished: run it again")
     return report
@@ -141,6 +141,6 @@ def _show_findings(report: dict[str, Any]) -> None:
         examples = [show_printable(each) for each in report["examples"].get(kind, [])[:_EXAMPLES]]
         if count > len(examples):
             examples.append(f"… and {count - len(examples)} more")
-        what = "\n".join([KINDS[kind], *examples])
+        what = "\n".join([KINDS.get(kind, kind), *examples])
         table.add_row(str(count), str(report["repaired"].get(kind, 0)), what)
     out.print(table)

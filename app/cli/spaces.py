@@ -75,7 +75,7 @@ def list_(
     for each in spaces:
         version = each["model_version"] or "none is active yet"
         dimension = "" if each["dimension"] is None else str(each["dimension"])
-        table.add_row(each["name"], version, _TEXT[each["text"]], dimension)
+        table.add_row(each["name"], version, _TEXT.get(each["text"], ""), dimension)
     out.print(table)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+from uuid import UUID
 
 from app.cli.client import Client, HopelessError, ServiceError
 from app.cli.console import CommandError, ExitCode, err, progress_bar
 from app.cli.image_files import ImageFile, find_images
+from app.services.names import clean_name
 from storage.hashing import sha256_of_file
 
 _Item = TypeVar("_Item")
@@ -194,10 +196,12 @@ class Exporter:
         directory.mkdir(parents=True, exist_ok=True)
         outcome = Outcome("Exported")
         masters = [master for master, _ in self._client.masters(self._collection)]
-        with (directory / "masters.jsonl").open("w") as manifest:
-            for master in masters:
-                entry = master | {"file": _file_name(master)}
-                manifest.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        lines = (
+            json.dumps(master | {"file": _file_name(master)}, ensure_ascii=False) + "\n"
+            for master in masters
+        )
+        with _new_file(directory / "masters.jsonl") as manifest:
+            manifest.writelines(line.encode(errors="replace") for line in lines)
         _run_in_parallel(
             masters,
             len(masters),
@@ -210,24 +214,21 @@ class Exporter:
 
     def _download(self, master: dict[str, Any], directory: Path, outcome: Outcome) -> None:
         target = directory / _file_name(master)
-        if target.exists() and _sha256(target) == master["sha256"]:
+        if target.is_file() and _sha256(target) == master["sha256"]:
             with self._lock:
                 outcome.add("already present")
             return
-        unfinished = target.with_name(target.name + ".part")
         try:
-            with unfinished.open("wb") as output:
+            with _new_file(target) as output:
                 self._client.content(master, output)
-            if _sha256(unfinished) != master["sha256"]:
-                raise ServiceError(
-                    "the downloaded bytes differ from those that were uploaded", "wrong-bytes"
-                )
-            unfinished.replace(target)
+                output.seek(0)
+                if sha256_of_file(output).hex() != master["sha256"]:
+                    raise ServiceError(
+                        "the downloaded bytes differ from those that were uploaded", "wrong-bytes"
+                    )
         except HopelessError:
-            unfinished.unlink(missing_ok=True)
             raise
         except ServiceError as error:
-            unfinished.unlink(missing_ok=True)
             err.print(f"{master['id']}: {error}", style="red")
             with self._lock:
                 outcome.failed += 1
@@ -236,10 +237,30 @@ class Exporter:
             outcome.add("written")
 
 
+@contextmanager
+def _new_file(target: Path) -> Iterator[BinaryIO]:
+    """Write a file beside ``target`` that replaces it once the block has ended without an error.
+
+    No symbolic link is followed that another user may have put there.
+    """
+    unfinished = target.with_name(target.name + ".part")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with unfinished.open("x+b") as output:
+            yield output
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
 def _file_name(master: dict[str, Any]) -> str:
-    """Return a unique file name: the ID, then the master's name cut to 150 bytes."""
-    name = master["name"].encode()[:150].decode(errors="ignore")
-    return f"{master['id']}-{name}"
+    """Return a unique file name: the ID, then the master's name cut to 150 bytes.
+
+    Both are made safe here, because the service may be hostile.
+    """
+    name = clean_name(master["name"]).encode(errors="replace")[:150].decode(errors="ignore")
+    return f"{UUID(master['id'])}-{name}"
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,133 @@
+"""The parts of the service's answers that the command line relies on.
+
+A service may be hostile, or something else may answer at its address, so each answer is checked
+against one of these. app/http/schemas.py describes the whole answers.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    NotRequired,  # pydantic cannot use those of Python 3.11
+)
+from uuid import UUID
+
+from typing_extensions import TypedDict
+
+
+class Master(TypedDict):
+    id: UUID
+    sha256: str
+    size: int
+    name: str
+    attributes: dict[str, Any]
+    collection: str
+
+
+class MasterPage(TypedDict):
+    masters: list[Master]
+    next_cursor: str | None
+    total: int
+
+
+class UploadResult(TypedDict):
+    created: bool
+
+
+class UploadResults(TypedDict):
+    results: list[UploadResult]
+
+
+class Hit(TypedDict):
+    master: Master
+    distance: float
+    score: float
+    exact: bool
+    probability: float | None
+
+
+class SearchAnswer(TypedDict):
+    hits: list[Hit]
+    understood: float | None
+
+
+class DeadLetter(TypedDict):
+    master: Master
+    model_version: str
+    attempts: int
+    failure: str
+
+
+class DeadLetters(TypedDict):
+    dead_letters: list[DeadLetter]
+    total: int
+
+
+class Revived(TypedDict):
+    revived: int
+
+
+class Model(TypedDict):
+    version: str
+    state: str
+    space: str
+    masters: int
+    indexed: int
+    dead: int
+    loaded: int
+
+
+class ModelList(TypedDict):
+    models: list[Model]
+    processes: int
+
+
+class AddedModel(TypedDict):
+    version: str
+
+
+class Space(TypedDict):
+    name: str
+    model_version: str | None
+    dimension: int | None
+    text: str | None
+
+
+class SpaceList(TypedDict):
+    spaces: list[Space]
+
+
+class Problem(TypedDict):
+    code: str
+    detail: str
+
+
+class ScrubReport(TypedDict):
+    masters: int
+    objects: int
+    hashed: int
+    vectors: int
+    waiting: int
+    seconds: float
+    clean: bool
+    repair: bool
+    found: dict[str, int]
+    repaired: dict[str, int]
+    examples: dict[str, list[str]]
+
+
+class ScrubEvent(TypedDict):
+    """A line of a scrub's stream: what is done so far, or at last the report."""
+
+    error: NotRequired[Problem]
+    report: NotRequired[ScrubReport]
+    looked_at: NotRequired[int]
+    total: NotRequired[int]
+
+
+class ActivationEvent(TypedDict):
+    """A line of an activation's stream."""
+
+    error: NotRequired[Problem]
+    checked: NotRequired[int]
+    active: NotRequired[str]
