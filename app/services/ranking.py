@@ -153,20 +153,22 @@ class Ranking:
             candidates = (id_ for id_ in distances if id_ not in skip)
             order = sorted(candidates, key=lambda id_: (distances[id_], id_))[:reach]
             hits = self._load_hits(query, order, distances)
-            if len(hits) >= wanted or exhausted:
+            if len(hits) >= wanted:
                 return hits[:wanted]
             if reach >= _FAR and not compared:
                 compared = True
                 every = self._compare_all(query, limit)
                 if every is not None:
                     return [hit for hit in every if hit.master.id not in skip][:wanted]
+            if exhausted:
+                return hits
             reach *= 2
 
     def _compare_all(self, query: Query, limit: float | None) -> list[Hit] | None:
         """Compare the query with all live masters that match; None if there are too many.
 
-        This bounds the work if the vector store knows only few of the deleted masters, or of those
-        that the filter excludes.
+        This bounds the work if most hits of the vector store are deleted, or excluded by the
+        filter. An index of Milvus is approximate, and loses hits behind thousands of others.
         """
         metadata, options = self._stores.metadata, query.options
         with self._metrics.stage("truth"):

@@ -115,3 +115,39 @@ def test_deletions_are_claimed_up_to_the_limit(
     second = metadata.claim_deleting("two", 2, LEASE)
     assert (len(first), len(second)) == (2, 1)
     assert set(ids_of([*first, *second])) == set(ids_of(tasks))
+
+
+def test_a_write_is_reserved_for_the_current_revision_even_from_another_owner(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    task = store(metadata, collection, 1)
+    assert metadata.claim_embedding(task.master.id, VERSION, "owner", LEASE)  # extends its lease
+    assert not metadata.claim_embedding(task.master.id, VERSION, "another", LEASE)
+    assert metadata.reserve_write(task, "another", LEASE)
+    changed = metadata.update_master(task.master.id, name="new", attributes=None)
+    assert changed is not None
+    assert not metadata.reserve_write(task, "another", LEASE)  # which releases it
+    assert metadata.claim_embedding(task.master.id, VERSION, "next", LEASE)
+    current = IndexTask(changed, VERSION, 0)
+    assert metadata.mark_indexed(current, "next")
+    assert not metadata.reserve_write(current, "owner", LEASE)  # nothing is left to write
+
+
+def test_a_late_mark_queues_the_embedding_again_and_ends_the_lease_of_another_owner(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    late = store(metadata, collection, 1)
+    metadata.release_embedding(late, "owner", 0.0)
+    changed = metadata.update_master(late.master.id, name="new", attributes=None)
+    assert changed is not None
+    current = IndexTask(changed, VERSION, 0)
+    for finished in (True, False):
+        assert metadata.claim_embedding(late.master.id, VERSION, "next", LEASE)
+        assert not finished or metadata.mark_indexed(current, "next")
+        assert not metadata.mark_indexed(late, "owner")
+        assert not metadata.is_indexed(late.master.id, VERSION)
+        assert not metadata.mark_indexed(current, "next")
+    assert metadata.claim_embedding(late.master.id, VERSION, "worker", LEASE)
+    assert metadata.mark_indexed(current, "worker")
+    assert not metadata.mark_indexed(current, "owner")  # the same revision does no harm
+    assert metadata.is_indexed(late.master.id, VERSION)

@@ -276,3 +276,12 @@ class TestManyHitsThatAreNotLive:
         result = use_cases.search.search_by_sample(io.BytesIO(colours(0)), rare)
         assert sorted(ids(result)) == sorted(master.id for master in shop[2:])
         assert max(reaches) < 16
+
+    def test_masters_that_an_approximate_index_loses_behind_the_others_are_found(
+        self, use_cases: UseCases, shop: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        search = use_cases.stores.vectors.search
+        monkeypatch.setattr(use_cases.stores.vectors, "search", lambda *given: search(*given)[:12])
+        sample = io.BytesIO(slightly_different(colours(0)))
+        result = use_cases.search.search_by_sample(sample, options(k=4))
+        assert sorted(ids(result)) == sorted(master.id for master in shop)
