@@ -14,6 +14,7 @@ from app.bootstrap import connect_stores, store_urls, wait_for_stores
 from app.cli.console import ExitCode, err, on_interrupt, progress_bar
 from app.server import load_settings
 from app.services.backup_manifest import read_manifest, write_manifest
+from app.services.catalogue import Catalogue, CatalogueRefused
 from app.services.deletion import BACKUP_LEASE
 from app.services.installation_copy import CopyCounts, InstallationCopy
 from app.services.installation_id import (
@@ -107,6 +108,7 @@ def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
                 # Remove what the installation has deleted since the last backup.
                 copying.finish_deletions(target, lambda left: None)
                 RemovedObjects(target.objects).expire(options.keep_removed)
+                _update_catalogue(target)
                 _write_backup_manifest(
                     directory, source, options, complete=True, failed=counts.failed
                 )
@@ -118,6 +120,15 @@ def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
         f" backup: LOOKALIKE_DATA_DIR={directory} lookalike serve"
     )
     return _exit_code(counts)
+
+
+def _update_catalogue(target: Stores) -> None:
+    """Let the backup survive the loss of its own database. Raises StoreUnavailable."""
+    try:
+        for _ in Catalogue(target).write():
+            pass
+    except CatalogueRefused as error:  # its database was replaced by hand
+        err.print(f"In the backup, {error}.", style="yellow")
 
 
 def _mirror_rules(source: Stores, manifest: dict[str, Any], allow_removal: bool) -> MirrorRules:
@@ -162,7 +173,8 @@ def restore(directory: Path, jobs: int, *, incomplete: bool) -> ExitCode:
             "the target is the backup itself: set LOOKALIKE_DATA_DIR to another directory,"
             " or serve the backup as it is"
         )
-    _check_installation(directory, "the backup has lost its database")
+    hint = f"the backup has lost its database: LOOKALIKE_DATA_DIR={directory} lookalike recover"
+    _check_installation(directory, hint)
     counts = _copy_to_settings(directory, settings, jobs, mark)
     if counts.only_in_target:
         err.print(

@@ -22,7 +22,7 @@ _INDEX_KEY = "catalogue/index.json"
 _FORMAT = 1
 _SPOOL = 8 * 1024 * 1024  # bytes of a chunk that are held in memory
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_CHUNK_KEY = re.compile(rf"catalogue/[a-z0-9-]+-(?P<id>{_UUID})/(?P<start>{_UUID})\.jsonl\.gz")
+_CHUNK_KEY = re.compile(rf"catalogue/[a-z0-9-]+-(?P<id>{_UUID})/from-(?P<start>{_UUID})\.jsonl\.gz")
 
 
 class CatalogueDamaged(Exception):
@@ -42,7 +42,7 @@ class CatalogueIndex:
 
 def chunk_key(collection: Collection, start: UUID) -> str:
     """Return the key of the chunk with the masters from the id ``start`` on."""
-    return f"{CATALOGUE_PREFIX}{collection.name}-{collection.id}/{start}.jsonl.gz"
+    return f"{CATALOGUE_PREFIX}{collection.name}-{collection.id}/from-{start}.jsonl.gz"
 
 
 def parse_chunk_key(key: str) -> tuple[UUID, UUID] | None:

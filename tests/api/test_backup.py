@@ -188,7 +188,9 @@ def test_damaged_files_in_a_backup_are_copied_again(
             key, io.BytesIO(content), len(content), "application/octet-stream", "weights"
         )
     assert run("backup", directory, settings.data_dir, "--vectors").returncode == 0
-    cut, marked, flipped = (next((directory / "objects").rglob(f"{id_}.*")) for id_ in ids)
+    cut, marked, flipped = (
+        next((directory / "objects" / "masters").rglob(f"{id_}.*")) for id_ in ids
+    )
     (weights,) = (directory / "objects" / "models").rglob("weights.safetensors")
     before = {path: path.read_bytes() for path in (cut, marked, flipped, weights)}
     cut.write_bytes(before[cut][:1000])
@@ -381,7 +383,7 @@ def test_originals_with_wrong_bytes_are_reported(
             1,
             True,
         )
-    (copy,) = (directory / "objects").rglob(f"{other['id']}.*")
+    (copy,) = (directory / "objects" / "masters").rglob(f"{other['id']}.*")
     copy.write_bytes(b"rotten")
     restored = run("restore", directory, tmp_path / "restored")
     assert (

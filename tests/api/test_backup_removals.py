@@ -210,3 +210,25 @@ def test_a_scrub_leaves_what_is_not_a_master_alone(
             text = service.client.post("/admin/scrub", json={"repair": True}).text
             assert json.loads(text.splitlines()[-1])["report"]["clean"] is True, text
     assert removed(directory) == {gone["id"]}
+
+
+def test_a_backup_that_lost_its_database_is_recovered_and_restored(
+    settings: Settings, embedder: Embedder, tiny_weights_file: Path, tmp_path: Path
+) -> None:
+    directory, restored = tmp_path / "backup", tmp_path / "restored"
+    with serving(settings, embedder) as service:
+        master = service.put_master(CAT, "räume.jpg", attributes='{"n": 1.5}')
+        assert back_up(settings, directory).returncode == 0
+    for path in directory.glob("lookalike.db*"):
+        path.unlink()
+    refused = run_on(restored, "restore", str(directory))
+    assert (refused.returncode, "lookalike recover" in refused.stderr) == (2, True), refused
+    weights = str(tiny_weights_file)
+    done = run_on(directory, "recover", "--apply", LOOKALIKE_WEIGHTS=weights)
+    assert done.returncode == 0, done
+    assert run_on(restored, "restore", str(directory)).returncode == 0
+    with serving(settings.model_copy(update={"data_dir": restored}), embedder) as service:
+        (found,) = service.client.get("/masters").json()["masters"]
+    assert (found["id"], found["name"], found["attributes"]) == (
+        *(master["id"], "räume.jpg", {"n": 1.5}),
+    )
