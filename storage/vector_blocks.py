@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from storage.attribute_columns import AttributeColumns, Mask
 from storage.records import Box4, VectorHit, VectorRecord
 
-ROWS = 8192  # in a block; memory for rows that are not used yet costs nothing
+ROWS = 16_384  # in a block; memory for rows that are not used yet costs nothing
 
 
 class VectorBlock:

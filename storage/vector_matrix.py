@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,18 +136,21 @@ class VectorMatrix:
         if not views:
             return []
         error = _FLOAT32_ERROR * len(vector)
-        numbers, rows, near = _find_near(pool, views, vector)
+        rows_of = [np.flatnonzero(view.chosen) for view in views]
+        near = _find_near(pool, views, rows_of, vector)
         parts = [view.block.parts for view in views]
         # One distance per master: a master's parts are chosen together, and begin with part 0.
         nearest = near
         if several:
-            nearest = _least_per_group(near, gather(parts, numbers, rows) == 0)
+            first = [part[rows] == 0 for part, rows in zip(parts, rows_of, strict=True)]
+            nearest = _least_per_group(near, np.concatenate(first))
+        bound = math.inf
         if max_distance is not None:
-            numbers, rows, near = _where(near <= max_distance + error, numbers, rows, near)
-            nearest = nearest[nearest <= max_distance + error]
+            bound = max_distance + error
+            nearest = nearest[nearest <= bound]
         if len(nearest) > limit:
-            farthest = np.partition(nearest, limit - 1)[limit - 1]
-            numbers, rows, near = _where(near <= farthest + 2 * error, numbers, rows, near)
+            bound = np.partition(nearest, limit - 1)[limit - 1] + 2 * error
+        numbers, rows = _locate(rows_of, np.flatnonzero(near <= bound))
         # The candidates are computed again in float64, row by row: equal vectors tie in any row.
         candidates = gather([view.block.vectors for view in views], numbers, rows)
         products = (candidates.astype(np.float64) * vector).sum(axis=1)
@@ -182,22 +186,34 @@ def _where(chosen: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return tuple(array[chosen] for array in arrays)
 
 
+def _locate(
+    rows_of: list[NDArray[np.int64]], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the arrays each place is in, counted over all of them, and its row there."""
+    ends = np.cumsum([len(rows) for rows in rows_of])
+    numbers = np.searchsorted(ends, places, side="right")
+    starts = ends - [len(rows) for rows in rows_of]
+    return numbers, gather(rows_of, numbers, places - starts[numbers])
+
+
 def _find_near(
-    pool: ThreadPoolExecutor, views: list[_View], vector: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return the chosen rows: the numbers of their views, the rows, and their distances.
+    pool: ThreadPoolExecutor,
+    views: list[_View],
+    rows_of: list[NDArray[np.int64]],
+    vector: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return the distances of the chosen rows of each view, in one array.
 
     The work is split over the cores, because memory bandwidth is the bound: a row of 512
     numbers has 2 kB.
     """
-    rows = [np.flatnonzero(view.chosen) for view in views]
     total = sum(len(view.chosen) for view in views)
     slices = available_cores() if total >= _LEAST_PARALLEL else 1
     bounds = [total * index // slices for index in range(slices + 1)]
 
     def compare(index: int) -> list[NDArray[np.float32]]:
         start, end, found = bounds[index], bounds[index + 1], []
-        for view, chosen in zip(views, rows, strict=True):
+        for view, chosen in zip(views, rows_of, strict=True):
             size = len(view.chosen)
             if start < size and end > 0:
                 found.append(_distances(view.block, chosen, max(start, 0), min(end, size), vector))
@@ -205,9 +221,7 @@ def _find_near(
         return found
 
     run = map if slices == 1 else pool.map
-    near = np.concatenate([each for found in run(compare, range(slices)) for each in found])
-    numbers = np.repeat(np.arange(len(views)), [len(chosen) for chosen in rows])
-    return numbers, np.concatenate(rows), near
+    return np.concatenate([each for found in run(compare, range(slices)) for each in found])
 
 
 def _distances(
