@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ class Metrics:
             "Number of embeddings that failed too often",
             registry=self.registry,
         )
+        self._counting = threading.Lock()
         self._counts = [(self.pending, count_pending), (self.dead, count_dead)]
 
     @contextmanager
@@ -101,8 +103,17 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format.
 
-        A gauge whose store does not answer is NaN.
+        A gauge whose store does not answer is NaN. While another call waits for a store, the gauges
+        have their last values, so that only one thread waits.
         """
+        if self._counting.acquire(blocking=False):
+            try:
+                self._count()
+            finally:
+                self._counting.release()
+        return generate_latest(self.registry)
+
+    def _count(self) -> None:
         for gauge, count in self._counts:
             if count is not None:
                 try:
@@ -110,4 +121,3 @@ class Metrics:
                 except StoreUnavailable as error:
                     self.store_errors.labels(error.store).inc()
                     gauge.set(float("nan"))
-        return generate_latest(self.registry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,7 +27,8 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.openapi()
+    # Anybody may request the document, so it is serialized only once.
+    app.state.openapi_json = json.dumps(app.openapi(), ensure_ascii=False).encode()
 
 
 def _public_paths(app: FastAPI) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fastapi_offline
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 from app.errors import NotFound
 from app.http.security import Access, SecuredRoute, requires
@@ -61,5 +61,5 @@ def asset(name: str) -> FileResponse:
 
 @router.get("/openapi.json")
 @requires(Access.PUBLIC)
-def openapi(request: Request) -> JSONResponse:
-    return JSONResponse(request.app.openapi())
+async def openapi(request: Request) -> Response:
+    return Response(request.app.state.openapi_json, media_type="application/json")

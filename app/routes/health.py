@@ -26,12 +26,12 @@ async def livez() -> Response:
     summary="Check that the process can answer requests",
 )
 @requires(Access.PUBLIC)
-def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
+async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
     """Answers 200 when every store answers and the active model is loaded.
 
-    Otherwise it answers 503, and `checks` has the reason.
+    Otherwise it answers 503, and `checks` has the reason. Results are up to a second old.
     """
-    checks = health.check_readiness()
+    checks = await health.check_readiness()
     ready = all(state == OK for state in checks.values())
     response.status_code = 200 if ready else 503
     return schemas.Readiness(ready=ready, checks=checks, model_version=health.last_active_version())

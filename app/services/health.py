@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 
 from app.errors import Unavailable
+from app.logs import log
 from app.services.loaded_models import LoadedModels
 from storage.errors import StoreUnavailable
-from storage.protocols import Stores
+from storage.protocols import MetadataStore, ObjectStore, Stores, VectorStore
 
 OK = "ok"
+_KEPT = 1.0  # seconds for which a result is given again
+_LIMIT = 3.0  # seconds after which a check that still runs has failed
 
 
 class Health:
-    """The readiness of one process."""
+    """The readiness of one process.
 
-    def __init__(self, stores: Stores, models: LoadedModels) -> None:
-        self._stores = stores
+    Each check runs in a thread of its own, once at a time, and its result is kept for a second. So
+    any number of callers cost at most four threads, even while a store does not answer.
+    """
+
+    def __init__(self, stores: Stores, models: LoadedModels, *, kept: float = _KEPT) -> None:
+        """``kept`` is in seconds."""
         self._models = models
-
-    def check_readiness(self) -> dict[str, str]:
-        """Check each store and the model. Each result is ``ok`` or the reason of the failure."""
-        checks = {
-            "metadata": _run_check(self._stores.metadata.ping),
-            "objects": _run_check(self._stores.objects.ping),
-            "vectors": _run_check(self._stores.vectors.ping),
+        self._checks = {
+            "metadata": _Check(partial(_ping, stores.metadata), kept),
+            "objects": _Check(partial(_ping, stores.objects), kept),
+            "vectors": _Check(partial(_ping, stores.vectors), kept),
+            "model": _Check(models.active_version, kept),
         }
-        if checks["metadata"] == OK:  # the metadata database knows which model is active
-            checks["model"] = _run_check(self._models.active_version)
-        else:
+
+    async def check_readiness(self) -> dict[str, str]:
+        """Check each store and the model. Each result is ``ok`` or the reason of the failure."""
+        results = await asyncio.gather(*(check.result() for check in self._checks.values()))
+        checks = dict(zip(self._checks, results, strict=True))
+        if checks["metadata"] != OK:  # the metadata database knows which model is active
             checks["model"] = "unknown while the metadata store does not answer"
         return checks
 
@@ -37,9 +50,49 @@ class Health:
         return next(iter(self._models.live_versions), "")
 
 
-def _run_check(check: Callable[[], object]) -> str:
-    try:
-        check()
-    except (StoreUnavailable, Unavailable) as error:
-        return str(error)
-    return OK
+def _ping(store: MetadataStore | ObjectStore | VectorStore) -> None:
+    store.ping()
+
+
+class _Check:
+    """A check that runs at most once at a time, and whose last result is kept for a while."""
+
+    def __init__(self, check: Callable[[], object], kept: float) -> None:
+        self._check = check
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._run: Future[str] | None = None
+        self._started = self._ended = 0.0  # seconds of the monotonic clock
+
+    async def result(self) -> str:
+        """Return a result that is recent enough, and wait for it no longer than the limit."""
+        run = self._recent_run()
+        if run.done():
+            return run.result()
+        left = self._started + _LIMIT - time.monotonic()
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(run)), max(0.0, left))
+        except TimeoutError:
+            return f"no answer within {_LIMIT:g} seconds"
+
+    def _recent_run(self) -> Future[str]:
+        with self._lock:
+            run, now = self._run, time.monotonic()
+            if run is None or (run.done() and now >= self._ended + self._kept):
+                run = self._run = Future()
+                self._started = now
+                # A daemon, because a stop must not wait for a store that does not answer.
+                threading.Thread(target=self._carry_out, args=(run,), daemon=True).start()
+            return run
+
+    def _carry_out(self, run: Future[str]) -> None:
+        try:
+            self._check()
+            result = OK
+        except (StoreUnavailable, Unavailable) as error:
+            result = str(error)
+        except Exception:  # every caller waits for a result
+            log.exception("a readiness check failed")
+            result = "it failed; the log has the reason"
+        self._ended = time.monotonic()
+        run.set_result(result)

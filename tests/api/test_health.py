@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from app.settings import Settings
+from models.embedder import Embedder
 from storage.errors import StoreUnavailable
 from tests.support.images import CAT
-from tests.support.service import Service, eventually
+from tests.support.service import Service, eventually, serving
 
 
 def down(*arguments: Any, **options: Any) -> Any:
@@ -33,6 +38,53 @@ def test_not_ready_names_the_store(service: Service, monkeypatch: pytest.MonkeyP
         "vectors"
     }
     assert service.client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("store", ["metadata", "objects", "vectors"])
+def test_a_store_that_hangs_holds_one_thread_however_many_ask(
+    settings: Settings, embedder: Embedder, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    release, asked = threading.Event(), itertools.count()
+    monkeypatch.setattr("app.services.health._LIMIT", 0.5)
+    with serving(settings.model_copy(update={"max_requests": 4}), embedder) as service:
+
+        def hang() -> None:
+            next(asked)
+            release.wait(30)
+
+        monkeypatch.setattr(getattr(service.stores, store), "ping", hang)
+        try:
+            with ThreadPoolExecutor(80) as pool:
+                answers = list(pool.map(lambda _: service.client.get("/readyz"), range(80)))
+            assert {answer.status_code for answer in answers} == {503}
+            assert answers[0].json()["checks"][store] == "no answer within 0.5 seconds"
+            assert service.client.get("/livez").status_code == 200
+            assert service.client.get("/collections").status_code == 200
+            assert next(asked) == 1
+        finally:
+            release.set()
+        assert eventually(lambda: service.client.get("/readyz").status_code == 200)
+
+
+def test_metrics_hold_one_thread_while_the_database_hangs(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, waiting = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        waiting.set()
+        release.wait(30)
+        return 5
+
+    monkeypatch.setattr(
+        service.services.metrics, "_counts", [(service.services.metrics.dead, hang)]
+    )
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(service.client.get, "/metrics")
+        assert waiting.wait(10)
+        assert "lookalike_dead_letters 0.0" in service.client.get("/metrics").text
+        release.set()
+        assert "lookalike_dead_letters 5.0" in first.result().text
 
 
 def test_an_upload_without_the_vector_store_is_202_and_is_indexed_later(

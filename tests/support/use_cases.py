@@ -169,7 +169,7 @@ def build_use_cases(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         dead_letters=DeadLetters(stores.metadata, wake.set),
-        health=Health(stores, models),
+        health=Health(stores, models, kept=0.0),
         indexing=indexing,
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
