@@ -19,7 +19,11 @@ class Settings(BaseSettings):
     """The settings of one process; frozen. A test holds docs/settings.md to this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LOOKALIKE_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="LOOKALIKE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a secret in the wrong variable
     )
 
     host: str = Field(
@@ -44,16 +48,19 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         "",
+        repr=False,
         description="Metadata database. Empty: `sqlite:///DATA_DIR/lookalike.db`. For MySQL or"
         " MariaDB: `mysql+pymysql://USER:PASSWORD@HOST/NAME`.",
     )
     objects_url: str = Field(
         "",
+        repr=False,
         description="Object store for the images. Empty: `file://DATA_DIR/objects`. For MinIO or"
         " any other S3-compatible store: `s3://KEY:SECRET@HOST:PORT/BUCKET?secure=false&region=REGION`.",
     )
     vectors_url: str = Field(
         "embedded:",
+        repr=False,
         description="Vector store. `embedded:` searches exactly, in memory, and keeps the vectors"
         " in the metadata database. For Milvus: `http://HOST:19530`.",
     )

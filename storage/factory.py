@@ -98,7 +98,7 @@ def _check_schema(database: Database) -> None:
 
 def _open_database(urls: StoreUrls) -> Database:
     try:
-        url = sa.make_url(urls.database)
+        url = _parse_database_url(urls.database)
         if url.drivername not in ("sqlite", "mysql+pymysql") or not url.database:
             raise ValueError(f"{_scheme(urls.database)} is not a supported URL")
         options = DatabaseOptions(pool=urls.database_pool, timeout=urls.timeout)
@@ -107,6 +107,17 @@ def _open_database(urls: StoreUrls) -> Database:
         raise ConfigurationError(
             f"LOOKALIKE_DATABASE_URL cannot be used ({_reason(error)}). {_DATABASE_HINT}"
         ) from None
+
+
+def _parse_database_url(text: str) -> sa.URL:
+    """Parse the URL. Raises ValueError, whose message does not quote the URL."""
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ValueError("it cannot be parsed") from None
+    if "@" in (url.host or ""):  # the rest of a password
+        raise ValueError("its password contains @")
+    return url
 
 
 def _open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
@@ -128,8 +139,8 @@ def _s3_options(urls: StoreUrls) -> S3Options:
     """Parse the URL of an S3-compatible store. Raises ValueError."""
     from storage.objects_s3 import S3Options
 
-    parts = urlsplit(urls.objects)
-    query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    parts = _split_url(urls.objects)
+    query = dict(parse_qsl(parts.query))
     secure = {"true": True, "false": False}.get(query.pop("secure", "true").lower())
     region = query.pop("region", None)
     is_s3 = parts.scheme == "s3" and parts.hostname and parts.username
@@ -165,7 +176,7 @@ def _open_vectors(urls: StoreUrls, database: Database, *, load: bool) -> VectorS
 def _check_milvus(urls: StoreUrls) -> None:
     """Raise ConfigurationError if the URL or the certificate cannot be used."""
     try:
-        parts = urlsplit(urls.vectors)
+        parts = _split_url(urls.vectors)
         port_missing = _port(parts) is None and ":" in parts.netloc
         if parts.scheme not in ("http", "https") or not parts.hostname or port_missing:
             raise ValueError(f"{_scheme(urls.vectors)} is not a supported URL")
@@ -181,6 +192,14 @@ def _check_milvus(urls: StoreUrls) -> None:
             f"LOOKALIKE_MILVUS_CA_CERTIFICATE cannot be read ({_reason(error)})."
             " Use the path of a PEM file."
         ) from None
+
+
+def _split_url(url: str) -> SplitResult:
+    """Parse the URL. Raises ValueError, whose message does not quote the URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("it cannot be parsed") from None
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
@@ -35,7 +35,7 @@ class S3Options:
 
     endpoint: str  # host or host:port
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     bucket: str
     secure: bool = True  # https
     region: str | None = None

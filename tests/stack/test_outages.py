@@ -50,6 +50,16 @@ def timed(client: httpx.Client, content: bytes, path: str = "/masters") -> httpx
     return response
 
 
+def wait_until_unready(client: httpx.Client, store: str) -> httpx.Response:
+    """Return the answer of the readiness check once it has noticed the failure."""
+
+    def is_unready() -> bool:
+        return bool(client.get("/readyz").json()["checks"][store] != "ok")
+
+    assert eventually(is_unready, 20)
+    return client.get("/readyz")
+
+
 def assert_says_so(response: httpx.Response, store: str) -> None:
     assert response.status_code == 503, response.text
     assert int(response.headers["retry-after"]) > 0
