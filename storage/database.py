@@ -21,6 +21,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from storage.errors import StoreUnavailable
+from storage.private_files import create_privately, make_private_directory
 from storage.records import FARTHEST
 
 BUSY_TIMEOUT = 10.0  # seconds a SQLite writer waits for another process's transaction
@@ -80,7 +81,9 @@ class Database:
         if self.embedded:
             self._writer: AbstractContextManager[Any] = threading.RLock()
             if self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                path = Path(self.url.database)
+                make_private_directory(path.parent)
+                create_privately(path)  # SQLite gives its other files the same permissions
             self.engine = sa.create_engine(
                 self.url,
                 pool_size=8,

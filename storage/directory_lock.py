@@ -6,10 +6,11 @@ import fcntl
 from pathlib import Path
 
 from storage.errors import ConfigurationError
+from storage.private_files import make_private_directory, open_privately, withdraw_access
 
 
 class DirectoryLock:
-    """Holds a data directory for this process.
+    """Holds a data directory for this process, and takes it from other users of the machine.
 
     The kernel releases the lock when the process ends, even if it is killed. Raises
     ConfigurationError if another process holds it, or if the directory cannot be used.
@@ -17,8 +18,10 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._file = (directory / "lock").open("a")
+            make_private_directory(directory)
+            self._file = open(  # noqa: SIM115 - it stays open as long as the lock is held
+                directory / "lock", "a", opener=open_privately
+            )
         except OSError as error:
             raise ConfigurationError(
                 f"the data directory {directory} cannot be used ({error.strerror})."
@@ -32,6 +35,10 @@ class DirectoryLock:
                 f"another process serves {directory}. Stop it, or set LOOKALIKE_DATA_DIR to a"
                 " different directory."
             ) from error
+
+        # Installations of earlier versions. Nobody else reaches what lies deeper then.
+        for path in (directory, *directory.iterdir()):
+            withdraw_access(path)
 
     def __enter__(self) -> DirectoryLock:
         return self

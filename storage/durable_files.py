@@ -8,11 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from storage.private_files import PRIVATE_DIRECTORY, open_privately
+
 _RENAME_ATTEMPTS = 20
 
 
 @contextmanager
-def replace_durably(target: Path, *, temporary: Path | None = None) -> Iterator[BinaryIO]:
+def replace_durably(
+    target: Path, *, temporary: Path | None = None, private: bool = False
+) -> Iterator[BinaryIO]:
     """Yield a file for writing and reading that takes the place of ``target`` after the block.
 
     The file is flushed to the disk, then renamed, and the rename is flushed before this returns.
@@ -21,35 +25,36 @@ def replace_durably(target: Path, *, temporary: Path | None = None) -> Iterator[
 
     ``temporary`` is the path of the file until then, on the same file system. The default is the
     name of the target with ``.partial`` appended, which suits one writer at a time. A process that
-    is killed leaves it behind; the next writer overwrites it. Raises OSError.
+    is killed leaves it behind; the next writer overwrites it. ``private`` gives the file and new
+    directories to their owner alone. Raises OSError.
     """
     if temporary is None:
         temporary = target.with_name(target.name + ".partial")
-        make_durable_directory(target.parent)
+        make_durable_directory(target.parent, private=private)
     try:
-        with temporary.open("w+b") as file:
+        with open(temporary, "w+b", opener=open_privately if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _move_into_place(temporary, target)
+        _move_into_place(temporary, target, private=private)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_durably(target: Path, content: bytes) -> None:
+def write_durably(target: Path, content: bytes, *, private: bool = False) -> None:
     """Write the content to ``target``, as ``replace_durably`` does. Raises OSError."""
-    with replace_durably(target) as file:
+    with replace_durably(target, private=private) as file:
         file.write(content)
 
 
-def make_durable_directory(directory: Path) -> None:
+def make_durable_directory(directory: Path, *, private: bool = False) -> None:
     """Create the directory and its missing parents, each flushed to the disk. Raises OSError."""
     if not directory.is_dir():
-        make_durable_directory(directory.parent)
+        make_durable_directory(directory.parent, private=private)
         # Not exist_ok: with it, mkdir checks again and fails if the directory is removed meanwhile.
         with suppress(FileExistsError):
-            directory.mkdir()
+            directory.mkdir(PRIVATE_DIRECTORY if private else 0o777)
         flush_directory(directory.parent)
 
 
@@ -62,10 +67,10 @@ def flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _move_into_place(temporary: Path, target: Path) -> None:
+def _move_into_place(temporary: Path, target: Path, *, private: bool) -> None:
     for attempt in range(_RENAME_ATTEMPTS):
         try:
-            make_durable_directory(target.parent)
+            make_durable_directory(target.parent, private=private)
             os.rename(temporary, target)
             break
         except FileNotFoundError:  # another process removed the empty directory meanwhile

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from storage.durable_files import flush_directory, replace_durably
 from storage.errors import ObjectMissing, StoreUnavailable
+from storage.private_files import make_private_directory, withdraw_access
 from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes read or written at once
@@ -31,7 +32,9 @@ class LocalObjectStore:
         self._root = root
         self._temporary = root / _UNFINISHED
         with _as_store_errors():
-            self._temporary.mkdir(parents=True, exist_ok=True)
+            make_private_directory(root)
+            withdraw_access(root)
+            make_private_directory(self._temporary)
             if not shared:
                 for unfinished in self._temporary.iterdir():
                     unfinished.unlink()
@@ -46,7 +49,10 @@ class LocalObjectStore:
     def put(self, key: str, file: BinaryIO, size: int, content_type: str, name: str) -> None:
         target = self._path(key)
         temporary = self._temporary / os.urandom(16).hex()
-        with _as_store_errors(), replace_durably(target, temporary=temporary) as output:
+        with (
+            _as_store_errors(),
+            replace_durably(target, temporary=temporary, private=True) as output,
+        ):
             while chunk := file.read(CHUNK):
                 output.write(chunk)
             if output.tell() != size:

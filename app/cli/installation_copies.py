@@ -28,6 +28,7 @@ from app.services.removed_objects import RemovedObjects
 from app.settings import Settings
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import upgrade_schema
+from storage.private_files import make_private_directory
 from storage.protocols import Stores
 
 _LEASE = 300.0  # seconds a backup may take per batch; removals stay paused that long after a kill
@@ -76,7 +77,7 @@ def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
     if store_urls(settings).embedded:
         _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
     manifest = _check_backup_target(directory, settings)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private_directory(directory)
     if manifest is None:
         write_manifest(directory, complete=False, vectors=options.vectors)
     owner = f"backup-{uuid4().hex}"

@@ -28,7 +28,7 @@ def write_manifest(directory: Path, **fields: object) -> None:
     Raises OSError.
     """
     content = fields | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_durably(directory / _NAME, (json.dumps(content) + "\n").encode())
+    write_durably(directory / _NAME, (json.dumps(content) + "\n").encode(), private=True)
 
 
 def record_serving(directory: Path) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
+from models.embedder import Embedder
 from tests.support.embedded import (
     free_port,
+    run_on,
     serve_fork,
     serve_interpreter,
     start_fork,
     start_interpreter,
 )
 from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.service import serving
 
 
 @pytest.mark.slow
@@ -110,6 +115,42 @@ def test_everything_stays_inside_the_data_directory_whatever_its_name(
         "lookalike.db",
         "objects",
     }
+
+
+def open_to_others(directory: Path) -> list[str]:
+    """Return what others than the owner may use in some way, with its permissions."""
+    paths = [directory, *directory.rglob("*")]
+    return [f"{path} {path.stat().st_mode:o}" for path in paths if path.stat().st_mode & 0o077]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_other_users_of_the_machine_cannot_read_an_installation(
+    tmp_path: Path, embedder: Embedder, umask: int
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", worker_interval=0.05, _env_file=None)
+    before = os.umask(umask)
+    try:
+        with serving(settings, embedder) as service:
+            service.put_master(CAT)
+            assert (settings.data_dir / "lookalike.db-wal").exists()
+            assert open_to_others(settings.data_dir) == []
+            assert run_on(settings.data_dir, "backup", str(tmp_path / "backup")).returncode == 0
+            assert open_to_others(tmp_path / "backup") == []
+    finally:
+        os.umask(before)
+
+
+def test_an_installation_that_others_could_read_is_closed_at_the_start(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", worker_interval=0.05, _env_file=None)
+    with serving(settings, embedder) as service:
+        service.put_master(CAT)
+    for path in (settings.data_dir, *settings.data_dir.iterdir()):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    with serving(settings, embedder) as service:
+        assert open_to_others(settings.data_dir) == []
+        assert service.search(CAT)
 
 
 @pytest.mark.slow
