@@ -83,7 +83,7 @@ def test_each_store_may_fail_and_come_back(
                 uploading = pool.submit(timed, client, image)
                 searching = pool.submit(timed, client, CAT, "/search")
                 reading = pool.submit(client.get, content)
-                checking = pool.submit(client.get, "/readyz")
+                checking = pool.submit(wait_until_unready, client, store)
             response = uploading.result()
             if store == "vectors":
                 assert (response.status_code, result_of(response)["indexed"]) == (202, False), (
