@@ -6,6 +6,7 @@ Transactions are short. A failure of the database is raised as StoreUnavailable.
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -20,7 +21,7 @@ import stamina
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from storage.errors import StoreUnavailable
+from storage.errors import StoreFull, StoreUnavailable
 from storage.private_files import create_privately, make_private_directory
 from storage.records import FARTHEST
 
@@ -163,9 +164,7 @@ class Database:
             raise
         except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             cause = getattr(error, "orig", None) or error
-            code = cause.args[0] if cause.args else None
-            kind = TransactionLost if code in _ROLLED_BACK else StoreUnavailable
-            raise kind("metadata", str(cause)) from error
+            raise _store_error(cause) from error
 
     def close(self) -> None:
         self.engine.dispose()
@@ -173,6 +172,20 @@ class Database:
 
 # Error codes of MySQL: deadlock, lock wait timeout, record changed since it was read.
 _ROLLED_BACK = (1213, 1205, 1020)
+# Error codes of MySQL: disk full, table full.
+_FULL = (1021, 1114)
+
+
+def _store_error(cause: BaseException) -> StoreUnavailable:
+    """Return the error of the store for one of the database's driver."""
+    code = cause.args[0] if cause.args else None
+    if code in _ROLLED_BACK:
+        return TransactionLost("metadata", str(cause))
+    if code in _FULL or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreFull("metadata", str(cause))
+    return StoreUnavailable("metadata", str(cause))
+
+
 _ATTEMPTS = 5
 _Store = TypeVar("_Store", bound=type)
 

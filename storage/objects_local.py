@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from storage.durable_files import flush_directory, replace_durably
-from storage.errors import ObjectMissing, StoreUnavailable
+from storage.errors import ObjectMissing, StoreFull, StoreUnavailable, is_disk_full
 from storage.private_files import make_private_directory, withdraw_access
 from storage.records import ObjectInfo
 
@@ -138,4 +138,5 @@ def _as_store_errors(key: str | None = None) -> Iterator[None]:
     except OSError as error:
         if key is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise ObjectMissing(key) from error
-        raise StoreUnavailable("object", str(error)) from error
+        kind = StoreFull if is_disk_full(error) else StoreUnavailable
+        raise kind("object", str(error)) from error

@@ -13,7 +13,7 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from storage.errors import ObjectMissing, StoreUnavailable
+from storage.errors import ObjectMissing, StoreFull, StoreUnavailable
 from storage.records import ObjectInfo
 
 CHUNK = 256 * 1024  # bytes
@@ -22,6 +22,12 @@ _MOST_NAME_BYTES = 1024  # of a percent-encoded name in the metadata
 _LINK_LASTS = timedelta(minutes=5)
 _ANY_REGION = "us-east-1"  # accepted by S3 servers without regions
 _MISSING = ("NoSuchKey", "NoSuchObject")
+_FULL = (
+    "XMinioStorageFull",
+    "InsufficientStorage",
+    "QuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+)
 _T = TypeVar("_T")
 
 
@@ -228,7 +234,8 @@ class S3ObjectStore:
                 raise ObjectMissing(key) from error
             if error.code == "InvalidRange":
                 raise _RangeBeyondEnd("object", str(error.message)) from error
-            raise StoreUnavailable("object", f"{error.code}: {error.message}") from error
+            kind = StoreFull if error.code in _FULL else StoreUnavailable
+            raise kind("object", f"{error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnavailable("object", str(error) or type(error).__name__) from error
         raise AssertionError("the last attempt returns or raises")

@@ -24,8 +24,9 @@ from app.http.errors import (
     WrongHost,
     WrongMediaType,
 )
+from app.logs import log
 from models.imaging import ImageRejected
-from storage.errors import StoreUnavailable
+from storage.errors import StoreFull, StoreUnavailable, is_disk_full
 
 EXPECTED = (AppError, ImageRejected, StoreUnavailable)  # what a service may raise
 _STATUS: dict[type[AppError], int] = {
@@ -44,6 +45,7 @@ _STATUS: dict[type[AppError], int] = {
     TooSlow: 408,
 }
 _STORE_RETRY_AFTER = 5  # seconds
+_DISK_RETRY_AFTER = 60  # seconds
 _HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
 _HTTP_DETAILS = {
     404: "There is nothing at {path}. /docs lists the endpoints.",
@@ -103,6 +105,10 @@ def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem
         case ImageRejected():
             status = 415 if error.code == "unsupported-image-type" else 422
             return Problem(status, error.code, str(error))
+        case StoreFull():
+            return _disk_full(f"The disk of the {error.store} store is full.")
+        case OSError() if is_disk_full(error):  # an upload or an encoder is written there first
+            return _disk_full("The disk for temporary files is full.")
         case StoreUnavailable():
             detail = f"The {error.store} store does not answer. Nothing was changed; retry later."
             headers = {"Retry-After": str(_STORE_RETRY_AFTER)}
@@ -120,6 +126,11 @@ def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem
         case _:
             detail = "The service failed. Its log has the reason under this request id."
             return Problem(500, "internal-error", detail)
+
+
+def _disk_full(what: str) -> Problem:
+    detail = f"{what} Nothing was changed. Free some space on the server, then retry."
+    return Problem(503, "disk-full", detail, {"Retry-After": str(_DISK_RETRY_AFTER)})
 
 
 def _problem_of_invalid_request(error: RequestValidationError) -> Problem:
@@ -154,5 +165,12 @@ def install(app: FastAPI) -> None:
         problem = problem_of(error, method=request.method, path=request.url.path)
         return problem.response(request_id_of(request))
 
+    def answer_full_disk(request: Request, error: Exception) -> Response:
+        if isinstance(error, OSError) and is_disk_full(error):
+            log.error("a disk is full", reason=str(error))
+            return answer(request, error)
+        raise error  # it is logged and answered as any unexpected error
+
+    app.add_exception_handler(OSError, answer_full_disk)
     for kind in (*EXPECTED, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, answer)

@@ -93,7 +93,7 @@ def test_a_full_disk_loses_no_acknowledged_upload(small_disk: Path) -> None:
         assert [
             answer.status_code for answer in answers if answer.status_code not in (201, 202, 503)
         ] == []
-        assert refused(answers[-1])
+        assert refused(answers[-1], "disk-full")
         acknowledged = [
             answer.json()["results"][0]["master"] for answer in answers if answer.status_code != 503
         ]
@@ -113,6 +113,27 @@ def test_a_full_disk_loses_no_acknowledged_upload(small_disk: Path) -> None:
     fill(small_disk)
     with serve_fork(data, port) as (_, client):  # it also starts on a full disk
         assert search(client, CAT).json()["hits"][0]["exact"] is True
+
+
+@pytest.mark.slow
+def test_a_full_disk_for_temporary_files_refuses_uploads(small_disk: Path, tmp_path: Path) -> None:
+    """Nothing is left behind, and what needs no temporary file still works."""
+    large = encoded(photograph("retina").resize((1500, 1500)), "BMP")  # 7 MB
+    port, data = free_port(), tmp_path / "data"
+    with serve_interpreter(data, port, TMPDIR=str(small_disk)) as (_, client):
+        assert put(client, CAT).status_code == 201
+        before = sorted(path.name for path in small_disk.iterdir())
+        filler = fill(small_disk)
+        assert refused(put(client, large), "disk-full")
+        assert refused(search(client, large), "disk-full")
+        files = {"weights": ("a.bundle", large)}
+        assert refused(client.post("/admin/models", files=files), "disk-full")
+        assert put(client, encoded(photograph("rocket"))).status_code == 201
+        filler.unlink()
+        assert sorted(path.name for path in small_disk.iterdir()) == before
+        assert os.statvfs(small_disk).f_bavail * 4096 > 60_000_000
+        assert put(client, large).status_code == 201
+        assert clean(client)
 
 
 def test_a_read_only_directory_refuses_uploads_and_still_answers_searches(small_disk: Path) -> None:
