@@ -99,6 +99,8 @@ MOMENTS: dict[str, tuple[Moment, ...]] = {
     "switching_words": ("after",),
     "removing": ("after",),
 }
+# A busy machine needs a third of the short lease, after which it is renewed.
+RENEWALS = {"metadata.claim_embedding", "metadata.reserve_write", "metadata.renew_reservation"}
 UNREACHED = {  # writes that no scenario reaches, and what would cause them
     "metadata.renew_reservation",  # an upload that takes longer than a third of its lease
     "metadata.reserve_write",  # an embedding that takes as long
