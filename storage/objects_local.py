@@ -84,6 +84,11 @@ class LocalObjectStore:
     def link(self, key: str, content_type: str, disposition: str) -> str | None:
         return None
 
+    def copy(self, key: str, target: str) -> None:
+        size = self.stat(key).size
+        with _as_store_errors(key), self._path(key).open("rb") as file:
+            self.put(target, file, size, "", "")
+
     def delete(self, key: str) -> None:
         """Delete the object, and the directories that become empty."""
         path = self._path(key)

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import stamina
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from storage.errors import ObjectMissing, StoreFull, StoreUnavailable
@@ -187,6 +188,15 @@ class S3ObjectStore:
             object_name=key,
             expires=_LINK_LASTS,
             response_headers=headers,
+        )
+
+    def copy(self, key: str, target: str) -> None:
+        bucket = self._options.bucket
+        self._call(
+            lambda: self._client.copy_object(
+                bucket_name=bucket, object_name=target, source=CopySource(bucket, key)
+            ),
+            key,
         )
 
     def delete(self, key: str) -> None:

@@ -38,6 +38,13 @@ class ObjectStore(Protocol):
         Returns None if clients cannot reach the store.
         """
 
+    def copy(self, key: str, target: str) -> None:
+        """Copy the bytes and metadata of an object to another key, durably.
+
+        An object under ``target`` is replaced as a whole. If the copy fails, nothing changes.
+        Raises ObjectMissing.
+        """
+
     def delete(self, key: str) -> None:
         """Delete the object; do nothing if the key does not exist."""
 

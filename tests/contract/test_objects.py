@@ -111,3 +111,26 @@ def test_a_large_object_comes_back_whole(objects: ObjectStore) -> None:
     put(objects, content=content)
     assert b"".join(objects.read(KEY)) == content
     assert b"".join(objects.read(KEY, 8 * 1024 * 1024 - 1, 2)) == content[8 * 1024 * 1024 - 1 :][:2]
+
+
+def test_a_copy_has_the_bytes_and_replaces_its_target(objects: ObjectStore) -> None:
+    put(objects)
+    put(objects, "quarantine/a (1)/ä.jpg", b"other")
+    objects.copy(KEY, "quarantine/a (1)/ä.jpg")
+    assert b"".join(objects.read("quarantine/a (1)/ä.jpg")) == CONTENT
+    assert b"".join(objects.read(KEY)) == CONTENT
+    assert sorted(info.key for info in objects.list("")) == [KEY, "quarantine/a (1)/ä.jpg"]
+
+
+def test_a_copy_of_an_unknown_key_is_missing_and_changes_nothing(objects: ObjectStore) -> None:
+    put(objects)
+    with pytest.raises(ObjectMissing):
+        objects.copy("masters/none.jpg", KEY)
+    assert b"".join(objects.read(KEY)) == CONTENT
+
+
+def test_a_copy_of_a_large_or_an_empty_object_is_whole(objects: ObjectStore) -> None:
+    for content in (bytes(range(251)) * 90_000, b""):
+        put(objects, content=content)
+        objects.copy(KEY, "removed/copy")
+        assert b"".join(objects.read("removed/copy")) == content

@@ -38,6 +38,17 @@ def test_an_object_carries_its_type_and_name(s3: S3ObjectStore, name: str, size:
     assert kept == quote(name, safe="") or 1000 < len(kept) <= 1024
 
 
+def test_a_copy_carries_type_and_name(s3: S3ObjectStore) -> None:
+    put(s3, name="Kätzchen.jpg")
+    s3.copy(KEY, f"quarantine/2026-01-01/{KEY}")
+    found = s3._client.stat_object(
+        bucket_name=s3._options.bucket, object_name=f"quarantine/2026-01-01/{KEY}"
+    )
+    assert found.content_type == "image/jpeg"
+    assert found.metadata is not None
+    assert found.metadata["x-amz-meta-name"] == quote("Kätzchen.jpg")
+
+
 def test_a_link_gives_access_to_its_object_only(s3: S3ObjectStore) -> None:
     assert s3.link(KEY, "image/jpeg", "inline") is None
     public = S3ObjectStore(replace(s3._options, public_url=f"http://{s3._options.endpoint}"))

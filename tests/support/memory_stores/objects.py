@@ -51,6 +51,11 @@ class MemoryObjectStore:
     def link(self, key: str, content_type: str, disposition: str) -> str | None:
         return None
 
+    def copy(self, key: str, target: str) -> None:
+        found = self._find(key)
+        with self._lock:
+            self._objects[target] = _Object(found.content, self._clock())
+
     def delete(self, key: str) -> None:
         with self._lock:
             self._objects.pop(key, None)
