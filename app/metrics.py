@@ -75,6 +75,11 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.scrub_refused = Gauge(
+            "lookalike_scrub_refused",
+            "Whether the last repair of this process was refused, because it would remove too much",
+            registry=self.registry,
+        )
         self.scrub_ended = Gauge(
             "lookalike_scrub_ended_timestamp_seconds",
             "Unix time at which the last scrub of this process ended",

@@ -259,6 +259,12 @@ class Settings(BaseSettings):
         description="Age up to which an object without a master may belong to an upload under way,"
         " in seconds.",
     )
+    quarantine_days: int = Field(
+        30,
+        ge=0,
+        description="How long an object that a repair has moved to quarantine is kept, in days."
+        " The worker's scrub deletes older ones. 0: for ever.",
+    )
     catalogue_interval: float = Field(
         3600.0,
         ge=0,

@@ -203,7 +203,8 @@ class _ScheduledScrub:
         if self._running is None:
             self._begin()
             return False
-        checked = self._report.checked if self._report else 0
+        last = self._report
+        checked, refused = (last.checked, last.refused) if last else (0, "")
         try:
             self._report = next(self._running)
         except StopIteration:
@@ -214,6 +215,8 @@ class _ScheduledScrub:
             self._metadata.release_lease(_SCRUB_LEASE, self._owner)
             raise
         else:
+            if self._report.refused != refused:
+                log.error("the scrub repairs nothing", reason=self._report.refused)
             pause = (self._report.checked - checked) / self._settings.scrub_rate
             self._due = time.monotonic() + pause
         return False
@@ -224,7 +227,11 @@ class _ScheduledScrub:
         self._owner = f"scrub-{uuid4().hex}"
         interval = self._settings.scrub_interval
         if self._metadata.acquire_lease(_SCRUB_LEASE, self._owner, interval):
-            self._running = self._scrub.run_scrub(repair=self._settings.scrub_repair, full=False)
+            self._running = self._scrub.run_scrub(
+                repair=self._settings.scrub_repair,
+                full=False,
+                quarantine_days=self._settings.quarantine_days,
+            )
             self._due = time.monotonic()
 
     def _end(self) -> None:

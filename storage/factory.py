@@ -61,7 +61,7 @@ def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool =
             raise StoreUnavailable(
                 "metadata", "its schema belongs to another version: run `lookalike db upgrade`"
             )
-        objects = on_failure.enter_context(closing(_open_objects(urls, shared=read_only)))
+        objects = on_failure.enter_context(closing(open_objects(urls, shared=read_only)))
         vectors = on_failure.enter_context(
             closing(_open_vectors(urls, database, load=load_vectors))
         )
@@ -120,7 +120,12 @@ def _parse_database_url(text: str) -> sa.URL:
     return url
 
 
-def _open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
+def open_objects(urls: StoreUrls, *, shared: bool) -> ObjectStore:
+    """Open the object store alone; a missing bucket is created.
+
+    ``shared`` means that another process may be using a local one. Raises ConfigurationError,
+    StoreUnavailable.
+    """
     if urls.objects.startswith("file:"):
         return LocalObjectStore(Path(unquote(urlsplit(urls.objects).path)), shared=shared)
     from storage.objects_s3 import S3ObjectStore

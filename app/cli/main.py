@@ -14,6 +14,7 @@ from app.cli import (
     installations,
     models,
     operations,
+    quarantine,
     recovery,
     serve,
     spaces,
@@ -56,6 +57,7 @@ def _new_group(help: str) -> typer.Typer:
 
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
+_quarantine = _new_group("List and restore what repairs have moved to quarantine.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
 _spaces = _new_group(
     "Manage spaces: further encoders beside that of `look`, for words or other networks."
@@ -78,6 +80,7 @@ app.command("copy", rich_help_panel=_OPERATE)(installations.copy)
 app.command("catalogue", rich_help_panel=_OPERATE)(recovery.catalogue)
 app.command("recover", rich_help_panel=_OPERATE)(recovery.recover)
 app.command("scrub", rich_help_panel=_OPERATE)(operations.scrub)
+app.add_typer(_quarantine, name="quarantine", rich_help_panel=_OPERATE)
 app.command("dead-letters", rich_help_panel=_OPERATE)(operations.dead_letters)
 app.add_typer(_models, name="models", rich_help_panel=_TRAIN)
 app.add_typer(_spaces, name="spaces", rich_help_panel=_TRAIN)
@@ -86,6 +89,10 @@ app.command("finetune", rich_help_panel=_TRAIN)(training.finetune)
 app.command("evaluate", rich_help_panel=_TRAIN)(training.evaluate)
 
 _database.command("upgrade")(serve.upgrade)
+
+_quarantine.command("list")(quarantine.list_)
+_quarantine.command("restore")(quarantine.restore)
+_quarantine.command("expire")(quarantine.expire)
 
 _models.command("list")(models.list_)
 _models.command("add")(models.add)

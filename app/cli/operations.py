@@ -39,6 +39,14 @@ def scrub(
             " a different part each day.",
         ),
     ] = False,
+    allow_removal: Annotated[
+        bool,
+        typer.Option(
+            "--allow-removal",
+            help="With --repair: go on even if more than ten masters and more than 1 % of them"
+            " would be moved to quarantine, or if the database is empty or outdated.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> ExitCode:
     """Check that the database, the originals and the vectors agree.
@@ -46,12 +54,19 @@ def scrub(
     Asks the service at --url. If no service answers there, the command opens the stores that
     the settings name. It is safe while the service is in use.
 
+    A repair moves originals that belong to no master to quarantine, see `lookalike quarantine`.
+    If these are more than ten and more than 1 % of all, or if the database is empty or older than
+    the catalogue in the object store, nothing is changed.
+
     Exit codes: 0 no problems; 1 problems were found (and repaired, with --repair); 2 the
-    command could not continue; 130 interrupted.
+    command could not continue; 3 the repair would have removed too much, so it was refused; 130
+    interrupted.
     """
     from app.cli.client import Client, ServiceError
 
     options = {"repair": repair, "full": full}
+    if allow_removal:
+        options["allow_removal"] = True
     try:
         with Client(url, api_key) as client:
             report = _follow_scrub(client.scrub(options))
@@ -66,6 +81,8 @@ def scrub(
         print_json(report)
     else:
         _show_report(report)
+    if report.get("refused"):  # an earlier release of the service never refuses
+        return ExitCode.WOULD_REMOVE
     return ExitCode.OK if report["clean"] else ExitCode.FINDINGS
 
 
@@ -119,12 +136,19 @@ def _show_report(report: dict[str, Any]) -> None:
         out.print(
             f"{report['waiting']} embeddings are pending; the worker of the service makes them."
         )
+    if report.get("refused"):
+        err.print(report["refused"], style="red")
     if report["clean"]:
         out.print("Clean: nothing is missing, wrong or left over.", style="green")
         return
     _show_findings(report)
     repairable = set(report["found"]) - _NOT_REPAIRABLE
-    if not report["repair"] and repairable:
+    if report["repaired"].get("object-unknown"):
+        out.print(
+            "The objects without a master are in quarantine: list them with"
+            " `lookalike quarantine list`."
+        )
+    if not report["repair"] and repairable and not report.get("refused"):
         out.print("Nothing was changed. To repair, run the command again with --repair.")
     if report["repair"] and repairable & {"object-missing", "object-wrong"}:
         out.print(

@@ -90,6 +90,11 @@ class ScrubOptions(BaseModel):
         description="Read every original; otherwise a thirtieth of them, a different part each"
         " day.",
     )
+    allow_removal: bool = Field(
+        False,
+        description="Repair even if more than ten masters and more than 1 % of them would be moved"
+        " to quarantine, or if the metadata database is empty or older than the catalogue.",
+    )
 
 
 class DeadLetter(BaseModel):

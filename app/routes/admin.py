@@ -37,10 +37,12 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> StreamingResponse:
     """Checks that every master has its bytes and its vector, and that nothing is left over.
 
-    With `repair`, it also repairs what can be repaired. Closing the connection stops the scrub.
+    With `repair`, it also repairs what can be repaired. If that would remove more than a small
+    share, nothing is changed and `refused` in the report says why; `allow_removal` goes on.
+    Closing the connection stops the scrub.
     """
     scrub.count_items()  # raises if a store is down, while the status can still say so
-    return _streamed(request, scrub.stream_scrub(repair=options.repair, full=options.full))
+    return _streamed(request, scrub.stream_scrub(**options.model_dump()))
 
 
 @router.get("/admin/dead-letters", summary="List embeddings that failed too often")

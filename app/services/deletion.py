@@ -18,7 +18,7 @@ class Deletion:
     """Carries out deletions that are acknowledged, and cleans up uploads that never finished."""
 
     def __init__(
-        self, stores: Stores, lease: float, remove_object: Callable[[str], None] | None = None
+        self, stores: Stores, lease: float, remove_object: Callable[[str], object] | None = None
     ) -> None:
         """``lease`` is the time in seconds for which a process reserves the masters it removes.
 

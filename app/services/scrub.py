@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
+from app.logs import log
 from app.metrics import Metrics
+from app.services.removed_objects import QUARANTINE_PREFIX, RemovedObjects
+from app.services.repair_guard import RepairGuard, may_expire
 from app.services.scrub_report import KINDS, ScrubReport
+from app.services.unknown_items import UnknownItems
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.hashing import sha256_of_chunks
 from storage.protocols import Stores
@@ -19,7 +21,6 @@ from storage.records import (
     MasterRecord,
     MasterState,
     ModelState,
-    ObjectInfo,
     VectorRecord,
 )
 
@@ -27,14 +28,6 @@ _BATCH = 200
 _SAMPLE_DAYS = 30  # a scrub that is not full reads this share of the objects, others each day
 _MAX_UNREADABLE = 3  # objects in a row that cannot be read before the store counts as down
 _DAY = 86_400  # seconds
-_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_MASTER_KEY = re.compile(
-    rf"masters/[a-z0-9-]+-{_UUID}"
-    rf"/(?P<start>[0-9a-f]{{2}})/(?P=start)[0-9a-f]{{62}}/(?P<id>{_UUID})\.[a-z0-9]+"
-)
-_OTHER_KEY = re.compile(r"installation\.json|(removed|catalogue)/.+")  # no scrub touches these
-_ENCODER_KEY = re.compile(r"models/[^/]+/(weights\.safetensors|encoder\.bundle)")
-_Item = TypeVar("_Item")
 
 
 class Scrub:
@@ -47,36 +40,52 @@ class Scrub:
         """``grace`` is in seconds: a younger object may belong to an upload in progress."""
         self._stores = stores
         self._metrics = metrics
-        self._grace = grace
+        self._unknown = UnknownItems(stores, grace)
+        self._quarantine = RemovedObjects(stores.objects, QUARANTINE_PREFIX)
         self._unreadable = 0  # objects in a row
 
-    def count_items(self) -> int:
-        """Estimate the number of masters, objects and vectors to check. Raises StoreUnavailable."""
+    def count_items(self, *, surveyed: bool = False) -> int:
+        """Estimate the number of masters, objects and vectors to check.
+
+        ``surveyed`` counts objects and vectors twice. Raises StoreUnavailable.
+        """
         vectors = self._stores.vectors
         masters = sum(count for _, count in self._stores.metadata.list_collections())
-        return 2 * masters + sum(vectors.count(version) for version in vectors.versions())
+        others = masters + sum(vectors.count(version) for version in vectors.versions())
+        return masters + (2 if surveyed else 1) * others
 
-    def run_scrub(self, *, repair: bool, full: bool) -> Iterator[ScrubReport]:
+    def run_scrub(
+        self, *, repair: bool, full: bool, allow_removal: bool = False, quarantine_days: int = 0
+    ) -> Iterator[ScrubReport]:
         """Yield the report so far after each batch, so that the caller may pause or stop.
 
         The last report is complete. ``full`` reads every object; otherwise a thirtieth of them is
-        read, another one each day. Raises StoreUnavailable.
+        read, another one each day. Without ``allow_removal``, a scrub that would remove more than
+        a small share repairs nothing. What was in quarantine for more than ``quarantine_days`` is
+        deleted; 0 keeps it. Raises StoreUnavailable.
         """
-        report, start = ScrubReport(repair), time.monotonic()
+        report, start = ScrubReport(repair, allow_removal), time.monotonic()
+        guard = RepairGuard(self._stores, self._unknown, report)
         today = int(time.time() // _DAY) % _SAMPLE_DAYS
         steps = (
+            guard.survey() if repair and not allow_removal else iter(()),
             self._check_masters(report, lambda id_: full or id_.int % _SAMPLE_DAYS == today),
-            self._check_objects(report),
-            self._check_vector_ids(report),
+            self._check_objects(report, guard),
+            self._check_vector_ids(report, guard),
+            self._expire_quarantine(report, quarantine_days),
         )
         for step in steps:
             for _ in step:
                 report.seconds = time.monotonic() - start
+                if report.refused:
+                    self._metrics.scrub_refused.set(1)
                 yield report
         report.seconds = time.monotonic() - start
         report.waiting = self._stores.metadata.count_pending_embeddings()
         for kind in KINDS:
             self._metrics.scrub_findings.labels(kind).set(report.found.get(kind, 0))
+        if repair:
+            self._metrics.scrub_refused.set(bool(report.refused))
         self._metrics.scrub_ended.set_to_current_time()
         yield report
 
@@ -91,10 +100,13 @@ class Scrub:
             report.masters += len(batch)
             yield report, batch
 
-    def stream_scrub(self, *, repair: bool, full: bool) -> Iterator[dict[str, Any]]:
+    def stream_scrub(
+        self, *, repair: bool, full: bool, allow_removal: bool = False
+    ) -> Iterator[dict[str, Any]]:
         """Run a scrub and yield its events: the progress after each batch, and then the report."""
-        total, report = self.count_items(), ScrubReport(repair)
-        for report in self.run_scrub(repair=repair, full=full):
+        total = self.count_items(surveyed=repair and not allow_removal)
+        report = ScrubReport(repair)
+        for report in self.run_scrub(repair=repair, full=full, allow_removal=allow_removal):
             yield {"looked_at": report.checked, "total": total}
         yield {"report": report.as_json()}
 
@@ -149,13 +161,17 @@ class Scrub:
                     return "object-wrong"
         except ObjectMissing:
             return "object-missing"
-        except StoreUnavailable:
-            self._unreadable += 1
-            if self._unreadable == _MAX_UNREADABLE:
-                raise
+        except StoreUnavailable as error:
+            self._count_unreadable(error)
             return "object-unreadable"
         self._unreadable = 0
         return ""
+
+    def _count_unreadable(self, error: StoreUnavailable) -> None:
+        """Count an object that cannot be read. Raises the error if the store seems to be down."""
+        self._unreadable += 1
+        if self._unreadable == _MAX_UNREADABLE:
+            raise error
 
     def _check_vectors_of(
         self, batch: Sequence[MasterRecord], report: ScrubReport, versions: Sequence[str]
@@ -201,73 +217,48 @@ class Scrub:
         models = self._stores.registry.list_models()
         return [model.id for model in models if model.state in complete]
 
-    # From the objects to their rows
+    # From the objects and vectors to their rows
 
-    def _check_objects(self, report: ScrubReport) -> Iterator[None]:
-        for batch in _split_into_batches(self._stores.objects.list(""), _BATCH):
-            ids = {info.key: _parse_master_id(info.key) for info in batch}
-            records = self._stores.metadata.find_records([id_ for id_ in ids.values() if id_])
-            for info in batch:
-                if _ENCODER_KEY.fullmatch(info.key) or _OTHER_KEY.fullmatch(info.key):
-                    continue  # an encoder that was added but not started has no row
-                id_ = ids[info.key]
-                if id_ is None or (id_ in records and records[id_].master.object_key != info.key):
-                    # never removed: it may be somebody's only copy
-                    report.add_finding("object-foreign", info.key, repaired=False)
-                elif id_ not in records and time.time() - info.modified >= self._grace:
-                    self._check_unknown_object(info, id_, report)
-            report.objects += len(batch)
+    def _check_objects(self, report: ScrubReport, guard: RepairGuard) -> Iterator[None]:
+        for checked in self._unknown.check_objects():
+            for key in checked.foreign:
+                # never removed: it may be somebody's only copy
+                report.add_finding("object-foreign", key, repaired=False)
+            for key in checked.unknown:
+                repaired = guard.allow_object() and self._put_into_quarantine(key)
+                report.add_finding("object-unknown", key, repaired=repaired)
+            report.objects += checked.count
             yield
 
-    def _check_unknown_object(self, info: ObjectInfo, id_: UUID, report: ScrubReport) -> None:
-        # A deletion removes the object before the row, so a listed object may be gone by now.
-        if self._find_record(id_) or not self._object_exists(info.key):
-            return
-        if report.repair:
-            self._stores.objects.delete(info.key)
-        report.add_finding("object-unknown", info.key, repaired=report.repair)
-
-    def _object_exists(self, key: str) -> bool:
+    def _put_into_quarantine(self, key: str) -> bool:
+        """Return whether the object was moved, which fails if it cannot be read."""
         try:
-            self._stores.objects.stat(key)
-        except ObjectMissing:
+            moved = self._quarantine.move(key)
+        except StoreUnavailable as error:
+            self._count_unreadable(error)
             return False
-        return True
+        self._unreadable = 0
+        return moved
 
-    # From the vectors to their rows
+    def _check_vector_ids(self, report: ScrubReport, guard: RepairGuard) -> Iterator[None]:
+        for checked in self._unknown.check_vectors():
+            for id_ in checked.unknown:
+                repaired = guard.allow_vector(checked.version)
+                if repaired:
+                    self._stores.vectors.delete(checked.version, [id_])
+                report.add_finding("vector-unknown", id_, repaired=repaired)
+            report.vectors += checked.count
+            yield
 
-    def _check_vector_ids(self, report: ScrubReport) -> Iterator[None]:
-        for version in self._stores.vectors.versions():
-            for ids in self._stores.vectors.iterate_ids(version):
-                for batch in _split_into_batches(ids, _BATCH):
-                    records = self._stores.metadata.find_records(batch)
-                    for id_ in batch:
-                        if id_ not in records:
-                            self._check_unknown_vector(version, id_, report)
-                    report.vectors += len(batch)
-                    yield
-
-    def _check_unknown_vector(self, version: str, id_: UUID, report: ScrubReport) -> None:
-        if self._find_record(id_) or not self._stores.vectors.fetch_vectors(version, [id_]):
-            return
-        if report.repair:
-            self._stores.vectors.delete(version, [id_])
-        report.add_finding("vector-unknown", id_, repaired=report.repair)
+    def _expire_quarantine(self, report: ScrubReport, days: int) -> Iterator[None]:
+        if days and may_expire(self._stores):
+            for removed in self._quarantine.iterate_expired(days):
+                log.info("quarantine expired", key=removed.place)
+                report.expired += 1
+                yield
 
 
 def _is_current(vector: VectorRecord, master: Master) -> bool:
     """Tell whether the vector carries the master's collection, attributes and revision."""
     expected = (master.collection_id, master.attributes, master.revision)
     return (vector.collection_id, vector.attributes, vector.revision) == expected
-
-
-def _parse_master_id(key: str) -> UUID | None:
-    """Return the master's id in a key of the form Master.object_key; None for other keys."""
-    match = _MASTER_KEY.fullmatch(key)
-    return UUID(match["id"]) if match else None
-
-
-def _split_into_batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

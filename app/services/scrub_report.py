@@ -24,12 +24,16 @@ KINDS = {
 class ScrubReport:
     """The counts of a scrub so far, with the ids and keys of the first findings of each kind."""
 
-    repair: bool
+    repair: bool  # whether findings are repaired; false if the repair was refused
+    allow_removal: bool = False
+    refused: str = ""  # why nothing was repaired, or why the repair was stopped
+    surveyed: int = 0  # objects and vectors that were counted before the repair
     masters: int = 0
     hashed: int = 0  # objects that were read and compared with their hash
     objects: int = 0
     vectors: int = 0
     waiting: int = 0  # pending embeddings, which are no findings
+    expired: int = 0  # objects that were in quarantine long enough, and are deleted
     seconds: float = 0.0
     found: dict[str, int] = field(default_factory=dict)  # by kind
     repaired: dict[str, int] = field(default_factory=dict)  # by kind
@@ -42,8 +46,13 @@ class ScrubReport:
 
     @property
     def checked(self) -> int:
-        """The number of masters, objects and vectors that were checked."""
-        return self.masters + self.objects + self.vectors
+        """The number of masters, objects and vectors that were checked, or counted before."""
+        return self.surveyed + self.masters + self.objects + self.vectors
+
+    def refuse(self, reason: str) -> None:
+        """End the repair; the scrub goes on and only reports."""
+        self.repair = False
+        self.refused = reason
 
     def add_finding(self, kind: str, what: object, *, repaired: bool) -> None:
         """Count a finding of one of KINDS; ``what`` is the id or key that it is about."""

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from app.services.removed_objects import QUARANTINE_PREFIX, RemovedObjects, RestoreRefused
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import ObjectStore
 
@@ -134,3 +135,18 @@ def test_a_copy_of_a_large_or_an_empty_object_is_whole(objects: ObjectStore) -> 
         put(objects, content=content)
         objects.copy(KEY, "removed/copy")
         assert b"".join(objects.read("removed/copy")) == content
+
+
+def test_an_object_moves_to_quarantine_and_back(objects: ObjectStore) -> None:
+    quarantine = RemovedObjects(objects, QUARANTINE_PREFIX)
+    for content in (CONTENT, b"other", CONTENT):
+        put(objects, content=content)
+        quarantine.move(KEY)
+    removed = {each.place.split("/")[1][10:]: each for each in quarantine.list()}
+    assert {name: each.size for name, each in removed.items()} == {"": len(CONTENT), "-2": 5}
+    quarantine.restore(removed[""])
+    with pytest.raises(RestoreRefused):
+        quarantine.restore(removed["-2"])
+    assert b"".join(objects.read(KEY)) == CONTENT
+    assert quarantine.expire(0) == 0
+    assert [each.size for each in quarantine.list()] == [5]

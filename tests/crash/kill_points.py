@@ -62,6 +62,7 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
     "repairs": (
         "metadata.mark_damaged",
         "metadata.requeue_embedding",
+        "objects.copy",
         "objects.delete",
         "metadata.claim_embeddings",
         "vectors.upsert",

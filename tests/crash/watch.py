@@ -51,7 +51,7 @@ WRITES = {
         "forget_retired",
         "record_heartbeat",
     ],
-    "objects": ["put", "delete"],
+    "objects": ["put", "copy", "delete"],
     "vectors": ["upsert", "delete", "drop_version"],
 }
 POLLED = {

@@ -21,7 +21,7 @@ from app.services.mirroring import CopyRefused, MirrorRules, RemovalRefused
 from app.services.removed_objects import RemovedObjects
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
-from storage.records import Master, ObjectInfo
+from storage.records import Master
 from tests.support.use_cases import UseCases, colours
 
 TODAY = datetime.now(UTC).date()
@@ -176,11 +176,18 @@ def test_an_object_is_not_deleted_before_its_copy_is_complete(
 ) -> None:
     put(stores, "masters/a", b"abc")
     removed = RemovedObjects(stores.objects)
-    monkeypatch.setattr(stores.objects, "stat", lambda key: ObjectInfo(key, 2, 0.0))
-    with pytest.raises(StoreUnavailable, match="another size"):
+    copy = stores.objects.copy
+
+    def copy_half(key: str, target: str) -> None:
+        copy(key, target)
+        put(stores, target, b"a")
+
+    monkeypatch.setattr(stores.objects, "copy", copy_half)
+    with pytest.raises(StoreUnavailable, match="other bytes"):
         removed.move("masters/a")
     assert "masters/a" in keys(stores, "")
     monkeypatch.undo()
+    stores.objects.delete(f"removed/{TODAY}/masters/a")
     removed.move("masters/a")
     removed.move("masters/a")  # as after a crash between the copy and the end of the deletion
     assert keys(stores, "") == [f"removed/{TODAY}/masters/a"]

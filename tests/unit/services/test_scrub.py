@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -166,22 +167,24 @@ def test_a_master_that_changes_during_the_check_is_no_finding(
     assert scrub(use_cases, repair=True).clean
 
 
-def test_an_old_object_without_a_row_is_removed(
+def test_an_old_object_without_a_row_is_put_into_quarantine(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = master.object_key.replace(str(master.id), str(new_id()))
     write(use_cases, key, b"left over")
     assert scrub(use_cases, repair=True).clean  # it may belong to an upload in progress
-    monkeypatch.setattr(use_cases.scrub, "_grace", 0.0)
+    monkeypatch.setattr(use_cases.scrub._unknown, "_grace", 0.0)
     assert scrub(use_cases).found == {"object-unknown": 1}
     assert scrub(use_cases, repair=True).repaired == {"object-unknown": 1}
-    assert [info.key for info in use_cases.stores.objects.list("")] == [master.object_key]
+    kept = f"quarantine/{datetime.now(UTC).date()}/{key}"
+    assert [info.key for info in use_cases.stores.objects.list("")] == [master.object_key, kept]
+    assert scrub(use_cases, repair=True).clean
 
 
 def test_foreign_objects_are_reported_and_never_removed(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(use_cases.scrub, "_grace", 0.0)
+    monkeypatch.setattr(use_cases.scrub._unknown, "_grace", 0.0)
     elsewhere = master.object_key.replace("masters/default", "masters/moved")
     for key in ("notes/readme.txt", elsewhere):
         write(use_cases, key, b"somebody's")
@@ -190,24 +193,30 @@ def test_foreign_objects_are_reported_and_never_removed(
     assert len(list(use_cases.stores.objects.list(""))) == 3
 
 
+@pytest.mark.parametrize("repair", [False, True])
 @pytest.mark.parametrize("listed", ["objects", "vectors"])
 def test_a_master_deleted_after_it_was_listed_is_no_finding(
-    use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch, listed: str
+    use_cases: UseCases,
+    master: Master,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: str,
+    repair: bool,
 ) -> None:
-    monkeypatch.setattr(use_cases.scrub, "_grace", 0.0)
+    monkeypatch.setattr(use_cases.scrub._unknown, "_grace", 0.0)
     store = getattr(use_cases.stores, listed)
     method = {"objects": "list", "vectors": "iterate_ids"}[listed]
     listing = getattr(store, method)
 
     def delete_once_listed(*arguments: Any) -> Any:
         items = list(listing(*arguments))
-        assert items
-        use_cases.masters.delete_master(master.id)
-        use_cases.worker.run_round()
+        if items:
+            use_cases.masters.delete_master(master.id)
+            use_cases.worker.run_round()
         return iter(items)
 
     monkeypatch.setattr(store, method, delete_once_listed)
-    assert scrub(use_cases, repair=True).clean
+    assert scrub(use_cases, repair=repair).clean
+    assert list(listing(*{"objects": ("",), "vectors": ("model-1",)}[listed])) == []
 
 
 def test_a_vector_without_a_master_is_removed(use_cases: UseCases, master: Master) -> None:

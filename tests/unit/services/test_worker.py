@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import app.worker as worker_module
+from app.services.scrub_report import ScrubReport
 from app.settings import Settings
 from app.worker import Worker
 from storage.records import Master, ModelState, ModelVersion
@@ -222,6 +223,29 @@ class TestScheduledScrub:
             worker.run_round()
         assert runs == ["begun", "finished"]
         assert use_cases.stores.vectors.fetch_vectors("model-1", [master.id])  # repaired
+
+    def test_it_logs_an_error_if_it_refuses_to_repair(
+        self, use_cases: UseCases, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        report = ScrubReport(repair=True)
+
+        def refuse(**options: Any) -> Iterator[ScrubReport]:
+            assert options == {"repair": True, "full": False, "quarantine_days": 30}
+            yield report
+            report.refuse("the database is empty")
+            yield report
+            yield report
+
+        errors = []
+        monkeypatch.setattr(use_cases.scrub, "run_scrub", refuse)
+        monkeypatch.setattr(
+            worker_module.log, "error", lambda what, **named: errors.append((what, named))
+        )
+        worker = self.worker(use_cases)
+        for _ in range(6):
+            clock.now += 60
+            worker.run_round()
+        assert errors == [("the scrub repairs nothing", {"reason": "the database is empty"})]
 
     def test_one_process_scrubs_per_interval(
         self, use_cases: UseCases, clock: FakeClock, runs: list[str]
