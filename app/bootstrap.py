@@ -22,6 +22,7 @@ from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
+from app.services.installation_id import claim_bucket
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
 from app.services.ranking import Ranking
@@ -207,6 +208,7 @@ def _start_services(
     settings: Settings, stores: Stores, given: GivenModel, decoder: Decoder
 ) -> Services:
     def start(_: StoreUrls) -> Services:
+        claim_bucket(stores)
         services = _build_services(settings, stores, decoder)
         services.models.start(given)
         return services

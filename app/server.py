@@ -25,6 +25,7 @@ from app.main import create_app
 from app.metrics import Metrics
 from app.process_memory import return_memory_early
 from app.services.backup_manifest import record_serving
+from app.services.installation_id import claim_bucket
 from app.services.scrub import Scrub
 from app.settings import Settings
 from storage.errors import ConfigurationError
@@ -113,6 +114,8 @@ def scrub(options: dict[str, bool]) -> Iterator[dict[str, Any]]:
     settings = load_settings()
     check_installation(settings)
     with connect_stores(settings) as stores:
+        if options["repair"]:
+            claim_bucket(stores)
         yield from Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)
 
 

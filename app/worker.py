@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
 
+from app.errors import Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.backfill import Backfill
@@ -209,6 +210,9 @@ class _ScheduledScrub:
             self._report = next(self._running)
         except StopIteration:
             self._end()
+        except Conflict as error:
+            self._end()
+            log.error("the scrub does not run", reason=str(error))
         except StoreUnavailable:
             self._running = self._report = None
             self._due = time.monotonic() + _SCRUB_POLL

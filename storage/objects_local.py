@@ -11,7 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from storage.durable_files import flush_directory, replace_durably
+from storage.durable_files import (
+    flush_directory,
+    make_durable_directory,
+    replace_durably,
+)
 from storage.errors import ObjectMissing, StoreFull, StoreUnavailable, is_disk_full
 from storage.private_files import make_private_directory, withdraw_access
 from storage.records import ObjectInfo
@@ -57,6 +61,22 @@ class LocalObjectStore:
                 output.write(chunk)
             if output.tell() != size:
                 raise OSError(f"the upload has {output.tell()} bytes, but {size} were announced")
+
+    def create(self, key: str, content: bytes, content_type: str) -> bool:
+        target = self._path(key)
+        temporary = self._temporary / os.urandom(16).hex()
+        with _as_store_errors():
+            make_durable_directory(target.parent, private=True)
+            with replace_durably(temporary, private=True) as output:
+                output.write(content)
+            try:
+                _link_or_rename(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            flush_directory(target.parent)
+        return True
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         self.stat(key)
@@ -117,6 +137,19 @@ class LocalObjectStore:
 
     def close(self) -> None:
         pass
+
+
+def _link_or_rename(temporary: Path, target: Path) -> None:
+    """Give the file its name. Raises FileExistsError if the name is taken."""
+    try:
+        os.link(temporary, target)  # unlike a rename, it fails if the target exists
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        # The file system has no hard links. Only one process creates objects in a local directory.
+        if target.exists():
+            raise FileExistsError from None
+        temporary.rename(target)
 
 
 def _remove_if_empty(directory: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -22,6 +23,8 @@ _PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
 _MOST_NAME_BYTES = 1024  # of a percent-encoded name in the metadata
 _LINK_LASTS = timedelta(minutes=5)
 _ANY_REGION = "us-east-1"  # accepted by S3 servers without regions
+_EXISTS = (409, 412)  # somebody else is writing the object, or has written it
+_NOT_IMPLEMENTED = 501  # the server refuses conditional writes
 _MISSING = ("NoSuchKey", "NoSuchObject")
 _FULL = (
     "XMinioStorageFull",
@@ -133,6 +136,34 @@ class S3ObjectStore:
             )
 
         self._call(send)
+
+    def create(self, key: str, content: bytes, content_type: str) -> bool:
+        # The SDK has no conditional writes, but signs a request of which the condition is no part.
+        headers = {"Content-Type": content_type, "If-None-Match": "*"}
+
+        def send() -> int:
+            url = self._client.get_presigned_url(
+                "PUT", self._options.bucket, key, expires=_LINK_LASTS
+            )
+            answer = self._pools[0].request("PUT", url, body=content, headers=headers)
+            if answer.status >= 500 and answer.status != _NOT_IMPLEMENTED:
+                raise ServerError(f"the server answered {answer.status}", answer.status)
+            return int(answer.status)
+
+        status = self._call(send)
+        if status == _NOT_IMPLEMENTED:
+            return self._create_unconditionally(key, content, content_type)
+        if status not in (*_EXISTS, 200):
+            raise StoreUnavailable("object", f"{key} cannot be written: the server said {status}")
+        return status == 200
+
+    def _create_unconditionally(self, key: str, content: bytes, content_type: str) -> bool:
+        try:
+            self.stat(key)
+        except ObjectMissing:
+            self.put(key, io.BytesIO(content), len(content), content_type, key)
+            return True
+        return False
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         if length == 0:

@@ -156,6 +156,15 @@ class LeaseRow(Base):
     until: Mapped[int]
 
 
+class IdentityRow(Base):
+    """The id of this database, in the only row. Its bucket has the id, too."""
+
+    __tablename__ = "identity"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    id: Mapped[str] = mapped_column(text(64))
+
+
 class VectorRow(Base):
     """The embedded vector store's rows, one per part; empty where Milvus keeps the vectors."""
 

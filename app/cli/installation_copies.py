@@ -18,9 +18,9 @@ from app.services.catalogue import Catalogue, CatalogueRefused
 from app.services.deletion import BACKUP_LEASE
 from app.services.installation_copy import CopyCounts, InstallationCopy
 from app.services.installation_id import (
-    find_or_create_installation_id,
-    read_installation_id,
-    write_installation_id,
+    claim_bucket,
+    read_bucket_identity,
+    take_over_installation_id,
 )
 from app.services.marks import has_reached, set_mark
 from app.services.mirroring import CopyRefused, MirrorRules
@@ -134,7 +134,7 @@ def _update_catalogue(target: Stores) -> None:
 
 def _mirror_rules(source: Stores, manifest: dict[str, Any], allow_removal: bool) -> MirrorRules:
     """Compare the source with what the last run recorded about it."""
-    id_ = find_or_create_installation_id(source.objects)
+    id_ = claim_bucket(source)
     known, mark = manifest.get("installation"), manifest.get("mark")
     return MirrorRules(
         same_installation=None if known is None else known == id_,
@@ -150,7 +150,7 @@ def _write_backup_manifest(
         directory,
         **fields,
         vectors=options.vectors,
-        installation=find_or_create_installation_id(source.objects),
+        installation=claim_bucket(source),
         mark=set_mark(source.metadata, _MARK),
     )
 
@@ -244,6 +244,7 @@ def _copy_to_settings(
         connect_stores(_embedded_in(directory, settings), load_vectors=False) as source,
         connect_stores(settings, load_vectors=False) as target,
     ):
+        _claim_target(source, target, manifest)
         copying = InstallationCopy(
             source, target, jobs=jobs, lease=settings.lease_seconds, fail=_print_failure
         )
@@ -253,15 +254,23 @@ def _copy_to_settings(
     return counts
 
 
+def _claim_target(source: Stores, target: Stores, manifest: dict[str, Any] | None) -> None:
+    """Claim the target's bucket, which gets the id of the installation if it has none.
+
+    Raises BucketRefused, StoreUnavailable.
+    """
+    if manifest:
+        claim_bucket(target, manifest.get("installation"))
+    else:
+        bucket = read_bucket_identity(source.objects)
+        claim_bucket(target, bucket.id if bucket else None)
+
+
 def _take_over_identity(source: Stores, target: Stores, manifest: dict[str, Any] | None) -> None:
     """Give the target the id and the mark by which the next backup recognises it."""
-    if manifest is None:
-        id_ = read_installation_id(target.objects) or read_installation_id(source.objects)
-        mark = source.metadata.find_lease_end(_MARK)
-    else:
-        id_, mark = manifest.get("installation"), manifest.get("mark")
-    if id_ is not None:
-        write_installation_id(target.objects, id_)
+    if manifest and "installation" in manifest:
+        take_over_installation_id(target.objects, manifest["installation"])
+    mark = manifest.get("mark") if manifest else source.metadata.find_lease_end(_MARK)
     if mark is not None:
         set_mark(target.metadata, _MARK, mark)
 

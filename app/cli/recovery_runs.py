@@ -11,6 +11,7 @@ from app.cli.console import ExitCode, err, on_interrupt, out, progress_bar, show
 from app.server import check_installation, load_settings
 from app.services.catalogue import Catalogue, CatalogueReport
 from app.services.catalogue_rows import open_rows
+from app.services.installation_id import claim_bucket
 from app.services.recovery import Recovery, RecoveryCounts
 from app.services.recovery_collections import RecoveryRefused
 from app.settings import Settings
@@ -34,6 +35,7 @@ def write_catalogue(replace: bool) -> ExitCode:
         progress_bar() as progress,
     ):
         masters = sum(count for _, count in stores.metadata.list_collections())
+        claim_bucket(stores)
         task = progress.add_task("Writing the catalogue", total=masters)
         for report in Catalogue(stores).write(replace_other=replace):
             progress.update(task, completed=report.masters, total=max(masters, report.masters))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app.services.catalogue import CATALOGUE_MARK
 from app.services.catalogue_files import CatalogueDamaged, CatalogueIndex, read_index
 from app.services.catalogue_rows import CatalogueRows
+from app.services.installation_id import adopt_bucket, is_of_other_bucket
 from app.services.marks import has_reached, set_mark
 from app.services.mirroring import RemovalRefused, allowed_removals
 from app.services.recovered_masters import (
@@ -124,6 +125,8 @@ class Recovery:
             self._fail,
         )
         if self._apply:
+            # A new database keeps its own id until the end, so that no half of it is served.
+            metadata.claim_database_id(str(uuid4()))
             self._apply_models()
             self._collections = collections.apply()
             self._compare_rows(apply=True)
@@ -132,13 +135,15 @@ class Recovery:
     def _check_withdrawals(self, in_deleted_collections: int) -> None:
         total = self._compare_rows(apply=False)
         self.counts.withdrawn += in_deleted_collections
-        limit = allowed_removals(total)
+        is_other = is_of_other_bucket(self._stores)
+        limit = 0 if is_other else allowed_removals(total)
         if self.counts.withdrawn > limit and not self._allow_removal:
+            suspicion = ", or because it is the catalogue of another database" if is_other else ""
             raise RemovalRefused(
                 f"{self.counts.withdrawn} of the {total} masters in the database would be deleted,"
-                f" because the catalogue shows that they were deleted later; {limit} are deleted"
-                " without being told to. Nothing was changed. If that is intended, run the command"
-                " again with --allow-removal"
+                f" because the catalogue shows that they were deleted later{suspicion}; {limit} are"
+                " deleted without being told to. Nothing was changed. If that is intended, run the"
+                " command again with --allow-removal"
             )
 
     def _apply_models(self) -> None:
@@ -207,6 +212,8 @@ class Recovery:
         for batch_ in _split(self._rows.list_unseen()):
             known = self._stores.metadata.find_records([each.id for each in batch_])
             self.counts.without_bytes += len(batch_) - len(known)
+        if self._apply:
+            adopt_bucket(self._stores)
         if self._apply and self._index and not self.counts.failed:
             # From now on the database may update the catalogue.
             set_mark(self._stores.metadata, CATALOGUE_MARK, self._index.mark)

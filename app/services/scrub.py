@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+from app.errors import Conflict
 from app.logs import log
 from app.metrics import Metrics
+from app.services.installation_id import BucketRefused, check_bucket
 from app.services.removed_objects import QUARANTINE_PREFIX, RemovedObjects
 from app.services.repair_guard import RepairGuard, may_expire
 from app.services.scrub_report import KINDS, ScrubReport
@@ -62,8 +64,11 @@ class Scrub:
         The last report is complete. ``full`` reads every object; otherwise a thirtieth of them is
         read, another one each day. Without ``allow_removal``, a scrub that would remove more than
         a small share repairs nothing. What was in quarantine for more than ``quarantine_days`` is
-        deleted; 0 keeps it. Raises StoreUnavailable.
+        deleted; 0 keeps it. Raises StoreUnavailable, and Conflict if the bucket belongs to another
+        database, of which nothing may be repaired.
         """
+        if repair:
+            _check_bucket(self._stores)
         report, start = ScrubReport(repair, allow_removal), time.monotonic()
         guard = RepairGuard(self._stores, self._unknown, report)
         today = int(time.time() // _DAY) % _SAMPLE_DAYS
@@ -256,6 +261,13 @@ class Scrub:
                 log.info("quarantine expired", key=removed.place)
                 report.expired += 1
                 yield
+
+
+def _check_bucket(stores: Stores) -> None:
+    try:
+        check_bucket(stores)
+    except BucketRefused as error:
+        raise Conflict("other-bucket", str(error)) from None
 
 
 def _is_current(vector: VectorRecord, master: Master) -> bool:

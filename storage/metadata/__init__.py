@@ -8,6 +8,7 @@ from storage import schema_upgrade
 from storage.database import Database, retry_lost_transactions
 from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.collections import SqlCollections
+from storage.metadata.identity import SqlIdentity
 from storage.metadata.leases import SqlLeases
 from storage.metadata.masters import SqlMasters
 from storage.metadata.outbox import SqlEmbeddingOutbox
@@ -21,7 +22,13 @@ __all__ = ["SqlMetadataStore", "SqlModelRegistry", "new_id"]
 
 @retry_lost_transactions
 class SqlMetadataStore(
-    SqlCollections, SqlUploads, SqlMasters, SqlEmbeddingOutbox, SqlLeases, SqlRecords
+    SqlCollections,
+    SqlUploads,
+    SqlMasters,
+    SqlEmbeddingOutbox,
+    SqlLeases,
+    SqlRecords,
+    SqlIdentity,
 ):
     """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
 

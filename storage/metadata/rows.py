@@ -12,6 +12,7 @@ from storage.records import Master, MasterState
 from storage.tables import (
     CollectionRow,
     EmbeddingRow,
+    IdentityRow,
     LeaseRow,
     MasterRow,
     ModelVersionRow,
@@ -25,6 +26,7 @@ EMBEDDINGS = table_of(EmbeddingRow)
 LEASES = table_of(LeaseRow)
 MODELS = table_of(ModelVersionRow)
 REPLICAS = table_of(ReplicaRow)
+IDENTITY = table_of(IdentityRow)
 
 LIVE, DELETING = "live", "deleting"  # states of a collection
 PENDING, INDEXED, DEAD = "pending", "indexed", "dead"  # states of an embedding

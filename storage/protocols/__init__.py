@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from storage.protocols.metadata import (
     CollectionStore,
     EmbeddingOutbox,
+    IdentityStore,
     LeaseStore,
     MasterStore,
     MetadataStore,
@@ -20,6 +21,7 @@ from storage.protocols.vectors import VectorStore
 __all__ = [
     "CollectionStore",
     "EmbeddingOutbox",
+    "IdentityStore",
     "LeaseStore",
     "MasterStore",
     "MetadataStore",

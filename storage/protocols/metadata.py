@@ -348,8 +348,25 @@ class RecordStore(Protocol):
         """
 
 
+class IdentityStore(Protocol):
+    """The id of the database, which its bucket has, too."""
+
+    def find_database_id(self) -> str | None:
+        """Return the id, or None if the database has none."""
+
+    def claim_database_id(self, id_: str) -> str:
+        """Set the id unless the database has one, and return the one that it has afterwards."""
+
+
 class MetadataStore(
-    CollectionStore, UploadStore, MasterStore, EmbeddingOutbox, LeaseStore, RecordStore, Protocol
+    CollectionStore,
+    UploadStore,
+    MasterStore,
+    EmbeddingOutbox,
+    LeaseStore,
+    RecordStore,
+    IdentityStore,
+    Protocol,
 ):
     """The metadata database as a whole."""
 

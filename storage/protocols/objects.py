@@ -22,6 +22,14 @@ class ObjectStore(Protocol):
         object stays. ``content_type`` and ``name`` are metadata that a store may ignore.
         """
 
+    def create(self, key: str, content: bytes, content_type: str) -> bool:
+        """Store the bytes durably unless the key has an object, and return whether they were.
+
+        Of several callers at the same time, one stores its bytes. An S3 server that knows no
+        conditional writes may let the last one replace the others. After a lost answer the method
+        may return False although it stored the bytes; reading tells.
+        """
+
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return chunks of the object's bytes from ``offset``.
 

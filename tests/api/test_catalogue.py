@@ -1,8 +1,9 @@
-"""`lookalike catalogue`, beside a running service and after the loss of its database."""
+"""`lookalike catalogue`, beside a running service and on an older database."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,19 @@ def test_the_worker_writes_it_in_time(settings: Settings, embedder: Embedder) ->
             )
 
 
-def test_a_new_database_does_not_overwrite_it(settings: Settings, embedder: Embedder) -> None:
+def test_an_older_database_does_not_overwrite_it(
+    settings: Settings, embedder: Embedder, tmp_path: Path
+) -> None:
     with serving(settings, embedder) as service:
         service.put_master(CAT)
+    database, dump = settings.data_dir / "lookalike.db", tmp_path / "dump.db"
+    shutil.copy(database, dump)
     assert run_on(settings.data_dir, "catalogue").returncode == 0
     for path in settings.data_dir.glob("lookalike.db*"):
         path.unlink()
     nowhere = run_on(settings.data_dir, "catalogue")
     assert (nowhere.returncode, "there is no installation" in nowhere.stderr) == (2, True)
+    shutil.copy(dump, database)
     with serving(settings, embedder):
         refused = run_on(settings.data_dir, "catalogue")
         assert (refused.returncode, "lookalike recover" in refused.stderr) == (2, True), refused

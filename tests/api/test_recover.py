@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.services.installation_id import BucketRefused
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.embedded import run_on
@@ -124,8 +125,8 @@ def test_without_a_catalogue_the_originals_come_back(
         fill(service)
         before = settle(service)
     lose_database(settings)
-    with serving(settings, embedder):
-        pass  # somebody started the service, which created an empty collection `default`
+    with pytest.raises(BucketRefused, match="lookalike recover"), serving(settings, embedder):
+        pytest.fail("a new database serves the bucket of a lost one")
     done = recover("--apply")
     assert done.returncode == 0, done
     assert "13 were recovered from the original alone" in done.stdout

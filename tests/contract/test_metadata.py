@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import UUID
 
@@ -619,3 +620,16 @@ def test_revisions_are_listed_in_the_order_of_ids(
     assert all(records[each.id].master.updated_at == each.updated_at for each in listed)
     assert metadata.list_revisions(collection.id, None, 1) == listed[:1]
     assert metadata.list_revisions(collection.id, listed[0].id, 10) == listed[1:]
+
+
+def test_a_database_gets_one_id(metadata: MetadataStore) -> None:
+    assert metadata.find_database_id() is None
+    assert metadata.claim_database_id("first") == "first"
+    assert metadata.claim_database_id("second") == "first"
+    assert metadata.find_database_id() == "first"
+
+
+def test_claims_at_the_same_time_agree(metadata: MetadataStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claimed = set(pool.map(metadata.claim_database_id, map(str, range(8))))
+    assert claimed == {metadata.find_database_id()}

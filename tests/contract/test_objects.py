@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -150,3 +151,23 @@ def test_an_object_moves_to_quarantine_and_back(objects: ObjectStore) -> None:
     assert b"".join(objects.read(KEY)) == CONTENT
     assert quarantine.expire(0) == 0
     assert [each.size for each in quarantine.list()] == [5]
+
+
+def test_an_object_is_created_once(objects: ObjectStore) -> None:
+    assert objects.create(KEY, b"first", "text/plain")
+    assert not objects.create(KEY, b"second", "text/plain")
+    assert b"".join(objects.read(KEY)) == b"first"
+    assert [info.key for info in objects.list("")] == [KEY]
+    objects.delete(KEY)
+    assert objects.create(KEY, b"third", "text/plain")
+    put(objects)
+    assert not objects.create(KEY, b"fourth", "text/plain")
+    assert b"".join(objects.read(KEY)) == CONTENT
+
+
+def test_one_of_several_creators_at_once_stores_its_bytes(objects: ObjectStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        contents = [f"number {number}".encode() for number in range(8)]
+        created = list(pool.map(lambda each: objects.create(KEY, each, "text/plain"), contents))
+    assert created.count(True) == 1
+    assert b"".join(objects.read(KEY)) == contents[created.index(True)]

@@ -111,6 +111,8 @@ UNREACHED = {  # writes that no scenario reaches, and what would cause them
     "metadata.requeue_dead_letters",
     "metadata.expire_reservations",  # only during recovery
     "registry.register_active",  # the first start
+    "metadata.claim_database_id",
+    "objects.create",
 }
 ALL_WRITES = {f"{store}.{write}" for store, writes in WRITES.items() for write in writes}
 KILLS: dict[str, list[Kill]] = {

@@ -40,6 +40,7 @@ WRITES = {
         "requeue_embedding",
         "acquire_lease",
         "release_lease",
+        "claim_database_id",
     ],
     "registry": [
         "register_active",
@@ -51,7 +52,7 @@ WRITES = {
         "forget_retired",
         "record_heartbeat",
     ],
-    "objects": ["put", "copy", "delete"],
+    "objects": ["put", "copy", "create", "delete"],
     "vectors": ["upsert", "delete", "drop_version"],
 }
 POLLED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.identity import MemoryIdentity
 from tests.support.memory_stores.masters import MemoryMasters
 from tests.support.memory_stores.outbox import MemoryOutbox
 from tests.support.memory_stores.transfer import MemoryRecords
@@ -10,7 +11,13 @@ from tests.support.memory_stores.uploads import MemoryLeases, MemoryUploads
 
 
 class MemoryMetadataStore(
-    MemoryCollections, MemoryUploads, MemoryMasters, MemoryOutbox, MemoryLeases, MemoryRecords
+    MemoryCollections,
+    MemoryUploads,
+    MemoryMasters,
+    MemoryOutbox,
+    MemoryLeases,
+    MemoryRecords,
+    MemoryIdentity,
 ):
     """Implements MetadataStore in memory."""
 

@@ -38,6 +38,13 @@ class MemoryObjectStore:
         with self._lock:
             self._objects[key] = _Object(bytes(content), self._clock())
 
+    def create(self, key: str, content: bytes, content_type: str) -> bool:
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._objects[key] = _Object(content, self._clock())
+        return True
+
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         content = self._find(key).content
         end = len(content) if length is None else min(len(content), offset + length)

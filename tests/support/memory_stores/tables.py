@@ -90,6 +90,7 @@ class MemoryTables:
         self.leases: dict[str, Leased] = {}
         self.models: dict[str, ModelRow] = {}
         self.replicas: dict[str, ReplicaRow] = {}
+        self.database_id: str | None = None
         self._clock = clock
         self._last_id = UUID(int=0)
 

@@ -11,11 +11,6 @@ from app.services import mirroring
 from app.services.deletion import Deletion
 from app.services.encoder_files import encoder_key
 from app.services.installation_copy import InstallationCopy
-from app.services.installation_id import (
-    INSTALLATION_KEY,
-    find_or_create_installation_id,
-    read_installation_id,
-)
 from app.services.marks import has_reached, set_mark
 from app.services.mirroring import CopyRefused, MirrorRules, RemovalRefused
 from app.services.removed_objects import RemovedObjects
@@ -209,12 +204,3 @@ def test_a_mark_moves_to_the_present_or_to_a_moment(stores: Stores) -> None:
         moved = set_mark(metadata, f"to-{moment}", moment)
         assert moment <= moved < moment + 60_000
     assert set_mark(metadata, f"to-{present + 100_000}") >= present + 100_000  # never back
-
-
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b'{"id": 5}'])
-def test_an_installation_gets_one_id(stores: Stores, content: bytes | None) -> None:
-    if content is not None:
-        put(stores, INSTALLATION_KEY, content)
-    assert read_installation_id(stores.objects) is None
-    id_ = find_or_create_installation_id(stores.objects)
-    assert find_or_create_installation_id(stores.objects) == id_

@@ -16,6 +16,7 @@ from app.services.catalogue import Catalogue, CatalogueRefused
 from app.services.catalogue_files import parse_chunk_key, read_index, write_index
 from app.services.catalogue_rows import open_rows
 from app.services.encoder_files import encoder_key
+from app.services.installation_id import BucketRefused, claim_bucket
 from app.services.mirroring import RemovalRefused
 from app.services.recovery import Recovery, RecoveryCounts
 from app.services.recovery_collections import RecoveryRefused
@@ -241,6 +242,41 @@ def test_many_rows_are_deleted_only_if_that_is_allowed(
         recover(older, failures)
     assert len(masters_of(older)) == 12
     assert recover(older, failures, allow_removal=True).withdrawn == 11
+
+
+def test_no_row_of_another_installation_is_deleted_by_itself(
+    use_cases: UseCases, failures: Failures
+) -> None:
+    claim_bucket(use_cases.stores)
+    use_cases.upload(colours(1), "theirs")
+    other = dump(use_cases.stores)
+    other.metadata.claim_database_id("of another bucket")
+    use_cases.collections.delete_collection("theirs")
+    use_cases.upload(colours(2), "ours")
+    write_catalogue(use_cases.stores)
+    date_catalogue(use_cases.stores, 2)
+    with pytest.raises(RemovalRefused, match=r"1 of the 1 masters.*the catalogue of another"):
+        recover(other, failures)
+    assert recover(other, failures, allow_removal=True).withdrawn == 1
+
+
+def test_a_new_database_is_refused_until_its_recovery_has_ended(
+    use_cases: UseCases, masters: list[Master], failures: Failures
+) -> None:
+    claim_bucket(use_cases.stores)
+    write_catalogue(use_cases.stores)
+    lost = lose_database(use_cases.stores)
+    with prepared(lost, failures) as recovery:
+        recovery.prepare()
+        with pytest.raises(KeyboardInterrupt):
+            recovery.recover_masters(raising(KeyboardInterrupt()))
+    assert masters_of(lost) != []
+    with pytest.raises(BucketRefused):
+        claim_bucket(lost)
+    recover(lost, failures)
+    claim_bucket(lost)
+    with pytest.raises(BucketRefused):
+        claim_bucket(use_cases.stores)  # its database was given up
 
 
 def test_an_upload_that_was_under_way_in_the_dump_comes_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -96,7 +97,14 @@ def test_a_damage_that_is_repaired_meanwhile_is_no_finding(
 def test_an_object_that_cannot_be_read_is_reported_and_left(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(use_cases.stores.objects, "read", raising(DOWN))
+    read = use_cases.stores.objects.read
+
+    def fail_for_master(key: str) -> Iterator[bytes]:
+        if key == master.object_key:
+            raise DOWN
+        return read(key)
+
+    monkeypatch.setattr(use_cases.stores.objects, "read", fail_for_master)
     report = scrub(use_cases, repair=True)
     assert (report.found, report.repaired) == ({"object-unreadable": 1}, {})
     assert state(use_cases, master) is MasterState.STORED
