@@ -13,6 +13,7 @@ from app.logs import log
 from app.metrics import Metrics
 from app.services.backfill import Backfill
 from app.services.catalogue_schedule import ScheduledCatalogue
+from app.services.database_doubt import DatabaseDoubt
 from app.services.deletion import Deletion
 from app.services.indexing import Indexing
 from app.services.scrub import Scrub
@@ -44,6 +45,7 @@ class Worker:
     ) -> None:
         """``wake`` ends a pause at once; services set it when they leave work to the worker."""
         self._stores = stores
+        self._doubt = DatabaseDoubt(stores)
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
         self._backfill = Backfill(stores, settings.lease_seconds)
@@ -93,7 +95,7 @@ class Worker:
         for duty in (
             self._remove_deleted,
             self._index_active,
-            self._backfill.run_batch,
+            self._change_models,
             self._index_other_versions,
             self._scheduled_scrub.run_step,
             self._scheduled_catalogue.run_step,
@@ -108,7 +110,12 @@ class Worker:
                 log.exception("a duty of the worker failed")
         return busy
 
+    def _change_models(self) -> bool:
+        return not self._doubt.exists() and self._backfill.run_batch()
+
     def _remove_deleted(self) -> bool:
+        if self._doubt.exists():
+            return False
         return self._deletion.remove_deleted(self._owner, self._stopping.is_set)
 
     def _index_active(self) -> bool:

@@ -5,40 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from app.services.catalogue import CATALOGUE_MARK
-from app.services.catalogue_files import CatalogueDamaged, read_index
-from app.services.marks import has_reached
+from app.services.database_doubt import ADVICE, find_doubt
 from app.services.mirroring import allowed_removals
 from app.services.scrub_report import ScrubReport
 from app.services.unknown_items import UnknownItems
-from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 
 _ORIGINALS = "masters/"
-_ADVICE = (
-    "If the database was lost or restored from a dump, stop the service and run"
-    " `lookalike recover`. If nothing is missing, run `lookalike scrub --repair --allow-removal`."
-)
-
-
-def find_doubt(stores: Stores) -> str:
-    """Return why the metadata database may be older than the bucket; empty if it is not.
-
-    It may also be the database of another installation. Raises StoreUnavailable.
-    """
-    try:
-        index = read_index(stores.objects)
-    except CatalogueDamaged:
-        return ""  # it tells nothing about the database
-    except StoreUnavailable as error:
-        what = "the catalogue, which tells whether the metadata database is current"
-        return f"{what}, cannot be read: {error}"
-    if index is None or has_reached(stores.metadata, CATALOGUE_MARK, index.mark):
-        return ""
-    return (
-        "the metadata database is older than the catalogue in the object store, or it is the"
-        " database of another installation"
-    )
+_ADVICE = f"{ADVICE} `lookalike scrub --repair --allow-removal`."
 
 
 def may_expire(stores: Stores) -> bool:

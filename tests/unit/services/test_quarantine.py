@@ -10,14 +10,15 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from app.services import database_doubt
 from app.services.catalogue import Catalogue
 from app.services.removed_objects import QUARANTINE_PREFIX, RemovedObjects, RestoreRefused
 from app.services.scrub_report import ScrubReport
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
-from storage.records import Master, VectorRecord, new_id, whole_image
+from storage.records import Master, NewMaster, VectorRecord, new_id, whole_image
 from tests.support.memory_stores import open_memory_stores
-from tests.support.use_cases import DOWN, UseCases, colours, raising
+from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 TODAY = datetime.now(UTC).date()
 KEY = "masters/default/a (1).png"
@@ -284,3 +285,29 @@ def test_the_progress_counts_the_survey(use_cases: UseCases, master: Master) -> 
     *progress, last = use_cases.scrub.stream_scrub(repair=True, full=False)
     assert progress[-1] == {"looked_at": 5, "total": 5}
     assert last["report"]["surveyed"] == 2
+
+
+# what the worker removes
+def test_an_older_database_makes_the_worker_remove_nothing(
+    use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """The row of an upload under way was dumped; the upload was acknowledged after the dump."""
+    stores, errors = use_cases.stores, []
+    monkeypatch.setattr(database_doubt, "time", clock)
+    monkeypatch.setattr(database_doubt.log, "error", lambda what, **named: errors.append(what))
+    list(Catalogue(stores).write())
+    new = NewMaster(b"x" * 32, 5, "image/png", "png", 64, 48, "a.png", {})
+    later = stores.metadata.reserve_master(master.collection_id, new, "upload", 0.0).master
+    put(stores, later.object_key, b"bytes")
+    with monkeypatch.context() as older:
+        older.setattr(stores.metadata, "find_lease_end", lambda name: None)
+        for _ in range(3):
+            use_cases.worker.run_round()
+        clock.now += 60
+        use_cases.worker.run_round()
+        assert content_of(stores)[later.object_key] == b"bytes"
+        assert errors == ["the worker removes nothing"]
+    clock.now += 60
+    while use_cases.worker.run_round():
+        pass
+    assert later.object_key not in content_of(stores)
