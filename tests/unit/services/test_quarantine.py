@@ -69,6 +69,15 @@ def lose_rows(use_cases: UseCases, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(use_cases.stores.metadata, name, getattr(empty, name))
 
 
+def fail_to_read(use_cases: UseCases, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = use_cases.stores.objects.read
+
+    def fail(wanted: str, *given: Any) -> Any:
+        return raising(DOWN)() if wanted == key else read(wanted, *given)
+
+    monkeypatch.setattr(use_cases.stores.objects, "read", fail)
+
+
 def repair(use_cases: UseCases, **options: Any) -> ScrubReport:
     *_, report = use_cases.scrub.run_scrub(repair=True, full=True, **options)
     return report
@@ -242,8 +251,8 @@ def test_a_catalogue_that_cannot_be_read_stops_the_repair(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_unknown_objects(use_cases, master, 1)
-    monkeypatch.setattr(use_cases.stores.objects, "read", raising(DOWN))
-    *_, report = use_cases.scrub.run_scrub(repair=True, full=False)
+    fail_to_read(use_cases, "catalogue/index.json", monkeypatch)
+    report = repair(use_cases)
     assert "the catalogue" in report.refused
     assert report.repaired == {}
 
@@ -258,12 +267,7 @@ def test_an_object_that_cannot_be_read_is_not_removed(
     use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (key,) = add_unknown_objects(use_cases, master, 1)
-    read = use_cases.stores.objects.read
-
-    def fail(wanted: str, *given: Any) -> Any:
-        return raising(DOWN)() if wanted == key else read(wanted, *given)
-
-    monkeypatch.setattr(use_cases.stores.objects, "read", fail)
+    fail_to_read(use_cases, key, monkeypatch)
     report = repair(use_cases)
     assert (report.found, report.repaired) == ({"object-unknown": 1}, {})
 
