@@ -37,10 +37,10 @@ from app.worker import Worker
 from models.decoding.pool import PROCESS_MEMORY, SMALL_IMAGE, DecodeLimits, DecodePool
 from models.embedder import Embedder, Encoder, load_embedder, read_encoder
 from models.weights_file import DEFAULT_WEIGHTS
-from storage.directory_lock import DirectoryLock
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import open_stores
 from storage.protocols import Stores
+from storage.store_locks import StoreLocks
 from storage.store_urls import MilvusOptions, StoreUrls
 
 if TYPE_CHECKING:
@@ -81,14 +81,15 @@ def connect_stores(
 ) -> Iterator[Stores]:
     """Open the stores that the settings name, and close them at the end.
 
-    Servers that do not answer yet are retried until they do. An embedded data directory is locked
-    against other processes, unless ``read_only``, which reads beside a running service.
+    Servers that do not answer yet are retried until they do. Embedded stores are locked against
+    other processes, unless ``read_only``, which reads beside a running service.
     ``load_vectors`` reads the embedded vectors into memory, which only searches need.
 
     Raises ConfigurationError; StoreUnavailable if every store is embedded.
     """
     urls = store_urls(settings)
-    lock = DirectoryLock(settings.data_dir) if urls.embedded and not read_only else nullcontext()
+    is_locked = urls.embedded and not read_only
+    lock = StoreLocks(urls, settings.data_dir) if is_locked else nullcontext()
     open_these = partial(open_stores, load_vectors=load_vectors, read_only=read_only)
     with lock, closing(wait_for_stores(urls, open_these)) as stores:
         yield stores

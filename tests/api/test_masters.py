@@ -24,7 +24,9 @@ def nothing_left(service: Service) -> bool:
     listed = service.client.get("/masters").json()
     stores = service.stores
     files = [
-        path for path in service.app.state.settings.data_dir.rglob("objects/**/*") if path.is_file()
+        path
+        for path in service.app.state.settings.data_dir.rglob("objects/**/*")
+        if path.is_file() and path.parent.name != ".process"
     ]
     return (
         listed["total"] == 0

@@ -56,6 +56,23 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("command", ["scrub", "recover"])
+def test_commands_on_the_stores_of_a_service_are_refused_from_another_directory(
+    tmp_path: Path, command: str
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    (second / "objects").mkdir(parents=True)
+    (second / "lookalike.db").touch()
+    with serve_fork(first, free_port()) as (running, _):
+        urls = {
+            "LOOKALIKE_DATABASE_URL": f"sqlite:///{first}/lookalike.db",
+            "LOOKALIKE_URL": "http://127.0.0.1:9",
+        }
+        refused = run_on(second, command, **urls)
+        said = " ".join(refused.stderr.split())
+        assert (refused.returncode, f"(process {running.pid} on" in said) == (2, True), refused
+
+
 @pytest.mark.slow
 def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     with serve_interpreter(tmp_path, free_port()) as (running, client):
@@ -111,7 +128,7 @@ def test_everything_stays_inside_the_data_directory_whatever_its_name(
         assert client.post("/masters", files={"file": ("a.jpg", CAT)}).status_code == 201
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert {path.name for path in (tmp_path / name).iterdir()} >= {
-        "lock",
+        "lookalike.db.lock",
         "lookalike.db",
         "objects",
     }
