@@ -23,10 +23,12 @@ def nothing_left(service: Service) -> bool:
     """Report whether no visible master, object, vector or temporary file is left."""
     listed = service.client.get("/masters").json()
     stores = service.stores
+    objects = service.app.state.settings.data_dir / "objects"
     files = [
         path
-        for path in service.app.state.settings.data_dir.rglob("objects/**/*")
-        if path.is_file() and path.parent.name != ".process"
+        for folder in ("masters", ".incoming")
+        for path in (objects / folder).rglob("*")
+        if path.is_file()
     ]
     return (
         listed["total"] == 0
