@@ -18,6 +18,7 @@ from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.collections import DEFAULT, Collections
+from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
 from app.services.health import Health
 from app.services.indexing import Indexing
@@ -210,14 +211,26 @@ def _start_services(
 ) -> Services:
     def start(_: StoreUrls) -> Services:
         claim_bucket(stores)
-        services = _build_services(settings, stores, decoder)
+        services = _build_services(settings, stores, decoder, _list_warnings(stores))
         services.models.start(given)
         return services
 
     return wait_for_stores(store_urls(settings), start)
 
 
-def _build_services(settings: Settings, stores: Stores, decoder: Decoder) -> Services:
+def _list_warnings(stores: Stores) -> list[str]:
+    """Log and return what an operator should know, although the process can serve."""
+    doubt = find_doubt(stores)
+    if not doubt:
+        return []
+    warning = f"{doubt}, so masters may be missing. Stop the service and run `lookalike recover`"
+    log.warning(warning)
+    return [warning]
+
+
+def _build_services(
+    settings: Settings, stores: Stores, decoder: Decoder, warnings: list[str]
+) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
@@ -242,7 +255,7 @@ def _build_services(settings: Settings, stores: Stores, decoder: Decoder) -> Ser
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         dead_letters=DeadLetters(stores.metadata, wake.set),
-        health=Health(stores, models),
+        health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
         search=Search(stores, models, collections, masters, vision, texts, ranking),

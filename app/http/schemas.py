@@ -343,6 +343,10 @@ class Readiness(BaseModel):
         description="Each store and the model: `ok`, or the reason why it does not work."
     )
     model_version: str
+    warnings: list[str] = Field(
+        description="What an operator should look at although the process is ready, as it was found"
+        " when the process started."
+    )
 
 
 def score_of(distance: float) -> float:

@@ -34,7 +34,12 @@ async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
     checks = await health.check_readiness()
     ready = all(state == OK for state in checks.values())
     response.status_code = 200 if ready else 503
-    return schemas.Readiness(ready=ready, checks=checks, model_version=health.last_active_version())
+    return schemas.Readiness(
+        ready=ready,
+        checks=checks,
+        model_version=health.last_active_version(),
+        warnings=health.warnings,
+    )
 
 
 @router.get("/metrics", response_class=Response, summary="Get Prometheus metrics")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -27,8 +27,16 @@ class Health:
     any number of callers cost at most four threads, even while a store does not answer.
     """
 
-    def __init__(self, stores: Stores, models: LoadedModels, *, kept: float = _KEPT) -> None:
-        """``kept`` is in seconds."""
+    def __init__(
+        self,
+        stores: Stores,
+        models: LoadedModels,
+        *,
+        warnings: Sequence[str] = (),
+        kept: float = _KEPT,
+    ) -> None:
+        """``warnings`` were found at the start; ``kept`` is in seconds."""
+        self.warnings = list(warnings)
         self._models = models
         self._checks = {
             "metadata": _Check(partial(_ping, stores.metadata), kept),

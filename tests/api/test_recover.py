@@ -112,10 +112,15 @@ def test_a_database_from_an_earlier_dump_catches_up(
     write_catalogue(settings)
     lose_database(settings)
     shutil.copy(tmp_path / "dump.db", settings.data_dir / "lookalike.db")
+    with serving(settings, embedder) as service:
+        (warning,) = service.client.get("/readyz").json()["warnings"]
+        assert "older than the catalogue" in warning
+        assert "lookalike recover" in warning
     done = recover("--apply", LOOKALIKE_SCRUB_GRACE="0")
     assert done.returncode == 0, done
     with serving(settings, embedder) as service:
         assert settle(service) == before
+        assert service.client.get("/readyz").json()["warnings"] == []
 
 
 def test_without_a_catalogue_the_originals_come_back(
