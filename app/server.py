@@ -30,6 +30,7 @@ from app.services.scrub import Scrub
 from app.settings import Settings
 from storage.errors import ConfigurationError
 from storage.factory import upgrade_schema
+from storage.store_locks import find_database_file
 
 _SHUTDOWN_TIMEOUT = 8  # seconds for open requests; container engines kill after 10
 _UPGRADE_TIMEOUT = 120.0  # seconds to wait for the database; this command has to end
@@ -121,10 +122,14 @@ def scrub(options: dict[str, bool]) -> Iterator[dict[str, Any]]:
 
 def check_installation(settings: Settings) -> None:
     """Raise ConfigurationError if a command would create an empty installation by accident."""
-    if store_urls(settings).embedded and not (settings.data_dir / "lookalike.db").exists():
-        raise ConfigurationError(
-            f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
-        )
+    database = find_database_file(settings.effective_database_url)
+    if database is None or (database.exists() and database.stat().st_size):
+        return
+    if settings.database_url:
+        raise ConfigurationError(f"there is no database {database}: set LOOKALIKE_DATABASE_URL")
+    raise ConfigurationError(
+        f"there is no installation in {settings.data_dir}: set LOOKALIKE_DATA_DIR"
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -49,7 +49,7 @@ class StoreLocks:
 def _find_lock_files(urls: StoreUrls, directory: Path) -> dict[Path, Path]:
     """Map the real path of each embedded store to its lock file."""
     files = {}
-    if database := _find_database(urls.database):
+    if database := find_database_file(urls.database):
         files[database] = database.with_name(database.name + ".lock")
     if urls.objects.startswith("file:"):
         objects = Path(os.path.realpath(unquote(urlsplit(urls.objects).path)))
@@ -57,8 +57,8 @@ def _find_lock_files(urls: StoreUrls, directory: Path) -> dict[Path, Path]:
     return files or {directory: directory / "lock"}
 
 
-def _find_database(url: str) -> Path | None:
-    """Return the file of SQLite; None for another database or a URL that cannot be opened."""
+def find_database_file(url: str) -> Path | None:
+    """Return the real path of SQLite's file; None for a server or a URL that cannot be opened."""
     with suppress(sa.exc.ArgumentError, ValueError, TypeError):
         parts = sa.make_url(url)
         if parts.drivername == "sqlite" and parts.database not in (None, "", ":memory:"):

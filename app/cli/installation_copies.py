@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from app.bootstrap import connect_stores, store_urls, wait_for_stores
 from app.cli.console import ExitCode, err, on_interrupt, progress_bar
-from app.server import load_settings
+from app.server import check_installation, load_settings
 from app.services.backup_manifest import read_manifest, write_manifest
 from app.services.catalogue import Catalogue, CatalogueRefused
 from app.services.deletion import BACKUP_LEASE
@@ -74,8 +74,7 @@ def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
     Raises ConfigurationError, CopyRefused, StoreUnavailable.
     """
     settings = load_settings()
-    if store_urls(settings).embedded:
-        _check_installation(settings.data_dir, "set LOOKALIKE_DATA_DIR")
+    check_installation(settings)
     manifest = _check_backup_target(directory, settings)
     make_private_directory(directory)
     if manifest is None:

@@ -73,6 +73,28 @@ def test_commands_on_the_stores_of_a_service_are_refused_from_another_directory(
         assert (refused.returncode, f"(process {running.pid} on" in said) == (2, True), refused
 
 
+def test_commands_find_a_database_that_only_its_url_names(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    urls = {
+        "LOOKALIKE_DATABASE_URL": f"sqlite:///{first}/lookalike.db",
+        "LOOKALIKE_OBJECTS_URL": f"file://{first}/objects",
+        "LOOKALIKE_URL": "http://127.0.0.1:9",
+    }
+    with serve_fork(first, free_port()) as (_, client):
+        client.post("/masters", files={"file": ("a.jpg", CAT)})
+        backup = run_on(second, "backup", str(tmp_path / "backup"), **urls)
+        assert "1 masters copied" in backup.stderr, backup
+        catalogue = run_on(second, "catalogue", **urls)
+        assert "shows 1 masters" in catalogue.stderr, catalogue
+    scrubbed = run_on(second, "scrub", **urls)
+    assert scrubbed.returncode == 0, scrubbed
+    wrong = urls | {"LOOKALIKE_DATABASE_URL": f"sqlite:///{first}/none.db"}
+    refused = run_on(second, "scrub", **wrong)
+    said = " ".join(refused.stderr.split())
+    assert (refused.returncode, "there is no database" in said) == (2, True), refused
+    assert not (first / "none.db").exists()
+
+
 @pytest.mark.slow
 def test_a_graceful_stop_ends_with_0_and_logs_json(tmp_path: Path) -> None:
     with serve_interpreter(tmp_path, free_port()) as (running, client):
