@@ -130,6 +130,17 @@ class LocalObjectStore:
                         key = path.relative_to(self._root).as_posix()
                         yield ObjectInfo(key, found.st_size, found.st_mtime)
 
+    def abort_unfinished(self, prefix: str, before: float) -> int:
+        # An unfinished file has no key yet, so the prefix does not matter.
+        aborted = 0
+        with _as_store_errors():
+            for unfinished in self._temporary.iterdir():
+                with suppress(FileNotFoundError):  # it ended meanwhile
+                    if unfinished.stat().st_mtime < before:
+                        unfinished.unlink()
+                        aborted += 1
+        return aborted
+
     def ping(self) -> None:
         with _as_store_errors():
             if not os.access(self._temporary, os.W_OK):

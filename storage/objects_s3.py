@@ -245,6 +245,29 @@ class S3ObjectStore:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise StoreUnavailable("object", str(error)) from error
 
+    def abort_unfinished(self, prefix: str, before: float) -> int:
+        # The SDK has no public methods for this, so it uses the private ones that its own uploads
+        # call. Its result lacks the upload id at which a page ends; after some were aborted, the
+        # listing begins anew, and a page on which none is old enough is skipped by its last key.
+        bucket, aborted, after = self._options.bucket, 0, ""
+        while True:
+            found = self._call(
+                lambda after=after: self._client._list_multipart_uploads(  # type: ignore[misc]
+                    bucket, prefix=prefix, key_marker=after
+                )
+            )
+            old = [each for each in found.uploads if _began_before(each, before)]
+            for upload in old:
+                self._call(
+                    lambda upload=upload: self._client._abort_multipart_upload(  # type: ignore[misc]
+                        bucket, upload.object_name, upload.upload_id
+                    )
+                )
+            aborted += len(old)
+            if not found.is_truncated:
+                return aborted
+            after = "" if old else (found.next_key_marker or found.uploads[-1].object_name)
+
     def ping(self) -> None:
         if not self._call(
             lambda: self._client.bucket_exists(bucket_name=self._options.bucket), attempts=1
@@ -284,6 +307,11 @@ class S3ObjectStore:
 
 class _RangeBeyondEnd(StoreUnavailable):
     """A range begins behind the end of the object."""
+
+
+def _began_before(upload: Any, time: float) -> bool:
+    began = upload.initiated_time
+    return began is not None and began.timestamp() < time
 
 
 def _is_temporary(error: Exception) -> bool:

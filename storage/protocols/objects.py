@@ -64,6 +64,13 @@ class ObjectStore(Protocol):
         are.
         """
 
+    def abort_unfinished(self, prefix: str, before: float) -> int:
+        """Remove what is left of uploads that never ended, and return their number.
+
+        Only uploads to keys that start with the prefix, and that began before this time in seconds
+        since 1970, are removed.
+        """
+
     def ping(self) -> None:
         """Raise StoreUnavailable if the store does not answer or cannot be written to."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+import time
 
 import pytest
 
@@ -34,6 +35,12 @@ def test_ranges_are_read(objects: ObjectStore, offset: int, length: int | None) 
     put(objects)
     stop = None if length is None else offset + length
     assert b"".join(objects.read(KEY, offset, length)) == CONTENT[offset:stop]
+
+
+def test_aborting_unfinished_uploads_leaves_objects_alone(objects: ObjectStore) -> None:
+    put(objects)
+    assert objects.abort_unfinished("masters/", time.time() + 60) == 0
+    assert b"".join(objects.read(KEY)) == CONTENT
 
 
 def test_a_second_put_replaces_the_first(objects: ObjectStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,33 @@ def test_a_link_gives_access_to_its_object_only(s3: S3ObjectStore) -> None:
     assert httpx.get(link.replace("1.jpg", "2.jpg")).status_code == 403
     assert httpx.get(link.partition("?")[0]).status_code == 403
     public.close()
+
+
+def begin_upload(store: S3ObjectStore, key: str) -> str:
+    """Begin an upload in parts, as a process does that is killed before it ends."""
+    client, bucket = store._client, store._options.bucket
+    upload = client._create_multipart_upload(bucket, key, {})
+    client._upload_part(bucket, key, b"x" * 6_000_000, None, upload, 1)
+    return upload
+
+
+def unfinished(store: S3ObjectStore) -> set[str]:
+    found = store._client._list_multipart_uploads(store._options.bucket)
+    return {str(upload.object_name) for upload in found.uploads}
+
+
+def test_old_uploads_that_never_ended_are_aborted(s3: S3ObjectStore) -> None:
+    put(s3)
+    for number in range(5):
+        begin_upload(s3, f"masters/{number}")
+    begin_upload(s3, "elsewhere/1")
+    now = time.time()
+    assert s3.abort_unfinished("masters/", now - 3600) == 0
+    assert len(unfinished(s3)) == 6
+    assert s3.abort_unfinished("masters/", now + 60) == 5
+    assert unfinished(s3) == {"elsewhere/1"}
+    assert s3.stat(KEY).size == 10
+    s3.abort_unfinished("", now + 60)
 
 
 def test_slow_readers_do_not_block_a_write(s3: S3ObjectStore) -> None:

@@ -67,6 +67,9 @@ class MemoryObjectStore:
         with self._lock:
             self._objects.pop(key, None)
 
+    def abort_unfinished(self, prefix: str, before: float) -> int:
+        return 0  # a put leaves nothing unfinished here
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         with self._lock:
