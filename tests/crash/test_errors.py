@@ -19,6 +19,10 @@ import pytest
 
 from app.container import Services
 from app.errors import AppError
+from app.services.deletion import Deletion
+from app.services.indexing import Indexing
+from app.services.ingest import Ingest
+from app.services.masters import Masters
 from app.settings import Settings
 from models.embedder import Embedder, Encoder
 from models.weights_file import WeightsFile
@@ -31,6 +35,7 @@ from tests.crash.faults import MODES, Faults, Mode
 from tests.crash.invariants import _check_image
 from tests.crash.journal import Journal
 from tests.crash.operations import DirectOperations
+from tests.crash.wrong import MISTAKES
 from tests.support.memory_stores import open_memory_stores
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import TinyEmbedder, UseCases, build_use_cases, colours
@@ -306,12 +311,16 @@ def fail_at(
     return faults.reached, faults.failed
 
 
-def recover(world: World) -> None:
-    """Restart, drain, repair and check; retry what was not acknowledged, and check again."""
+def recover(world: World, *, is_clean: bool) -> None:
+    """Restart, drain, repair and check; retry what was not acknowledged, and check again.
+
+    ``is_clean`` means that the order of writes leaves nothing for the first scrub.
+    """
     world.let_time_pass()
     world.restart()
     world.drain()
-    world.operations.scrub(repair=True)
+    found = world.operations.scrub(repair=True)
+    assert found == {} or not is_clean, "I5: the first scrub finds something"
     world.drain()
     check(world)
     world.journal.retry(world.operations)
@@ -358,7 +367,8 @@ def fail_every_call(
         with open_world(tmp_path / str(call)) as world:
             reached, failed = fail_at(world, operation, call, mode)
             try:
-                recover(world)
+                # What takes effect late may come after the worker has cleaned up.
+                recover(world, is_clean=mode != "late" and operation is not repair)
             except BaseException as error:
                 error.add_note(f"after call {call}, {failed}, failed: {mode}")
                 raise
@@ -373,6 +383,34 @@ def test_every_call_of_an_operation_may_fail(
     operation: Callable[[World], None], mode: Mode, tmp_path: Path
 ) -> None:
     assert fail_every_call(in_memory, operation, mode, tmp_path) > 0
+
+
+@pytest.mark.parametrize(
+    ("mistake", "operation", "mode"),
+    [
+        ("row before object", upload, "before"),
+        ("object before row", delete, "before"),
+        ("row forgotten first", work, "down"),
+        ("marked before written", upload, "before"),
+    ],
+)
+def test_a_wrong_order_of_writes_is_found(
+    mistake: str,
+    operation: Callable[[World], None],
+    mode: Mode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for owner, name in (
+        (Ingest, "_store_master"),
+        (Masters, "delete_master"),
+        (Deletion, "_remove_master"),
+        (Indexing, "index_embedding"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # it is set back afterwards
+    MISTAKES[mistake]()
+    with pytest.raises((AssertionError, AppError, StoreUnavailable)):
+        fail_every_call(in_memory, operation, mode, tmp_path)
 
 
 @pytest.mark.parametrize("mode", MODES)
