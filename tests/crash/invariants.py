@@ -107,7 +107,7 @@ def check_invariants(journal: Journal, operations: Operations, directory: Path) 
     spaces = {model.space for model in operations.models() if model.state == "active"}
     assert LOOK in spaces, "I7: no version is active"
     for image in journal.images.values():
-        _check_image(journal, operations, image, spaces)
+        check_image(journal, operations, image, spaces)
     for master_id in journal.dead:
         assert not operations.exists(master_id), "I3: by id"
     _check_stores(directory)
@@ -123,7 +123,7 @@ def hits_of(operations: Operations, image: Image, space: str = LOOK) -> list[tup
     return found.hits
 
 
-def _check_image(
+def check_image(
     journal: Journal, operations: Operations, image: Image, spaces: Iterable[str]
 ) -> None:
     digest = digest_of(image.content)
