@@ -30,6 +30,8 @@ _BATCH = 200
 _SAMPLE_DAYS = 30  # a scrub that is not full reads this share of the objects, others each day
 _MAX_UNREADABLE = 3  # objects in a row that cannot be read before the store counts as down
 _DAY = 86_400  # seconds
+_LONGEST_UPLOAD = 3600.0  # seconds that an upload in parts may take, whatever the grace time
+_PREFIXES = ("masters/", "models/", "catalogue/", "removed/", "quarantine/")  # of our own objects
 
 
 class Scrub:
@@ -44,6 +46,7 @@ class Scrub:
         self._metrics = metrics
         self._unknown = UnknownItems(stores, grace)
         self._quarantine = RemovedObjects(stores.objects, QUARANTINE_PREFIX)
+        self._grace = grace
         self._unreadable = 0  # objects in a row
 
     def count_items(self, *, surveyed: bool = False) -> int:
@@ -64,8 +67,9 @@ class Scrub:
         The last report is complete. ``full`` reads every object; otherwise a thirtieth of them is
         read, another one each day. Without ``allow_removal``, a scrub that would remove more than
         a small share repairs nothing. What was in quarantine for more than ``quarantine_days`` is
-        deleted; 0 keeps it. Raises StoreUnavailable, and Conflict if the bucket belongs to another
-        database, of which nothing may be repaired.
+        deleted; 0 keeps it. With either of them, old uploads that never ended are aborted. Raises
+        StoreUnavailable, and Conflict if the bucket belongs to another database, of which nothing
+        may be repaired.
         """
         if repair:
             _check_bucket(self._stores)
@@ -85,6 +89,8 @@ class Scrub:
                 if report.refused:
                     self._metrics.scrub_refused.set(1)
                 yield report
+        if repair or quarantine_days:
+            report.aborted = self._abort_uploads()
         report.seconds = time.monotonic() - start
         report.waiting = self._stores.metadata.count_pending_embeddings()
         for kind in KINDS:
@@ -261,6 +267,11 @@ class Scrub:
                 log.info("quarantine expired", key=removed.place)
                 report.expired += 1
                 yield
+
+    def _abort_uploads(self) -> int:
+        """Abort the uploads that a killed process left in the object store; return their number."""
+        before = time.time() - max(self._grace, _LONGEST_UPLOAD)
+        return sum(self._stores.objects.abort_unfinished(prefix, before) for prefix in _PREFIXES)
 
 
 def _check_bucket(stores: Stores) -> None:

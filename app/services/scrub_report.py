@@ -34,6 +34,7 @@ class ScrubReport:
     vectors: int = 0
     waiting: int = 0  # pending embeddings, which are no findings
     expired: int = 0  # objects that were in quarantine long enough, and are deleted
+    aborted: int = 0  # uploads to the object store that never ended, and are aborted
     seconds: float = 0.0
     found: dict[str, int] = field(default_factory=dict)  # by kind
     repaired: dict[str, int] = field(default_factory=dict)  # by kind
