@@ -33,6 +33,15 @@ from tests.support.use_cases import TinyEmbedder, UseCases, build_use_cases, col
 IMAGES = [colours(seed) for seed in range(6)]
 _LEASE = 60.0  # seconds
 LATER = 10_000.0  # seconds after which every lease and every pause has ended
+LET_TIME_PASS = [
+    f"UPDATE {table} SET {column} = {column} - {int(LATER * 1000)} WHERE {column} > 0"  # noqa: S608
+    for table, column in (
+        ("masters", "lease_until"),
+        ("embeddings", "lease_until"),
+        ("embeddings", "run_after"),
+        ("leases", "until"),
+    )
+]
 _SECOND = tiny_weights("second")
 
 
@@ -253,17 +262,10 @@ def embedded(tmp_path: Path) -> Iterator[World]:
     with closing(open_stores(StoreUrls(url, f"file://{directory}/objects", "embedded:"))) as stores:
 
         def let_time_pass() -> None:
-            past = int(LATER * 1000)
             database = sqlite3.connect(directory / "lookalike.db", timeout=10)
             with closing(database), database:
-                for table, column in (
-                    ("masters", "lease_until"),
-                    ("embeddings", "lease_until"),
-                    ("embeddings", "run_after"),
-                    ("leases", "until"),
-                ):
-                    moved = f"UPDATE {table} SET {column} = {column} - {past} WHERE {column} > 0"  # noqa: S608
-                    database.execute(moved)
+                for statement in LET_TIME_PASS:
+                    database.execute(statement)
 
         world = World(stores, settings_in(tmp_path), let_time_pass)
         try:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from app.errors import AppError
 from storage.errors import StoreUnavailable
 from tests.crash.faults import MODES, Faults
-from tests.crash.worlds import LATER, World, recover, settings_in, work
+from tests.crash.worlds import LET_TIME_PASS, World, recover, settings_in, work
 from tests.support.stack import Stack
 from tests.support.use_cases import colours
 
@@ -25,16 +25,9 @@ def world(stack: Stack, tmp_path: Path) -> Iterator[World]:
     engine = sa.create_engine(stack.environment["LOOKALIKE_DATABASE_URL"])
 
     def let_time_pass() -> None:
-        past = int(LATER * 1000)
         with engine.begin() as connection:
-            for table, column in (
-                ("masters", "lease_until"),
-                ("embeddings", "lease_until"),
-                ("embeddings", "run_after"),
-                ("leases", "until"),
-            ):
-                moved = f"UPDATE {table} SET {column} = {column} - {past} WHERE {column} > 0"  # noqa: S608
-                connection.execute(sa.text(moved))
+            for statement in LET_TIME_PASS:
+                connection.execute(sa.text(statement))
 
     with stack.open_stores() as stores:
         world = World(stores, settings_in(tmp_path), let_time_pass)
