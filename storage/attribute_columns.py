@@ -42,20 +42,25 @@ class AttributeColumns:
         self._lock = threading.Lock()
         self._columns: dict[Path, _Column] = {}
 
-    def add(self, row: int, attributes: dict[str, Any]) -> None:
-        """Add the attributes of a new row; row numbers are added in increasing order."""
-        with self._lock:
-            self._add(row, (), attributes)
+    def add(self, row: int, attributes: dict[str, Any]) -> int:
+        """Add the attributes of a new row, and return the number of values that it has.
 
-    def _add(self, row: int, path: Path, value: object) -> None:
+        Row numbers are added in increasing order.
+        """
+        with self._lock:
+            return self._add(row, (), attributes)
+
+    def _add(self, row: int, path: Path, value: object) -> int:
+        added = 1
         if path:
             self._column(path).add(row, value)
         if isinstance(value, dict):
-            for key, item in value.items():
-                self._add(row, (*path, key), item)
+            added += sum(self._add(row, (*path, key), item) for key, item in value.items())
         elif isinstance(value, list):
             for item in value:
                 self._column(path + _ELEMENTS).add(row, item)
+            added += len(value)
+        return added
 
     def _column(self, path: Path) -> _Column:
         column = self._columns.get(path)

@@ -16,6 +16,7 @@ from storage.attribute_columns import AttributeColumns, Mask
 from storage.records import Box4, VectorHit, VectorRecord
 
 ROWS = 16_384  # in a block; memory for rows that are not used yet costs nothing
+_MAX_DEAD_VALUES = 100_000  # attribute values of dead rows; each takes up to about 250 bytes
 
 
 class VectorBlock:
@@ -34,6 +35,8 @@ class VectorBlock:
         self.parts = np.empty(capacity, dtype=np.int32)  # the number of the part in its master
         self.collections = np.empty(capacity, dtype=np.int32)  # a code for each collection
         self.alive = np.zeros(capacity, dtype=np.bool_)
+        self.values = np.zeros(capacity, dtype=np.int32)  # the number of attribute values
+        self._live_values = self._dead_values = 0
         # The box of the part in each row, with the width 0 for the whole image.
         self.boxes: NDArray[np.int32] | None = None  # until the first box
         self.attributes = AttributeColumns()
@@ -48,12 +51,13 @@ class VectorBlock:
             self.ids[row] = id_
             self.parts[row] = number
             self.collections[row] = collection
-            self.attributes.add(row, record.attributes)
+            self.values[row] = self.attributes.add(row, record.attributes)
             self._set_box(row, part.box)
         end = first + len(record.parts)
         self.alive[first:end] = True
         self.size = end
         self.live += len(record.parts)
+        self._live_values += int(self.values[first:end].sum())
         return first
 
     def _set_box(self, row: int, box: Box4 | None) -> None:
@@ -69,6 +73,19 @@ class VectorBlock:
             end += 1
         self.alive[row:end] = False
         self.live -= end - row
+        values = int(self.values[row:end].sum())
+        self._live_values -= values
+        self._dead_values += values
+
+    @property
+    def has_many_dead_values(self) -> bool:
+        """Whether most attribute values are those of dead rows, and take much memory."""
+        return self._dead_values > max(_MAX_DEAD_VALUES, self._live_values)
+
+    @property
+    def is_mostly_dead(self) -> bool:
+        """Whether a copy of the live rows would take much less memory."""
+        return self.live * 2 < self.size or self.has_many_dead_values
 
     def choose(self, collection: int) -> Mask:
         """Return a mask of the live rows of a collection, ``(size,) bool``."""
@@ -99,7 +116,7 @@ def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
     for block in blocks:
         kept = np.flatnonzero(block.alive[: block.size])
         start, end = merged.size, merged.size + len(kept)
-        for name in ("vectors", "ids", "parts", "collections", "alive"):
+        for name in ("vectors", "ids", "parts", "collections", "alive", "values"):
             getattr(merged, name)[start:end] = getattr(block, name)[kept]
         if block.boxes is not None:
             if merged.boxes is None:
@@ -109,6 +126,7 @@ def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
         renumbered[kept] = np.arange(start, end)
         merged.attributes.extend(block.attributes, renumbered)
         merged.size = merged.live = end
+        merged._live_values = int(merged.values[:end].sum())
     return merged
 
 

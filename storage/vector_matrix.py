@@ -79,17 +79,22 @@ class VectorMatrix:
         number, row = position >> _ROW_BITS, position & (1 << _ROW_BITS) - 1
         block = self._blocks[number]
         block.drop(row)
-        if number != self._next_number - 1 and block.live * 2 < block.size:
+        if number != self._next_number - 1 and block.is_mostly_dead:
             self._shrink(number)
 
     def _find_room(self, rows: int) -> tuple[int, VectorBlock]:
-        """Return the newest block, or a new one if it lacks room for that many rows."""
+        """Return the newest block, or a new one if it lacks room for that many rows.
+
+        There is a new one, too, before masters that change all the time fill the memory with the
+        attributes that they had.
+        """
         newest = self._next_number - 1
         block = self._blocks.get(newest)
-        if block is not None and block.size + rows <= block.capacity:
-            return newest, block
-        if block is not None and block.live * 2 < block.size:
-            self._shrink(newest)
+        if block is not None:
+            if block.size + rows <= block.capacity and not block.has_many_dead_values:
+                return newest, block
+            if block.is_mostly_dead:
+                self._shrink(newest)
         number, self._next_number = self._next_number, self._next_number + 1
         self._blocks[number] = block = VectorBlock(self._dimension or 0, max(ROWS, rows))
         return number, block

@@ -100,6 +100,26 @@ def test_a_matrix_without_vectors_finds_nothing(pool: ThreadPoolExecutor) -> Non
     assert VectorMatrix().search(pool, SHOPS[0], query, 5, None, None) == []
 
 
+def test_the_attributes_that_a_master_had_take_little_memory(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_blocks, "_MAX_DEAD_VALUES", 100)
+    matrix = VectorMatrix()
+    still, changing = make_record(1, (1, 1, 1)), make_record(2, (1, 2, 2))
+    matrix.put_rows([still])
+    for number in range(100):
+        tags = [f"{number}-{tag}" for tag in range(30)]
+        matrix.put_rows([replace(changing, attributes={"tags": tags})])
+    columns = [
+        column for block in matrix._blocks.values() for column in block.attributes._columns.values()
+    ]
+    assert sum(len(column._values) for column in columns) < 300
+    query, shop = changing.parts[0].vector, changing.collection_id
+    for tag, found in (("99-0", 1), ("98-0", 0), ("t1", 1)):
+        chosen = parse_filter({"tags": {"$contains": tag}})
+        assert len(matrix.search(pool, shop, query, 9, chosen, None)) == found
+
+
 def test_neither_a_filter_nor_growth_holds_the_lock(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
