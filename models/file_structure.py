@@ -23,33 +23,38 @@ class TooManyPieces(Exception):
     """The file has too many scans, segments or chunks; the message is a clause that names them."""
 
 
-def check_structure(file: BinaryIO) -> None:
+def check_structure(file: BinaryIO) -> int:
     """Count the pieces of a JPEG or PNG file, and rewind it. Other formats always pass.
 
-    Damage is left for the decoder to detect. Raises TooManyPieces.
+    Returns how many channels the first scan of a JPEG has, and 0 for other formats. Damage is left
+    for the decoder to detect. Raises TooManyPieces.
     """
     file.seek(0)
     head = file.read(8)
+    channels = 0
     if head.startswith(b"\xff\xd8"):
-        _check_jpeg(file)
+        channels = _check_jpeg(file)
     elif head == b"\x89PNG\r\n\x1a\n":
         _check_png(file)
     file.seek(0)
+    return channels
 
 
-def _check_jpeg(file: BinaryIO) -> None:
+def _check_jpeg(file: BinaryIO) -> int:
     """Step from marker to marker as a decoder does (ITU T.81, B.1), up to the end of the image.
 
-    Bytes behind the end of the image do not count.
+    Bytes behind the end of the image do not count. Returns the channels of the first scan.
     """
     file.seek(0)
     content = file.read()
-    scans = segments = 0
+    scans = segments = channels = 0
     position = 2
     while found := _MARKER.search(content, position):
         marker, position = content[found.end() - 1], found.end()
         if marker == _END_OF_IMAGE:
-            return
+            return channels
+        if marker == _START_OF_SCAN and not scans:
+            channels = int.from_bytes(content[position + 2 : position + 3])
         position += int.from_bytes(content[position : position + 2])
         segments += 1
         scans += marker == _START_OF_SCAN
@@ -57,6 +62,7 @@ def _check_jpeg(file: BinaryIO) -> None:
             raise TooManyPieces(f"it has more than {MAX_SCANS} scans")
         if segments > MAX_SEGMENTS:
             raise TooManyPieces(f"it has more than {MAX_SEGMENTS} segments")
+    return channels
 
 
 def _check_png(file: BinaryIO) -> None:

@@ -99,7 +99,7 @@ def decode_image(
     1/2, 1/4 or 1/8 of its size, which is several times faster. ``admit`` is called with an estimate
     of the memory in bytes before any pixel is decoded, and may raise. Raises ImageRejected.
     """
-    _guard(lambda: check_structure(file))
+    channels = _guard(lambda: check_structure(file))
     image = _guard(lambda: _open(file))
     if image.format == "PNG":
         # load() accepts a PNG whose pixel data has a wrong checksum; verify() does not, but it
@@ -113,7 +113,7 @@ def decode_image(
     scale = min(1.0, min_side / max(1, shorter))
     image.draft("RGB", (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
     if admit is not None:
-        admit(_estimate_memory(image, size))
+        admit(_estimate_memory(image, size, channels))
 
     def load() -> tuple[Image.Image, int]:
         image.load()
@@ -129,14 +129,15 @@ def decode_image(
     return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
 
 
-def _estimate_memory(image: Image.Image, size: tuple[int, int]) -> int:
+def _estimate_memory(image: Image.Image, size: tuple[int, int], channels: int) -> int:
     """Estimate the bytes that decoding and converting an opened image takes.
 
-    ``size`` is that of the file. libjpeg keeps 16-bit coefficients of a whole progressive image,
-    however small it is decoded.
+    ``size`` is that of the file, and ``channels`` the number in the first scan of a JPEG. libjpeg
+    keeps 16-bit coefficients of the whole image, however small it is decoded, if it is progressive
+    or its channels are in several scans.
     """
     estimate = math.prod(image.size) * memory_per_pixel(image)
-    if image.info.get("progressive"):
+    if image.info.get("progressive") or 0 < channels < len(image.getbands()):
         estimate += math.prod(size) * 2 * len(image.getbands())
     return estimate
 

@@ -33,9 +33,19 @@ _CHUNK = 256 * 1024  # bytes
 _MAX_HEADER = 64 * 1024  # bytes
 _MAX_BODY = 256 << 20  # bytes; the inputs of all spaces
 _START_TIMEOUT = 60.0  # seconds
-_TIMEOUT = 30  # seconds until a process that reads nothing counts as ended
+_TIMEOUT = 30  # seconds until a process that stops in the middle of a message counts as ended
 _WALL_CLOCK = 6.0  # times the CPU time that a job may take
 _MEDIA_TYPES = set(FORMATS.values())
+# What reading an answer raises if the process ended in its middle, or something took it over.
+_NO_ANSWER = (
+    EOFError,
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    OverflowError,  # infinity as a whole number
+    RecursionError,  # JSON that is nested deep
+)
 
 
 class DecoderUnavailable(Exception):
@@ -74,7 +84,8 @@ class DecodeProcess:
 
     def _start(self, address_space: int) -> None:
         ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _TIMEOUT, 0))
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _TIMEOUT, 0))
         command = [sys.executable, "-P", "-m", "models.decoding.worker"]
         command += [str(theirs.fileno()), str(address_space)]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -145,11 +156,11 @@ class DecodeProcess:
             if status == "decoded":
                 return self._read_decoded(answer, body)
             if status == "rejected":
-                raise ImageRejected(str(answer["code"])[:64], str(answer["message"])[:1000])
-            if status == "needs-memory":
-                raise NeedsMemory(int(answer["memory"]))
-        except (EOFError, OSError, LookupError, TypeError, ValueError) as error:
-            raise ProcessEnded from error  # it was killed, or something took it over
+                raise ImageRejected(_text(answer["code"], 64), _text(answer["message"], 1000))
+            if status == "needs-memory" and (memory := int(answer["memory"])) > 0:
+                raise NeedsMemory(memory)
+        except _NO_ANSWER as error:
+            raise ProcessEnded from error
         raise ProcessEnded  # it ran out of memory
 
     def _read_decoded(self, answer: dict[str, Any], body: memoryview) -> DecodedFile:
@@ -182,3 +193,10 @@ class DecodeProcess:
         """End the process, and free what belongs to it."""
         self.end()
         self._socket.close()
+
+
+def _text(value: object, length: int) -> str:
+    """Return a text of limited length that can be sent on. Raises ValueError."""
+    text = str(value)[:length]
+    text.encode()  # half a surrogate pair cannot be sent
+    return text

@@ -45,3 +45,20 @@ def part_of(name: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.I
 
 
 CAT = encoded(photograph("chelsea"))
+
+
+def jpeg_of_several_scans(side: int, channels: int = 3) -> bytes:
+    """Return a grey baseline JPEG of ``side`` x ``side`` pixels with a scan for each channel."""
+
+    def segment(marker: int, *content: int) -> bytes:
+        return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + bytes(content)
+
+    parts = [b"\xff\xd8", segment(0xDB, 0, *[1] * 64)]
+    layout = [value for channel in range(channels) for value in (channel + 1, 0x11, 0)]
+    parts.append(segment(0xC0, 8, *side.to_bytes(2), *side.to_bytes(2), channels, *layout))
+    # Tables of one code, a zero bit: no difference to the block before, and no more coefficients.
+    parts += [segment(0xC4, table, 1, *[0] * 15, 0) for table in (0x00, 0x10)]
+    blocks = bytes(-(-((-(-side // 8)) ** 2) // 4))
+    for channel in range(channels):
+        parts += [segment(0xDA, 1, channel + 1, 0, 0, 63, 0), blocks]
+    return b"".join([*parts, b"\xff\xd9"])

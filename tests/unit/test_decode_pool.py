@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.decoding import process as process_module
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.pool import DecodeLimits, DecodePool
 from models.decoding.process import DecodeProcess, DecoderUnavailable, ProcessEnded
@@ -24,7 +25,7 @@ from models.decoding.turns import Purpose, Refused
 from models.decoding.wire import send_message
 from models.imaging import ImageRejected
 from models.transforms import CentreSquare
-from tests.support.images import encoded, photograph
+from tests.support.images import encoded, jpeg_of_several_scans, photograph
 from tests.support.processes import ROOT
 from tests.support.service import eventually
 
@@ -63,6 +64,11 @@ def refusal(pool: DecodePool, content: bytes) -> str:
         decode(pool, content)
     assert caught.value.code == "image-too-costly"
     return str(caught.value)
+
+
+def test_a_large_image_of_several_scans_is_decoded(pool: DecodePool) -> None:
+    decoded = decode(pool, jpeg_of_several_scans(4000))
+    assert (decoded.width, decoded.height) == (4000, 4000)
 
 
 def test_a_process_is_used_again(pool: DecodePool) -> None:
@@ -214,8 +220,13 @@ _ANSWER = {
         _ANSWER | {"shapes": [["2", None, 3]]},
         _ANSWER | {"thumbnail": 5},
         _ANSWER | {"thumbnail": -1},
+        b"[" * 60_000,
+        {"status": "needs-memory", "memory": float("inf")},
+        {"status": "needs-memory", "memory": -(10**12)},
+        {"status": "rejected", "code": "\ud800", "message": "It has no message."},
+        {"status": "rejected", "code": "invalid-image", "message": "\ud800"},
     ],
-    ids=repr,
+    ids=lambda answer: repr(answer)[:60],
 )
 def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str, object]) -> None:
     process = DecodeProcess(100 * _MIB)
@@ -226,6 +237,20 @@ def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str,
         header = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         send_message(theirs, header, 12, [bytes(12)])
         theirs.close()
+        with pytest.raises(ProcessEnded):
+            process.receive_answer()
+    finally:
+        process.close()
+
+
+def test_a_process_that_stops_in_the_middle_of_its_answer_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_module, "_TIMEOUT", 1)
+    process = DecodeProcess(100 * _MIB)
+    try:
+        os.kill(process._child.pid, signal.SIGSTOP)
+        process._socket.shutdown(socket.SHUT_WR)
         with pytest.raises(ProcessEnded):
             process.receive_answer()
     finally:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from models import imaging
 from models.imaging import Box, DecodedImage, ImageRejected, decode_image
-from tests.support.images import encoded, photograph
+from tests.support.images import encoded, jpeg_of_several_scans, photograph
 
 Pixels = NDArray[np.uint8]
 WHOLE = 10_000  # larger than every image here, so nothing is scaled
@@ -183,6 +183,16 @@ def with_scans(times: int) -> bytes:
     content = encoded(COFFEE, "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:last] + content[last:-2] * times + content[-2:]
+
+
+def test_the_memory_for_the_coefficients_of_several_scans_is_admitted() -> None:
+    admitted: list[int] = []
+    content = jpeg_of_several_scans(1024)
+    image = decode_image(io.BytesIO(content), min_side=64, admit=admitted.append).image
+    assert min(image.size) < 1024
+    assert admitted[0] > 1024 * 1024 * 2 * 3
+    decode_image(io.BytesIO(JPEG), min_side=64, admit=admitted.append)
+    assert admitted[1] < 1024 * 1024
 
 
 @pytest.mark.parametrize(
