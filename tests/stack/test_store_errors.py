@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 @pytest.fixture
 def world(stack: Stack, tmp_path: Path) -> Iterator[World]:
+    stack.create_collections()  # the shared one may have vectors of other tests
     engine = sa.create_engine(stack.environment["LOOKALIKE_DATABASE_URL"])
 
     def let_time_pass() -> None:
