@@ -175,7 +175,7 @@ def plan_attacks(uploader: Uploader) -> dict[str, list[Attack]]:
         "32 searches with 64 megapixels": [attacks.search_with(attacks.flat_png("RGB"), 32)],
         "the same with transparency": [attacks.search_with(attacks.flat_png("RGBA"), 32)],
         "32 searches with 1 600 scans": [attacks.search_with(hidden, 32)],
-        "32 searches with 100 scans": [attacks.search_with(attacks.many_scans(80, 7900), 32)],
+        "32 searches with 80 scans": [attacks.search_with(attacks.many_scans(80, 7900), 32)],
         "120 thumbnails of 27 MB": [attacks.thumbnails(large["thumbnail"], 120)],
         "300 thumbnails, hung up": [attacks.thumbnails(flat["thumbnail"], 300, hang_up=True)],
         "a charset with quadratic time": [attacks.strange_charset()],
@@ -249,7 +249,7 @@ def _print_table(rows: dict[str, dict[str, float]]) -> None:
     table = Table(title=f"{SECONDS:g} s of each attack; times in ms, as a bystander sees them")
     headings = ("peak MB", "search p99", "slowest", "/livez p99", "slowest", "failures")
     for column in ("", *headings):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     columns = ("peak", "search_p99", "search", "livez_p99", "livez", "failures")
     for attack, row in rows.items():
         table.add_row(attack, *(f"{row[column]:.0f}" for column in columns))
