@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-hostile bench-stack bench-page screenshots soak lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-hostile bench-stack bench-page screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -143,6 +143,9 @@ screenshots: .venv/.dev ## every state of the page at three widths, into build/s
 
 soak: .venv/.dev ## load and random faults on real servers, then every invariant: MINUTES=20
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),20)
+
+fuzz: .venv/.dev ## damaged images of all formats, sent to a service: MINUTES=60
+	@$(BIN)/python -m tests.fuzz $(or $(MINUTES),60)
 
 # torch's CPU builds have the versions of the others and other hashes, and need no CUDA libraries
 WITHOUT_HASHES := torch torchvision triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' constraints.txt)
