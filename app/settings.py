@@ -177,13 +177,13 @@ class Settings(BaseSettings):
     response_timeout: float = Field(
         30.0,
         gt=0,
-        description="How long a client may take nothing of a response, in seconds, and how far it"
+        description="How long a client may read nothing of a response, in seconds, and how far it"
         " may fall behind LOOKALIKE_RESPONSE_MIN_RATE in total. Then it is disconnected.",
     )
     response_min_rate: int = Field(
         16 * 1024,
         ge=1,
-        description="Minimum rate at which a client takes a response, in bytes per second.",
+        description="Minimum rate at which a client must read a response, in bytes per second.",
     )
     head_timeout: float = Field(
         15.0,

@@ -35,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 CopyJobsOption = Annotated[
     int,
     typer.Option(
-        "--jobs", "-j", metavar="N", min=1, max=64, help="Number of images copied in parallel."
+        "--jobs", "-j", metavar="N", min=1, max=64, help="Number of images processed in parallel."
     ),
 ]
 
