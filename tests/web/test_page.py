@@ -718,6 +718,8 @@ def test_an_unavailable_store_is_named_with_advice(shelf: Service, page: Page) -
         raise StoreUnavailable("vector", "connection refused")
 
     shelf.stores.vectors.ping = down
+    # the last result of a check is kept for a second
+    assert eventually(lambda: shelf.client.get("/readyz").status_code == 503)
     page.reload()
     banner = page.locator("#banner")
     expect(banner).to_contain_text("The vector store is unavailable: connection refused.")
