@@ -22,7 +22,7 @@ from tests.support.weights import turned_weights
 
 _WITHOUT_SERVERS = {"unit", "api", "crash", "web"}  # suites
 _ON_SERVERS = {  # parameters, fixtures and modules of the tests that use a server
-    *("mysql", "milvus", "s3", "mysql_url", "stack"),
+    *("mysql", "mysql_database", "milvus", "s3", "mysql_url", "stack"),
     *("mysql_of_charset", "latin1", "utf8mb4 COLLATE utf8mb4_unicode_ci"),
     *("test_s3", "test_milvus", "test_filters_alike", "test_containers", "test_servers_killed"),
 }
