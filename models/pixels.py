@@ -57,7 +57,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def free_pixels(image: Image.Image) -> None:
-    """Free the memory of an image. The close of an image from a file would close the file, too."""
+    """Free the memory of an image. Its own ``close`` would also close the caller's file."""
     Image.Image.close(image)
 
 

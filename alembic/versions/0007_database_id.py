@@ -1,4 +1,4 @@
-"""Add the id of the database, which its bucket has, too."""
+"""Add the id of the database, which its bucket stores as well."""
 
 import sqlalchemy as sa
 

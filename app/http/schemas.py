@@ -344,8 +344,8 @@ class Readiness(BaseModel):
     )
     model_version: str
     warnings: list[str] = Field(
-        description="What an operator should look at although the process is ready, as it was found"
-        " when the process started."
+        description="Problems that were found when the process started, and that an operator should"
+        " solve although the process is ready."
     )
 
 

@@ -38,7 +38,7 @@ def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> S
     """Checks that every master has its bytes and its vector, and that nothing is left over.
 
     With `repair`, it also repairs what can be repaired. If that would remove more than a small
-    share, nothing is changed and `refused` in the report says why; `allow_removal` goes on.
+    share, nothing is changed and `refused` in the report says why. `allow_removal` repairs anyway.
     Closing the connection stops the scrub.
     """
     scrub.count_items()  # raises if a store is down, while the status can still say so

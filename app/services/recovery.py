@@ -190,7 +190,7 @@ class Recovery:
     def _was_withdrawn(self, master: Master) -> bool:
         """Tell whether a master of an older database was deleted later.
 
-        A young one counts as deleted only if its original is gone, too.
+        A recent one counts as deleted only if its original is gone as well.
         """
         if self._was_deleted(master.collection_id, master.updated_at):
             return True

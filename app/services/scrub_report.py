@@ -51,7 +51,7 @@ class ScrubReport:
         return self.surveyed + self.masters + self.objects + self.vectors
 
     def refuse(self, reason: str) -> None:
-        """End the repair; the scrub goes on and only reports."""
+        """Stop repairing: the rest of the scrub only reports."""
         self.repair = False
         self.refused = reason
 

@@ -85,7 +85,7 @@ class Vision:
         """Decode the whole file, or the part of the image in ``box``, for the encoders named.
 
         ``versions`` None means all that are loaded. Raises ImageRejected, what ``source`` raises,
-        and Unavailable if too much is in work, or if this process has not loaded a version.
+        and Unavailable if too many images are waiting, or if this process has not loaded a version.
         """
         if versions is None:
             rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
@@ -133,7 +133,7 @@ def _translate_refusals() -> Iterator[None]:
     try:
         yield
     except TooManyWaiting:
-        detail = "Too many images wait to be decoded. Retry in a few seconds."
+        detail = "Too many images are waiting to be decoded. Retry in a few seconds."
         raise Unavailable("too-busy", detail, 5) from None
     except Refused:
         raise Unavailable("stopping", "The service is stopping. Retry later.", 5) from None

@@ -132,7 +132,7 @@ class DecodePool:
             if self._closed:
                 raise Refused from None
             reason = f"it takes over {self._limits.seconds:g} seconds, or more memory than its size"
-            raise _too_costly(f"{reason} explains, or breaks the decoder") from None
+            raise _too_costly(f"{reason} explains, or it crashes the decoder") from None
         except BaseException as error:
             if not isinstance(error, ImageRejected | NeedsMemory):
                 process.end()  # it is in the middle of a job

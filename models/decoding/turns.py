@@ -29,7 +29,7 @@ class TooManyWaiting(Exception):
 
 
 class Refused(Exception):
-    """No turn will come: the service stops."""
+    """The service is stopping, so no turn will be granted."""
 
 
 class Abandoned(Exception):
@@ -117,9 +117,9 @@ class _FairQueue:
 
 
 class Turns:
-    """Grants turns: at most ``slots`` at a time, and one more if all are of the other kind.
+    """Grants at most ``slots`` turns at a time, and one more if all of them are of the other kind.
 
-    So a small image never waits for costly ones, nor do they wait for ever. Thread-safe.
+    So small images never wait for costly ones, and costly ones are never starved. Thread-safe.
     """
 
     def __init__(self, slots: int, memory: int, max_waiting: int) -> None:

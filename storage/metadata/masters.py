@@ -181,7 +181,7 @@ class SqlMasters:
                 return []
         some = sa.select(MASTERS.c.id).where(due).limit(limit)
         with self._db.write() as connection:
-            # Without the collection: MariaDB would lock its row, too.
+            # Without the collection, because MariaDB would lock its row as well.
             ids = connection.scalars(some.with_for_update(skip_locked=True)).all()
             claimed = MASTERS.c.id.in_(ids)
             connection.execute(

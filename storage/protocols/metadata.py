@@ -349,7 +349,7 @@ class RecordStore(Protocol):
 
 
 class IdentityStore(Protocol):
-    """The id of the database, which its bucket has, too."""
+    """The id of the database, which its bucket stores as well."""
 
     def find_database_id(self) -> str | None:
         """Return the id, or None if the database has none."""

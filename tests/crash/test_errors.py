@@ -43,7 +43,7 @@ def fail_every_call(
 ) -> int:
     """Let the calls of an operation fail one after the other; return how many there are.
 
-    ``step`` tests every so manieth call only.
+    Only every ``step``-th call is tested.
     """
     for call in itertools.count(1, step):
         assert call < _MOST_CALLS
@@ -102,4 +102,4 @@ def test_calls_to_the_embedded_stores_may_fail(
     operation: Callable[[World], None], mode: Mode, tmp_path: Path
 ) -> None:
     step = 9 + MODES.index(mode)  # so that the modes meet different calls
-    fail_every_call(embedded, operation, mode, tmp_path, step)
+    assert fail_every_call(embedded, operation, mode, tmp_path, step) > 0

@@ -125,8 +125,10 @@ def test_a_process_that_is_killed_at_work_costs_only_its_image(pool: DecodePool)
 
 def test_a_process_that_ends_while_it_is_idle_is_replaced(pool: DecodePool) -> None:
     decode(pool, _PHOTOGRAPH)
+    ended = pid_of(pool)
     pool._idle[0].end()
     decode(pool, _PHOTOGRAPH)
+    assert pid_of(pool) != ended
 
 
 def test_the_processes_know_no_credentials(
