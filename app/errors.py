@@ -7,6 +7,7 @@
   - Conflict       the current state does not allow the call
   - Outdated       the caller saw an older state than the current one
   - Unavailable    the same call may succeed after ``retry_after`` seconds
+    - Busy         this process has no room for the work now
 
 app/http/errors.py adds the errors that only HTTP has; app/http/problems.py maps all of them to
 responses.
@@ -50,3 +51,7 @@ class Unavailable(AppError):
     def __init__(self, code: str, detail: str, retry_after: int = 1) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
+
+
+class Busy(Unavailable):
+    """This process has no room for the work now, or is stopping. The work itself may be right."""

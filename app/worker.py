@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
 
-from app.errors import Conflict
+from app.errors import Busy, Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.backfill import Backfill
@@ -142,32 +142,27 @@ class Worker:
             if self._stopping.is_set():
                 metadata.release_embedding(task, self._owner, 0.0)
                 continue
-            if failures == _MAX_FAILURES:  # the store is down: do not try the others
+            if failures == _MAX_FAILURES:  # a store is down, or this process is busy
                 metadata.release_embedding(task, self._owner, _POSTPONED)
                 continue
             try:
                 self._index_task(task, leased_at)
                 busy = True
-            except StoreUnavailable as error:
+            except (StoreUnavailable, Busy) as error:
                 failures += 1
-                log.warning(
-                    "indexing postponed",
-                    master=str(task.master.id),
-                    store=error.store,
-                    reason=str(error),
-                )
+                log.warning("indexing postponed", master=str(task.master.id), reason=str(error))
                 metadata.release_embedding(task, self._owner, _POSTPONED)
         return busy
 
     def _index_task(self, task: IndexTask, leased_at: float) -> None:
         """Index one embedding, leased since ``leased_at`` on the monotonic clock.
 
-        Any failure but a store's counts as an attempt. The next attempt waits twice as long.
-        Raises StoreUnavailable.
+        Any failure but an outage of a store or a busy process counts as an attempt. The next
+        attempt waits twice as long. Raises StoreUnavailable, Busy.
         """
         try:
             self._indexing.index_embedding(task, self._owner, None, leased_at)
-        except StoreUnavailable:
+        except (StoreUnavailable, Busy):
             raise
         except Exception as error:
             self._metrics.index_failures.inc()

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Conflict, Unavailable
+from app.errors import Busy, Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
@@ -134,16 +134,16 @@ def _translate_refusals() -> Iterator[None]:
         yield
     except TooManyWaiting:
         detail = "Too many images are waiting to be decoded. Retry in a few seconds."
-        raise Unavailable("too-busy", detail, 5) from None
+        raise Busy("too-busy", detail, 5) from None
     except Refused:
-        raise Unavailable("stopping", "The service is stopping. Retry later.", 5) from None
+        raise Busy("stopping", "The service is stopping. Retry later.", 5) from None
     except Abandoned:
         detail = "The connection was closed before the image was decoded."
-        raise Unavailable("abandoned", detail) from None
+        raise Busy("abandoned", detail) from None
     except DecoderUnavailable as error:
         log.error("no process can decode images", reason=str(error))
         detail = "The service cannot decode images now. Retry later; its log has the reason."
-        raise Unavailable("decoder-unavailable", detail, 5) from None
+        raise Busy("decoder-unavailable", detail, 5) from None
 
 
 def check_finite(embedding: NDArray[np.float32], version: str) -> None:

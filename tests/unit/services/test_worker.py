@@ -283,3 +283,14 @@ class TestScheduledScrub:
         clock.now += 1_000_000
         worker.run_round()
         assert runs == []
+
+
+def test_a_stop_of_the_service_is_no_failed_attempt(
+    use_cases: UseCases, pending: list[Master]
+) -> None:
+    for version in use_cases.models.live_versions:
+        use_cases.stores.vectors.delete(version, [master.id for master in pending])
+    use_cases.vision.stop()
+    use_cases.worker.run_round()
+    assert count_pending(use_cases) == len(pending)
+    assert use_cases.metrics.index_failures._value.get() == 0
