@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from app.errors import Conflict, InvalidInput, NotFound, Unavailable
+from app.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from app.logs import log
 from app.services.encoder_files import COPY_PREFIX, EncoderFiles, is_weights
 from app.services.loaded_models import LoadedModels
@@ -206,11 +206,13 @@ class Reembed:
     def _check_finds_itself(self, master: Master, version: str) -> None:
         """Embed the original again, and check that a search with it finds the master.
 
-        Masters that are damaged or were deleted meanwhile are skipped. Raises Conflict.
+        Masters that are damaged or were deleted meanwhile are skipped. Raises Conflict, Busy.
         """
         try:
             original = partial(read_original, self._stores.objects, master)
             image = self._vision.decode_image(original, Purpose.INDEXING, versions=[version])
+        except Busy:  # the master was not checked
+            raise
         except (ObjectMissing, Unavailable, ImageRejected):
             return
         vector = self._vision.embed_image(image, version)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import Conflict, InvalidInput, NotFound
+from app.errors import Busy, Conflict, InvalidInput, NotFound
 from app.services import backfill as backfill_module
 from app.services import reembed as reembed_module
 from app.services.backfill import Backfill
@@ -258,3 +258,14 @@ def test_leased_embeddings_of_a_retired_version_are_removed_later(
     use_cases.stores.metadata.release_embedding(task, "me", 0.0)
     assert backfill.run_batch()
     assert version not in states(use_cases)
+
+
+def test_a_busy_process_activates_no_version_that_it_could_not_check(
+    use_cases: UseCases, version: str
+) -> None:
+    use_cases.upload(colours(1))
+    build(use_cases, version)
+    use_cases.vision.stop()
+    with pytest.raises(Busy):
+        list(use_cases.reembed.activate_version(version))
+    assert states(use_cases)["model-1"] is ModelState.ACTIVE
