@@ -18,6 +18,11 @@ QUARANTINE_PREFIX = "quarantine/"
 _PLACE = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)(-\d+)?/(?P<key>.+)", re.DOTALL)
 
 
+def today() -> date:
+    """Return the day in UTC."""
+    return datetime.now(UTC).date()
+
+
 @dataclass(frozen=True)
 class RemovedObject:
     """An object that was removed, and where its bytes are kept."""
@@ -52,7 +57,7 @@ class RemovedObjects:
         digest = self._hash(key)
         if digest is None:
             return False
-        day = datetime.now(UTC).date()
+        day = today()
         for number in count(1):
             place = f"{self._prefix}{day}{'' if number == 1 else f'-{number}'}/{key}"
             present = self._hash(place)
@@ -86,7 +91,7 @@ class RemovedObjects:
 
     def iterate_expired(self, days: int) -> Iterator[RemovedObject]:
         """Delete what was removed more than ``days`` days ago, and yield each of it."""
-        limit = datetime.now(UTC).date() - timedelta(days=days)
+        limit = today() - timedelta(days=days)
         for removed in self.list():
             if removed.day < limit:
                 self._objects.delete(removed.place)

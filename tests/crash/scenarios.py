@@ -122,6 +122,7 @@ def repairs(journal: Journal, setting: Setting) -> None:
         database.execute(others, (UUID(min(image.ids)).bytes,))
     journal.do(setting.operations, lambda target: target.scrub(repair=True))
     bring_back(journal, setting.operations)
+    setting.drain()
 
 
 def bring_back(journal: Journal, operations: Operations) -> None:

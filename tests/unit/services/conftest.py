@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from app.services import removed_objects
 from app.settings import Settings
 from models.bundles.archive import Bundle
 from models.embedder import Embedder, Encoder, load_embedder
 from storage.protocols import Stores
 from tests.support.memory_stores import open_memory_stores
-from tests.support.use_cases import FakeClock, TinyEmbedder, UseCases, build_use_cases
+from tests.support.use_cases import TODAY, FakeClock, TinyEmbedder, UseCases, build_use_cases
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,13 @@ def parsed_settings() -> Settings:
 @pytest.fixture
 def settings(parsed_settings: Settings, tmp_path: Path) -> Settings:
     return parsed_settings.model_copy(update={"data_dir": tmp_path / "data"})
+
+
+@pytest.fixture(autouse=True)
+def fixed_day() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(removed_objects, "today", lambda: TODAY)
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -17,9 +17,7 @@ from app.services.removed_objects import RemovedObjects
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 from storage.records import Master
-from tests.support.use_cases import UseCases, colours
-
-TODAY = datetime.now(UTC).date()
+from tests.support.use_cases import TODAY, UseCases, colours
 
 
 def put(stores: Stores, key: str, content: bytes = b"x") -> None:

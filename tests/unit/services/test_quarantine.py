@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +18,8 @@ from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import Master, NewMaster, VectorRecord, new_id, whole_image
 from tests.support.memory_stores import open_memory_stores
-from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
+from tests.support.use_cases import DOWN, TODAY, FakeClock, UseCases, colours, raising
 
-TODAY = datetime.now(UTC).date()
 KEY = "masters/default/a (1).png"
 PLACE = f"quarantine/{TODAY}/{KEY}"
 

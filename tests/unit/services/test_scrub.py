@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ from app.services.encoder_files import encoder_key
 from app.services.scrub_report import KINDS, ScrubReport
 from storage.errors import StoreUnavailable
 from storage.records import Master, MasterState, VectorRecord, new_id, whole_image
-from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
+from tests.support.use_cases import DOWN, TODAY, FakeClock, UseCases, colours, raising
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ def test_an_old_object_without_a_row_is_put_into_quarantine(
     monkeypatch.setattr(use_cases.scrub._unknown, "_grace", 0.0)
     assert scrub(use_cases).found == {"object-unknown": 1}
     assert scrub(use_cases, repair=True).repaired == {"object-unknown": 1}
-    kept = f"quarantine/{datetime.now(UTC).date()}/{key}"
+    kept = f"quarantine/{TODAY}/{key}"
     assert [info.key for info in use_cases.stores.objects.list("")] == [master.object_key, kept]
     assert scrub(use_cases, repair=True).clean
 
