@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that come from the code: the settings and the commands.
+"""Writes the parts of the documentation that come from the code: settings, commands, formats.
 
 Run it with `make reference`. A test fails while a page differs from what this would write.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,7 @@ import typer.main
 
 from app.cli.main import app as cli
 from app.settings import Settings, default_text
+from tests.support.image_cases import ALL_CASES
 
 PAGES = Path(__file__).parent
 _SECTIONS = {  # the first setting of each section
@@ -106,7 +108,20 @@ def _value(parameter: Any, kind: object) -> str:
     return f"`{_VALUES[kinds[0]]}`"
 
 
-REFERENCES = {"settings": settings_reference, "commands": command_reference}
+def format_reference() -> str:
+    """Return a table for every format, with what happens to each variant."""
+    lines: list[str] = []
+    for name, cases in groupby(ALL_CASES, lambda case: case.format):
+        lines += ["", f"### {name}", "", "| variant | result |", "|---|---|"]
+        lines += dict.fromkeys(case.line for case in cases)
+    return "\n".join([*lines, ""])
+
+
+REFERENCES = {
+    "settings": settings_reference,
+    "commands": command_reference,
+    "formats": format_reference,
+}
 
 
 def generated(page: str) -> str:

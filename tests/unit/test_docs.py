@@ -36,7 +36,7 @@ def code_of(text: str) -> str:
 
 
 # settings and commands
-@pytest.mark.parametrize("name", ["settings", "cli"])
+@pytest.mark.parametrize("name", ["settings", "cli", "formats"])
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     assert page(name) == generate.generated(page(name)), "run `make reference`"
 

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from models import imaging
 from models.imaging import Box, DecodedImage, ImageRejected, decode_image
 from tests.support.images import encoded, jpeg_of_several_scans, photograph
+from tests.support.png import chunk, packed_rows, png
 
 Pixels = NDArray[np.uint8]
 WHOLE = 10_000  # larger than every image here, so nothing is scaled
@@ -51,36 +52,6 @@ def difference(one: Image.Image | Pixels, other: Image.Image | Pixels) -> float:
     a, b = np.asarray(one), np.asarray(other)
     assert a.shape == b.shape
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(
-    width: int,
-    height: int,
-    packed: bytes,
-    *,
-    depth: int = 8,
-    colour: int = 0,
-    ahead: bytes = b"",
-    behind: bytes = b"",
-) -> bytes:
-    """Make a PNG with the deflated rows ``packed``, and further chunks before and after them."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + header
-        + ahead
-        + chunk(b"IDAT", packed)
-        + behind
-        + chunk(b"IEND", b"")
-    )
-
-
-def packed_rows(rows: NDArray[np.generic]) -> bytes:
-    return zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
 
 
 def gif(width: int, height: int, frames: int) -> bytes:
