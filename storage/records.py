@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
+# What a file says of itself, such as its camera: see docs/filters.md for the members. A time is in
+# milliseconds since 1970.
+Capture = dict[str, Any]
+BUILT_IN_FIELDS = ("name", "mime", "width", "height", "size", "created_at")  # beside `capture`
 LOOK = "look"  # the space that every installation has
 WORDS = "words"  # the space in which texts are searched, if an installation has it
 Box4 = tuple[int, int, int, int]  # x, y, width, height: pixels of the upright original
@@ -71,6 +75,8 @@ class NewMaster:
     height: int
     name: str
     attributes: Attributes
+    capture: Capture | None = None  # None: the file has not been read for it
+    capture_reader: int = 0  # the number of the reader that read it; 0 for none
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,25 @@ class Master:
     state: MasterState
     created_at: int  # milliseconds since 1970, UTC
     updated_at: int
+    capture: Capture | None = None  # None: the file has not been read for it
+    capture_reader: int = 0  # the number of the reader that read it; 0 for none
+
+    @property
+    def filterable(self) -> Attributes:
+        """What filters select by: the built-in fields, and the attributes.
+
+        An attribute comes before the built-in field of the same name.
+        """
+        built_in = {field: getattr(self, field) for field in BUILT_IN_FIELDS}
+        return built_in | {"capture": self.capture or {}} | self.attributes
+
+    @property
+    def indexed_fields(self) -> Attributes:
+        """What the vector stores keep, to filter by: the attributes alone until the file is read.
+
+        So the vectors of an earlier release stay correct until their masters are read.
+        """
+        return self.attributes if self.capture is None else self.filterable
 
     @property
     def object_key(self) -> str:
@@ -220,7 +245,7 @@ class VectorRecord:
     master_id: UUID
     collection_id: UUID
     parts: tuple[VectorPart, ...]
-    attributes: Attributes
+    attributes: Attributes  # the indexed_fields of the master
     revision: int  # of the master, when the record was written
 
     def __post_init__(self) -> None:

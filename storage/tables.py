@@ -84,6 +84,15 @@ class MasterRow(Base):
         ),
         Index("ix_masters_collection_id_state_id", "collection_id", "state", "id"),
         Index("ix_masters_state_lease_until", "state", "lease_until"),
+        Index(
+            "ix_masters_collection_id_state_captured_at_id",
+            "collection_id",
+            "state",
+            "captured_at",
+            "id",
+        ),
+        Index("ix_masters_collection_id_state_name_id", "collection_id", "state", "name", "id"),
+        Index("ix_masters_capture_reader_id", "capture_reader", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
@@ -104,6 +113,10 @@ class MasterRow(Base):
     lease_until: Mapped[int | None]
     created_at: Mapped[int]
     updated_at: Mapped[int]
+    # NULL until the file was read.
+    capture: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    captured_at: Mapped[int | None]  # the time in `capture`, to sort by
+    capture_reader: Mapped[int] = mapped_column(server_default="0")  # 0 until the file was read
 
 
 class EmbeddingRow(Base):

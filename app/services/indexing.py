@@ -78,7 +78,7 @@ class Indexing:
                 return False
         parts = self._find_or_embed_parts(task, image)
         record = VectorRecord(
-            master.id, master.collection_id, parts, master.attributes, master.revision
+            master.id, master.collection_id, parts, master.indexed_fields, master.revision
         )
         if self._is_lease_old(leased_at) and not metadata.reserve_write(task, owner, self._lease):
             return False

@@ -70,7 +70,7 @@ class Query:
     options: SearchOptions
 
     def accepts(self, master: Master) -> bool:
-        return self.options.filter is None or matches(self.options.filter, master.attributes)
+        return self.options.filter is None or matches(self.options.filter, master.filterable)
 
 
 class Ranking:

@@ -282,6 +282,6 @@ def _check_bucket(stores: Stores) -> None:
 
 
 def _is_current(vector: VectorRecord, master: Master) -> bool:
-    """Tell whether the vector carries the master's collection, attributes and revision."""
-    expected = (master.collection_id, master.attributes, master.revision)
+    """Tell whether the vector carries the master's collection, indexed fields and revision."""
+    expected = (master.collection_id, master.indexed_fields, master.revision)
     return (vector.collection_id, vector.attributes, vector.revision) == expected

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from storage import schema_upgrade
 from storage.database import Database, retry_lost_transactions
 from storage.metadata.attribute_index import AttributeIndex
+from storage.metadata.captures import SqlCaptures
 from storage.metadata.collections import SqlCollections
 from storage.metadata.identity import SqlIdentity
 from storage.metadata.leases import SqlLeases
@@ -29,6 +30,7 @@ class SqlMetadataStore(
     SqlLeases,
     SqlRecords,
     SqlIdentity,
+    SqlCaptures,
 ):
     """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from storage.database import now, past
-from storage.records import Master, MasterState
+from storage.records import Capture, Master, MasterState
 from storage.tables import (
     CollectionRow,
     EmbeddingRow,
@@ -94,6 +94,12 @@ def new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
     }
 
 
+def capture_values(capture: Capture | None, reader: int) -> dict[str, Any]:
+    """Return the values of the columns for what reader number ``reader`` found in a file."""
+    time = None if capture is None else capture.get("time")
+    return {"capture": capture, "captured_at": time, "capture_reader": reader}
+
+
 def master_of(row: Any) -> Master:
     """Return the master in a row of ``SELECT_MASTERS``."""
     return Master(
@@ -112,4 +118,6 @@ def master_of(row: Any) -> Master:
         state=MasterState(row.state),
         created_at=row.created_at,
         updated_at=row.updated_at,
+        capture=row.capture,
+        capture_reader=row.capture_reader,
     )

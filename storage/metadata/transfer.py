@@ -20,6 +20,7 @@ from storage.metadata.rows import (
     MASTERS,
     PENDING,
     SELECT_MASTERS,
+    capture_values,
     master_of,
 )
 from storage.records import Collection, MasterRecord, MasterRevision, MasterState
@@ -98,7 +99,9 @@ class SqlRecords:
     def import_records(self, records: Sequence[MasterRecord]) -> None:
         masters, embeddings = [], []
         for record in records:
-            columns = vars(record.master) | {"live_sha256": record.master.sha256}
+            master = record.master
+            columns = vars(master) | {"live_sha256": master.sha256}
+            columns |= capture_values(master.capture, master.capture_reader)
             masters.append({name: value for name, value in columns.items() if name != "collection"})
             embeddings += _embedding_rows(record)
         ids = [record.master.id for record in records]

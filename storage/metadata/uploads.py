@@ -21,6 +21,7 @@ from storage.metadata.rows import (
     LIVE,
     MASTERS,
     SELECT_MASTERS,
+    capture_values,
     deleting_values,
     from_now,
     is_free,
@@ -149,7 +150,8 @@ def _insert_pending(
         "updated_at": clock,
     }
     leased = {"lease_owner": owner, "lease_until": clock + int(lease * 1000)}
-    connection.execute(MASTERS.insert(), columns | {"live_sha256": new.sha256} | leased)
+    derived = capture_values(new.capture, new.capture_reader) | {"live_sha256": new.sha256}
+    connection.execute(MASTERS.insert(), columns | derived | leased)
     return Master(collection=collection, **columns)
 
 
@@ -173,6 +175,7 @@ def _take_over(
             lease_owner=owner,
             lease_until=from_now(lease),
             updated_at=now(),
+            **capture_values(new.capture, new.capture_reader),
         )
     )
     return taken.rowcount == 1

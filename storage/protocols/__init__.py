@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.protocols.captures import CaptureChange, CaptureStore
 from storage.protocols.metadata import (
     CollectionStore,
     EmbeddingOutbox,
@@ -19,6 +20,8 @@ from storage.protocols.registry import ModelRegistry
 from storage.protocols.vectors import VectorStore
 
 __all__ = [
+    "CaptureChange",
+    "CaptureStore",
     "CollectionStore",
     "EmbeddingOutbox",
     "IdentityStore",

@@ -19,6 +19,7 @@ from typing import Protocol
 from uuid import UUID
 
 from storage.filters import Filter
+from storage.protocols.captures import CaptureStore
 from storage.records import (
     Attributes,
     Collection,
@@ -366,6 +367,7 @@ class MetadataStore(
     LeaseStore,
     RecordStore,
     IdentityStore,
+    CaptureStore,
     Protocol,
 ):
     """The metadata database as a whole."""

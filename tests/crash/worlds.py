@@ -339,5 +339,5 @@ def check(world: World) -> None:
         assert ids == set(kept), f"I5: vectors of {version}"
         for id_, vector in world.stores.vectors.fetch_vectors(version, list(ids)).items():
             found = vector.attributes, vector.revision
-            assert found == (kept[id_].attributes, kept[id_].revision), "I9"
+            assert found == (kept[id_].indexed_fields, kept[id_].revision), "I9"
     assert world.stores.metadata.count_unfinished() == 0, "I8: something is unfinished"

@@ -127,7 +127,7 @@ class MemoryMasters(OnTables):
             for row in self._tables.masters.values()
             if row.master.collection_id == collection_id
             and self._tables.is_visible(row)
-            and (filter is None or matches(filter, row.master.attributes))
+            and (filter is None or matches(filter, row.master.filterable))
         ]
 
     def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.collections import MemoryCollections
 from tests.support.memory_stores.identity import MemoryIdentity
 from tests.support.memory_stores.masters import MemoryMasters
@@ -18,6 +19,7 @@ class MemoryMetadataStore(
     MemoryLeases,
     MemoryRecords,
     MemoryIdentity,
+    MemoryCaptures,
 ):
     """Implements MetadataStore in memory."""
 

@@ -47,8 +47,9 @@ class MasterRow(Leased):
         self.master = replace(self.master, **changes)
 
     def read(self) -> Master:
-        """Return the master with a copy of its attributes, which the caller may change."""
-        return replace(self.master, attributes=copy.deepcopy(self.master.attributes))
+        """Return the master with copies of its JSON objects, which the caller may change."""
+        objects = {name: getattr(self.master, name) for name in ("attributes", "capture")}
+        return replace(self.master, **copy.deepcopy(objects))
 
 
 @dataclass

@@ -38,8 +38,13 @@ class MemoryUploads(OnTables):
         elif not tables.is_free(row):
             return Reservation(Claim.BUSY, row.read())
         else:
-            attributes = copy.deepcopy(new.attributes)
-            row.change(name=new.name, attributes=attributes, updated_at=tables.now())
+            row.change(
+                name=new.name,
+                attributes=copy.deepcopy(new.attributes),
+                capture=copy.deepcopy(new.capture),
+                capture_reader=new.capture_reader,
+                updated_at=tables.now(),
+            )
         row.hold(owner, tables.from_now(lease))
         return Reservation(Claim.OURS, row.read())
 
@@ -88,7 +93,7 @@ class MemoryUploads(OnTables):
 
     def _insert_pending(self, collection_id: UUID, collection: str, new: NewMaster) -> MasterRow:
         now = self._tables.now()
-        columns = vars(new) | {"attributes": copy.deepcopy(new.attributes)}
+        columns = copy.deepcopy(vars(new))
         master = Master(
             id=self._tables.next_id(),
             collection_id=collection_id,
