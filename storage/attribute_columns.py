@@ -19,6 +19,7 @@ from storage.filters import (
     Exists,
     Filter,
     In,
+    Like,
     Not,
     Or,
     Path,
@@ -26,9 +27,10 @@ from storage.filters import (
     Scalar,
     type_name,
 )
+from storage.patterns import fits_pattern
 
 Mask = NDArray[np.bool_]
-_Condition = Equals | In | Range | Exists
+_Condition = Equals | In | Range | Like | Exists
 # Appended to the path of a list, for the column of its elements. No attribute key is empty.
 _ELEMENTS = ("",)
 _SCALARS = ("string", "boolean", "number")
@@ -90,7 +92,7 @@ class AttributeColumns:
                 return ~self.select(part, size)
             case Contains(path, value):
                 return self._select_one(path + _ELEMENTS, Equals(path, value), size)
-            case Equals() | In() | Range() | Exists():
+            case Equals() | In() | Range() | Like() | Exists():
                 return self._select_one(filter.path, filter, size)
 
     def _select_one(self, path: Path, condition: _Condition, size: int) -> Mask:
@@ -189,6 +191,11 @@ class _FrozenColumn:
             case In(_, values):
                 flags = np.zeros(len(self.values), dtype=np.bool_)
                 flags[[code for value in values if (code := self._code(value)) is not None]] = True
+            case Like(_, pattern):
+                flags = np.array(
+                    [isinstance(each, str) and fits_pattern(pattern, each) for each in self.values],
+                    dtype=np.bool_,
+                )
             case Range(_, order, bound) if isinstance(bound, str):
                 flags = self._in_text_range(order, bound)
             case Range(_, order, bound):

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from storage.filter_values import parse_globe_box, parse_moment
+from storage.patterns import escape_pattern, find_literal, fits_pattern
+
 Scalar = str | bool | int | float
 Path = tuple[str, ...]
 
@@ -52,6 +55,14 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Like:
+    """The value is a text that matches a pattern; see ``storage.patterns``."""
+
+    path: Path
+    pattern: str
+
+
+@dataclass(frozen=True)
 class Contains:
     path: Path
     value: Scalar
@@ -77,7 +88,7 @@ class Not:
     part: Filter
 
 
-Filter = Equals | In | Range | Contains | Exists | And | Or | Not
+Filter = Equals | In | Range | Like | Contains | Exists | And | Or | Not
 
 
 def parse_filter(form: object) -> Filter:
@@ -85,7 +96,12 @@ def parse_filter(form: object) -> Filter:
     return _Parser().conditions(form, (), 0)
 
 
-_COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$contains", "$exists")
+_COMPARISONS = (
+    *("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte"),
+    *("$prefix", "$like", "$contains", "$exists", "$within"),
+)
+_CAPTURE_TIME = ("capture", "time")  # a moment, which is stored as milliseconds since 1970
+_CREATED_AT = ("created_at",)  # likewise, unless a master has an attribute of that name
 
 
 class _Parser:
@@ -127,7 +143,7 @@ class _Parser:
             check_key(part, lambda message: InvalidFilter(f"{_quote(key)}: {message}"))
         if isinstance(value, dict):
             return self.conditions(value, path, depth + 1)
-        return Equals(path, _scalar(value, path))
+        return _equals(path, _scalar(value, path))
 
     def comparison(self, operator: str, value: object, path: Path) -> Filter:
         if operator not in _COMPARISONS:
@@ -144,20 +160,75 @@ class _Parser:
                 raise InvalidFilter(
                     f"{_where(path)}: {operator} takes a list of at most {MAX_VALUES} values"
                 )
-            among = In(path, tuple(_scalar(item, path) for item in value))
+            values = [each for item in value for each in _ways(path, _scalar(item, path))]
+            among = In(path, tuple(values))
             return among if operator == "$in" else Not(among)
         if operator == "$exists":
             if not isinstance(value, bool):
                 raise InvalidFilter(f"{_where(path)}: $exists takes true or false")
             return Exists(path) if value else Not(Exists(path))
+        if operator == "$within":
+            self.nodes += 3  # it becomes four conditions
+            return _within(path, value)
         scalar = _scalar(value, path)
+        if operator in ("$prefix", "$like"):
+            return _like(path, operator, scalar)
         if operator == "$contains":
             return Contains(path, scalar)
         if operator in ("$eq", "$ne"):
-            return Equals(path, scalar) if operator == "$eq" else Not(Equals(path, scalar))
+            return _equals(path, scalar) if operator == "$eq" else Not(_equals(path, scalar))
         if isinstance(scalar, bool):
             raise InvalidFilter(f"{_where(path)}: {operator} takes a number or a string")
-        return Range(path, operator[1:], scalar)
+        ranges = [Range(path, operator[1:], each) for each in _ways(path, scalar)]
+        return ranges[0] if len(ranges) == 1 else Or(tuple(ranges))
+
+
+def _ways(path: Path, value: Any) -> tuple[Any, ...]:
+    """Return the values that a master may have for this one.
+
+    A moment is stored as a number, and written as text. Raises InvalidFilter.
+    """
+    if not isinstance(value, str) or path not in (_CAPTURE_TIME, _CREATED_AT):
+        return (value,)
+    moment = parse_moment(value)
+    if path == _CREATED_AT:
+        return (value,) if moment is None else (value, moment)
+    if moment is None:
+        raise InvalidFilter(
+            f"{_where(path)}: {_quote(value)} is not a time in ISO 8601, such as 2024-05-01 or"
+            " 2024-05-01T10:00:00+02:00"
+        )
+    return (moment,)
+
+
+def _equals(path: Path, value: Scalar) -> Filter:
+    ways = _ways(path, value)
+    return Equals(path, ways[0]) if len(ways) == 1 else In(path, ways)
+
+
+def _like(path: Path, operator: str, value: Scalar) -> Filter:
+    if path == _CAPTURE_TIME or not isinstance(value, str):
+        hint = "; compare times with $gte and $lt" if path == _CAPTURE_TIME else ""
+        raise InvalidFilter(
+            f"{_where(path)}: {operator} takes a string, and compares strings{hint}"
+        )
+    pattern = value if operator == "$like" else f"{escape_pattern(value)}%"
+    try:
+        literal = find_literal(pattern)
+    except ValueError as error:
+        raise InvalidFilter(f"{_where(path)}: {operator}: {error}") from None
+    return Like(path, pattern) if literal is None else Equals(path, literal)
+
+
+def _within(path: Path, value: object) -> Filter:
+    try:
+        west, south, east, north = parse_globe_box(value)
+    except ValueError as error:
+        raise InvalidFilter(f"{_where(path)}: $within {error}") from None
+    latitude, longitude = (*path, "latitude"), (*path, "longitude")
+    sides = (Range(longitude, "gte", west), Range(longitude, "lte", east))
+    between = And(sides) if west <= east else Or(sides)
+    return And((Range(latitude, "gte", south), Range(latitude, "lte", north), between))
 
 
 def _where(path: Path) -> str:
@@ -280,6 +351,8 @@ def matches(filter: Filter, attributes: dict[str, Any]) -> bool:
             return any(_equal(value, wanted) for wanted in values)
         case Range(_, operator, bound):
             return in_order(value, operator, bound)
+        case Like(_, pattern):
+            return isinstance(value, str) and fits_pattern(pattern, value)
         case Contains(_, wanted):
             return isinstance(value, list) and any(_equal(item, wanted) for item in value)
         case Exists():

@@ -16,6 +16,7 @@ from storage.filters import (
     Exists,
     Filter,
     In,
+    Like,
     Not,
     Or,
     Path,
@@ -23,6 +24,7 @@ from storage.filters import (
     Scalar,
     type_name,
 )
+from storage.patterns import find_end, find_start
 
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _NOTHING = 'id in [""]'
@@ -31,7 +33,8 @@ _NOTHING = 'id in [""]'
 def expression(filter: Filter) -> str:
     """Return a boolean expression that selects every row whose attributes match, or an empty text.
 
-    It also selects rows that only a negation excludes; an empty text selects all rows.
+    It also selects rows that only a negation or the rest of a pattern excludes; an empty text
+    selects all rows.
     """
     return _select(filter, negated=False)
 
@@ -47,11 +50,11 @@ def _select(filter: Filter, *, negated: bool) -> str:
                 selected = [part for part in selected if part]
                 return _joined(selected, "&&") if selected else ""
             return _joined(selected, "||") if all(selected) else ""
-        case Equals() | In() | Range() | Contains() | Exists():
+        case Equals() | In() | Range() | Like() | Contains() | Exists():
             return "" if negated else _compare(filter)
 
 
-def _compare(condition: Equals | In | Range | Contains | Exists) -> str:
+def _compare(condition: Equals | In | Range | Like | Contains | Exists) -> str:
     match condition:
         case Equals(path, value):
             return f"({_field(path)} == {_literal(value)})"
@@ -59,6 +62,8 @@ def _compare(condition: Equals | In | Range | Contains | Exists) -> str:
             return _among(_field(path), values)
         case Range(path, operator, bound):
             return f"({_field(path)} {_OPERATORS[operator]} {_literal(bound)})"
+        case Like(path, pattern):
+            return _begins(_field(path), find_start(pattern))
         case Contains(path, value):
             return _joined(
                 [f"json_contains({_field(path)}, {literal})" for literal in _literals(value)], "||"
@@ -83,6 +88,15 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
     return _joined(
         [f"{field} in [{', '.join(literals)}]" for literals in lists.values()] or [_NOTHING], "||"
     )
+
+
+def _begins(field: str, start: str) -> str:
+    """Return the expression for texts that begin like this; for an empty start, all values."""
+    if not start:
+        return f"(exists {field})"
+    end = find_end(start)
+    bounds = [f"{field} >= {_text(start)}", *([f"{field} < {_text(end)}"] if end else [])]
+    return f"({' && '.join(bounds)})"
 
 
 def _joined(parts: list[str], operator: str) -> str:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from storage.filters import (
     And,
@@ -19,6 +22,7 @@ from storage.filters import (
     Exists,
     Filter,
     In,
+    Like,
     Not,
     Or,
     Path,
@@ -26,6 +30,7 @@ from storage.filters import (
     Scalar,
     type_name,
 )
+from storage.patterns import Piece, split_pattern
 
 _Condition = sa.ColumnElement[bool]
 _Value = sa.ColumnElement[Any]
@@ -71,6 +76,9 @@ def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Conditi
                 "lte": value <= limit,
             }[operator]
             found = sa.and_(functions.is_type(attributes, path, type_name(bound)), order)
+        case Like(_, pattern):
+            text = functions.is_type(attributes, path, "string")
+            found = sa.and_(text, functions.fits(attributes, path, split_pattern(pattern)))
         case Contains(_, wanted):
             found = functions.contains(attributes, path, wanted)
         case Exists():
@@ -94,6 +102,8 @@ class _Json(Protocol):
     def number(self, document: _Value, path: str) -> _Value: ...
 
     def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition: ...
+
+    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition: ...
 
     def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition: ...
 
@@ -127,6 +137,12 @@ class _Sqlite(_Json):
         return sa.func.json_extract(document, path)
 
     number = text
+
+    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition:
+        # GLOB instead of LIKE, which ignores the case of ASCII letters.
+        text, pieces = _replace_noncharacters(self.text(document, path), pieces)
+        pattern = "*".join("".join(map(_glob, piece)) for piece in pieces)
+        return text.op("GLOB", is_comparison=True)(pattern)
 
     def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
         return self.kind(document, path).in_("true" if value else "false" for value in values)
@@ -166,6 +182,12 @@ class _MySql(_Json):
     def text_value(self, value: str) -> _Value:
         return sa.cast(sa.literal(value, sa.Text), sa.LargeBinary)
 
+    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition:
+        # As characters again, because `_` would stand for a byte.
+        text = _Utf8(self.text(document, path))
+        pattern = "%".join("".join(map(_like, piece)) for piece in pieces)
+        return sa.collate(text, "utf8mb4_bin").like(sa.literal(pattern, sa.Text), escape="!")
+
     def number(self, document: _Value, path: str) -> _Value:
         return sa.cast(self._at(document, path), mysql.DOUBLE)
 
@@ -180,6 +202,55 @@ class _MySql(_Json):
             self.is_type(document, path, "list"),
             sa.func.json_contains(document, candidate, path) == 1,
         )
+
+
+class _Utf8(FunctionElement[str]):
+    """Bytes of UTF-8 as text."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(_Utf8, "mysql")
+def _utf8_mysql(element: _Utf8, compiler: Any, **kw: Any) -> str:
+    return f"CONVERT({compiler.process(element.clauses, **kw)} USING utf8mb4)"
+
+
+def _like(character: str | None) -> str:
+    """Write a character of a pattern for LIKE with the escape character `!`."""
+    if character is None:
+        return "_"
+    return f"!{character}" if character in "!%_" else character
+
+
+def _glob(character: str | None) -> str:
+    if character is None:
+        return "?"
+    return f"[{character}]" if character in "*?[" else character
+
+
+_ALIKE = "\ufffd\ufffe\uffff"
+
+
+def _replace_noncharacters(
+    text: _Value, pieces: tuple[Piece, ...]
+) -> tuple[_Value, tuple[Piece, ...]]:
+    """Replace what GLOB of SQLite takes for one character, in a text and in a pattern.
+
+    Two characters that are not in the pattern take the places of U+FFFE and U+FFFF. A third one
+    takes theirs, which changes no match, because only `?` and `*` match any of the three.
+    """
+    used = {character for piece in pieces for character in piece}
+    if used.isdisjoint(_ALIKE):
+        return text, pieces
+    unused = (chr(code) for code in range(1, 1000) if chr(code) not in used)
+    other, *replacements = islice(unused, 3)
+    for old, new in zip((*replacements, *_ALIKE[1:]), (other, other, *replacements), strict=True):
+        text = sa.func.replace(text, old, new)
+    changed: dict[str | None, str] = dict(zip(_ALIKE[1:], replacements, strict=True))
+    return text, tuple(
+        tuple(changed.get(character, character) for character in piece) for piece in pieces
+    )
 
 
 def _json_path(path: Path) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.database import Database
-from storage.filters import And, Filter, InvalidFilter, Not, Or, matches, parse_filter
+from storage.filters import And, Filter, InvalidFilter, Like, Not, Or, matches, parse_filter
 from storage.metadata import SqlMetadataStore, new_id
 from storage.protocols import MetadataStore, VectorStore
 from storage.records import (
@@ -78,17 +78,18 @@ class Backends:
         for name, vectors in self.vectors.items():
             hits = vectors.search(VERSION, collection, VECTOR, 1000, filter)
             picked[name] = {hit.master_id for hit in hits}
-        if has_negation(filter):  # Milvus ignores it, so the service checks each hit
+        if is_sent_in_part(filter):  # the service checks each hit
             kept = self.attributes[collection]
             picked["milvus"] = {id_ for id_ in picked["milvus"] if matches(filter, kept[id_])}
         return picked
 
 
-def has_negation(filter: Filter) -> bool:
+def is_sent_in_part(filter: Filter) -> bool:
+    """Return whether Milvus selects more than the filter does."""
     match filter:
         case And(parts) | Or(parts):
-            return any(map(has_negation, parts))
-    return isinstance(filter, Not)
+            return any(map(is_sent_in_part, parts))
+    return isinstance(filter, Not | Like)
 
 
 def _record(collection: Collection, attributes: Attributes) -> MasterRecord:
@@ -189,6 +190,22 @@ def test_every_store_compares_strings_by_code_point(backends: Backends, operator
     for word in WORDS:
         form = {"a": {operator: [word] if operator == "$in" else word}}
         parsed = parse_filter(form)
+        expected = {id_ for id_, each in kept.items() if matches(parsed, each)}
+        for backend, found in backends.pick(collection, parsed).items():
+            assert found == expected, (backend, form)
+
+
+def test_every_store_matches_patterns_by_code_point(backends: Backends) -> None:
+    texts = [*WORDS, "red%", "red_", "re\\d", "[red]", "*", "?", "!", "\ufffd", "\ufffe", "\uffff"]
+    collection, kept = backends.fill([{"a": text} for text in texts])
+    forms = [{"$prefix": text[:2]} for text in texts]
+    forms += [{"$like": pattern} for pattern in ("_", "__", "r_d", "R%", "%d", "%\\%", "%\\_")]
+    forms += [
+        {"$like": pattern} for pattern in ("%\\\\%", "[red]%", "*%", "?%", "!%", "%e%d%", "%")
+    ]
+    forms += [{"$like": f"{text}%"} for text in "\ufffd\ufffe\uffff"]
+    for form in forms:
+        parsed = parse_filter({"a": form})
         expected = {id_ for id_, each in kept.items() if matches(parsed, each)}
         for backend, found in backends.pick(collection, parsed).items():
             assert found == expected, (backend, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,16 +61,50 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
 )
+DEGREES = st.sampled_from([0, -0.0, 7.25, -90, 90, 179.5, -180, 180, 1e300])
+PLACES = st.fixed_dictionaries({"latitude": DEGREES, "longitude": DEGREES | SCALARS})
 ATTRIBUTES: st.SearchStrategy[Attributes] = st.dictionaries(
     KEYS,
     st.recursive(
-        SCALARS | st.lists(SCALARS, max_size=4),
+        SCALARS | st.lists(SCALARS, max_size=4) | PLACES,
         lambda inner: st.dictionaries(KEYS, inner, max_size=3),
         max_leaves=5,
     ),
     max_size=4,
 )
 PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join)
+PATTERNS = (
+    st.lists(
+        st.sampled_from(
+            [
+                "%",
+                "_",
+                "\\%",
+                "\\_",
+                "\\\\",
+                *WORDS[:-3],
+                *BEYOND_ASCII,
+                *PADDED,
+                *"*?[]!\ufffd\ufffe",
+            ]
+        ),
+        max_size=5,
+    )
+    .map(lambda parts: "".join(parts)[: 8 * 4])
+    .filter(lambda pattern: pattern.count("%") <= 8)
+)
+TEXTS = st.one_of(
+    st.sampled_from(WORDS),
+    st.sampled_from(BEYOND_ASCII),
+    st.sampled_from(PADDED),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3),
+)
+BOXES = st.tuples(
+    st.sampled_from([-180, -10.5, 0, 7, 180]),
+    st.sampled_from([-90, 0]),
+    st.sampled_from([-180, -10.5, 7.25, 180]),
+    st.sampled_from([0, 8, 90]),
+).map(list)
 BOUNDS = SCALARS.filter(lambda value: not isinstance(value, bool))
 
 
@@ -92,6 +127,9 @@ COMPARISONS = st.one_of(
     member(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=4)),
     member(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), BOUNDS),
     member(st.just("$exists"), st.booleans()),
+    member(st.just("$prefix"), TEXTS),
+    member(st.just("$like"), PATTERNS),
+    member(st.just("$within"), BOXES),
 )
 INSIDE_A_KEY = st.recursive(
     COMPARISONS | st.dictionaries(PATHS, SCALARS, min_size=1, max_size=2),
@@ -118,6 +156,20 @@ def leaves(attributes: Attributes, path: tuple[str, ...] = ()) -> Iterator[tuple
             yield ".".join((*path, key)), value
 
 
+def _patterns(text: str) -> list[dict[str, str]]:
+    """Return patterns that the text matches, or nearly."""
+    start, middle, end = text[:1], text[1:-1], text[1:][-1:]
+    escaped = [re.sub(r"[%_\\]", r"\\\g<0>", part) for part in (start, middle, end)]
+    return [
+        {"$prefix": start},
+        {"$prefix": start.swapcase()},
+        *({"$like": form} for form in (escaped[0] + "%", "%" + escaped[2], "_" * len(text))),
+        {"$like": f"%{escaped[1]}%"},
+        {"$like": "_".join(escaped)},
+        {"$like": "%".join(escaped).swapcase()},
+    ]
+
+
 def about(attributes: Attributes) -> list[dict[str, Any]]:
     """Return filters on the values that a master has."""
     forms: list[dict[str, Any]] = []
@@ -129,6 +181,8 @@ def about(attributes: Attributes) -> list[dict[str, Any]]:
             {path: form}
             for form in (value, {"$ne": value}, {"$in": ["other", value]}, {"$nin": [value, 7]})
         ]
+        if isinstance(value, str):
+            forms += [{path: form} for form in _patterns(value)]
         if not isinstance(value, bool):
             forms += [{path: {operator: value}} for operator in ("$gt", "$gte", "$lt", "$lte")]
     return forms

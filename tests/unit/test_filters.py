@@ -529,6 +529,110 @@ MEANING: dict[str, tuple[dict[str, Any], list[Attributes], list[Attributes]]] = 
         [{"a": 0}, {"a": {"b": 2}}],
         [{"a": 1}, {"b": 2}],
     ),
+    "$prefix": (
+        {"a": {"$prefix": "IMG_"}},
+        [{"a": "IMG_"}, {"a": "IMG_20.jpg"}],
+        [{"a": "img_20.jpg"}, {"a": "IMG-20"}, {"a": " IMG_"}, {"a": ["IMG_"]}, {"a": 1}, {}],
+    ),
+    "$prefix of nothing takes every text": (
+        {"a": {"$prefix": ""}},
+        [{"a": ""}, {"a": "x"}],
+        [{"a": 0}, {"a": False}, {"a": []}, {}],
+    ),
+    "$prefix has no wildcards": (
+        {"a": {"$prefix": "%\\"}},
+        [{"a": "%\\x"}],
+        [{"a": "x\\"}, {"a": "%%"}, {"a": "%"}],
+    ),
+    "$like with any text": (
+        {"a": {"$like": "IMG%.jpg"}},
+        [{"a": "IMG.jpg"}, {"a": "IMG\n.jpg"}, {"a": "IMG.jpg.jpg"}],
+        [{"a": "IMG.JPG"}, {"a": "IMG.jpg2"}, {"a": "1 IMG.jpg"}, {"a": "IMG"}, {}],
+    ),
+    "$like with one character": (
+        {"a": {"$like": "r_d"}},
+        [{"a": "red"}, {"a": "réd"}, {"a": "r\U0001f600d"}, {"a": "r_d"}, {"a": "r\nd"}],
+        [{"a": "rd"}, {"a": "reed"}, {"a": "Red"}, {"a": "red "}, {"a": 1}],
+    ),
+    "$like with escapes": (
+        {"a": {"$like": "100\\%\\_\\\\%"}},
+        [{"a": "100%_\\"}, {"a": "100%_\\x"}],
+        [{"a": "100x_\\"}, {"a": "100%x\\"}, {"a": "100%_"}],
+    ),
+    "$like without a wildcard": (
+        {"a": {"$like": "a\\%"}},
+        [{"a": "a%"}],
+        [{"a": "a"}, {"a": "ab"}],
+    ),
+    "$like takes the pieces in order, without overlap": (
+        {"a": {"$like": "ab%bc%cd"}},
+        [{"a": "abbccd"}, {"a": "ab..bc..cd"}],
+        [{"a": "abcd"}, {"a": "abbcd"}, {"a": "cdbcab"}],
+    ),
+    "$like with characters that other patterns know": (
+        {"a": {"$like": "[a-c]*?!^%"}},
+        [{"a": "[a-c]*?!^"}, {"a": "[a-c]*?!^x"}],
+        [{"a": "b"}, {"a": "bx?!^"}],
+    ),
+    "$like keeps apart what SQLite confuses": (
+        {"a": {"$like": "\ufffe%\ufffd%_"}},
+        [{"a": "\ufffe\ufffd\uffff"}, {"a": "\ufffe\x01\x02\ufffdx"}],
+        [
+            {"a": "\uffff\ufffdx"},
+            {"a": "\ufffd\ufffdx"},
+            {"a": "\x01\ufffdx"},
+            {"a": "\ufffe\ufffe\uffff"},
+            {"a": "\ufffe\ufffd"},
+        ],
+    ),
+    "$not of $like takes other types": (
+        {"a": {"$not": {"$like": "r%"}}},
+        [{"a": "blue"}, {"a": 1}, {"a": ["red"]}, {}],
+        [{"a": "red"}],
+    ),
+    "$within": (
+        {"a": {"$within": [5, 45, 10, 48]}},
+        [{"a": {"latitude": 45, "longitude": 10.0}}, {"a": {"latitude": 47.5, "longitude": 5}}],
+        [
+            {"a": {"latitude": 44.9, "longitude": 7}},
+            {"a": {"latitude": 46, "longitude": 10.1}},
+            {"a": {"latitude": "46", "longitude": 7}},
+            {"a": {"latitude": 46}},
+            {"a": [46, 7]},
+            {},
+        ],
+    ),
+    "$within across the antimeridian": (
+        {"a": {"$within": [170, -50, -170, -30]}},
+        [{"a": {"latitude": -40, "longitude": 175}}, {"a": {"latitude": -40, "longitude": -175}}],
+        [{"a": {"latitude": -40, "longitude": 0}}, {"a": {"latitude": 40, "longitude": 175}}],
+    ),
+    "a time of capture": (
+        {"capture.time": {"$gte": "2024-05-01", "$lt": "2024-05-02T02:00:00+02:00"}},
+        [{"capture": {"time": 1714521600000}}, {"capture": {"time": 1714607999999}}],
+        [
+            {"capture": {"time": 1714521599999}},
+            {"capture": {"time": 1714608000000}},
+            {"capture": {"time": "2024-05-01"}},
+            {"capture": {}},
+            {},
+        ],
+    ),
+    "a moment of capture": (
+        {"capture": {"time": {"$in": ["2024-05-01T00:00:00.5Z", 7]}}},
+        [{"capture": {"time": 1714521600500}}, {"capture": {"time": 7}}],
+        [{"capture": {"time": 1714521600000}}],
+    ),
+    "a time of upload is a moment or an attribute": (
+        {"created_at": {"$gte": "2024-05-01", "$lt": "2024-05-02"}},
+        [{"created_at": 1714521600000}, {"created_at": "2024-05-01T10:00:00"}],
+        [{"created_at": 1714521599999}, {"created_at": "2024"}, {"created_at": "2024-05-02"}, {}],
+    ),
+    "an attribute may have the name of a time and no time": (
+        {"created_at": "long ago"},
+        [{"created_at": "long ago"}],
+        [{"created_at": "2024-05-01"}, {}],
+    ),
     "keys with odd characters": ({"it's [0]": 1}, [{"it's [0]": 1}], [{"it's ": [1]}, {}]),
 }
 
@@ -650,6 +754,28 @@ def test_several_members_must_all_hold() -> None:
         ({"tags": {"$contains": None}}, "tags"),
         ({"colour": {"$exists": 1}}, "colour: $exists"),
         ({"colour": {"$exists": "true"}}, "colour: $exists"),
+        ({"colour": {"$prefix": 1}}, "colour: $prefix takes a string"),
+        ({"colour": {"$prefix": None}}, "colour"),
+        ({"colour": {"$like": True}}, "colour: $like takes a string"),
+        ({"colour": {"$like": ["%"]}}, "colour"),
+        ({"colour": {"$like": "a\\"}}, "colour: $like: the pattern ends with a backslash"),
+        ({"colour": {"$like": "a" * 256}}, "colour: $like: a pattern has at most 255"),
+        ({"colour": {"$prefix": "a" * 255}}, "colour: $prefix: a pattern has at most 255"),
+        ({"colour": {"$like": "%" * 9}}, "colour: $like: a pattern has at most 8 times %"),
+        ({"$like": "a%"}, "$like"),
+        ({"place": {"$within": [1, 2, 3]}}, "place: $within takes [west"),
+        ({"place": {"$within": {"west": 1}}}, "place: $within takes [west"),
+        ({"place": {"$within": [1, 2, 3, "4"]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [1, 2, 3, True]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [1, 2, 3, math.nan]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [181, 2, 3, 4]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [1, 2, 3, 10**400]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [1, -91, 3, 4]}}, "place: $within takes longitudes"),
+        ({"place": {"$within": [1, 5, 3, 4]}}, "place: $within takes [west"),
+        ({"capture.time": "May 2024"}, "capture.time: 'May 2024' is not a time in ISO 8601"),
+        ({"capture.time": {"$in": ["2024-05-01", ""]}}, "capture.time: ''"),
+        ({"capture": {"time": {"$gt": "2024-13-01"}}}, "capture.time: '2024-13-01'"),
+        ({"capture.time": {"$prefix": "2024"}}, "capture.time: $prefix"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -700,6 +826,13 @@ def test_a_filter_has_a_hundred_conditions_and_no_more() -> None:
         parse_filter({f"key {number}": 1 for number in range(101)})
     with pytest.raises(InvalidFilter, match="more than 100 conditions"):
         parse_filter({"$or": [{"a": number} for number in range(100)]})
+
+
+def test_a_box_counts_as_four_conditions() -> None:
+    box = {"$within": [0, 0, 1, 1]}
+    parse_filter({f"key {number}": box for number in range(20)})
+    with pytest.raises(InvalidFilter, match="more than 100 conditions"):
+        parse_filter({f"key {number}": box for number in range(21)})
 
 
 def test_a_list_has_a_thousand_values_and_no_more() -> None:

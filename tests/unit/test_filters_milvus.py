@@ -145,7 +145,7 @@ def test_every_master_that_matches_is_selected_under_both_meanings_of_a_negation
 def test_without_a_negation_nothing_else_is_selected(masters: list[dict[str, Any]]) -> None:
     kept = [clean_attributes(attributes) for attributes in masters]
     for form in [form for attributes in kept for form in about(attributes)]:
-        if not re.search(r"\$n", json.dumps(form)):
+        if not re.search(r"\$(n|like)", json.dumps(form)):  # of a pattern, only the start is sent
             parsed = parse_filter(form)
             text = expression(parsed)
             for attributes in kept:
@@ -164,6 +164,19 @@ def test_without_a_negation_nothing_else_is_selected(masters: list[dict[str, Any
         ({"$not": {"$or": [{"a": 1}, {"b": {"$ne": 2}}]}}, '(attributes["b"] == 2)'),
         ({"a": {"$in": []}}, 'id in [""]'),
         ({"a": {"$nin": []}}, ""),
+        ({"a": {"$prefix": "re"}}, '(attributes["a"] >= "re" && attributes["a"] < "rf")'),
+        (
+            {"a": {"$prefix": "\ud7ff"}},
+            '(attributes["a"] >= "\ud7ff" && attributes["a"] < "\ue000")',
+        ),
+        (
+            {"a": {"$prefix": "a\U0010ffff"}},
+            '(attributes["a"] >= "a\U0010ffff" && attributes["a"] < "b")',
+        ),
+        ({"a": {"$prefix": "\U0010ffff"}}, '(attributes["a"] >= "\U0010ffff")'),
+        ({"a": {"$like": "%re"}}, '(exists attributes["a"])'),
+        ({"a": {"$like": "re_"}}, '(attributes["a"] >= "re" && attributes["a"] < "rf")'),
+        ({"a": {"$not": {"$prefix": "re"}}}, ""),
     ],
 )
 def test_only_what_holds_without_a_negation_is_sent(form: dict[str, Any], text: str) -> None:
