@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from storage.filters import MAX_SAFE_INTEGER, check_key, check_text
+from storage.unicode_text import normalize_text
 
 MAX_BYTES = 16 * 1024
 MAX_DEPTH = 8
@@ -18,9 +19,10 @@ class InvalidAttributes(ValueError):
 
 
 def clean_attributes(value: object) -> dict[str, Any]:
-    """Return the attributes in the form that is stored: without members that are null.
+    """Return the attributes in the form that is stored.
 
-    Raises InvalidAttributes.
+    Members that are null are left out, and keys and strings are in the normal form NFC. Raises
+    InvalidAttributes.
     """
     if not isinstance(value, dict):
         raise InvalidAttributes(
@@ -46,9 +48,9 @@ def _clean(value: object, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise InvalidAttributes(f"attributes are nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
-        for key in value:
-            check_key(key, InvalidAttributes)
-        return {key: _clean(item, depth + 1) for key, item in value.items() if item is not None}
+        keys = _clean_keys(value)
+        items = zip(keys, value.values(), strict=True)
+        return {key: _clean(item, depth + 1) for key, item in items if item is not None}
     if isinstance(value, list):
         for item in value:
             if item is None or isinstance(item, dict | list):
@@ -58,11 +60,26 @@ def _clean(value: object, depth: int) -> Any:
         return [_clean(item, depth + 1) for item in value]
     if isinstance(value, str):
         check_text(value, InvalidAttributes)
-    elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
+        return normalize_text(value)
+    if isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
         raise InvalidAttributes(
             f"the integer {str(value)[:20]}… is beyond 2^53, where JSON readers disagree."
             " Send it as a string."
         )
-    elif isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise InvalidAttributes("NaN and Infinity are not JSON numbers")
     return value
+
+
+def _clean_keys(value: dict[str, Any]) -> list[str]:
+    keys = [normalize_text(key) for key in value]
+    seen: set[str] = set()
+    for key in keys:
+        check_key(key, InvalidAttributes)
+        if key in seen:
+            raise InvalidAttributes(
+                f"the key '{key}' occurs twice, in two Unicode spellings that are stored as one."
+                " Send it once."
+            )
+        seen.add(key)
+    return keys

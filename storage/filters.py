@@ -18,6 +18,7 @@ from typing import Any
 
 from storage.filter_values import parse_globe_box, parse_moment
 from storage.patterns import escape_pattern, find_literal, fits_pattern
+from storage.unicode_text import normalize_text
 
 Scalar = str | bool | int | float
 Path = tuple[str, ...]
@@ -138,7 +139,7 @@ class _Parser:
             return Not(self.conditions(value, prefix, depth + 1))
         if key.startswith("$"):
             return self.comparison(key, value, prefix)
-        path = prefix + tuple(key.split("."))
+        path = prefix + tuple(normalize_text(key).split("."))
         for part in path:
             check_key(part, lambda message: InvalidFilter(f"{_quote(key)}: {message}"))
         if isinstance(value, dict):
@@ -238,7 +239,7 @@ def _where(path: Path) -> str:
 def _scalar(value: object, path: Path) -> Scalar:
     if isinstance(value, str):
         check_text(value, lambda message: InvalidFilter(f"{_where(path)}: {message}"))
-        return value
+        return normalize_text(value)
     if isinstance(value, bool):
         return value
     if isinstance(value, int) and abs(value) <= MAX_SAFE_INTEGER:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
@@ -378,6 +379,25 @@ def test_bad_browsing_parameters_are_422(service: Service, params: dict[str, str
     response = service.client.get("/masters", params=params)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("spelling", ["NFC", "NFD"])
+def test_the_folder_of_a_mac_is_found_in_any_spelling(
+    service: Service, spelling: Literal["NFC", "NFD"]
+) -> None:
+    uploaded = json.dumps({"folder": unicodedata.normalize("NFD", "Frühling 한국")})
+    master = service.put_master(CAT, attributes=uploaded)
+    assert master["attributes"] == {"folder": "Frühling 한국"}
+    filter_ = json.dumps({"folder": unicodedata.normalize(spelling, "Frühling 한국")})
+    page = service.client.get("/masters", params={"filter": filter_}).json()
+    hits = service.search(CAT, filter=filter_)
+    assert page["total"] == len(hits) == 1
+
+
+def test_two_spellings_of_one_key_are_refused(service: Service) -> None:
+    response = service.put(CAT, attributes=json.dumps({"ö": 1, "o\u0308": 2}))
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-attributes")
+    assert "the key 'ö' occurs twice" in response.json()["detail"]
 
 
 def test_a_change_replaces_attributes_and_is_searchable(service: Service) -> None:

@@ -50,6 +50,40 @@ def test_ordinary_json_is_kept_unchanged(attributes: dict[str, Any]) -> None:
     assert json.dumps(clean_attributes(attributes)) == json.dumps(attributes)
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"folder": "Fru\u0308hling"}, {"folder": "Frühling"}),
+        ({"tags": ["a\u0301", "b"]}, {"tags": ["á", "b"]}),
+        ({"gro\u0308ße": {"o\u0308": 1}}, {"größe": {"ö": 1}}),
+        ({"\u1112\u1161\u11ab": 1}, {"한": 1}),
+    ],
+    ids=ascii,
+)
+def test_keys_and_strings_are_stored_in_the_normal_form_nfc(
+    given: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    assert clean_attributes(given) == stored
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("value", [1, None])
+def test_two_spellings_of_one_key_are_refused(depth: int, value: object) -> None:
+    with pytest.raises(InvalidAttributes, match="the key 'ö' occurs twice"):
+        clean_attributes(nested(depth, {"ö": 1, "o\u0308": value}))
+
+
+def test_the_length_of_a_key_is_that_of_its_normal_form() -> None:
+    assert clean_attributes({"o\u0308" * 64: 1}) == {"ö" * 64: 1}
+    with pytest.raises(InvalidAttributes, match="the key"):
+        clean_attributes({"\u0958" * 33: 1})
+
+
+def test_the_size_of_attributes_is_that_of_their_normal_form() -> None:
+    fitting = "\u1112\u1161\u11ab" * 5000  # 45 kB
+    assert clean_attributes({"a": fitting}) == {"a": "한" * 5000}
+
+
 def test_null_members_are_left_out() -> None:
     assert clean_attributes({"a": None, "b": {"c": None, "d": 0}, "e": {"f": None}}) == {
         "b": {"d": 0},
