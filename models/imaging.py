@@ -7,6 +7,7 @@ with Pillow.
 from __future__ import annotations
 
 import importlib
+import io
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,17 +16,21 @@ from typing import BinaryIO, TypeVar
 
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
-from models.file_structure import TooManyPieces, check_structure
+from models.formats import jpeg, png
+from models.formats.faults import Damaged, NotSupported, TooManyPieces
+from models.formats.signatures import HEAD, describe_unknown_type, recognise_format
+from models.formats.sizes import find_claimed_size
 from models.pixels import is_on_its_side, memory_per_pixel, read_orientation, turn_upright
 
 _T = TypeVar("_T")
-# _check_size is stricter than Pillow's check: it counts frames, and it rejects instead of warning.
+# _check_size is stricter than Pillow's check: it rejects instead of warning.
 Image.MAX_IMAGE_PIXELS = None
 with suppress(ImportError):  # the extra `heif` adds the decoder for the images of iPhones
     importlib.import_module("pillow_heif").register_heif_opener()
 
-MAX_PIXELS = 64_000_000  # width x height x frames
+MAX_PIXELS = 64_000_000  # of the still picture, or of the first frame
 MAX_ASPECT_RATIO = 100
+_LONGEST_HEADER = 1 << 20  # bytes in which an image that cannot be opened may say its size
 
 # Pillow's format name -> (media type, file extension). Other formats are rejected, even those that
 # Pillow could open.
@@ -41,10 +46,7 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 
 Image.preinit()
-# Pillow's JPEG plugin recognises MPO itself.
-_OPENED = [name for name in FORMATS if name in Image.OPEN and name != "MPO"]
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders that they register
-_BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
 
 
 class ImageRejected(Exception):
@@ -99,14 +101,7 @@ def decode_image(
     1/2, 1/4 or 1/8 of its size, which is several times faster. ``admit`` is called with an estimate
     of the memory in bytes before any pixel is decoded, and may raise. Raises ImageRejected.
     """
-    channels = _guard(lambda: check_structure(file))
-    image = _guard(lambda: _open(file))
-    if image.format == "PNG":
-        # load() accepts a PNG whose pixel data has a wrong checksum; verify() does not, but it
-        # leaves the image unusable.
-        _guard(lambda: _open(file).verify())
-        image = _guard(lambda: _open(file))
-    _check_size(image)
+    image, channels = _guard(lambda: _open(file))
     mime, extension = FORMATS[image.format or ""]
     size = image.size
     shorter = min(box.width, box.height) if box else min(size)
@@ -155,63 +150,53 @@ def _crop(pixels: Image.Image, box: Box, width: int, height: int) -> Image.Image
     )
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO) -> tuple[Image.Image, int]:
+    """Open a file of an accepted type, and check its size.
+
+    Returns it with the number of channels in the first scan of a JPEG; 0 for other formats.
+    """
     file.seek(0)
-    head = file.read(32)
-    file.seek(0)
+    head = file.read(HEAD)
     if not head:
         raise ImageRejected(
             "empty-file", "The file is empty. Send the bytes of the image as the file's content."
         )
-    if not _has_known_signature(head):
-        raise ImageRejected("unsupported-image-type", _describe_unsupported_type(head))
-    return Image.open(file, formats=_OPENED)
+    kind = recognise_format(head)
+    if kind is None:
+        raise ImageRejected("unsupported-image-type", describe_unknown_type(head))
+    file.seek(0)
+    channels = 0
+    if kind == "JPEG":
+        channels = jpeg.check_structure(file.read())
+    elif kind == "PNG":
+        file = png.select_chunks(file)
+    try:
+        image = _open_with_pillow(kind, file)
+    except Exception:
+        file.seek(0)
+        claimed = find_claimed_size(kind, file.read(_LONGEST_HEADER))
+        if claimed is not None:  # the decoder may have refused it for its size
+            _check_size(*claimed)
+        raise
+    _check_size(*image.size)
+    return image, channels
 
 
-def _describe_unsupported_type(head: bytes) -> str:
-    accepted = "JPEG, PNG, WebP, GIF, BMP and AVIF"
-    if "HEIF" in Image.OPEN:
-        accepted = "JPEG, PNG, WebP, GIF, BMP, AVIF and HEIC"
-    elif _is_heif(head):
-        return (
-            f"The file is a HEIC image, but this service accepts only {accepted}. Convert it to"
-            " JPEG, or ask the operator to install the extra `heif`."
-        )
-    return f"The file is not an image of an accepted type: {accepted}. Convert it to one of these."
-
-
-def _has_known_signature(head: bytes) -> bool:
-    """Whether the first 32 bytes belong to an accepted format.
-
-    This distinguishes a damaged image from a file of another type.
-    """
-    if head[4:8] == b"ftyp":
-        return ("HEIF" in Image.OPEN and _is_heif(head)) or any(
-            brand in (b"avif", b"avis") for brand in _brands(head)
-        )
-    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"[: len(head[8:12])]
-    # The letters BM are not enough, because a text may begin with them.
-    bitmap = head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS
-    return (
-        webp
-        or bitmap
-        or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
-    )
-
-
-def _is_heif(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and any(
-        brand in (b"heic", b"heix", b"mif1", b"msf1") for brand in _brands(head)
-    )
-
-
-def _brands(head: bytes) -> tuple[bytes, ...]:
-    """Return the major brand and the first compatible brands (ISO/IEC 14496-12, 4.3)."""
-    return head[8:12], head[16:20], head[20:24], head[24:28]
+def _open_with_pillow(kind: str, file: BinaryIO) -> Image.Image:
+    # Image.open would hide why a file cannot be opened.
+    opener, _ = Image.OPEN[kind]
+    file.seek(0)
+    try:
+        return opener(file, "")
+    except Exception:
+        if kind != "JPEG":
+            raise
+    file.seek(0)
+    return opener(io.BytesIO(jpeg.hide_metadata(file.read())), "")
 
 
 def _guard(step: Callable[[], _T]) -> _T:
-    """Run one Pillow step and turn whatever it raises into ImageRejected.
+    """Run one step of decoding and turn whatever it raises into ImageRejected.
 
     On hostile bytes Pillow raises a dozen exception types, which all mean the same here.
     """
@@ -219,29 +204,37 @@ def _guard(step: Callable[[], _T]) -> _T:
         return step()
     except ImageRejected:
         raise
+    except NotSupported as error:
+        message = (
+            f"The image cannot be decoded because {error}. Convert it to an 8-bit JPEG or PNG."
+        )
+        raise ImageRejected("unsupported-image-type", message) from error
     except Exception as error:
         raise ImageRejected("invalid-image", _describe_damage(error)) from error
 
 
 def _describe_damage(error: Exception) -> str:
+    """Describe why an image cannot be decoded, without words of Pillow: they may be a repr."""
     if isinstance(error, TooManyPieces):
         return f"The image cannot be decoded because {error}. Save it again in an image editor."
-    # Some of Pillow's messages contain the repr and address of a file object.
-    reason = "" if "<" in str(error) or not str(error) else f" ({error})"
+    if isinstance(error, Damaged):
+        reason = str(error)
+    elif "truncated" in str(error).lower():
+        reason = "it ends before its last pixel"
+    else:
+        reason = "its header or its pixels are damaged"
     return (
-        f"The image cannot be decoded{reason}. The file is probably damaged or incomplete: send"
-        " the complete file, or save it again in an image editor."
+        f"The image cannot be decoded because {reason}. Send the complete file, or save it again in"
+        " an image editor."
     )
 
 
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
-    frames = 1 if image.format == "MPO" else _guard(lambda: int(getattr(image, "n_frames", 1)))
-    if width * height * frames > MAX_PIXELS:
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
         raise ImageRejected(
             "too-many-pixels",
-            f"The image has {width} x {height} pixels in {frames} frame(s), which is over the limit"
-            f" of {MAX_PIXELS // 1_000_000} megapixels. Send a smaller version.",
+            f"The image has {width} x {height} pixels, which is over the limit of"
+            f" {MAX_PIXELS // 1_000_000} megapixels. Send a smaller version.",
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageRejected(

@@ -1,0 +1,1 @@
+"""Reads what Pillow needs help with: file signatures, chunks, segments and sizes."""
