@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
 from models.formats import jpeg, png
+from models.formats.bitmap import open_bitmap
 from models.formats.faults import Damaged, NotSupported, TooManyPieces
 from models.formats.signatures import HEAD, describe_unknown_type, recognise_format
 from models.formats.sizes import find_claimed_size
@@ -183,9 +184,11 @@ def _open(file: BinaryIO) -> tuple[Image.Image, int]:
 
 
 def _open_with_pillow(kind: str, file: BinaryIO) -> Image.Image:
+    file.seek(0)
+    if kind == "BMP":
+        return open_bitmap(file)
     # Image.open would hide why a file cannot be opened.
     opener, _ = Image.OPEN[kind]
-    file.seek(0)
     try:
         return opener(file, "")
     except Exception:
