@@ -292,6 +292,17 @@ def count_conditions(filter: Filter) -> int:
             return 1
 
 
+def list_paths(filter: Filter) -> set[Path]:
+    """Return the paths that the comparisons in the filter are about."""
+    match filter:
+        case And(parts) | Or(parts):
+            return set().union(*map(list_paths, parts))
+        case Not(part):
+            return list_paths(part)
+        case _:
+            return {filter.path}
+
+
 def type_name(value: object) -> str:
     """Return the type of a value: boolean, number, string, list or object."""
     if isinstance(value, bool):

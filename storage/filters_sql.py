@@ -1,19 +1,13 @@
-"""Translates the attribute filter into a SQL condition on the attributes column.
+"""Translates the filter into a SQL condition on the columns of a master.
 
 The condition is never NULL, so that NOT negates it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from itertools import islice
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from storage.filters import (
     And,
@@ -30,232 +24,107 @@ from storage.filters import (
     Scalar,
     type_name,
 )
-from storage.patterns import Piece, split_pattern
+from storage.json_sql import Condition, JsonFunctions, Value, functions_of, json_path
+from storage.patterns import split_pattern
+from storage.records import BUILT_IN_FIELDS, CAPTURE
 
-_Condition = sa.ColumnElement[bool]
-_Value = sa.ColumnElement[Any]
+_Columns = sa.sql.base.ReadOnlyColumnCollection[str, sa.Column[Any]]
+_Comparison = Equals | In | Range | Like | Contains | Exists
 
 
-def condition(filter: Filter, attributes: _Value, dialect: str) -> _Condition:
-    """Return the condition that the attributes match the filter.
+def condition(filter: Filter, columns: _Columns, dialect: str) -> Condition:
+    """Return the condition that a master matches the filter.
 
-    ``dialect`` is SQLAlchemy's name of the database: sqlite, or mysql, which includes MariaDB.
+    ``columns`` are those of the masters' table, and ``dialect`` is SQLAlchemy's name of the
+    database: sqlite, or mysql, which includes MariaDB.
     """
-    functions = _Sqlite() if dialect == "sqlite" else _MySql()
-    return _condition(filter, attributes, functions)
+    return _condition(filter, columns, functions_of(dialect))
 
 
-def _condition(filter: Filter, attributes: _Value, functions: _Json) -> _Condition:
+def _condition(filter: Filter, columns: _Columns, functions: JsonFunctions) -> Condition:
     match filter:
         case And(parts):
-            return sa.and_(*(_condition(part, attributes, functions) for part in parts))
+            return sa.and_(*(_condition(part, columns, functions) for part in parts))
         case Or(parts):
-            return sa.or_(*(_condition(part, attributes, functions) for part in parts))
+            return sa.or_(*(_condition(part, columns, functions) for part in parts))
         case Not(part):
-            return sa.not_(_condition(part, attributes, functions))
-    path = _json_path(filter.path)
+            return sa.not_(_condition(part, columns, functions))
+    own = _of_json(filter, columns.attributes, filter.path, functions)
+    key, *rest = filter.path
+    if key == CAPTURE:
+        built_in = _of_json(filter, capture_document(columns), tuple(rest), functions)
+    elif key in BUILT_IN_FIELDS:
+        built_in = sa.false() if rest else _of_column(filter, columns[key], functions)
+    else:
+        return own
+    return sa.case((lacks_attribute(key, columns, functions), built_in), else_=own)
+
+
+def lacks_attribute(key: str, columns: _Columns, functions: JsonFunctions) -> Condition:
+    """Return the condition that no attribute comes before the built-in field."""
+    return functions.kind(columns.attributes, json_path((key,))).is_(None)
+
+
+def capture_document(columns: _Columns) -> Value:
+    """Return what the file says of itself, as a document that is never NULL."""
+    return sa.func.coalesce(columns.capture, sa.literal_column("'{}'"), type_=sa.Text)
+
+
+def _of_column(filter: _Comparison, column: Value, functions: JsonFunctions) -> Condition:
+    """Return the condition on a column, which has the same type in each row and no NULL."""
+    type_ = "number" if isinstance(column.type, sa.Integer) else "string"
     match filter:
         case Equals(_, wanted):
-            found = functions.among(attributes, path, (wanted,), type_name(wanted))
+            return column == wanted if type_name(wanted) == type_ else sa.false()
+        case In(_, values):
+            return column.in_([value for value in values if type_name(value) == type_])
+        case Range(_, operator, bound):
+            return _in_order(column, operator, bound) if type_name(bound) == type_ else sa.false()
+        case Like(_, pattern):
+            matches = functions.fits(column, split_pattern(pattern))
+            return matches if type_ == "string" else sa.false()
+        case Contains():
+            return sa.false()
+        case Exists():
+            return sa.true()
+
+
+def _of_json(
+    filter: _Comparison, document: Value, path: Path, functions: JsonFunctions
+) -> Condition:
+    """Return the condition on the value at a path of a document."""
+    place = json_path(path)
+    match filter:
+        case Equals(_, wanted):
+            found = functions.among(document, place, (wanted,), type_name(wanted))
         case In(_, values):
             found = sa.or_(
                 *(
-                    functions.among(attributes, path, values, type_)
+                    functions.among(document, place, values, type_)
                     for type_ in ("boolean", "number", "string")
                 )
             )
         case Range(_, operator, bound):
-            limit: Scalar | _Value = bound
-            value = functions.number(attributes, path)
+            limit: Scalar | Value = bound
+            value = functions.number(document, place)
             if isinstance(bound, str):
-                value, limit = functions.text(attributes, path), functions.text_value(bound)
-            order = {
-                "gt": value > limit,
-                "gte": value >= limit,
-                "lt": value < limit,
-                "lte": value <= limit,
-            }[operator]
-            found = sa.and_(functions.is_type(attributes, path, type_name(bound)), order)
+                value, limit = functions.text(document, place), functions.text_value(bound)
+            is_type = functions.is_type(document, place, type_name(bound))
+            found = sa.and_(is_type, _in_order(value, operator, limit))
         case Like(_, pattern):
-            text = functions.is_type(attributes, path, "string")
-            found = sa.and_(text, functions.fits(attributes, path, split_pattern(pattern)))
+            matches = functions.fits(functions.text(document, place), split_pattern(pattern))
+            found = sa.and_(functions.is_type(document, place, "string"), matches)
         case Contains(_, wanted):
-            found = functions.contains(attributes, path, wanted)
+            found = functions.contains(document, place, wanted)
         case Exists():
-            found = functions.kind(attributes, path).is_not(None)
+            found = functions.kind(document, place).is_not(None)
     return sa.func.coalesce(found, sa.false())
 
 
-class _Json(Protocol):
-    """The JSON functions of a database, and its names of the JSON types."""
-
-    types: ClassVar[dict[str, tuple[str, ...]]]
-
-    def kind(self, document: _Value, path: str) -> _Value: ...
-
-    def text(self, document: _Value, path: str) -> _Value: ...
-
-    def text_value(self, value: str) -> _Value:
-        """Return the value as it compares with ``text``."""
-        return sa.literal(value)
-
-    def number(self, document: _Value, path: str) -> _Value: ...
-
-    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition: ...
-
-    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition: ...
-
-    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition: ...
-
-    def is_type(self, document: _Value, path: str, type_: str) -> _Condition:
-        return self.kind(document, path).in_(self.types[type_])
-
-    def among(
-        self, document: _Value, path: str, wanted: Iterable[Scalar], type_: str
-    ) -> _Condition:
-        """Return the condition that the value equals one of ``wanted`` of this type.
-
-        The values form one list, because SQLite limits the depth of an expression.
-        """
-        values = [item for item in wanted if type_name(item) == type_]
-        if type_ == "boolean":
-            return self.booleans(document, path, values)
-        if type_ == "string":
-            equal = self.text(document, path).in_([self.text_value(str(item)) for item in values])
-        else:
-            equal = self.number(document, path).in_(values)
-        return sa.and_(self.is_type(document, path, type_), equal)
-
-
-class _Sqlite(_Json):
-    types: ClassVar = {"number": ("integer", "real"), "string": ("text",), "list": ("array",)}
-
-    def kind(self, document: _Value, path: str) -> _Value:
-        return sa.func.json_type(document, path)
-
-    def text(self, document: _Value, path: str) -> _Value:
-        return sa.func.json_extract(document, path)
-
-    number = text
-
-    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition:
-        # GLOB instead of LIKE, which ignores the case of ASCII letters.
-        text, pieces = _replace_noncharacters(self.text(document, path), pieces)
-        pattern = "*".join("".join(map(_glob, piece)) for piece in pieces)
-        return text.op("GLOB", is_comparison=True)(pattern)
-
-    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
-        return self.kind(document, path).in_("true" if value else "false" for value in values)
-
-    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
-        item = sa.func.json_each(document, path).table_valued("type", "value")
-        if isinstance(wanted, bool):
-            same: _Condition = item.c.type == ("true" if wanted else "false")
-        else:
-            same = sa.and_(
-                item.c.type.in_(self.types[type_name(wanted)]), item.c.value == sa.literal(wanted)
-            )
-        return sa.and_(
-            self.is_type(document, path, "list"),
-            sa.exists(sa.select(1).select_from(item).where(same)),
-        )
-
-
-class _MySql(_Json):
-    types: ClassVar = {
-        "number": ("INTEGER", "UNSIGNED INTEGER", "DOUBLE", "DECIMAL"),
-        "string": ("STRING",),
-        "list": ("ARRAY",),
-    }
-
-    def _at(self, document: _Value, path: str) -> _Value:
-        return sa.func.json_extract(document, path)
-
-    def kind(self, document: _Value, path: str) -> _Value:
-        return sa.func.json_type(self._at(document, path))
-
-    def text(self, document: _Value, path: str) -> _Value:
-        # As bytes, because every collation that MySQL and MariaDB share pads strings with spaces.
-        unquoted = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
-        return sa.cast(unquoted, sa.LargeBinary)
-
-    def text_value(self, value: str) -> _Value:
-        return sa.cast(sa.literal(value, sa.Text), sa.LargeBinary)
-
-    def fits(self, document: _Value, path: str, pieces: tuple[Piece, ...]) -> _Condition:
-        # As characters again, because `_` would stand for a byte.
-        text = _Utf8(self.text(document, path))
-        pattern = "%".join("".join(map(_like, piece)) for piece in pieces)
-        return sa.collate(text, "utf8mb4_bin").like(sa.literal(pattern, sa.Text), escape="!")
-
-    def number(self, document: _Value, path: str) -> _Value:
-        return sa.cast(self._at(document, path), mysql.DOUBLE)
-
-    def booleans(self, document: _Value, path: str, values: list[Scalar]) -> _Condition:
-        text = sa.func.json_unquote(self._at(document, path), type_=sa.Text)
-        wanted = ["true" if value else "false" for value in values]
-        return sa.and_(self.kind(document, path) == "BOOLEAN", text.in_(wanted))
-
-    def contains(self, document: _Value, path: str, wanted: Scalar) -> _Condition:
-        candidate = sa.literal(json.dumps(wanted, ensure_ascii=False), sa.Text)
-        return sa.and_(
-            self.is_type(document, path, "list"),
-            sa.func.json_contains(document, candidate, path) == 1,
-        )
-
-
-class _Utf8(FunctionElement[str]):
-    """Bytes of UTF-8 as text."""
-
-    inherit_cache = True
-    type = sa.Text()
-
-
-@compiles(_Utf8, "mysql")
-def _utf8_mysql(element: _Utf8, compiler: Any, **kw: Any) -> str:
-    return f"CONVERT({compiler.process(element.clauses, **kw)} USING utf8mb4)"
-
-
-def _like(character: str | None) -> str:
-    """Write a character of a pattern for LIKE with the escape character `!`."""
-    if character is None:
-        return "_"
-    return f"!{character}" if character in "!%_" else character
-
-
-def _glob(character: str | None) -> str:
-    if character is None:
-        return "?"
-    return f"[{character}]" if character in "*?[" else character
-
-
-_ALIKE = "\ufffd\ufffe\uffff"
-
-
-def _replace_noncharacters(
-    text: _Value, pieces: tuple[Piece, ...]
-) -> tuple[_Value, tuple[Piece, ...]]:
-    """Replace what GLOB of SQLite takes for one character, in a text and in a pattern.
-
-    Two characters that are not in the pattern take the places of U+FFFE and U+FFFF. A third one
-    takes theirs, which changes no match, because only `?` and `*` match any of the three.
-    """
-    used = {character for piece in pieces for character in piece}
-    if used.isdisjoint(_ALIKE):
-        return text, pieces
-    unused = (chr(code) for code in range(1, 1000) if chr(code) not in used)
-    other, *replacements = islice(unused, 3)
-    for old, new in zip((*replacements, *_ALIKE[1:]), (other, other, *replacements), strict=True):
-        text = sa.func.replace(text, old, new)
-    changed: dict[str | None, str] = dict(zip(_ALIKE[1:], replacements, strict=True))
-    return text, tuple(
-        tuple(changed.get(character, character) for character in piece) for piece in pieces
-    )
-
-
-def _json_path(path: Path) -> str:
-    """Return the JSON path with each key quoted.
-
-    No key needs escapes: see ``filters.check_key``.
-    """
-    return "$" + "".join(f'."{key}"' for key in path)
+def _in_order(value: Value, operator: str, bound: Scalar | Value) -> Condition:
+    return {
+        "gt": value > bound,
+        "gte": value >= bound,
+        "lt": value < bound,
+        "lte": value <= bound,
+    }[operator]

@@ -17,6 +17,7 @@ Attributes = dict[str, Any]
 # What a file says of itself, such as its camera: see docs/filters.md for the members. A time is in
 # milliseconds since 1970.
 Capture = dict[str, Any]
+CAPTURE = "capture"
 BUILT_IN_FIELDS = ("name", "mime", "width", "height", "size", "created_at")  # beside `capture`
 LOOK = "look"  # the space that every installation has
 WORDS = "words"  # the space in which texts are searched, if an installation has it
@@ -107,8 +108,13 @@ class Master:
 
         An attribute comes before the built-in field of the same name.
         """
-        built_in = {field: getattr(self, field) for field in BUILT_IN_FIELDS}
-        return built_in | {"capture": self.capture or {}} | self.attributes
+        return self.built_in_fields | self.attributes
+
+    @property
+    def built_in_fields(self) -> Attributes:
+        """What filters select by, beside the attributes."""
+        fields = {field: getattr(self, field) for field in BUILT_IN_FIELDS}
+        return fields | {CAPTURE: self.capture or {}}
 
     @property
     def indexed_fields(self) -> Attributes:

@@ -1,12 +1,13 @@
 """Keeps the attributes of an embedded database's masters in memory, to select by many conditions.
 
-SQLite parses the attributes of a row again for every condition.
+SQLite parses the attributes of a row again for every condition. A built-in field is kept, too, from
+the first filter that is about it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import compress
 from uuid import UUID
 
@@ -15,9 +16,9 @@ import sqlalchemy as sa
 from cachetools import LRUCache
 
 from storage.attribute_columns import AttributeColumns
-from storage.filters import Filter
+from storage.filters import Filter, list_paths
 from storage.metadata.rows import COLLECTIONS, LIVE, MASTERS
-from storage.records import MasterState
+from storage.records import BUILT_IN_FIELDS, CAPTURE, MasterState
 
 _MOST_COLLECTIONS = 4  # those used last
 _FEW = 500  # masters that are read by their ids, below the limit of bound variables
@@ -53,9 +54,10 @@ class _CollectionIndex:
         inside = sa.and_(
             MASTERS.c.collection_id == collection_id, MASTERS.c.state == MasterState.STORED, live
         )
-        self._attributes = sa.select(self._id, MASTERS.c.attributes).where(inside)
+        self._inside = inside
         self._visible = sa.select(self._id, MASTERS.c.revision, MASTERS.c.updated_at).where(inside)
         self._visible = self._visible.order_by(MASTERS.c.id.desc())
+        self._fields: set[str] = set()  # built-in ones that are kept
         self._forget_all()
         self._lock = threading.Lock()
 
@@ -67,22 +69,35 @@ class _CollectionIndex:
         # The driver's own tuples: rows of SQLAlchemy are slower to make and to look up.
         keys: list[_Key] = list(connection.execute(self._visible).cursor.fetchall())
         with self._lock:
+            self._keep_fields({path[0] for path in list_paths(filter)})
             self._read_new(connection, keys)
             rows = np.fromiter(map(self._rows.__getitem__, keys), np.int64, len(keys))
             matching = self._columns.select(filter, len(self._rows))[rows]
         return [key[0] for key in compress(keys, matching.tolist())]
 
+    def _keep_fields(self, keys: Set[str]) -> None:
+        fields = keys & {*BUILT_IN_FIELDS, CAPTURE}
+        if not fields <= self._fields:
+            self._fields |= fields
+            self._forget_all()
+
     def _read_new(self, connection: sa.Connection, keys: Sequence[_Key]) -> None:
-        """Read the attributes of the masters that are new or changed."""
+        """Read the attributes and fields of the masters that are new or changed."""
         if len(self._rows) > 2 * len(keys) + _FEW:  # most rows are of an earlier revision
             self._forget_all()
         new = {key[0]: key for key in keys if key not in self._rows}
         if not new:
             return
-        statement = self._attributes
+        fields = sorted(self._fields)
+        columns = [MASTERS.c[field] for field in fields]
+        statement = sa.select(self._id, MASTERS.c.attributes, *columns).where(self._inside)
         if len(new) <= _FEW:
             statement = statement.where(self._id.in_(list(new)))
-        for id_, attributes in connection.execute(statement):
+        for id_, attributes, *values in connection.execute(statement):
             if id_ in new:
                 row = self._rows[new[id_]] = len(self._rows)
-                self._columns.add(row, attributes)
+                built_in = {
+                    field: {} if value is None else value  # only `capture` may be NULL
+                    for field, value in zip(fields, values, strict=True)
+                }
+                self._columns.add(row, built_in | attributes)

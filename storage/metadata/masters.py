@@ -108,7 +108,7 @@ class SqlMasters:
         if filter is None:
             return inside
         dialect = self._db.url.get_backend_name()
-        return sa.and_(inside, filters_sql.condition(filter, MASTERS.c.attributes, dialect))
+        return sa.and_(inside, filters_sql.condition(filter, MASTERS.c, dialect))
 
     def list_attributes(
         self, collection_id: UUID, limit: int, after: UUID | None

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -32,7 +34,7 @@ from storage.store_urls import MilvusOptions
 from storage.vectors_exact import ExactVectorStore
 from storage.vectors_milvus import MilvusVectorStore
 from tests.support import fleet
-from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
+from tests.support.filter_examples import ATTRIBUTES, FIELDS, FILTERS, about
 from tests.support.memory_stores import MemoryMetadataStore, MemoryTables, MemoryVectorStore
 
 VECTOR = np.zeros(512, dtype=np.float32)
@@ -51,22 +53,27 @@ class Backends:
     def __init__(self, metadata: dict[str, MetadataStore], vectors: dict[str, VectorStore]) -> None:
         self.metadata = metadata
         self.vectors = vectors
-        self.attributes: dict[UUID, dict[UUID, Attributes]] = {}  # by collection and master
+        self.documents: dict[UUID, dict[UUID, Attributes]] = {}  # by collection and master
 
-    def fill(self, attributes: list[Attributes]) -> tuple[UUID, dict[UUID, Attributes]]:
+    def fill(
+        self, attributes: list[Attributes], fields: list[Attributes] | None = None
+    ) -> tuple[UUID, dict[UUID, Attributes]]:
+        """Return the id of a new collection, and what filters see of its masters."""
         collection = Collection(new_id(), f"c-{uuid4().hex}", 0)
-        records = [_record(collection, each) for each in attributes]
+        fields = fields or [{} for _ in attributes]
+        pairs = zip(attributes, fields, strict=True)
+        records = [_record(collection, each, **others) for each, others in pairs]
         for metadata in self.metadata.values():
             metadata.import_collection(collection)
             metadata.import_records(records)
-        kept = {record.master.id: record.master.attributes for record in records}
+        kept = {record.master.id: record.master.filterable for record in records}
         embedded = [
             VectorRecord(id_, collection.id, whole_image(VECTOR), each, 1)
             for id_, each in kept.items()
         ]
         for vectors in self.vectors.values():
             vectors.upsert(VERSION, embedded)
-        self.attributes[collection.id] = kept
+        self.documents[collection.id] = kept
         return collection.id, kept
 
     def pick(self, collection: UUID, filter: Filter) -> dict[str, set[UUID]]:
@@ -79,7 +86,7 @@ class Backends:
             hits = vectors.search(VERSION, collection, VECTOR, 1000, filter)
             picked[name] = {hit.master_id for hit in hits}
         if is_sent_in_part(filter):  # the service checks each hit
-            kept = self.attributes[collection]
+            kept = self.documents[collection]
             picked["milvus"] = {id_ for id_ in picked["milvus"] if matches(filter, kept[id_])}
         return picked
 
@@ -92,7 +99,7 @@ def is_sent_in_part(filter: Filter) -> bool:
     return isinstance(filter, Not | Like)
 
 
-def _record(collection: Collection, attributes: Attributes) -> MasterRecord:
+def _record(collection: Collection, attributes: Attributes, **fields: Any) -> MasterRecord:
     master = Master(
         id=new_id(),
         collection_id=collection.id,
@@ -110,7 +117,7 @@ def _record(collection: Collection, attributes: Attributes) -> MasterRecord:
         created_at=0,
         updated_at=0,
     )
-    return MasterRecord(master, {VERSION: 1})
+    return MasterRecord(replace(master, **fields), {VERSION: 1})
 
 
 @pytest.fixture(scope="module")
@@ -140,26 +147,27 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
 
 
 @given(
-    masters=st.lists(ATTRIBUTES, min_size=1, max_size=12),
+    masters=st.lists(st.tuples(ATTRIBUTES, FIELDS), min_size=1, max_size=12),
     forms=st.lists(FILTERS, min_size=1, max_size=6),
     data=st.data(),
 )
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 def test_every_store_selects_the_same_masters_as_the_reference(
     backends: Backends,
-    masters: list[Attributes],
+    masters: list[tuple[Attributes, Attributes]],
     forms: list[dict[str, object]],
     data: st.DataObject,
 ) -> None:
-    collection, kept = backends.fill([clean_attributes(attributes) for attributes in masters])
-    present = [form for attributes in masters for form in about(attributes)]
+    attributes = [clean_attributes(each) for each, _ in masters]
+    collection, kept = backends.fill(attributes, [fields for _, fields in masters])
+    present = [form for document in kept.values() for form in about(document)]
     if present:
         forms = forms + data.draw(st.lists(st.sampled_from(present), min_size=3, max_size=8))
     parsed_forms = [parse_filter(form) for form in forms]
     with ThreadPoolExecutor(16) as pool:  # each search waits for the next tick of Milvus
         picked = pool.map(lambda parsed: backends.pick(collection, parsed), parsed_forms)
     for form, parsed, each in zip(forms, parsed_forms, picked, strict=True):
-        expected = {id_ for id_, attributes in kept.items() if matches(parsed, attributes)}
+        expected = {id_ for id_, document in kept.items() if matches(parsed, document)}
         for backend, found in each.items():
             assert found == expected, (backend, form)
 

@@ -8,9 +8,30 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from storage.filters import InvalidFilter, parse_filter
+
 Attributes = dict[str, Any]
 KEYS = st.sampled_from(
-    ["a", "b", "a", "b", "0", "größe", "a b", "a ", "A", "😀", "x/y", "[0]", "it's", "%_*?#@"]
+    [
+        "a",
+        "b",
+        "a",
+        "b",
+        "name",
+        "size",
+        "capture",
+        "created_at",
+        "0",
+        "größe",
+        "a b",
+        "a ",
+        "A",
+        "😀",
+        "x/y",
+        "[0]",
+        "it's",
+        "%_*?#@",
+    ]
 )
 NUMBERS = [0, 1, 1.0, -0.0, 0.5, 2, 2**53 - 1, 1 - 2**53, 2.0**53, 5e-324, 0.1 + 0.2]
 LARGE_NUMBERS = [
@@ -72,7 +93,10 @@ ATTRIBUTES: st.SearchStrategy[Attributes] = st.dictionaries(
     ),
     max_size=4,
 )
-PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join)
+MEMBERS = ["capture.time", "capture.camera", "capture.iso", "capture.gps", "capture.keywords"]
+PATHS = st.lists(KEYS, min_size=1, max_size=2).map(".".join) | st.sampled_from(
+    ["name", "mime", "width", "height", "size", "created_at", "capture", "name.a", *MEMBERS]
+)
 PATTERNS = (
     st.lists(
         st.sampled_from(
@@ -98,6 +122,27 @@ TEXTS = st.one_of(
     st.sampled_from(BEYOND_ASCII),
     st.sampled_from(PADDED),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3),
+)
+MOMENTS = [0, -1, 1_714_521_600_000, 1_714_521_600_500]
+CAPTURES = st.fixed_dictionaries(
+    {},
+    optional={
+        "time": st.sampled_from(MOMENTS),
+        "camera": TEXTS,
+        "iso": st.sampled_from([100, 200]),
+        "gps": st.fixed_dictionaries({"latitude": DEGREES, "longitude": DEGREES}),
+        "keywords": st.lists(TEXTS, max_size=3),
+    },
+)
+FIELDS: st.SearchStrategy[Attributes] = st.fixed_dictionaries(
+    {
+        "name": TEXTS,
+        "mime": st.sampled_from(["image/jpeg", "image/png"]),
+        "width": st.sampled_from([1, 2, 4000]),
+        "height": st.integers(1, 2**31),
+        "size": st.sampled_from([1, 2**40]),
+        "capture": st.none() | CAPTURES,
+    }
 )
 BOXES = st.tuples(
     st.sampled_from([-180, -10.5, 0, 7, 180]),
@@ -142,9 +187,20 @@ INSIDE_A_KEY = st.recursive(
     ),
     max_leaves=3,
 )
+
+
+def is_valid(form: dict[str, Any]) -> bool:
+    """Return whether a filter can be parsed, unlike one that compares a time with any text."""
+    try:
+        parse_filter(form)
+    except InvalidFilter:
+        return False
+    return True
+
+
 FILTERS = st.recursive(
     st.dictionaries(PATHS, SCALARS | INSIDE_A_KEY, min_size=1, max_size=2), combined, max_leaves=3
-)
+).filter(is_valid)
 
 
 def leaves(attributes: Attributes, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -185,4 +241,4 @@ def about(attributes: Attributes) -> list[dict[str, Any]]:
             forms += [{path: form} for form in _patterns(value)]
         if not isinstance(value, bool):
             forms += [{path: {operator: value}} for operator in ("$gt", "$gte", "$lt", "$lte")]
-    return forms
+    return list(filter(is_valid, forms))

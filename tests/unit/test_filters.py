@@ -22,9 +22,9 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
 from storage.metadata import SqlMetadataStore, attribute_index, masters
-from storage.records import NewMaster, Page, VectorRecord, whole_image
+from storage.records import Master, NewMaster, Page, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
-from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
+from tests.support.filter_examples import ATTRIBUTES, FIELDS, FILTERS, about
 
 Attributes = dict[str, Any]
 SOMEWHERE = np.full(4, 0.5, np.float32)
@@ -57,33 +57,36 @@ class Gallery:
         self.vectors = vectors
         self.version = f"model-{next(_numbers)}"
         self.collection = metadata.create_collection(self.version).id
-        self.masters: dict[UUID, Attributes] = {}
+        self.masters: dict[UUID, Attributes] = {}  # what filters see of each
 
-    def add(self, attributes: Attributes) -> UUID:
+    def add(self, attributes: Attributes, **fields: Any) -> UUID:
         content = sha256(f"{self.version} {next(_numbers)}".encode()).digest()
         kept = clean_attributes(attributes)
         new = NewMaster(content, 1, "image/png", "png", 1, 1, "one pixel", kept)
+        new = replace(new, **fields)
         master = self.metadata.reserve_master(self.collection, new, "test", lease=60).master
         assert self.metadata.commit_stored(master.id, "test", [], lease=60) is not None
-        self._index(master.id, kept)
+        self._index(master)
         return master.id
 
     def change(self, master_id: UUID, attributes: Attributes) -> None:
         kept = clean_attributes(attributes)
-        assert self.metadata.update_master(master_id, name=None, attributes=kept)
-        self._index(master_id, kept)
+        changed = self.metadata.update_master(master_id, name=None, attributes=kept)
+        assert changed
+        self._index(changed)
 
     def remove(self, master_id: UUID) -> None:
         assert self.metadata.delete_master(master_id)
         self.vectors.delete(self.version, [master_id])
         del self.masters[master_id]
 
-    def _index(self, master_id: UUID, attributes: Attributes) -> None:
+    def _index(self, master: Master) -> None:
+        fields = master.filterable
         self.vectors.upsert(
             self.version,
-            [VectorRecord(master_id, self.collection, whole_image(SOMEWHERE), attributes, 1)],
+            [VectorRecord(master.id, self.collection, whole_image(SOMEWHERE), fields, 1)],
         )
-        self.masters[master_id] = attributes
+        self.masters[master.id] = fields
 
     def pick(self, filter: Filter) -> Picks:
         by_database, by_index = (self.page(filter, most_in_sql) for most_in_sql in (1000, 0))
@@ -144,21 +147,21 @@ def gallery(database: Database, vectors: ExactVectorStore) -> Gallery:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    masters=st.lists(ATTRIBUTES, min_size=1, max_size=6),
+    masters=st.lists(st.tuples(ATTRIBUTES, FIELDS), min_size=1, max_size=6),
     forms=st.lists(FILTERS, min_size=4, max_size=8),
     data=st.data(),
 )
 def test_every_backend_picks_the_same_masters(
     database: Database,
     vectors: ExactVectorStore,
-    masters: list[Attributes],
+    masters: list[tuple[Attributes, Attributes]],
     forms: list[dict[str, Any]],
     data: st.DataObject,
 ) -> None:
     gallery = Gallery(SqlMetadataStore(database), vectors)
-    for attributes in masters:
-        gallery.add(attributes)
-    forms_about_them = [form for attributes in masters for form in about(attributes)]
+    for attributes, fields in masters:
+        gallery.add(attributes, **fields)
+    forms_about_them = [form for fields in gallery.masters.values() for form in about(fields)]
     if forms_about_them:
         forms += data.draw(
             st.lists(st.sampled_from(forms_about_them), min_size=4, max_size=8),
@@ -645,6 +648,62 @@ def test_each_form_selects_what_it_means(name: str, gallery: Gallery) -> None:
     picks = gallery.pick(parse_filter(form))
     assert picks.by_meaning == expected
     assert picks.agree
+
+
+CAPTURE = {
+    "time": 1_714_521_600_000,
+    "camera": "Leica Q2",
+    "gps": {"latitude": 46.9, "longitude": 7.4},
+}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": "IMG_2.jpg"},
+        {"name": {"$prefix": "IMG_"}},
+        {"name": {"$like": "img%"}},
+        {"name": {"$gt": "IMG"}},
+        {"name": {"$contains": "I"}},
+        {"name": 7},
+        {"name": {"$gt": 7}},
+        {"name.first": {"$exists": True}},
+        {"mime": {"$in": ["image/jpeg", 1, True]}},
+        {"width": {"$gte": 4000}},
+        {"width": {"$lt": 4000.5}},
+        {"width": "4000"},
+        {"height": {"$like": "3%"}},
+        {"size": {"$exists": True}},
+        {"size": 123},
+        {"size": {"$ne": 123}},
+        {"created_at": {"$gte": "2024-05-01"}},
+        {"created_at": {"$lt": "2024-05-01"}},
+        {"capture": {"$exists": True}},
+        {"capture": {"$exists": False}},
+        {"capture.time": {"$gte": "2024-05-01", "$lt": "2024-05-02"}},
+        {"capture.time": "2024-05-01T02:00:00+02:00"},
+        {"capture.time": {"$exists": False}},
+        {"capture.camera": {"$prefix": "Leica"}},
+        {"capture.gps": {"$within": [5, 45, 10, 48]}},
+        {"$not": {"capture.gps": {"$within": [5, 45, 10, 48]}}},
+    ],
+    ids=str,
+)
+def test_a_filter_reaches_what_a_picture_says_of_itself(
+    form: dict[str, Any], gallery: Gallery
+) -> None:
+    gallery.add(
+        {}, name="IMG_2.jpg", mime="image/jpeg", width=4000, height=3000, size=123, capture=CAPTURE
+    )
+    gallery.add({}, name="cat.png", width=1, height=3, size=2**40, capture={})
+    gallery.add({"a": 1})
+    # An attribute comes first.
+    gallery.add(
+        {"name": 7, "width": "4000", "size": [1], "capture": {"time": 1_714_521_600_001}},
+        capture=CAPTURE,
+    )
+    gallery.add({"name": {"first": "I"}, "capture": "x", "mime": ["image/jpeg"]}, capture=CAPTURE)
+    assert gallery.pick(parse_filter(form)).agree
 
 
 @pytest.mark.parametrize("key", ["größe", "色", "\U0001f600"])
