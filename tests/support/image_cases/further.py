@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,21 @@ def _transparent(format: str, **options: Any) -> Callable[[], bytes]:
     return save
 
 
+def _with_masks() -> bytes:
+    """Make a BMP of RGBX, an order of channels that Windows does not use by itself."""
+    image = picture("RGBA")
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes()
+    header = struct.pack("<IiiHHI20x3I", 40, *image.size, 1, 32, 3, 0xFF, 0xFF00, 0xFF0000)
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
+
+
+def _with_a_jpeg() -> bytes:
+    content = bytearray(saved("BMP")())
+    content[30] = 4  # the compression BI_JPEG
+    return bytes(content)
+
+
 _WEBP = [
     Case("WebP", "lossy", saved("WEBP", quality=95)),
     Case("WebP", "lossless", saved("WEBP", lossless=True), tolerance=0),
@@ -52,6 +68,8 @@ _BMP = [
     Case("BMP", "grey", saved("BMP", "L"), expected=_as("L"), tolerance=0),
     Case("BMP", "palette", saved("BMP", "P"), expected=_as("P"), tolerance=0),
     Case("BMP", "colours", saved("BMP"), tolerance=0),
+    Case("BMP", "32 bits with masks", _with_masks, tolerance=0),
+    Case("BMP", "a JPEG or PNG inside", _with_a_jpeg, "unsupported-image-type"),
     Case("BMP", "truncated", cut(saved("BMP"), 0.8), "invalid-image"),
 ]
 _AVIF = [

@@ -21,6 +21,17 @@ def _with_a_film_behind() -> bytes:
     return saved("JPEG", quality=95)() + b"\0\0\0\x18ftypmp42" + bytes(5000)
 
 
+def _with_a_short_jfif() -> bytes:
+    content = saved("JPEG", quality=95)()
+    return content[:2] + b"\xff\xe0\0\7JFIF\0" + content[4 + int.from_bytes(content[4:6]) :]
+
+
+def _of_12_bits() -> bytes:
+    content = bytearray(saved("JPEG")())
+    content[content.index(b"\xff\xc0") + 4] = 12
+    return bytes(content)
+
+
 CASES = [
     Case("JPEG", "grey", saved("JPEG", "L", quality=95), expected=_grey),
     Case("JPEG", "colours, 4:4:4", saved("JPEG", quality=95, subsampling=0)),
@@ -36,6 +47,8 @@ CASES = [
         saved("MPO", frames_of=2, quality=95),
         note="The first image counts.",
     ),
+    Case("JPEG", "damaged metadata", _with_a_short_jfif, note="The metadata are ignored."),
+    Case("JPEG", "12 bits a channel", _of_12_bits, "unsupported-image-type"),
     Case("JPEG", "truncated", cut(saved("JPEG"), 0.8), "invalid-image"),
     Case(
         "JPEG", "truncated, progressive", cut(saved("JPEG", progressive=True), 0.8), "invalid-image"

@@ -56,9 +56,21 @@ def _with_a_wrong_checksum() -> bytes:
     return bytes(content)
 
 
-def _with_a_bomb() -> bytes:
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000), 1))
-    return png(8, 8, packed_rows(np.zeros((8, 8), np.uint8)), ahead=text)
+def _with(metadata: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Return a function that makes a PNG with further chunks behind its header."""
+    return lambda: (content := saved("PNG")())[:33] + metadata() + content[33:]
+
+
+_METADATA: dict[str, Callable[[], bytes]] = {
+    "XMP of 3 MB": lambda: chunk(
+        b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))
+    ),
+    "a text that unpacks to 100 MB": lambda: chunk(
+        b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000), 1)
+    ),
+    "a wrong checksum": lambda: chunk(b"tIME", bytes(7))[:-4] + b"\xff" * 4,
+    "a wrong number of frames": lambda: chunk(b"acTL", bytes(2)),
+}
 
 
 def _of_many_chunks() -> bytes:
@@ -86,6 +98,16 @@ CASES = [
     *turned_cases("PNG"),
     Case("PNG", "truncated", cut(saved("PNG"), 0.8), "invalid-image"),
     Case("PNG", "wrong checksum of the pixels", _with_a_wrong_checksum, "invalid-image"),
-    Case("PNG", "a text that unpacks to 100 MB", _with_a_bomb, "invalid-image"),
+    *[
+        Case(
+            "PNG",
+            "damaged or oversized metadata",
+            _with(metadata),
+            tolerance=0,
+            note="The metadata are ignored.",
+            file=file,
+        )
+        for file, metadata in _METADATA.items()
+    ],
     Case("PNG", "more than 20,000 chunks", _of_many_chunks, "invalid-image"),
 ]
