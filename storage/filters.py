@@ -18,7 +18,7 @@ from typing import Any
 
 from storage.filter_values import parse_globe_box, parse_moment
 from storage.patterns import escape_pattern, find_literal, fits_pattern
-from storage.unicode_text import normalize_text
+from storage.unicode_text import UNSAFE, normalize_text
 
 Scalar = str | bool | int | float
 Path = tuple[str, ...]
@@ -254,12 +254,9 @@ def _scalar(value: object, path: Path) -> Scalar:
 
 
 def _quote(text: str) -> str:
-    """Return the first 40 characters in single quotes; those that are not printable are escaped."""
-    shown = (
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text[:40]
-    )
-    return f"'{''.join(shown)}'"
+    """Return the first 40 characters in single quotes; those that are unsafe are escaped."""
+    shown = UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text[:40])
+    return f"'{shown}'"
 
 
 def check_text(text: str, error: Callable[[str], Exception]) -> None:

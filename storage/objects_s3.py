@@ -17,6 +17,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from storage.errors import ObjectMissing, StoreFull, StoreUnavailable
 from storage.records import ObjectInfo
+from storage.unicode_text import cut_text
 
 CHUNK = 256 * 1024  # bytes
 _PART = 8 * 1024 * 1024  # bytes of one part of a multipart upload
@@ -330,10 +331,4 @@ def _encoded(name: str) -> str:
 
     It is cut after a whole character so that it fits into the metadata that S3 allows.
     """
-    kept = ""
-    for character in name:
-        more = quote(character, safe="")
-        if len(kept) + len(more) > _MOST_NAME_BYTES:
-            break
-        kept += more
-    return kept
+    return quote(cut_text(name, _MOST_NAME_BYTES, lambda text: len(quote(text, safe=""))), safe="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -27,21 +26,19 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-# C1 controls, and the marks that change the direction of text; JSON escapes the other controls.
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from storage.unicode_text import UNSAFE
+
 _STAGE_LINE_INTERVAL = 30  # seconds between two lines where no progress bar can be drawn
 
 
 def show_printable(text: str, *, lines: bool = False) -> str:
-    """Replace control characters: names of uploaded files, and answers, can contain any.
+    """Replace what is unsafe to show: names of uploaded files, and answers, can contain any.
 
     ``lines`` keeps line breaks and tabs.
     """
-    return "".join(
-        letter
-        if letter.isprintable() or (lines and letter in "\n\t")
-        else "\N{REPLACEMENT CHARACTER}"
-        for letter in text
+    return UNSAFE.sub(
+        lambda found: found[0] if lines and found[0] in "\n\t" else "\N{REPLACEMENT CHARACTER}",
+        text,
     )
 
 
@@ -152,7 +149,10 @@ def _describe_os_error(error: OSError) -> str:
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print JSON; characters that a terminal might obey are escaped, which keeps their meaning."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    escaped = UNSAFE.sub(
+        lambda found: "\n" if found[0] == "\n" else json.dumps(found[0])[1:-1], text
+    )
+    sys.stdout.write(escaped + "\n")
 
 
 def make_table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from app.cli.console import CommandError
+from storage.unicode_text import normalize_text
 
 _IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"}
@@ -87,7 +88,8 @@ def _select(image: ImageFile, glob: str, skip: Callable[[str], None]) -> Iterato
     if image.name.startswith("."):  # metadata files of macOS and others
         return
     if glob:
-        selected = fnmatch.fnmatch(image.name, glob)
+        # macOS keeps names decomposed, and a keyboard types them composed.
+        selected = fnmatch.fnmatch(normalize_text(image.name), normalize_text(glob))
     else:
         selected = PurePosixPath(image.name).suffix.lower() in _IMAGE_SUFFIXES
     if selected:

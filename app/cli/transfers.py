@@ -18,6 +18,7 @@ from app.cli.console import CommandError, ExitCode, err, progress_bar
 from app.cli.image_files import ImageFile, find_images
 from app.services.names import clean_name
 from storage.hashing import sha256_of_file
+from storage.unicode_text import cut_text
 
 _Item = TypeVar("_Item")
 
@@ -259,7 +260,7 @@ def _file_name(master: dict[str, Any]) -> str:
 
     Both are made safe here, because the service may be hostile.
     """
-    name = clean_name(master["name"]).encode(errors="replace")[:150].decode(errors="ignore")
+    name = cut_text(clean_name(master["name"]), 150, lambda text: len(text.encode()))
     return f"{UUID(master['id'])}-{name}"
 
 

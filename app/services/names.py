@@ -1,19 +1,26 @@
-"""Cleans the names of masters: no path, no invisible characters, at most 255 characters."""
+"""Cleans the names of masters: no path, nothing unsafe to show, NFC, at most 255 characters."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
-MAX_LENGTH = 255  # characters
-# Unicode categories: controls, format characters such as those that reverse the direction of text,
-# surrogates, private use, unassigned, line and paragraph separators
-_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+from storage.unicode_text import UNSAFE, cut_text, normalize_text
+
+MAX_LENGTH = 255  # Unicode code points
+# Spaces and dots, and all that is drawn as nothing (the property Default_Ignorable_Code_Point)
+_NOTHING_TO_SEE = re.compile(
+    r"[\s.\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
 
 
 def clean_name(name: str) -> str:
-    """Return the last part of a path without invisible characters; the result may be empty."""
+    """Return the last part of a path, in the form in which names are stored.
+
+    The result is empty if it would have nothing that a person sees. Cleaning it again changes
+    nothing.
+    """
     last = re.split(r"[/\\]", name)[-1]
-    visible = (letter for letter in last if unicodedata.category(letter) not in _INVISIBLE)
-    cut = "".join(visible).strip()[:MAX_LENGTH].strip()
-    return "" if set(cut) <= {".", " "} else cut
+    cut = cut_text(normalize_text(UNSAFE.sub("", last)).strip(), MAX_LENGTH).strip()
+    return "" if _NOTHING_TO_SEE.fullmatch(cut) else cut

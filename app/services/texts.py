@@ -20,12 +20,12 @@ from models.text_encoder import TextNotUnderstood
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing
 from storage.protocols import Stores
+from storage.unicode_text import normalize_text
 
 if TYPE_CHECKING:
     from models.words.look_words import LookWords
 
 MAX_LENGTH = 500  # characters
-_LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of
 TextSupport = Literal["encoder", "built-in"]
 
 
@@ -112,10 +112,7 @@ class Texts:
 
 def clean_text(text: str) -> str:
     """Return a text in Unicode's form NFC with single spaces only. Raises InvalidInput."""
-    spaced = " ".join(text.split())
-    # The time that normalize takes grows with the square of the number of combining marks.
-    is_short = len(spaced) <= MAX_LENGTH * _LONGEST_DECOMPOSITION
-    cleaned = unicodedata.normalize("NFC", spaced) if is_short else spaced
+    cleaned = normalize_text(" ".join(text.split()))
     if not 1 <= len(cleaned) <= MAX_LENGTH:
         detail = f"The text has {len(cleaned)} characters. Send between 1 and {MAX_LENGTH}."
         raise InvalidInput("invalid-text", detail)

@@ -64,7 +64,7 @@ function readRow(row) {
 	const [key, value] = inputs(row);
 	const { given } = row;
 	return [
-		given?.shown[0] === key ? given.key : key.trim(),
+		given?.shown[0] === key ? given.key : key.trim().normalize(),
 		given?.shown[1] === value ? given.value : parseValue(value),
 	];
 }

@@ -148,7 +148,7 @@ export class Filters {
 		const placeholder = `${count(left, "other value")}`;
 		const input = el("input", { type: "text", ...label, placeholder });
 		input.addEventListener("change", () => {
-			const value = isText ? input.value : Number(input.value);
+			const value = isText ? input.value.normalize() : Number(input.value);
 			if (input.value) this.toggleValue(key, value, true, list);
 			this.load();
 		});

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_importing_again_adds_nothing(service: Service, folder: Path) -> None:
 def test_a_glob_selects_files(service: Service, folder: Path) -> None:
     assert run(service, "import", folder, "--glob", "c*.jpg").exit_code == 0
     assert names(service) == {"chelsea.jpg", "coffee.jpg"}
+
+
+def test_names_of_a_mac_are_imported_and_exported_in_the_normal_form(
+    service: Service, tmp_path: Path
+) -> None:
+    folder = tmp_path / unicodedata.normalize("NFD", "Frühling")
+    folder.mkdir()
+    (folder / "e\u0301te\u0301 👩\u200d🚀.jpg").write_bytes(encoded(photograph("coffee")))
+    (folder / "hiver.jpg").write_bytes(encoded(photograph("rocket")))
+    options = ["--attributes-from-folder", "--glob", "été*.jpg"]
+    assert run(service, "import", folder, *options).exit_code == 0
+    (master,) = service.client.get("/masters").json()["masters"]
+    assert (master["name"], master["attributes"]) == ("été 👩\u200d🚀.jpg", {"folder": "Frühling"})
+    assert run(service, "export", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / f"{master['id']}-été 👩\u200d🚀.jpg").is_file()
+
+
+def test_the_name_of_an_exported_file_is_cut_between_characters(
+    service: Service, tmp_path: Path
+) -> None:
+    astronaut = "👩\u200d🚀"  # 11 bytes
+    master = service.put_master(encoded(photograph("coffee")), f"{astronaut * 20}.jpg")
+    assert run(service, "export", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / f"{master['id']}-{astronaut * 13}").is_file()
 
 
 def test_failed_files_are_reported_and_the_others_are_imported(

@@ -8,6 +8,7 @@ import json
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
+from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 import pytest
@@ -189,6 +190,9 @@ def test_bad_fields_are_refused_and_leave_nothing_behind(
         ("..\\..\\boot.ini.jpg", "boot.ini.jpg"),
         ("a\u202egpj.exe", "agpj.exe"),
         ("émile 猫.jpg", "émile 猫.jpg"),
+        ("e\u0301mile.jpg", "émile.jpg"),
+        ("👩\u200d🚀.jpg", "👩\u200d🚀.jpg"),
+        ("می\u200cخواهم.jpg", "می\u200cخواهم.jpg"),
         ("<img src=x onerror=alert(1)>.jpg", "<img src=x onerror=alert(1)>.jpg"),
     ],
 )
@@ -198,7 +202,9 @@ def test_file_names_are_cleaned_and_never_paths(service: Service, sent: str, kep
     content = service.client.get(master["links"]["content"])
     assert content.status_code == 200
     assert "\n" not in content.headers["content-disposition"]
-    assert content.headers["content-disposition"].startswith("inline; filename=")
+    disposition = content.headers["content-disposition"]
+    assert disposition.startswith("inline; filename=")
+    assert unquote(disposition.partition("filename*=UTF-8''")[2]) == kept
     assert content.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in content.headers["content-security-policy"]
 

@@ -50,6 +50,13 @@ def test_a_copy_carries_type_and_name(s3: S3ObjectStore) -> None:
     assert found.metadata["x-amz-meta-name"] == quote("Kätzchen.jpg")
 
 
+def test_a_long_name_is_cut_between_characters(s3: S3ObjectStore) -> None:
+    put(s3, name="👩\u200d🚀" * 85)
+    found = s3._client.stat_object(bucket_name=s3._options.bucket, object_name=KEY)
+    assert found.metadata is not None
+    assert found.metadata["x-amz-meta-name"] == quote("👩\u200d🚀") * 31
+
+
 def test_a_link_gives_access_to_its_object_only(s3: S3ObjectStore) -> None:
     assert s3.link(KEY, "image/jpeg", "inline") is None
     public = S3ObjectStore(replace(s3._options, public_url=f"http://{s3._options.endpoint}"))

@@ -1,4 +1,4 @@
-"""Text in Unicode's normal form NFC, in a time that hostile text does not stretch."""
+"""Text in Unicode's normal form NFC, and cuts between what a person sees as one character."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import unicodedata
 from typing import Literal
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import unicode_text
-from storage.unicode_text import normalize_text
+from storage.unicode_text import UNSAFE, cut_text, normalize_text
 
 # These reorder, compose and decompose; U+0F73 begins no mark itself, and decomposes into two.
 MARKS = st.sampled_from("aeö\u1100\u1161\u11a8가\u0301\u0316\u0323\u0344\u0f71\u0f73\u0958\u1ea5")
@@ -64,3 +65,39 @@ def test_python_never_sorts_a_long_run_of_marks(
     classes = [unicodedata.combining(each) for each in longest[1:]]
     assert len(classes) == 4000
     assert classes == sorted(classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "cut"),
+    [
+        ("", 0, ""),
+        ("abc", 3, "abc"),
+        ("abc", 2, "ab"),
+        ("aq\u0301", 2, "a"),
+        ("aq\u0301", 3, "aq\u0301"),
+        ("q\u0301", 1, "q"),
+        ("q\u0301", 0, ""),
+        ("a\U0001f469\u200d\U0001f680", 3, "a"),
+        ("a\u200db", 2, "a"),
+        ("a\u200d", 2, "a\u200d"),
+        ("\u1100\u1161\u11a8\u1100", 3, "\u1100\u1161\u11a8"),
+    ],
+    ids=ascii,
+)
+def test_text_is_cut_between_whole_characters(text: str, limit: int, cut: str) -> None:
+    assert cut_text(text, limit) == cut
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(13, "aö"), (14, "aö👩‍🚀"), (16, "aö👩‍🚀é")])
+def test_the_limit_may_be_one_of_bytes(limit: int, cut: str) -> None:
+    assert cut_text("aö👩‍🚀éé", limit, lambda text: len(text.encode())) == cut
+
+
+def test_unsafe_is_what_unicode_says() -> None:
+    unsafe = regex.compile(
+        r"[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Noncharacter_Code_Point}]"
+    )
+    every = [chr(point) for point in range(0x110000)]
+    assert [each for each in every if UNSAFE.match(each)] == [
+        each for each in every if unsafe.match(each)
+    ]

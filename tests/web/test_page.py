@@ -597,19 +597,23 @@ def test_a_change_of_a_picture_that_was_changed_meanwhile_is_explained(
 
 
 def test_attributes_that_nobody_edited_stay(shelf: Service, page: Page) -> None:
-    given = {"note": "two\nlines", " key ": 1, "n": "12"}
+    given = {"note": "two\nlines", " key ": 1, "größe": "12"}
     master = shelf.put_master(
         encoded(part_of("retina", 1)), "kept.jpg", attributes=json.dumps(given)
     )
     page.goto(f"/?master={master['id']}")
-    page.get_by_label("Value of n", exact=True).fill("13")
+    page.get_by_label("Value of größe", exact=True).fill("13")
     page.get_by_role("button", name="Save changes").click()
     expect(page.get_by_role("status").filter(has_text="Changes saved.")).to_be_visible()
-    assert shelf.client.get(f"/masters/{master['id']}").json()["attributes"] == given | {"n": 13}
+    assert shelf.client.get(f"/masters/{master['id']}").json()["attributes"] == given | {
+        "größe": 13
+    }
     page.get_by_role("button", name="Add attribute").click()
-    page.get_by_label("Key", exact=True).last.fill("n")
+    page.get_by_label("Key", exact=True).last.fill("gro\u0308ße")
     page.get_by_role("button", name="Save changes").click()
-    expect(page.get_by_role("alert").filter(has_text="The key “n” occurs twice")).to_be_visible()
+    expect(
+        page.get_by_role("alert").filter(has_text="The key “größe” occurs twice")
+    ).to_be_visible()
 
 
 def test_the_focus_stays_in_place_after_a_deletion_or_search(
