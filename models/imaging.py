@@ -16,7 +16,8 @@ from typing import BinaryIO, TypeVar
 
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
-from models.formats import jpeg, png
+from models.capture.values import Capture
+from models.formats import avif, jpeg, png
 from models.formats.bitmap import open_bitmap
 from models.formats.faults import Damaged, NotSupported, TooManyPieces
 from models.formats.signatures import HEAD, describe_unknown_type, recognise_format
@@ -45,6 +46,9 @@ FORMATS: dict[str, tuple[str, str]] = {
     "AVIF": ("image/avif", "avif"),
     "HEIF": ("image/heic", "heic"),
 }
+
+# Pillow's format name -> what lets a file be opened whose metadata are broken.
+_HIDE_METADATA = {"JPEG": jpeg.hide_metadata, "AVIF": avif.hide_metadata}
 
 Image.preinit()
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders that they register
@@ -79,6 +83,7 @@ class DecodedImage:
 
     ``image`` is RGB, upright, cropped to the requested box if any, and possibly smaller than the
     original. ``width`` and ``height`` are those of the whole upright original, in pixels.
+    ``capture`` is what was read of its metadata, or None if nothing was to be read.
     """
 
     image: Image.Image
@@ -86,6 +91,7 @@ class DecodedImage:
     extension: str
     width: int
     height: int
+    capture: Capture | None = None
 
 
 def decode_image(
@@ -94,13 +100,15 @@ def decode_image(
     min_side: int,
     box: Box | None = None,
     admit: Callable[[int], None] | None = None,
+    read_metadata: Callable[[Image.Image], Capture] | None = None,
 ) -> DecodedImage:
     """Decode a file from its start and turn the image upright.
 
     Every pixel is decoded, so damage anywhere is detected. The shorter side of the result has at
     least ``min_side`` pixels if the original has them; within that limit a JPEG is decoded at
     1/2, 1/4 or 1/8 of its size, which is several times faster. ``admit`` is called with an estimate
-    of the memory in bytes before any pixel is decoded, and may raise. Raises ImageRejected.
+    of the memory in bytes before any pixel is decoded, and may raise. ``read_metadata`` is called
+    with the loaded image before it is turned. Raises ImageRejected.
     """
     image, channels = _guard(lambda: _open(file))
     mime, extension = FORMATS[image.format or ""]
@@ -111,18 +119,39 @@ def decode_image(
     if admit is not None:
         admit(_estimate_memory(image, size, channels))
 
-    def load() -> tuple[Image.Image, int]:
+    def load() -> tuple[Image.Image, int, Capture | None]:
         image.load()
         # Reading EXIF loads the image too, but hides why that failed.
         orientation = read_orientation(image)
-        return turn_upright(image, orientation), orientation
+        capture = None if read_metadata is None else read_metadata(image)
+        return turn_upright(image, orientation), orientation, capture
 
-    pixels, orientation = _guard(load)
+    pixels, orientation, capture = _guard(load)
     width, height = size[::-1] if is_on_its_side(orientation) else size
     if box is not None:
         _check_box(box, width, height)
         pixels = _crop(pixels, box, width, height)
-    return DecodedImage(image=pixels, mime=mime, extension=extension, width=width, height=height)
+    return DecodedImage(pixels, mime, extension, width, height, capture)
+
+
+def inspect_image(
+    file: BinaryIO,
+    read_metadata: Callable[[Image.Image], Capture],
+    admit: Callable[[int], None] | None = None,
+) -> DecodedImage:
+    """Check a file as ``decode_image`` does, and read its metadata, without decoding its pixels.
+
+    Those of a PNG are decoded, because metadata may follow them. The image that is returned is not
+    usable. Raises ImageRejected.
+    """
+    image, channels = _guard(lambda: _open(file))
+    if image.format == "PNG":
+        if admit is not None:
+            admit(_estimate_memory(image, image.size, channels))
+        _guard(image.load)
+    mime, extension = FORMATS[image.format or ""]
+    width, height = image.size[::-1] if is_on_its_side(read_orientation(image)) else image.size
+    return DecodedImage(image, mime, extension, width, height, read_metadata(image))
 
 
 def _estimate_memory(image: Image.Image, size: tuple[int, int], channels: int) -> int:
@@ -192,10 +221,10 @@ def _open_with_pillow(kind: str, file: BinaryIO) -> Image.Image:
     try:
         return opener(file, "")
     except Exception:
-        if kind != "JPEG":
+        if kind not in _HIDE_METADATA:
             raise
     file.seek(0)
-    return opener(io.BytesIO(jpeg.hide_metadata(file.read())), "")
+    return opener(io.BytesIO(_HIDE_METADATA[kind](file.read())), "")
 
 
 def _guard(step: Callable[[], _T]) -> _T:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import ExifTags, Image
 
+from models.capture.exif import open_exif
+
 _FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
 # EXIF orientation -> the Pillow transposition that turns the image upright.
@@ -33,7 +35,7 @@ def memory_per_pixel(image: Image.Image) -> int:
 def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = open_exif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # a hostile EXIF block fails in many ways
         return 1
     return value if value in _TURNS else 1

@@ -16,6 +16,7 @@ from app.errors import Busy, Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
+from models.capture.values import Capture
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.process import DecoderUnavailable
 from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
@@ -52,19 +53,30 @@ class DecodedImage:
     extension: str  # without a dot
     width: int  # pixels
     height: int
+    capture: Capture | None = None  # what the picture says of itself, if that was asked for
 
 
 class Vision:
     """Everything that needs a CPU core for an image: decoding, embedding, thumbnails."""
 
     def __init__(
-        self, models: LoadedModels, decoder: Decoder, slots: int, metrics: Metrics
+        self,
+        models: LoadedModels,
+        decoder: Decoder,
+        slots: int,
+        metrics: Metrics,
+        *,
+        keep_gps: bool = True,
     ) -> None:
-        """``slots`` is the number of images embedded at the same time; further calls wait."""
+        """``slots`` is the number of images embedded at the same time; further calls wait.
+
+        ``keep_gps`` False leaves the position out of the metadata that is read.
+        """
         self._models = models
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
+        self._keep_gps = keep_gps
 
     def stop(self) -> None:
         """Refuse images that wait or come, so that the process can end soon."""
@@ -81,21 +93,41 @@ class Vision:
         box: Box | None = None,
         *,
         versions: Iterable[str] | None = None,
+        capture: bool = False,
     ) -> DecodedImage:
         """Decode the whole file, or the part of the image in ``box``, for the encoders named.
 
-        ``versions`` None means all that are loaded. Raises ImageRejected, what ``source`` raises,
-        and Unavailable if too many images are waiting, or if this process has not loaded a version.
+        ``versions`` None means all that are loaded. ``capture`` also reads the metadata. Raises
+        ImageRejected, what ``source`` raises, and Unavailable if too many images are waiting, or if
+        this process has not loaded a version.
         """
         if versions is None:
             rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
         else:
             rules = {name: self._models.find_embedder(name).preprocessing for name in versions}
-        job = DecodeJob(tuple(dict.fromkeys(rules.values())), box)
+        job = DecodeJob(
+            tuple(dict.fromkeys(rules.values())), box, capture=capture, keep_gps=self._keep_gps
+        )
         with self._metrics.stage("decode"):
             decoded = self._decode(source, job, purpose)
         inputs = {version: decoded.inputs[rule] for version, rule in rules.items()}
-        return DecodedImage(inputs, decoded.mime, decoded.extension, decoded.width, decoded.height)
+        return DecodedImage(
+            inputs,
+            decoded.mime,
+            decoded.extension,
+            decoded.width,
+            decoded.height,
+            decoded.capture,
+        )
+
+    def read_capture(self, source: Source) -> Capture:
+        """Return what the picture says of itself, without decoding its pixels if possible.
+
+        Raises what ``decode_image`` raises.
+        """
+        with self._metrics.stage("capture"):
+            job = DecodeJob(capture=True, keep_gps=self._keep_gps, skip_pixels=True)
+            return self._decode(source, job, Purpose.INDEXING).capture or {}
 
     def make_thumbnail(self, source: Source, size: int) -> bytes:
         """Return an upright JPEG of at most ``size`` x ``size`` pixels, without metadata.

@@ -1,16 +1,19 @@
-"""What is made of one image file: inputs of networks, or a thumbnail."""
+"""What is made of one image file: inputs of networks, its metadata, or a thumbnail."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.imaging import Box, decode_image
+from models.capture.reading import read_capture
+from models.capture.values import Capture
+from models.imaging import Box, decode_image, inspect_image
 from models.pixels import free_pixels
 from models.transforms import Preprocessing
 
@@ -22,11 +25,16 @@ class DecodeJob:
     """What to make of a file: an input for each rule from the part of the image in ``box``.
 
     Or, if ``thumbnail`` is not None, an upright JPEG of at most that many pixels a side.
+    ``capture`` reads what the picture says of itself, its position only if ``keep_gps``.
+    ``skip_pixels`` makes nothing else, and finds no damage in the pixels.
     """
 
     rules: tuple[Preprocessing, ...] = ()
     box: Box | None = None
     thumbnail: int | None = None
+    capture: bool = False
+    keep_gps: bool = True
+    skip_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class DecodedFile:
     height: int
     inputs: Mapping[Preprocessing, NDArray[np.uint8]]  # (height, width, 3) RGB
     thumbnail: bytes = b""  # JPEG
+    capture: Capture | None = None  # {} if the picture says nothing, None if that was not asked
 
 
 def run_job(
@@ -50,16 +59,26 @@ def run_job(
     """
     if job.thumbnail is not None:
         return _make_thumbnail(file, job.thumbnail, admit)
+    read = partial(read_capture, keep_gps=job.keep_gps) if job.capture else None
+    if read is not None and job.skip_pixels:
+        seen = inspect_image(file, read, admit)
+        return DecodedFile(
+            seen.mime, seen.extension, seen.width, seen.height, {}, capture=seen.capture
+        )
     inputs: dict[Preprocessing, NDArray[np.uint8]] = {}
+    capture: Capture | None = None
     # A scaled decode changes pixels a little, so an encoder's input must not depend on which
     # others are loaded: there is one decode for each size.
     for side in {rule.min_side for rule in job.rules} or {1}:
-        decoded = decode_image(file, min_side=side, box=job.box, admit=admit)
+        decoded = decode_image(file, min_side=side, box=job.box, admit=admit, read_metadata=read)
+        if read is not None:
+            capture, read = decoded.capture, None  # once is enough
         for rule in job.rules:
             if rule.min_side == side:
                 inputs[rule] = rule.prepare(decoded.image)
         free_pixels(decoded.image)  # before the next one is decoded
-    return DecodedFile(decoded.mime, decoded.extension, decoded.width, decoded.height, inputs)
+    size = decoded.width, decoded.height
+    return DecodedFile(decoded.mime, decoded.extension, *size, inputs, capture=capture)
 
 
 def _make_thumbnail(file: BinaryIO, side: int, admit: Callable[[int], None] | None) -> DecodedFile:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from models.capture.limits import check_capture
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.wire import receive_message, send_message, split
 from models.decoding.worker import READY, JobHeader
@@ -182,7 +183,8 @@ class DecodeProcess:
             rule: np.frombuffer(part, np.uint8).reshape(shape)
             for rule, part, shape in zip(rules, pixels, shapes, strict=True)
         }
-        return DecodedFile(*media_type, *size, inputs, bytes(thumbnail))
+        capture = check_capture(answer["capture"]) if self._job.capture else None
+        return DecodedFile(*media_type, *size, inputs, bytes(thumbnail), capture)
 
     def end(self) -> None:
         """Kill the process, and wait until it has ended. A call under way raises ProcessEnded."""

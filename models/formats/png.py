@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import zlib
 from typing import BinaryIO
 
@@ -15,11 +16,13 @@ from models.formats.faults import Damaged, TooManyPieces
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 20_000  # encoders split the pixels into chunks of 8 kB
 MAX_PROFILE = 1 << 20  # bytes of a colour profile when it is unpacked
-# What the picture depends on: its colours, and how it is turned. Texts are not among it, which may
-# be bombs, nor animations, because only the still picture counts.
+# What the picture depends on: its colours, and how it is turned. Of the texts, which may be bombs,
+# XMP is kept. Animations are not, because only the still picture counts.
 _LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}  # bytes
 _BEFORE_PIXELS = {*_LENGTHS, b"iCCP", b"tRNS"}
-_NEEDED = {*_BEFORE_PIXELS, b"eXIf"}
+_NEEDED = {*_BEFORE_PIXELS, b"eXIf", b"iTXt"}
+_XMP = re.compile(rb"XML:com\.adobe\.xmp\0([\0\1])\0[^\0]*\0[^\0]*\0")
+MAX_XMP = 1 << 20  # bytes when it is unpacked
 _GREY, _COLOUR, _PALETTE = 0, 2, 3  # colour types
 
 
@@ -84,6 +87,8 @@ class _Selection:
             elif kind == b"PLTE":
                 self._colours = len(data) // 3
             return True
+        if kind == b"iTXt" and (not intact or not _is_xmp(bytes(data))):
+            return False
         is_late = kind in _BEFORE_PIXELS and b"IDAT" in self._seen
         if not intact or is_late or kind not in _NEEDED or kind in self._seen:
             return False
@@ -106,9 +111,22 @@ class _Selection:
 def _is_profile(data: bytes) -> bool:
     """Whether a chunk iCCP has a profile of a bearable size (PNG, 11.3.2.3)."""
     _, _, packed = data.partition(b"\0")
+    return packed[:1] == b"\0" and _unpacks(packed[1:], MAX_PROFILE)
+
+
+def _is_xmp(data: bytes) -> bool:
+    """Whether a chunk iTXt has an XMP packet of a bearable size (PNG, 11.3.3.4)."""
+    found = _XMP.match(data)
+    if found is None:
+        return False
+    text = data[found.end() :]
+    return len(text) <= MAX_XMP if found[1] == b"\0" else _unpacks(text, MAX_XMP)
+
+
+def _unpacks(packed: bytes, limit: int) -> bool:
     unpacking = zlib.decompressobj()
     try:
-        unpacking.decompress(packed[1:], MAX_PROFILE)
+        unpacking.decompress(packed, limit)
     except zlib.error:
         return False
-    return packed[:1] == b"\0" and not unpacking.unconsumed_tail
+    return not unpacking.unconsumed_tail

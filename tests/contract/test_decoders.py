@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.services.vision import Decoder
 from models.bundles.framing import Framing
@@ -18,6 +20,17 @@ from models.imaging import Box, ImageRejected
 from models.transforms import CentreSquare
 from tests.support.direct_decoder import DirectDecoder
 from tests.support.images import encoded, photograph
+from tests.support.metadata import (
+    PHONE,
+    PHONE_EXIF,
+    PICTURE,
+    iptc_record,
+    jpeg_with,
+    photoshop_segment,
+    picture_with,
+    segment,
+    xmp_packet,
+)
 
 _SQUARE = CentreSquare()
 _MAKERS: dict[str, Callable[[], Decoder]] = {
@@ -59,6 +72,63 @@ def test_a_box_is_cut_out(decoder: Decoder) -> None:
     job = DecodeJob((_SQUARE,), Box(10, 20, 100, 90))
     decoded = decoder.decode(io.BytesIO(encoded(image, "PNG")), job, Purpose.SEARCH)
     assert np.array_equal(decoded.inputs[_SQUARE], _SQUARE.prepare(image.crop((10, 20, 110, 110))))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("skip_pixels", [False, True], ids=["decoded", "pixels skipped"])
+def test_what_a_picture_says_of_itself_is_read_with_it(
+    decoder: Decoder, format: str, skip_pixels: bool
+) -> None:
+    content = picture_with(format, PHONE_EXIF)
+    rules = () if skip_pixels else (_SQUARE,)
+    job = DecodeJob(rules, capture=True, skip_pixels=skip_pixels)
+    decoded = decoder.decode(io.BytesIO(content), job, Purpose.UPLOAD)
+    assert decoded.capture == PHONE
+    assert (decoded.width, decoded.height) == PICTURE.size
+    without = replace(job, keep_gps=False)
+    decoded = decoder.decode(io.BytesIO(content), without, Purpose.UPLOAD)
+    assert decoded.capture == {name: PHONE[name] for name in PHONE if name != "gps"}
+    said = decoder.decode(io.BytesIO(picture_with(format)), job, Purpose.UPLOAD).capture
+    assert said == {}
+    assert decoder.decode(io.BytesIO(content), DecodeJob(rules), Purpose.UPLOAD).capture is None
+
+
+def test_metadata_are_read_once_for_inputs_of_several_sizes(decoder: Decoder) -> None:
+    tower = ImageTower(
+        file="image.onnx",
+        input="x",
+        output="y",
+        width=96,
+        height=64,
+        resize="pad",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    job = DecodeJob((_SQUARE, Framing(tower)), capture=True)
+    content = jpeg_with(exif=PHONE_EXIF)
+    assert decoder.decode(io.BytesIO(content), job, Purpose.UPLOAD).capture == PHONE
+
+
+def test_what_is_no_image_has_no_metadata_either(decoder: Decoder) -> None:
+    job = DecodeJob(capture=True, skip_pixels=True)
+    with pytest.raises(ImageRejected):
+        decoder.decode(io.BytesIO(b"text"), job, Purpose.INDEXING)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_thumbnail_has_no_metadata(decoder: Decoder, format: str) -> None:
+    packet = xmp_packet("", 'xmp:Rating="4"')
+    content = picture_with(format, PHONE_EXIF, packet)
+    if format == "JPEG":
+        comment = segment(0xFE, b"iPhone")
+        content = (
+            content[:2] + comment + photoshop_segment(iptc_record((2, 80, b"Ada"))) + content[2:]
+        )
+    decoded = decoder.decode(io.BytesIO(content), DecodeJob(thumbnail=64), Purpose.THUMBNAIL)
+    for mark in (b"Exif", b"iPhone", b"http:", b"8BIM", b"Photoshop", b"ICC_PROFILE", b"Ada"):
+        assert mark not in decoded.thumbnail
+    with Image.open(io.BytesIO(decoded.thumbnail)) as thumbnail:
+        assert {name for name, _ in thumbnail.applist} <= {"APP0"}
 
 
 def test_a_thumbnail_is_a_small_jpeg(decoder: Decoder) -> None:

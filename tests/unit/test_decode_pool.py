@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,7 @@ _ANSWER = {
     "height": 4,
     "shapes": [[2, 2, 3]],
     "thumbnail": 0,
+    "capture": None,
 }
 
 
@@ -241,6 +243,48 @@ def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str,
         theirs.close()
         with pytest.raises(ProcessEnded):
             process.receive_answer()
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize(
+    "capture",
+    [
+        None,
+        [],
+        {"camera": "x" * 300},
+        {"camera": "\ud800"},
+        {"camera": "<b>\u0000"},
+        {"time": 1e400},
+        {"gps": {"latitude": 1e400, "longitude": 0.0}},
+        {"keywords": ["x"] * 200},
+        {"__class__": "x"},
+        {"caption": "\U0001f600" * 2000, "keywords": ["x" * 100, "y" * 100]},
+    ],
+    ids=lambda capture: repr(capture)[:60],
+)
+def test_metadata_of_a_process_that_was_taken_over_are_not_believed(capture: object) -> None:
+    with pytest.raises(ProcessEnded):
+        answer_of_a_process(replace(_JOB, capture=True), _ANSWER | {"capture": capture})
+
+
+def test_metadata_that_were_not_asked_for_are_dropped() -> None:
+    said = {"capture": {"camera": "Canon"}}
+    assert answer_of_a_process(_JOB, _ANSWER | said).capture is None
+    asked = replace(_JOB, capture=True)
+    assert answer_of_a_process(asked, _ANSWER | said).capture == {"camera": "Canon"}
+
+
+def answer_of_a_process(job: DecodeJob, answer: dict[str, object]) -> DecodedFile:
+    """Return what the parent makes of an answer to a job."""
+    process = DecodeProcess(100 * _MIB)
+    try:
+        process.send_job(io.BytesIO(_PHOTOGRAPH), job, 50 * _MIB, 5)
+        process._socket.close()
+        process._socket, theirs = socket.socketpair()
+        send_message(theirs, json.dumps(answer).encode(), 12, [bytes(12)])
+        theirs.close()
+        return process.receive_answer()
     finally:
         process.close()
 
