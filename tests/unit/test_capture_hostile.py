@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import zlib
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.decoding.jobs import DecodeJob
 from models.decoding.pool import DecodeLimits, DecodePool
 from models.decoding.turns import Purpose
 from models.imaging import ImageRejected, decode_image, inspect_image
+from tests.support.images import encoded
 from tests.support.metadata import (
     PHONE_EXIF,
     PICTURE,
@@ -78,6 +80,31 @@ def test_a_packet_over_the_limit_is_not_parsed() -> None:
 def test_a_packet_just_under_the_limit_is_read() -> None:
     packet = xmp_packet("<dc:a b=''/>" * (MAX_PACKET // 13), 'xmp:Rating="4"')
     assert capture_of(picture_with("WEBP", xmp=packet)) == {"rating": 4}
+
+
+def png_with_text(
+    keyword: bytes, text: bytes, *, packed: bool = False, damaged: bool = False
+) -> bytes:
+    """Return a PNG with a chunk iTXt, whose checksum may be wrong."""
+    body = keyword + b"\0" + bytes([packed]) + b"\0\0\0" + (zlib.compress(text) if packed else text)
+    checksum = zlib.crc32(b"iTXt" + body) ^ damaged
+    chunk = struct.pack(">I", len(body)) + b"iTXt" + body + struct.pack(">I", checksum)
+    content = encoded(PICTURE, "PNG")
+    return content[:33] + chunk + content[33:]
+
+
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_packet_in_a_png_is_read_if_it_is_intact_and_bearable(packed: bool) -> None:
+    long = SIMPLE + b" " * MAX_PACKET
+    assert capture_of(png_with_text(_XMP_KEYWORD, SIMPLE, packed=packed)) == {"rating": 4}
+    assert capture_of(png_with_text(_XMP_KEYWORD, SIMPLE, packed=packed, damaged=True)) == {}
+    assert capture_of(png_with_text(_XMP_KEYWORD, long, packed=packed)) == {}
+    assert capture_of(png_with_text(b"Comment", SIMPLE, packed=packed)) == {}
+    bomb = b" " * 100_000_000
+    assert capture_of(png_with_text(_XMP_KEYWORD, bomb, packed=True)) == {}
 
 
 @pytest.mark.parametrize(
