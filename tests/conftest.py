@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,13 @@ from app.logs import configure_logging
 from app.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.weights_file import WeightsFile
-from tests.support.fleet import Fleet
+from tests.support.fleet import MAKERS, Fleet
 from tests.support.service import Service, serving, share_routes_and_document
 from tests.support.system_packages import summarize_skipped
 from tests.support.tiny_network import TinyNetwork, accept_tiny_weights, tiny_weights
 from tests.support.weights import turned_weights
 
-_WITHOUT_SERVERS = {"unit", "api", "crash", "web"}  # suites
+_SERVERS_OF = {"unit": (), "api": (), "crash": (), "web": ("seaweedfs",)}  # by suite; others: all
 _ON_SERVERS = {  # parameters, fixtures and modules of the tests that use a server
     *("mysql", "mysql_database", "milvus", "s3", "mysql_url", "stack"),
     *("mysql_of_charset", "latin1", "utf8mb4 COLLATE utf8mb4_unicode_ci"),
@@ -31,13 +31,18 @@ _fleet: Fleet | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers in the process that controls the run, if any test needs them."""
+    """Start the servers that tests need, in the process that controls the run."""
     global _fleet  # noqa: PLW0603 - pytest gives its hooks no better place
-    suites = [set(Path(argument.partition("::")[0]).parts) for argument in config.args]
-    needed = any(not parts & _WITHOUT_SERVERS for parts in suites)
-    needed = needed and "not servers" not in config.option.markexpr
+    suites = [Path(argument.partition("::")[0]).parts for argument in config.args]
+    needed = {server for parts in suites for server in _servers_of(parts)}
+    needed = needed if "not servers" not in config.option.markexpr else set()
     if needed and not hasattr(config, "workerinput") and not config.option.collectonly:
-        _fleet = Fleet()
+        _fleet = Fleet(needed)
+
+
+def _servers_of(parts: tuple[str, ...]) -> Iterable[str]:
+    """Return the names of the servers that the tests below a path need."""
+    return next((_SERVERS_OF[part] for part in parts if part in _SERVERS_OF), MAKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,12 +32,12 @@ class Fleet:
     Test workers read the URL or the error of each server from a file in a shared directory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="lookalike-servers-"))
         os.environ[_DIRECTORY] = str(self._directory)
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._keep, args=(name,), daemon=True) for name in MAKERS
+            threading.Thread(target=self._keep, args=(name,), daemon=True) for name in names
         ]
         for thread in self._threads:
             thread.start()

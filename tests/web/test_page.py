@@ -94,6 +94,7 @@ def test_the_page_is_small_and_strict(service: Service) -> None:
         assert service.client.get(path).status_code == 404, path
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("key", ["", "the-admin-key"])
 def test_originals_are_loaded_from_the_public_address(
     tmp_path: Path, embedder: Embedder, opened: Callable[..., Page], key: str
