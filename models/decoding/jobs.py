@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.capture.reading import read_capture
 from models.capture.values import Capture
-from models.imaging import Box, decode_image, inspect_image
+from models.imaging import ACCEPTANCE, Acceptance, Box, decode_image, inspect_image
 from models.pixels import free_pixels
 from models.transforms import Preprocessing
 
@@ -35,6 +35,7 @@ class DecodeJob:
     capture: bool = False
     keep_gps: bool = True
     skip_pixels: bool = False
+    accept: Acceptance = ACCEPTANCE
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class DecodedFile:
     inputs: Mapping[Preprocessing, NDArray[np.uint8]]  # (height, width, 3) RGB
     thumbnail: bytes = b""  # JPEG
     capture: Capture | None = None  # {} if the picture says nothing, None if that was not asked
+    warnings: tuple[str, ...] = ()  # those of ``models.imaging.DecodedImage``
 
 
 def run_job(
@@ -58,10 +60,10 @@ def run_job(
     Raises ImageRejected.
     """
     if job.thumbnail is not None:
-        return _make_thumbnail(file, job.thumbnail, admit)
+        return _make_thumbnail(file, job, job.thumbnail, admit)
     read = partial(read_capture, keep_gps=job.keep_gps) if job.capture else None
     if read is not None and job.skip_pixels:
-        seen = inspect_image(file, read, admit)
+        seen = inspect_image(file, read, admit, job.accept)
         return DecodedFile(
             seen.mime, seen.extension, seen.width, seen.height, {}, capture=seen.capture
         )
@@ -70,7 +72,14 @@ def run_job(
     # A scaled decode changes pixels a little, so an encoder's input must not depend on which
     # others are loaded: there is one decode for each size.
     for side in {rule.min_side for rule in job.rules} or {1}:
-        decoded = decode_image(file, min_side=side, box=job.box, admit=admit, read_metadata=read)
+        decoded = decode_image(
+            file,
+            min_side=side,
+            box=job.box,
+            admit=admit,
+            read_metadata=read,
+            accept=job.accept,
+        )
         if read is not None:
             capture, read = decoded.capture, None  # once is enough
         for rule in job.rules:
@@ -78,12 +87,21 @@ def run_job(
                 inputs[rule] = rule.prepare(decoded.image)
         free_pixels(decoded.image)  # before the next one is decoded
     size = decoded.width, decoded.height
-    return DecodedFile(decoded.mime, decoded.extension, *size, inputs, capture=capture)
+    return DecodedFile(
+        decoded.mime,
+        decoded.extension,
+        *size,
+        inputs,
+        capture=capture,
+        warnings=decoded.warnings,
+    )
 
 
-def _make_thumbnail(file: BinaryIO, side: int, admit: Callable[[int], None] | None) -> DecodedFile:
+def _make_thumbnail(
+    file: BinaryIO, job: DecodeJob, side: int, admit: Callable[[int], None] | None
+) -> DecodedFile:
     """Make a JPEG without metadata, whose longer side has at most ``side`` pixels."""
-    decoded = decode_image(file, min_side=side, admit=admit)
+    decoded = decode_image(file, min_side=side, admit=admit, accept=job.accept)
     image = decoded.image
     image.thumbnail((side, side))
     image.info.clear()  # Pillow would write comments into the JPEG

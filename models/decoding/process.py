@@ -21,7 +21,7 @@ from models.capture.limits import check_capture
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.wire import receive_message, send_message, split
 from models.decoding.worker import READY, JobHeader
-from models.imaging import FORMATS, MAX_PIXELS, ImageRejected
+from models.imaging import FORMATS, TRUNCATED, ImageRejected
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG")
 _ENVIRONMENT = {
@@ -36,6 +36,7 @@ _MAX_BODY = 256 << 20  # bytes; the inputs of all spaces
 _START_TIMEOUT = 60.0  # seconds
 _TIMEOUT = 30  # seconds until a process that stops in the middle of a message counts as ended
 _WALL_CLOCK = 6.0  # times the CPU time that a job may take
+_MOST_PIXELS = 1 << 32  # that any format can have
 _MEDIA_TYPES = set(FORMATS.values())
 # What reading an answer raises if the process ended in its middle, or something took it over.
 _NO_ANSWER = (
@@ -168,11 +169,12 @@ class DecodeProcess:
         media_type = str(answer["mime"]), str(answer["extension"])
         size = int(answer["width"]), int(answer["height"])
         shapes = [tuple(int(side) for side in shape) for shape in answer["shapes"]]
-        rules = self._job.rules
+        rules, warnings = self._job.rules, answer["warnings"]
         valid = (
             media_type in _MEDIA_TYPES
+            and warnings in ([], [TRUNCATED])
             and min(size) > 0
-            and math.prod(size) <= MAX_PIXELS
+            and math.prod(size) <= (self._job.accept.max_pixels or _MOST_PIXELS)
             and all(len(shape) == 3 and shape[2] == 3 and min(shape) > 0 for shape in shapes)
         )
         if not valid:
@@ -184,7 +186,7 @@ class DecodeProcess:
             for rule, part, shape in zip(rules, pixels, shapes, strict=True)
         }
         capture = check_capture(answer["capture"]) if self._job.capture else None
-        return DecodedFile(*media_type, *size, inputs, bytes(thumbnail), capture)
+        return DecodedFile(*media_type, *size, inputs, bytes(thumbnail), capture, tuple(warnings))
 
     def end(self) -> None:
         """Kill the process, and wait until it has ended. A call under way raises ProcessEnded."""

@@ -123,6 +123,7 @@ def _describe(decoded: DecodedFile, job: DecodeJob) -> tuple[dict[str, object], 
         "shapes": [list(pixels.shape) for pixels in inputs],
         "thumbnail": len(decoded.thumbnail),
         "capture": decoded.capture,
+        "warnings": decoded.warnings,
     }
     body = [pixels.tobytes() for pixels in inputs]
     return answer, [*body, decoded.thumbnail] if decoded.thumbnail else body

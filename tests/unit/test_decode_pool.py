@@ -203,6 +203,7 @@ _ANSWER = {
     "height": 4,
     "shapes": [[2, 2, 3]],
     "thumbnail": 0,
+    "warnings": [],
     "capture": None,
 }
 
@@ -224,6 +225,8 @@ _ANSWER = {
         _ANSWER | {"shapes": [["2", None, 3]]},
         _ANSWER | {"thumbnail": 5},
         _ANSWER | {"thumbnail": -1},
+        _ANSWER | {"warnings": ["<b>unknown</b>"]},
+        _ANSWER | {"warnings": {"truncated": 1}},
         b"[" * 60_000,
         {"status": "needs-memory", "memory": float("inf")},
         {"status": "needs-memory", "memory": -(10**12)},

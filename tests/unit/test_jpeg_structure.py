@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.formats.faults import TooManyPieces
-from models.formats.jpeg import MAX_SCANS, MAX_SEGMENTS, check_structure
+from models.formats.jpeg import MAX_SCANS, MAX_SEGMENTS, read_structure
 from models.imaging import ImageRejected, decode_image
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
@@ -28,7 +28,7 @@ def bomb(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["scans", "scans behind markers without a length", "segments"])
 def test_too_many_pieces_are_rejected(kind: str) -> None:
     with pytest.raises(TooManyPieces, match=kind.split(maxsplit=1)[0]):
-        check_structure(bomb(kind))
+        read_structure(bomb(kind))
     with pytest.raises(ImageRejected, match=kind.split(maxsplit=1)[0]) as caught:
         decode_image(io.BytesIO(bomb(kind)), min_side=224)
     assert caught.value.code == "invalid-image"
@@ -38,7 +38,11 @@ def test_too_many_pieces_are_rejected(kind: str) -> None:
 @pytest.mark.parametrize("progressive", [False, True])
 def test_real_files_pass(name: str, progressive: bool) -> None:
     content = encoded(photograph(name), progressive=progressive)
-    assert check_structure(content) == 3
+    structure = read_structure(content)
+    assert structure.has_end
+    assert structure.has_all_scans
+    assert structure.is_progressive is progressive
+    assert structure.size == photograph(name).size
     assert decode_image(io.BytesIO(content), min_side=224).width == photograph(name).width
 
 

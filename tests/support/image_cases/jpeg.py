@@ -26,6 +26,10 @@ def _with_a_short_jfif() -> bytes:
     return content[:2] + b"\xff\xe0\0\7JFIF\0" + content[4 + int.from_bytes(content[4:6]) :]
 
 
+def _without_an_end() -> bytes:
+    return saved("JPEG", quality=95)()[:-2]
+
+
 def _of_12_bits() -> bytes:
     content = bytearray(saved("JPEG")())
     content[content.index(b"\xff\xc0") + 4] = 12
@@ -49,6 +53,7 @@ CASES = [
     ),
     Case("JPEG", "damaged metadata", _with_a_short_jfif, note="The metadata are ignored."),
     Case("JPEG", "12 bits a channel", _of_12_bits, "unsupported-image-type"),
+    Case("JPEG", "without the marker of its end", _without_an_end),
     Case("JPEG", "truncated", cut(saved("JPEG"), 0.8), "invalid-image"),
     Case(
         "JPEG", "truncated, progressive", cut(saved("JPEG", progressive=True), 0.8), "invalid-image"
