@@ -6,40 +6,22 @@ import difflib
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-import python_multipart
 from fastapi import Request, Response, params
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartState, parse_options_header
-from starlette import formparsers
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.errors import InvalidInput, TooLarge
 from app.http.errors import WrongMediaType
+from app.http.multipart import replace_parsers
 from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
-# file names of 5 kB are not rare in some scripts, and percent-encoding triples their length
-_MAX_PART_HEADER_BYTES = 32 * 1024
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
-class _StrictMultipartParser(python_multipart.MultipartParser):
-    """Accepts part headers of more than 4 KiB, and refuses a body that was cut short.
-
-    python-multipart can do both, but Starlette offers no way to ask for it.
-    """
-
-    def __init__(self, boundary: bytes | str, callbacks: Any) -> None:
-        super().__init__(boundary, callbacks, max_header_size=_MAX_PART_HEADER_BYTES)
-
-    def finalize(self) -> None:
-        if self.state != MultipartState.END:
-            raise MultipartParseError("the body ends before its closing boundary")
-
-
-formparsers.multipart.MultipartParser = _StrictMultipartParser  # type: ignore[attr-defined]
+replace_parsers()
 
 
 class ApiRoute(SecuredRoute):
