@@ -33,7 +33,7 @@ def test_masters_are_listed_newest_first_with_their_number(use_cases: UseCases) 
 def test_an_update_changes_what_is_given_and_indexes_again(
     use_cases: UseCases, master: Master
 ) -> None:
-    renamed = use_cases.masters.update_master(master.id, " new\u200b name ", None)
+    renamed = use_cases.masters.update_master(master.id, " new\u202e name ", None)
     assert (renamed.name, renamed.attributes) == ("new name", {"colour": "red"})
     changed = use_cases.masters.update_master(master.id, None, {"colour": "blue"})
     assert (changed.name, changed.attributes) == ("new name", {"colour": "blue"})
