@@ -18,7 +18,9 @@ COPY alembic alembic
 COPY app app
 COPY models models
 COPY storage storage
-RUN pip install -c constraints.txt .
+# Extras for further image formats, such as heif,jxl,raw,tiff
+ARG EXTRAS=
+RUN pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
 
 FROM builder AS gpu-builder
 RUN pip install -c constraints.txt '.[torch]'

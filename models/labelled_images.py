@@ -21,7 +21,7 @@ from models.progress import ProgressCallback, ignore_progress
 from models.transforms import INPUT_SIDE
 from storage.cores import available_cores
 
-_SUFFIXES = {f".{extension}" for _, extension in FORMATS.values()} | {".jpeg", ".tif"}
+_SUFFIXES = {f".{extension}" for _, extension in FORMATS.values()} | {".jpeg", ".tiff"}
 
 
 class UnusableData(Exception):

@@ -16,10 +16,15 @@ from typing import BinaryIO, TypeVar
 
 from PIL import AvifImagePlugin, Image, WebPImagePlugin
 
-from models.formats import avif, jpeg, jpeg_end, png
-from models.formats.bitmap import open_bitmap
+from models.formats import avif, camera_raw, jpeg, jpeg_end, png
 from models.formats.faults import Damaged, NotSupported, TooManyPieces
-from models.formats.signatures import HEAD, describe_unknown_type, recognise_format
+from models.formats.openers import (
+    Opener,
+    describe_unknown_type,
+    find_opener,
+    find_pillows_opener,
+)
+from models.formats.signatures import HEAD, recognise_format
 from models.formats.sizes import find_claimed_size
 
 _T = TypeVar("_T")
@@ -43,10 +48,17 @@ FORMATS: dict[str, tuple[str, str]] = {
     "BMP": ("image/bmp", "bmp"),
     "AVIF": ("image/avif", "avif"),
     "HEIF": ("image/heic", "heic"),
+    "TIFF": ("image/tiff", "tif"),
+    "JXL": ("image/jxl", "jxl"),
+    **camera_raw.FORMATS,
 }
 
 # Pillow's format name -> what lets a file be opened whose metadata are broken.
-_HIDE_METADATA = {"JPEG": jpeg.hide_metadata, "AVIF": avif.hide_metadata}
+_HIDE_METADATA = {
+    "JPEG": jpeg.hide_metadata,
+    "AVIF": avif.hide_metadata,
+    **dict.fromkeys(camera_raw.FORMATS, jpeg.hide_metadata),
+}
 
 Image.preinit()
 _PLUGINS = (AvifImagePlugin, WebPImagePlugin)  # imported for the decoders that they register
@@ -127,7 +139,8 @@ def open_image(
             " in an image editor. An operator may accept such uploads"
             " (LOOKALIKE_ACCEPT_TRUNCATED).",
         )
-    image = guard(lambda: _open_with_pillow("JPEG", io.BytesIO(completed.content)))
+    file = io.BytesIO(completed.content)
+    image = guard(lambda: _open_with(find_pillows_opener("JPEG"), "JPEG", file))
     return OpenedImage(image, structure, completed.truncated)
 
 
@@ -139,16 +152,22 @@ def _open(file: BinaryIO, accept: Acceptance) -> OpenedImage:
             "empty-file", "The file is empty. Send the bytes of the image as the file's content."
         )
     kind = recognise_format(head)
-    if kind is None:
-        raise ImageRejected("unsupported-image-type", describe_unknown_type(head))
+    if kind == "TIFF":
+        kind = camera_raw.recognise_raw(file) or kind
+    opener = find_opener(kind)
+    if kind is None or opener is None:
+        raise ImageRejected("unsupported-image-type", describe_unknown_type(kind))
     file.seek(0)
     structure = None
-    if kind == "JPEG":
+    if kind in camera_raw.FORMATS:
+        file = camera_raw.extract_preview(file)
+        structure = camera_raw.read_structure(file)
+    elif kind == "JPEG":
         structure = jpeg.read_structure(file.read())
     elif kind == "PNG":
         file = png.select_chunks(file)
     try:
-        image = _open_with_pillow(kind, file)
+        image = _open_with(opener, kind, file)
     except Exception:
         file.seek(0)
         claimed = find_claimed_size(kind, file.read(_LONGEST_HEADER))
@@ -156,22 +175,19 @@ def _open(file: BinaryIO, accept: Acceptance) -> OpenedImage:
             _check_size(*claimed, accept.max_pixels)
         raise
     _check_size(*image.size, accept.max_pixels)
+    image.format = kind  # that of the file, of which it may be the preview
     return OpenedImage(image, structure)
 
 
-def _open_with_pillow(kind: str, file: BinaryIO) -> Image.Image:
+def _open_with(opener: Opener, kind: str, file: BinaryIO) -> Image.Image:
     file.seek(0)
-    if kind == "BMP":
-        return open_bitmap(file)
-    # Image.open would hide why a file cannot be opened.
-    opener, _ = Image.OPEN[kind]
     try:
-        return opener(file, "")
+        return opener(file)
     except Exception:
         if kind not in _HIDE_METADATA:
             raise
     file.seek(0)
-    return opener(io.BytesIO(_HIDE_METADATA[kind](file.read())), "")
+    return opener(io.BytesIO(_HIDE_METADATA[kind](file.read())))
 
 
 def guard(step: Callable[[], _T]) -> _T:

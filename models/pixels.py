@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from models.capture.exif import open_exif
 
@@ -28,12 +28,17 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 4}
 
 def memory_per_pixel(image: Image.Image) -> int:
     """Return how many bytes a pixel takes at the peak of decoding and converting an image."""
-    known = _DECODER_BYTES.get(image.format or "")
+    known = getattr(image, "bytes_per_pixel", None) or _DECODER_BYTES.get(image.format or "")
     return known or _MODE_BYTES.get(image.mode, 4) + _RGB_BYTES
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken."""
+    """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken.
+
+    It is 1 for a TIFF that Pillow has opened, because Pillow turns it upright itself.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
     try:
         value = open_exif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # a hostile EXIF block fails in many ways

@@ -16,7 +16,10 @@ from app.cli.console import CommandError
 from storage.unicode_text import normalize_text
 
 _IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"),
+        *(".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+    }
 )
 _MEMORY_LIMIT = 8 * 1024 * 1024  # bytes of an unpacked zip member held in memory
 _LARGEST_MEMBER = 256 * 1024 * 1024  # bytes; the service's own limit for a request

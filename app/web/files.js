@@ -1,6 +1,7 @@
 /** Collects the files that are dropped, pasted or chosen, from folders of any depth. */
 
-const IMAGE = /\.(jpe?g|jpe|png|webp|gif|bmp|avif|hei[cf])$/i;
+const IMAGE =
+	/\.(jpe?g|jpe|png|webp|gif|bmp|avif|tiff?|hei[cf]|jxl|arw|cr[23]|dng|nef|orf|raf|rw2)$/i;
 
 /** @param {{type: string, name: string}} file */
 export const isImage = (file) => file.type.startsWith("image/") || IMAGE.test(file.name);

@@ -129,7 +129,7 @@ function reload() {
 /** @param {File} file */
 function searchWith(file) {
 	if (!isImage(file)) {
-		const types = "JPEG, PNG, WebP, GIF, BMP, AVIF or HEIC";
+		const types = "JPEG, PNG, WebP, GIF, BMP, AVIF, TIFF, HEIC, JPEG XL or camera raw";
 		const text = `“${file.name}” is not a supported picture. Choose a ${types} file.`;
 		return showToast(text, { error: true });
 	}

@@ -82,9 +82,14 @@ class _Memory:
         """Allow as much as the most costly image may take."""
         self._set_limit(self._most)
 
-    def allow(self, estimate: int) -> None:
-        """Allow what an image may take whose estimate is ``estimate`` bytes."""
-        self._set_limit(min(self._most, self._base + int(estimate * _ESTIMATE_ERROR) + _SLACK))
+    def allow(self, estimate: int, held: int) -> None:
+        """Allow what an image may take whose estimate is ``estimate`` bytes.
+
+        ``held`` is the length of its file in bytes, which is here twice: as the message that it
+        came in, and as a file.
+        """
+        needed = int(estimate * _ESTIMATE_ERROR) + 2 * held + _SLACK
+        self._set_limit(min(self._most, self._base + needed))
 
     def _set_limit(self, size: int) -> None:
         if self._limited:
@@ -98,7 +103,7 @@ def _answer(
     def admit(estimate: int) -> None:
         if estimate > header.memory:
             raise _NeedsMemoryError(estimate)
-        memory.allow(estimate)
+        memory.allow(estimate, len(file.getbuffer()))
 
     try:
         return _describe(run_job(file, header.job, admit), header.job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from models.formats import jpeg_xl
 
 HEAD = 32  # bytes that tell the type
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
@@ -11,9 +11,22 @@ _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
+    b"II*\0\x10\0\0\0CR": "CR2",  # the other raw files come first, since they resemble TIFF
+    b"IIRO": "ORF",
+    b"IIRS": "ORF",
+    b"MMOR": "ORF",
+    b"IIU\0": "RW2",
+    b"FUJIFILMCCD-RAW": "RAF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+    jpeg_xl.CODESTREAM: "JXL",
+    jpeg_xl.CONTAINER: "JXL",
 }
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1")
+_CR3_BRANDS = (b"crx ",)
 
 
 def recognise_format(head: bytes) -> str | None:
@@ -29,22 +42,11 @@ def recognise_format(head: bytes) -> str | None:
     # The letters BM are not enough, because a text may begin with them.
     if head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS:
         return "BMP"
+    if _has_brand(head, _CR3_BRANDS):
+        return "CR3"
     if _has_brand(head, _AVIF_BRANDS):
         return "AVIF"
-    return "HEIF" if "HEIF" in Image.OPEN and _has_brand(head, _HEIF_BRANDS) else None
-
-
-def describe_unknown_type(head: bytes) -> str:
-    """Return what to tell the sender of a file whose type is not accepted."""
-    accepted = "JPEG, PNG, WebP, GIF, BMP and AVIF"
-    if "HEIF" in Image.OPEN:
-        accepted = "JPEG, PNG, WebP, GIF, BMP, AVIF and HEIC"
-    elif _has_brand(head, _HEIF_BRANDS):
-        return (
-            f"The file is a HEIC image, but this service accepts only {accepted}. Convert it to"
-            " JPEG, or ask the operator to install the extra `heif`."
-        )
-    return f"The file is not an image of an accepted type: {accepted}. Convert it to one of these."
+    return "HEIF" if _has_brand(head, _HEIF_BRANDS) else None
 
 
 def _has_brand(head: bytes, brands: tuple[bytes, ...]) -> bool:

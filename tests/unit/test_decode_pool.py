@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from models.decoding import process as process_module
@@ -27,6 +28,7 @@ from models.decoding.wire import send_message
 from models.imaging import ImageRejected
 from models.transforms import CentreSquare
 from tests.support.images import encoded, jpeg_of_several_scans, photograph
+from tests.support.jpeg_xl import jpeg_xl_of_pixels
 from tests.support.processes import ROOT
 from tests.support.service import eventually
 
@@ -47,6 +49,13 @@ def open_pool(seconds: float = 5.0, memory: int = 200 * _MIB) -> DecodePool:
 @pytest.fixture
 def pool() -> Iterator[DecodePool]:
     pool = open_pool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def large_pool() -> Iterator[DecodePool]:
+    pool = open_pool(memory=400 * _MIB)
     yield pool
     pool.close()
 
@@ -83,6 +92,25 @@ def test_a_process_is_used_again(pool: DecodePool) -> None:
 
 def test_a_costly_image_is_decoded_with_the_memory_it_needs(pool: DecodePool) -> None:
     assert decode(pool, flat_png(4000)).width == 4000
+
+
+def test_an_image_is_decoded_whose_file_is_large(large_pool: DecodePool) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((2500, 2500, 3), np.float32), photometric="rgb")
+    assert len(file.getvalue()) > 70 * _MIB
+    for _ in range(2):
+        assert decode(large_pool, file.getvalue()).width == 2500
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_a_large_jpeg_xl_is_decoded_with_the_memory_it_needs(
+    kind: str, large_pool: DecodePool
+) -> None:
+    most = 1 if kind == "f4" else np.iinfo(kind).max
+    pixels = np.random.default_rng(1).random((2000, 2000, 3)) * most
+    content = jpeg_xl_of_pixels(pixels.astype(kind), lossless=True, effort=1)
+    for _ in range(2):
+        assert decode(large_pool, content).width == 2000
 
 
 def test_an_image_that_needs_more_memory_than_there_is_is_refused(pool: DecodePool) -> None:

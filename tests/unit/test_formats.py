@@ -17,6 +17,8 @@ MEDIA_TYPES = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
     "AVIF": "image/avif",
+    "TIFF": "image/tiff",
+    "JPEG XL": "image/jxl",
 }
 
 

@@ -295,7 +295,6 @@ FOREIGN: dict[str, Callable[[], bytes]] = {
     "one letter": lambda: b"x",
     "eps": lambda: encoded(COFFEE, "EPS"),
     "pdf": lambda: encoded(COFFEE, "PDF"),
-    "tiff": lambda: encoded(COFFEE, "TIFF"),
     "jpeg 2000": lambda: encoded(COFFEE, "JPEG2000"),
     "icon": lambda: encoded(COFFEE, "ICO"),
     "ppm": lambda: encoded(COFFEE, "PPM"),

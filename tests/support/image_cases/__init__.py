@@ -6,10 +6,20 @@ makes no file, and so needs only what serving needs.
 
 from __future__ import annotations
 
-from tests.support.image_cases import every_format, further, jpeg, png_files
+from tests.support.image_cases import (
+    camera_raw,
+    every_format,
+    further,
+    jpeg,
+    jpeg_xl,
+    png_files,
+    tiff_files,
+)
 from tests.support.image_cases.case import ACCEPTED, Case
 
 ALL_CASES: list[Case] = [
-    case for part in (jpeg, png_files, further, every_format) for case in part.CASES
+    case
+    for part in (jpeg, png_files, further, tiff_files, jpeg_xl, camera_raw, every_format)
+    for case in part.CASES
 ]
 __all__ = ["ACCEPTED", "ALL_CASES", "Case"]

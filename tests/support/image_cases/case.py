@@ -85,6 +85,11 @@ def cut(make: Callable[[], bytes], keep: float) -> Callable[[], bytes]:
     return make_part
 
 
+def turned_picture(orientation: int) -> Image.Image:
+    """Return the picture as a camera stores it that has to be turned so."""
+    return picture() if orientation == 1 else picture().transpose(_STORED[orientation])
+
+
 def turned(format: str, orientation: int, **options: Any) -> Callable[[], bytes]:
     """Return a function that stores the picture turned, and says so in EXIF."""
 
@@ -93,8 +98,7 @@ def turned(format: str, orientation: int, **options: Any) -> Callable[[], bytes]
 
         exif = Image.Exif()
         exif[0x0112] = orientation
-        image = picture().transpose(_STORED[orientation])
-        return encoded(image, format, exif=exif, **options)
+        return encoded(turned_picture(orientation), format, exif=exif, **options)
 
     return save
 

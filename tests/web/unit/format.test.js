@@ -38,7 +38,9 @@ test("a small probability is not shown as zero", () => {
 
 test("images are recognised by type, or by name where the type is unknown", () => {
 	assert.ok(isImage({ type: "image/png", name: "x" }));
-	assert.ok(isImage({ type: "", name: "IMG_1.HEIC" }));
+	for (const name of ["IMG_1.HEIC", "scan.tiff", "a.tif", "a.jxl", "DSC_1.NEF", "a.cr3", "a.dng"]) {
+		assert.ok(isImage({ type: "", name }));
+	}
 	assert.ok(!isImage({ type: "text/plain", name: "letter.txt" }));
 	assert.ok(!isImage({ type: "", name: "jpg" }));
 });
