@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-hostile bench-stack bench-page screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -131,6 +131,9 @@ bench-decoding: .venv/.dev ## what decoding in separate processes costs uploads 
 
 bench-capture: .venv/.dev ## what reading metadata costs each decoded image
 	@$(BIN)/python -m benchmarks.bench_capture
+
+bench-colour: .venv/.dev ## what colour profiles cost: decoding with and without conversion
+	@$(BIN)/python -m benchmarks.bench_colour
 
 bench-hostile: .venv/.dev ## what a bystander notices while the service is attacked
 	@$(BIN)/python -m benchmarks.bench_hostile

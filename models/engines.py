@@ -16,7 +16,7 @@ from openvino.op import Constant
 from models.errors import EngineMissing
 from models.openvino_network import CompiledNetwork
 from models.text_encoder import TextEncoder
-from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD, CentreSquare, Preprocessing
+from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD, Preprocessing
 from models.weights_file import (
     BATCH_NORM_EPS,
     EMBEDDING_DIM,
@@ -125,7 +125,6 @@ class OpenVinoEmbedder:
     All threads share one compiled model with ``slots`` inference requests.
     """
 
-    preprocessing: Preprocessing = CentreSquare()
     text: TextEncoder | None = None
 
     def __init__(self, weights: WeightsFile, *, slots: int, precision: str = "auto") -> None:
@@ -134,6 +133,7 @@ class OpenVinoEmbedder:
         ``auto`` is bf16 if the CPU supports it and f32 otherwise. Raises WeightsInvalid.
         """
         weights.validate()
+        self.preprocessing: Preprocessing = weights.find_preprocessing()
         self.model_version = weights.version
         self.calibration = weights.calibration
         graph = build_graph(weights)
@@ -154,7 +154,6 @@ class OpenVinoEmbedder:
 class TorchEmbedder:
     """Runs the network in PyTorch (the extra ``torch``), on a GPU if there is one. Thread-safe."""
 
-    preprocessing: Preprocessing = CentreSquare()
     text: TextEncoder | None = None
 
     def __init__(self, weights: WeightsFile, *, device: str = "auto") -> None:
@@ -179,6 +178,7 @@ class TorchEmbedder:
             raise WeightsInvalid(
                 f"{weights.source} {kind}, so PyTorch cannot run it. Use the engine openvino."
             )
+        self.preprocessing: Preprocessing = weights.find_preprocessing()
         self.model_version = weights.version
         self.calibration = weights.calibration
         self.dimension = EMBEDDING_DIM

@@ -138,7 +138,7 @@ def embed_images(
     preprocessing = embedder.preprocessing
 
     def embed_file(path: Path) -> Vectors:
-        image = load_image(path, preprocessing.min_side)
+        image = load_image(path, preprocessing)
         pixels = preprocessing.prepare(alter(image) if alter else image)
         row: Vectors = embedder.embed(pixels[None])[0]
         return row
@@ -223,8 +223,7 @@ def measure_throughput(
     """Measure the embeddings per second of the network alone, on as many threads as slots."""
     preprocessing = embedder.preprocessing
     pixels = [
-        preprocessing.prepare(load_image(path, preprocessing.min_side))[None]
-        for path in images.paths[:32]
+        preprocessing.prepare(load_image(path, preprocessing))[None] for path in images.paths[:32]
     ]
     until = time.monotonic() + seconds
 

@@ -20,7 +20,7 @@ from models.errors import EngineMissing
 from models.imaging import ImageRejected
 from models.labelled_images import UnusableData, load_image
 from models.progress import ProgressCallback, ignore_progress
-from models.transforms import INPUT_SIDE, prepare_input
+from models.transforms import INPUT_SIDE, Preprocessing
 from models.weights_file import WeightsFile, WeightsInvalid, save_weights
 
 Format = Literal["openvino", "onnx"]
@@ -100,21 +100,26 @@ def quantize_network(
         raise EngineMissing(
             f"Quantizing needs a library that is not installed ({error}). {_INSTALL_HINT}"
         ) from error
-    inputs = _read_inputs(images, most, progress)
+    inputs = _read_inputs(images, weights.find_preprocessing(), most, progress)
     graph = nncf.quantize(
         build_graph(weights),
         nncf.Dataset(inputs),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(inputs),
     )
-    metadata = {"precision": "int8", "base": weights.version, "pooling": weights.pooling}
+    metadata = {
+        "preprocessing": weights.preprocessing,
+        "precision": "int8",
+        "base": weights.version,
+        "pooling": weights.pooling,
+    }
     if weights.calibration:
         metadata["calibration"] = weights.calibration.as_json()
     return save_weights(out, _serialize_graph(graph), metadata)
 
 
 def _read_inputs(
-    images: list[Path], most: int, progress: ProgressCallback
+    images: list[Path], rule: Preprocessing, most: int, progress: ProgressCallback
 ) -> list[NDArray[np.uint8]]:
     """Return the inputs ``(1, 224, 224, 3)`` of the images that can be decoded."""
     count = min(most, len(images))
@@ -122,7 +127,7 @@ def _read_inputs(
     inputs = []
     for done, index in enumerate(indices, start=1):
         with suppress(ImageRejected, OSError):
-            inputs.append(prepare_input(load_image(images[index]))[None])
+            inputs.append(rule.prepare(load_image(images[index], rule))[None])
         progress("reading", done, len(indices))
     if not inputs:
         raise UnusableData(

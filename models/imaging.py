@@ -76,6 +76,7 @@ def decode_image(
     min_side: int,
     box: Box | None = None,
     admit: Callable[[int], None] | None = None,
+    convert_colours: bool = True,
     read_metadata: Callable[[Image.Image], Capture] | None = None,
     accept: Acceptance = ACCEPTANCE,
 ) -> DecodedImage:
@@ -84,8 +85,9 @@ def decode_image(
     Every pixel is decoded, so damage anywhere is detected. The shorter side of the result has at
     least ``min_side`` pixels if the original has them; within that limit a JPEG is decoded at
     1/2, 1/4 or 1/8 of its size, which is several times faster. ``admit`` is called with an estimate
-    of the memory in bytes before any pixel is decoded, and may raise. ``read_metadata`` is called
-    with the loaded image before it is turned. Raises ImageRejected.
+    of the memory in bytes before any pixel is decoded, and may raise. ``convert_colours`` converts
+    the colours by the image's profile, as a browser does; without it the profile is ignored.
+    ``read_metadata`` is called with the loaded image before it is turned. Raises ImageRejected.
     """
     opened = open_image(file, accept, admit)
     image, size = opened.image, opened.image.size
@@ -102,7 +104,8 @@ def decode_image(
         # Reading EXIF loads the image too, but hides why that failed.
         orientation = read_orientation(image)
         capture = None if read_metadata is None else read_metadata(image)
-        return turn_upright(image, orientation), orientation, capture
+        upright = turn_upright(image, orientation, convert_colours=convert_colours)
+        return upright, orientation, capture
 
     pixels, orientation, capture = guard(load)
     width, height = size[::-1] if is_on_its_side(orientation) else size

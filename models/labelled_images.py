@@ -18,10 +18,12 @@ from PIL import Image
 
 from models.imaging import FORMATS, ImageRejected, decode_image
 from models.progress import ProgressCallback, ignore_progress
-from models.transforms import INPUT_SIDE
+from models.transforms import CentreSquare, Preprocessing
 from storage.cores import available_cores
 
 _SUFFIXES = {f".{extension}" for _, extension in FORMATS.values()} | {".jpeg", ".tiff"}
+
+_RULE = CentreSquare()
 
 
 class UnusableData(Exception):
@@ -158,14 +160,15 @@ def find_image_files(root: Path) -> list[Path]:
     ]
 
 
-def load_image(path: Path, min_side: int = INPUT_SIDE) -> Image.Image:
-    """Decode an image as the service does: upright RGB.
+def load_image(path: Path, rule: Preprocessing = _RULE) -> Image.Image:
+    """Decode an image as the service does before it applies a preprocessing: upright RGB.
 
-    Its shorter side has at least ``min_side`` pixels if the original has them. Raises
-    ImageRejected, and OSError if the file cannot be read.
+    Raises ImageRejected, and OSError if the file cannot be read.
     """
     with path.open("rb") as file:
-        return decode_image(file, min_side=min_side).image
+        return decode_image(
+            file, min_side=rule.min_side, convert_colours=rule.converts_colours
+        ).image
 
 
 def _find_problem(path: Path) -> str:

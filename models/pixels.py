@@ -6,6 +6,7 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from models.capture.exif import open_exif
+from models.colour import Conversion, find_conversion
 
 _FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
@@ -51,12 +52,15 @@ def is_on_its_side(orientation: int) -> bool:
     return orientation >= _FIRST_ON_ITS_SIDE
 
 
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(
+    image: Image.Image, orientation: int, *, convert_colours: bool = True
+) -> Image.Image:
     """Convert a loaded image to RGB and turn it upright.
 
-    The image must not be used afterwards: its memory is freed before another copy is made.
+    ``convert_colours`` applies its colour profile. The image must not be used afterwards: its
+    memory is freed before another copy is made.
     """
-    pixels = _convert_to_rgb(image)
+    pixels = _convert_to_rgb(image, find_conversion(image) if convert_colours else None)
     if pixels is not image:
         free_pixels(image)
     turn = _TURNS.get(orientation)
@@ -68,21 +72,24 @@ def free_pixels(image: Image.Image) -> None:
     Image.Image.close(image)
 
 
-def _convert_to_rgb(image: Image.Image) -> Image.Image:
+def _convert_to_rgb(image: Image.Image, conversion: Conversion | None) -> Image.Image:
     """Convert to 8-bit RGB: put transparency on white, and scale 16-bit values down."""
     if image.mode.startswith("I"):
-        return _scale_to_8_bits(image).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        return _put_on_white(image)
+        image = _scale_to_8_bits(image)
+    elif "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        return _put_on_white(image, conversion)
+    if conversion is not None:
+        return conversion.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _put_on_white(image: Image.Image) -> Image.Image:
+def _put_on_white(image: Image.Image, conversion: Conversion | None) -> Image.Image:
     """Put a transparent image on white, a strip of rows at a time to save memory."""
     white = Image.new("RGB", image.size, "white")
     for top in range(0, image.height, _STRIP):
         rgba = image.crop((0, top, image.width, min(image.height, top + _STRIP))).convert("RGBA")
-        white.paste(rgba, (0, top), mask=rgba.getchannel("A"))
+        colours = rgba if conversion is None else conversion.apply(rgba)
+        white.paste(colours, (0, top), mask=rgba.getchannel("A"))
     return white
 
 

@@ -1,7 +1,7 @@
 """Preprocessing: turns an upright RGB image into a network's input.
 
-Every encoder has its own. That of the ResNet is here; ``PREPROCESSING_ID`` is stored in its weights
-file and therefore part of the model version.
+Every encoder has its own. That of the ResNet is here; its id is stored in the weights file and is
+therefore part of the model version.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from PIL import Image
 INPUT_SIDE = 224  # pixels
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, from 0 to 1 (torchvision)
 PIXEL_STD = (0.229, 0.224, 0.225)
-PREPROCESSING_ID = "centre-square-224-bicubic-1"
 
 
 class Preprocessing(Protocol):
     """Turns an upright RGB image into the input of one encoder.
 
     ``min_side`` is the length in pixels that the image's shorter side needs, if the original has
-    it, so that ``prepare`` never enlarges what a scaled decode made too small. Two that do the same
-    are equal and have the same hash.
+    it, so that ``prepare`` never enlarges what a scaled decode made too small.
+    ``converts_colours`` says whether the image's colours are converted by its profile. Two that do
+    the same are equal and have the same hash.
     """
 
     @property
     def min_side(self) -> int: ...
+
+    @property
+    def converts_colours(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Scale, crop or pad an RGB image to the encoder's ``(height, width, 3)`` uint8."""
@@ -39,10 +42,18 @@ class CentreSquare:
     """The preprocessing of the ResNet: ``prepare_input``."""
 
     min_side: int = INPUT_SIDE
+    converts_colours: bool = True
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the centre square as ``(224, 224, 3)`` uint8."""
         return prepare_input(image)
+
+
+PREPROCESSING_ID = "centre-square-224-bicubic-2"  # of weights that this release makes
+PREPROCESSINGS = {
+    "centre-square-224-bicubic-1": CentreSquare(converts_colours=False),
+    PREPROCESSING_ID: CentreSquare(),
+}
 
 
 def prepare_input(image: Image.Image) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from safetensors.numpy import save as serialize_tensors
 
 from models.calibration import Calibration
 from models.errors import EncoderInvalid
-from models.transforms import PREPROCESSING_ID
+from models.transforms import PREPROCESSING_ID, PREPROCESSINGS, Preprocessing
 from storage.durable_files import write_durably
 
 EMBEDDING_DIM = 512
@@ -63,16 +63,22 @@ class WeightsFile:
         """False for a backbone alone, which can be fine-tuned and evaluated but not served."""
         return self.is_quantized or "projection.weight" in self.tensors
 
+    def find_preprocessing(self) -> Preprocessing:
+        """Return the preprocessing that the weights need. Raises WeightsInvalid."""
+        found = PREPROCESSINGS.get(self.preprocessing)
+        if found is None:
+            raise WeightsInvalid(
+                f"{self.source} was made for the preprocessing {self.preprocessing}, which this"
+                " release does not have. Install the release that the weights belong to."
+            )
+        return found
+
     def validate(self) -> None:
         """Check preprocessing, pooling, and the name, shape and values of every tensor.
 
         The graph of quantized weights is checked when it is built. Raises WeightsInvalid.
         """
-        if self.preprocessing != PREPROCESSING_ID:
-            raise WeightsInvalid(
-                f"{self.source} was made for the preprocessing {self.preprocessing}, but this"
-                f" release uses {PREPROCESSING_ID}. Install the release that the weights belong to."
-            )
+        self.find_preprocessing()
         if self.pooling not in ("average", "gem") or not 0.1 <= self.gem_p <= 100:
             raise WeightsInvalid(
                 f"{self.source} names an unknown pooling: {self.pooling} with p = {self.gem_p}."
@@ -189,6 +195,27 @@ def save_weights(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str,
     content = _sort_header(serialize_tensors(tensors, metadata=metadata))
     write_durably(path, content)
     return compute_model_version(content)
+
+
+def write_restated(source: Path, target: Path) -> str:
+    """Write weights with this release's preprocessing, and return their model version.
+
+    Raises WeightsInvalid.
+    """
+    content = _read_bytes(source)
+    WeightsFile.parse(content, str(source)).validate()
+    restated = restate_preprocessing(content)
+    write_durably(target, restated)
+    return compute_model_version(restated)
+
+
+def restate_preprocessing(content: bytes, preprocessing: str = PREPROCESSING_ID) -> bytes:
+    """Return a weights file that names another preprocessing, and is so another version."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"]["preprocessing"] = preprocessing
+    restated = json.dumps(header).encode()
+    return _sort_header(len(restated).to_bytes(8, "little") + restated + content[8 + length :])
 
 
 def _sort_header(content: bytes) -> bytes:

@@ -102,6 +102,7 @@ _models.command("rollback")(models.rollback)
 _models.command("retire")(models.retire)
 _models.command("export")(models.export)
 _models.command("quantize")(models.quantize)
+_models.command("update-preprocessing")(models.update_preprocessing)
 
 _spaces.command("create")(spaces.create)
 _spaces.command("list")(spaces.list_)

@@ -18,8 +18,10 @@ _POLL_INTERVAL = 1.0  # seconds
 
 
 def start_model(client: Client, encoder: str, space: str) -> str:
-    """Upload the encoder if it is a file, begin to build it, and return its version."""
-    path = Path(encoder)
+    """Begin to build an encoder, uploaded if it is a file or "default"; return its version."""
+    from models.weights_file import DEFAULT_WEIGHTS
+
+    path = DEFAULT_WEIGHTS if encoder == "default" else Path(encoder)
     if not path.is_file() and (path.suffix or len(path.parts) > 1):
         raise CommandError(f"there is no file {path}")
     version = client.add_encoder(path) if path.is_file() else encoder

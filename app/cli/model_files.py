@@ -10,16 +10,21 @@ from models.bundles.check import check_bundle
 from models.embedder import Encoder
 from models.export import Format, export_network, quantize_network
 from models.labelled_images import find_image_files
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, write_restated
 
 
 def load_weights(model: str) -> WeightsFile:
     """Load a weights file, or the shipped weights for "default". Raises WeightsInvalid."""
-    if model != "default" and not Path(model).is_file():
+    return WeightsFile.load_base(_find_weights(model))
+
+
+def _find_weights(model: str) -> Path:
+    path = DEFAULT_WEIGHTS if model == "default" else Path(model)
+    if not path.is_file():
         raise WeightsInvalid(
             f"there is no file {model}: name a weights file, or `default` for the shipped weights"
         )
-    return WeightsFile.load_base(DEFAULT_WEIGHTS if model == "default" else Path(model))
+    return path
 
 
 def load_encoder(model: str) -> Encoder:
@@ -48,6 +53,13 @@ def quantize(model: str, images: Path, file: Path) -> None:
         f"Compare it with: lookalike evaluate {file} DATA"
         f"\nUse it with: lookalike models start {file}"
     )
+
+
+def update_preprocessing(model: str, file: Path) -> None:
+    """Write the weights with this release's preprocessing. Raises WeightsInvalid."""
+    version = write_restated(_find_weights(model), file)
+    out.print(f"Written: {file}   model version {version}")
+    out.print(f"Use it with: lookalike models start {file}")
 
 
 def _load_complete(model: str) -> WeightsFile:

@@ -75,7 +75,8 @@ def start(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A weights file, a bundle, or a version that was added before.",
+            help="A weights file, a bundle, `default` for the shipped weights, or a version that"
+            " was added before.",
         ),
     ],
     url: UrlOption = DEFAULT_URL,
@@ -182,3 +183,18 @@ def quantize(
     from app.cli import model_files
 
     model_files.quantize(model, images, file)
+
+
+def update_preprocessing(
+    model: WeightsArgument,
+    file: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="File to write.", dir_okay=False)
+    ] = Path("updated.safetensors"),
+) -> None:
+    """Make weights of an earlier release use the preprocessing of this one.
+
+    The network stays as it is. The result is a model version of its own.
+    """
+    from app.cli import model_files
+
+    model_files.update_preprocessing(model, file)

@@ -32,6 +32,7 @@ from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 
 router = APIRouter(route_class=ApiRoute, tags=["masters"])
+_THUMBNAILS = 2  # raised whenever thumbnails of the same image change
 _IMMUTABLE = "private, max-age=31536000, immutable"
 _HARMLESS = {  # whatever the bytes are, a browser shows them as an image or not at all
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -291,7 +292,7 @@ def get_thumbnail(
 ) -> Response:
     """Returns a JPEG of at most `size` x `size` pixels, upright and without metadata."""
     master = masters.find_master(master_id)
-    etag = f'"{master.sha256.hex()[:32]}-{size}"'
+    etag = f'"{master.sha256.hex()[:32]}-{size}-{_THUMBNAILS}"'
     headers = _HARMLESS | {"ETag": etag, "Cache-Control": _IMMUTABLE}
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)

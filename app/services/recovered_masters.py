@@ -74,7 +74,7 @@ def build_master(objects: ObjectStore, found: MasterKey, row: Master | None) -> 
 
 def _build_from_key(file: BinaryIO, size: int, found: MasterKey) -> Master:
     try:
-        image = decode_image(file, min_side=_MIN_SIDE)
+        image = decode_image(file, min_side=_MIN_SIDE, convert_colours=False)
     except ImageRejected as error:
         raise NotRecoverable(f"its image cannot be decoded: {error}") from None
     created_at = time_of_id(found.id)

@@ -28,6 +28,11 @@ class Framing:
         """The pixels that the shorter side of an image needs."""
         return self.tower.shortest_side or max(self.tower.width, self.tower.height)
 
+    @property
+    def converts_colours(self) -> bool:
+        """Whether colours are converted by the image's profile first."""
+        return self.tower.colour_profiles == "convert"
+
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return an RGB image as ``(height, width, 3)`` uint8."""
         if self.tower.resize == "squash":

@@ -37,8 +37,9 @@ def make_bundle(
 ) -> CheckedBundle:
     """Write a bundle to ``out`` if ``check_bundle`` accepts it, and nothing otherwise.
 
-    The manifest's ``format`` and ``files`` are filled in. ``verify`` may refuse the bundle for
-    further reasons, by raising BundleInvalid. Raises BundleInvalid and OSError.
+    The manifest's ``format``, ``files`` and ``colour_profiles`` are filled in. ``verify`` may
+    refuse the bundle for further reasons, by raising BundleInvalid. Raises BundleInvalid and
+    OSError.
     """
     named = {file.name: file for file in files}
     if len(named) < len(files):
@@ -46,9 +47,20 @@ def make_bundle(
     make_durable_directory(out.parent)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as directory:
         written = Path(directory) / out.name
-        write_bundle(written, {"format": 1, **draft}, named)
+        write_bundle(written, _complete(draft), named)
         checked = check_bundle(written, precision=precision)
         verify(checked.bundle)
         os.replace(written, out)
         flush_directory(out.parent)
     return replace(checked, bundle=replace(checked.bundle, path=out))
+
+
+def _complete(draft: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what a new bundle says unless its draft does.
+
+    A manifest without ``colour_profiles`` ignores them, because older ones do.
+    """
+    image = draft.get("image")
+    if isinstance(image, dict):
+        draft = {**draft, "image": {"colour_profiles": "convert", **image}}
+    return {"format": 1, **draft}

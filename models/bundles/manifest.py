@@ -35,6 +35,7 @@ _Byte = Annotated[int, Field(ge=0, le=255)]
 class ImageTower:
     """The network for images and its preprocessing.
 
+    ``colour_profiles`` says whether colours are converted to sRGB by the image's profile first.
     ``mean`` and ``std`` are those of pixels from 0 to 1. ``shortest_side`` is the length in pixels
     to which ``resize: shortest-side`` scales before it crops; by default the smallest that covers
     the input. ``fill`` is the colour that ``resize: pad`` adds. ``pool`` says how an output of
@@ -46,6 +47,7 @@ class ImageTower:
     height: _Side
     mean: _Channels
     std: tuple[_Scale, _Scale, _Scale]
+    colour_profiles: Literal["convert", "ignore"] = "ignore"
     resize: Literal["shortest-side", "squash", "pad"] = "shortest-side"
     shortest_side: _Side | None = None
     crop: Literal["centre"] = "centre"

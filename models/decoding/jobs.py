@@ -70,20 +70,22 @@ def run_job(
     inputs: dict[Preprocessing, NDArray[np.uint8]] = {}
     capture: Capture | None = None
     # A scaled decode changes pixels a little, so an encoder's input must not depend on which
-    # others are loaded: there is one decode for each size.
-    for side in {rule.min_side for rule in job.rules} or {1}:
+    # others are loaded: there is one decode for each size, with and without conversion of colours.
+    for need in dict.fromkeys(map(_need_of, job.rules)) or {(1, False): None}:
+        side, converts = need
         decoded = decode_image(
             file,
             min_side=side,
             box=job.box,
             admit=admit,
+            convert_colours=converts,
             read_metadata=read,
             accept=job.accept,
         )
         if read is not None:
             capture, read = decoded.capture, None  # once is enough
         for rule in job.rules:
-            if rule.min_side == side:
+            if _need_of(rule) == need:
                 inputs[rule] = rule.prepare(decoded.image)
         free_pixels(decoded.image)  # before the next one is decoded
     size = decoded.width, decoded.height
@@ -95,6 +97,10 @@ def run_job(
         capture=capture,
         warnings=decoded.warnings,
     )
+
+
+def _need_of(rule: Preprocessing) -> tuple[int, bool]:
+    return rule.min_side, rule.converts_colours
 
 
 def _make_thumbnail(

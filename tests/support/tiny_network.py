@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 import app.bootstrap
-from models.transforms import PREPROCESSING_ID, CentreSquare
+from models.transforms import PREPROCESSING_ID
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class TinyNetwork:
 
     calibration = None
     dimension = EMBEDDING_DIM
-    preprocessing = CentreSquare()
     text = None
 
     def __init__(self, weights: WeightsFile) -> None:
         self.model_version = weights.version
+        self.preprocessing = weights.find_preprocessing()
         draw = np.random.default_rng(list(weights.version.encode()))
         square = draw.standard_normal((EMBEDDING_DIM, _INPUTS))
         self._rotation = np.linalg.qr(square)[0].astype(np.float32)

@@ -8,7 +8,17 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from models.weights_file import DEFAULT_WEIGHTS
+from models.weights_file import DEFAULT_WEIGHTS, compute_model_version, restate_preprocessing
+
+EARLIER_VERSION = "rn50-3ae97942e6bf195e"
+
+
+def earlier_weights(path: Path) -> Path:
+    """Write the weights that were shipped before colours were converted, byte by byte."""
+    restated = restate_preprocessing(DEFAULT_WEIGHTS.read_bytes(), "centre-square-224-bicubic-1")
+    assert compute_model_version(restated) == EARLIER_VERSION
+    path.write_bytes(restated)
+    return path
 
 
 def turned_weights(path: Path, seed: int) -> Path:

@@ -13,13 +13,14 @@ from tests.support.image_cases import (
     jpeg,
     jpeg_xl,
     png_files,
+    profiles,
     tiff_files,
 )
 from tests.support.image_cases.case import ACCEPTED, Case
 
 ALL_CASES: list[Case] = [
     case
-    for part in (jpeg, png_files, further, tiff_files, jpeg_xl, camera_raw, every_format)
+    for part in (jpeg, png_files, further, tiff_files, jpeg_xl, camera_raw, profiles, every_format)
     for case in part.CASES
 ]
 __all__ = ["ACCEPTED", "ALL_CASES", "Case"]
