@@ -69,7 +69,7 @@ def show_ink(inks: Values) -> Values:
     [(DISPLAY_P3, None), (PROPHOTO, 1.8), (ADOBE_RGB, 563 / 256), (SRGB, 1.0)],
     ids=["Display P3", "ProPhoto", "Adobe RGB", "linear"],
 )
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_colours_are_converted_by_primaries_and_curves(
     format: str, primaries: tuple[tuple[float, float], ...], gamma: float | None
 ) -> None:
