@@ -7,11 +7,13 @@ import operator
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.attribute_order import SortValues
 from storage.filters import (
     And,
     Contains,
@@ -31,9 +33,9 @@ from storage.patterns import fits_pattern
 
 Mask = NDArray[np.bool_]
 _Condition = Equals | In | Range | Like | Exists
+_Coded = str | bool | None  # None: a list or an object
 # Appended to the path of a list, for the column of its elements. No attribute key is empty.
 _ELEMENTS = ("",)
-_SCALARS = ("string", "boolean", "number")
 _ORDER = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 
 
@@ -95,65 +97,99 @@ class AttributeColumns:
             case Equals() | In() | Range() | Like() | Exists():
                 return self._select_one(filter.path, filter, size)
 
-    def _select_one(self, path: Path, condition: _Condition, size: int) -> Mask:
-        mask: Mask = np.zeros(size, dtype=np.bool_)
+    def sort_values(self, path: Path, size: int) -> SortValues:
+        """Return the values at a path by which the rows below ``size`` sort."""
+        values = SortValues(size)
+        frozen = self._freeze(path)
+        if frozen is not None:
+            known = frozen.number_rows < size  # others were added meanwhile
+            values.set_numbers(frozen.number_rows[known], frozen.numbers[known])
+            known = frozen.coded_rows < size
+            values.set_others(frozen.coded_rows[known], frozen.codes[known], frozen.values)
+        return values
+
+    def _freeze(self, path: Path) -> _FrozenColumn | None:
         with self._lock:
             column = self._columns.get(path)
-            frozen = None if column is None else column.freeze()
+            return None if column is None else column.freeze()
+
+    def _select_one(self, path: Path, condition: _Condition, size: int) -> Mask:
+        mask: Mask = np.zeros(size, dtype=np.bool_)
+        frozen = self._freeze(path)
         if frozen is not None:
             rows = frozen.rows_where(condition)
-            mask[rows[: np.searchsorted(rows, size)]] = True  # others were added meanwhile
+            mask[rows[rows < size]] = True  # others were added meanwhile
         return mask
+
+
+class _GrowingArray:
+    """Numbers of one type. They are joined in one array, without a second copy, when it is read."""
+
+    def __init__(self, typecode: str) -> None:
+        self._joined = np.empty(0, dtype=typecode)
+        self._new: array[Any] = array(typecode)
+
+    def append(self, number: Any) -> None:
+        self._new.append(number)
+
+    def extend(self, numbers: NDArray[Any]) -> None:
+        self._new.frombytes(numbers.astype(self._joined.dtype).tobytes())
+
+    def join(self) -> NDArray[Any]:
+        """Return all numbers, in an array that never changes."""
+        if self._new:
+            new = np.frombuffer(self._new, dtype=self._joined.dtype)
+            self._joined = np.concatenate([self._joined, new])
+            self._new = array(self._new.typecode)
+        return self._joined
 
 
 class _Column:
     """The values at one path, and the rows that have them.
 
-    Each distinct value has a number, its code. Lists and objects are recorded only as present.
+    Numbers are kept as they are. Each other distinct value has a number, its code; lists and
+    objects are recorded only as present, by one code.
     """
 
     def __init__(self) -> None:
-        self._rows = array("i")
-        self._codes = array("i")
-        self._values: list[Scalar | None] = []
-        self._numbers = array("d")  # each value as a number, NaN for other types
-        self._code_of: dict[tuple[str, Scalar], int] = {}
+        self._number_rows, self._numbers = _GrowingArray("i"), _GrowingArray("d")
+        self._coded_rows, self._codes = _GrowingArray("i"), _GrowingArray("i")
+        self._code_of: dict[_Coded, int] = {}
         self._frozen: _FrozenColumn | None = None
 
     def add(self, row: int, value: object) -> None:
-        kind = type_name(value)
         self._frozen = None
-        self._rows.append(row)
-        self._codes.append(self._find_code(kind, value if kind in _SCALARS else None))  # type: ignore[arg-type]
-
-    def _find_code(self, kind: str, value: Scalar | None) -> int:
-        key = (kind, "" if value is None else value)
-        code = self._code_of.get(key)
-        if code is None:
-            code = self._code_of[key] = len(self._values)
-            self._values.append(value)
-            self._numbers.append(float(value) if kind == "number" else float("nan"))  # type: ignore[arg-type]
-        return code
+        if type_name(value) == "number":
+            self._number_rows.append(row)
+            self._numbers.append(value)
+        else:
+            coded = value if isinstance(value, str | bool) else None
+            self._coded_rows.append(row)
+            self._codes.append(self._code_of.setdefault(coded, len(self._code_of)))
 
     def extend(self, other: _FrozenColumn, renumbered: NDArray[np.int64]) -> None:
         """Add the rows of another column under new numbers, with the values that they use."""
-        moved = renumbered[other.rows]
-        kept = moved >= 0
-        used, codes = np.unique(other.codes[kept], return_inverse=True)
-        kinds = other.kinds()
-        new = [self._find_code(kinds[code], other.values[code]) for code in used.tolist()]
         self._frozen = None
-        self._rows.frombytes(moved[kept].astype(np.int32).tobytes())
-        self._codes.frombytes(np.array(new, dtype=np.int32)[codes].tobytes())
+        moved = renumbered[other.number_rows]
+        self._number_rows.extend(moved[moved >= 0])
+        self._numbers.extend(other.numbers[moved >= 0])
+        moved = renumbered[other.coded_rows]
+        used, codes = np.unique(other.codes[moved >= 0], return_inverse=True)
+        new = [
+            self._code_of.setdefault(other.values[code], len(self._code_of))
+            for code in used.tolist()
+        ]
+        self._coded_rows.extend(moved[moved >= 0])
+        self._codes.extend(np.array(new, dtype=np.int32)[codes])
 
     def freeze(self) -> _FrozenColumn:
-        """Return the column as it is now; its copy is kept until the next change."""
+        """Return the column as it is now; it is kept until the next change."""
         if self._frozen is None:
             self._frozen = _FrozenColumn(
-                np.array(self._rows, dtype=np.int32),
-                np.array(self._codes, dtype=np.int32),
-                self._values.copy(),
-                np.array(self._numbers),
+                self._number_rows.join(),
+                self._numbers.join(),
+                self._coded_rows.join(),
+                self._codes.join(),
                 self._code_of,
             )
         return self._frozen
@@ -164,47 +200,72 @@ class _FrozenColumn:
 
     def __init__(
         self,
-        rows: NDArray[np.int32],
-        codes: NDArray[np.int32],
-        values: list[Scalar | None],
+        number_rows: NDArray[np.int32],
         numbers: NDArray[np.float64],
-        code_of: dict[tuple[str, Scalar], int],
+        coded_rows: NDArray[np.int32],
+        codes: NDArray[np.int32],
+        code_of: dict[_Coded, int],
     ) -> None:
-        self.rows = rows
+        self.number_rows = number_rows
+        self.numbers = numbers
+        self.coded_rows = coded_rows
         self.codes = codes
-        self.values = values
-        self._numbers = numbers
         self._code_of = code_of  # it may have further values by now
+        self._size = len(code_of)
 
-    def kinds(self) -> list[str]:
-        """Return the type of each value, by its code."""
-        return [kind for kind, _ in list(self._code_of)[: len(self.values)]]
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """The rows that have a value; the numbers come first."""
+        return np.concatenate([self.number_rows, self.coded_rows])
+
+    @functools.cached_property
+    def values(self) -> list[_Coded]:
+        """Each value that has a code, in the order of the codes."""
+        return list(self._code_of)[: self._size]
 
     def rows_where(self, condition: _Condition) -> NDArray[np.int32]:
-        """Return the rows whose value meets the condition, in increasing order."""
+        """Return the rows whose value meets the condition."""
         match condition:
             case Exists():
                 return self.rows
             case Equals(_, value):
-                wanted = self._code(value)
-                return self.rows[self.codes == wanted] if wanted is not None else self.rows[:0]
+                return self._rows_among([value])
             case In(_, values):
-                flags = np.zeros(len(self.values), dtype=np.bool_)
-                flags[[code for value in values if (code := self._code(value)) is not None]] = True
+                return self._rows_among(values)
             case Like(_, pattern):
-                flags = np.array(
-                    [isinstance(each, str) and fits_pattern(pattern, each) for each in self.values],
-                    dtype=np.bool_,
+                return self._coded_rows_where(
+                    [isinstance(each, str) and fits_pattern(pattern, each) for each in self.values]
                 )
             case Range(_, order, bound) if isinstance(bound, str):
-                flags = self._in_text_range(order, bound)
+                return self._coded_rows_where(self._in_text_range(order, bound))
             case Range(_, order, bound):
-                flags = _ORDER[order](self._numbers, bound)
-        return self.rows[flags[self.codes]]
+                flags: Mask = _ORDER[order](self.numbers, bound)
+                return self.number_rows[flags]
+
+    def _rows_among(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
+        numbers = [value for value in values if type_name(value) == "number"]
+        codes = [code for value in values if (code := self._code(value)) is not None]
+        found = []
+        for rows, each, wanted in (
+            (self.number_rows, self.numbers, numbers),
+            (self.coded_rows, self.codes, codes),
+        ):
+            if len(wanted) == 1:
+                found.append(rows[each == wanted[0]])
+            elif wanted:
+                found.append(rows[np.isin(each, wanted)])
+        return np.concatenate(found) if found else self.coded_rows[:0]
+
+    def _coded_rows_where(self, flags: Sequence[bool] | Mask) -> NDArray[np.int32]:
+        chosen: Mask = np.array(flags, dtype=np.bool_)[self.codes]
+        rows: NDArray[np.int32] = self.coded_rows[chosen]
+        return rows
 
     def _code(self, value: Scalar) -> int | None:
-        code = self._code_of.get((type_name(value), value))
-        return code if code is not None and code < len(self.values) else None
+        if not isinstance(value, str | bool):
+            return None
+        code = self._code_of.get(value)
+        return code if code is not None and code < self._size else None
 
     def _in_text_range(self, order: str, bound: str) -> Mask:
         texts, ranks = self._sorted_texts

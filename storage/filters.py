@@ -321,7 +321,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "lt": lambda a, b: a < b,
     "lte": lambda a, b: a <= b,
 }
-_MISSING = object()
+MISSING = object()
 
 
 def in_order(value: object, operator: str, bound: str | int | float) -> bool:
@@ -329,11 +329,12 @@ def in_order(value: object, operator: str, bound: str | int | float) -> bool:
     return type_name(value) == type_name(bound) and _ORDER[operator](value, bound)
 
 
-def _lookup(attributes: dict[str, Any], path: Path) -> object:
-    value: object = attributes
+def find_value(document: dict[str, Any], path: Path) -> object:
+    """Return the value at a path of a document, or MISSING."""
+    value: object = document
     for key in path:
         if not isinstance(value, dict) or key not in value:
-            return _MISSING
+            return MISSING
         value = value[key]
     return value
 
@@ -350,8 +351,8 @@ def matches(filter: Filter, attributes: dict[str, Any]) -> bool:
             return any(matches(part, attributes) for part in parts)
         case Not(part):
             return not matches(part, attributes)
-    value = _lookup(attributes, filter.path)
-    if value is _MISSING:
+    value = find_value(attributes, filter.path)
+    if value is MISSING:
         return False
     match filter:
         case Equals(_, wanted):

@@ -69,7 +69,12 @@ class JsonFunctions(Protocol):
 
 
 class Sqlite(JsonFunctions):
-    types: ClassVar = {"number": ("integer", "real"), "string": ("text",), "list": ("array",)}
+    types: ClassVar = {
+        "number": ("integer", "real"),
+        "string": ("text",),
+        "boolean": ("true", "false"),
+        "list": ("array",),
+    }
 
     def kind(self, document: Value, path: str) -> Value:
         return sa.func.json_type(document, path)
@@ -106,6 +111,7 @@ class MySql(JsonFunctions):
     types: ClassVar = {
         "number": ("INTEGER", "UNSIGNED INTEGER", "DOUBLE", "DECIMAL"),
         "string": ("STRING",),
+        "boolean": ("BOOLEAN",),
         "list": ("ARRAY",),
     }
 
@@ -127,6 +133,10 @@ class MySql(JsonFunctions):
         # As characters again, because `_` would stand for a byte.
         pattern = "%".join("".join(map(_like, piece)) for piece in pieces)
         return sa.collate(_Utf8(text), "utf8mb4_bin").like(sa.literal(pattern, sa.Text), escape="!")
+
+    def start(self, text: Value, length: int) -> Value:
+        """Return the first characters of a text, as ``text`` returns it."""
+        return sa.cast(sa.func.left(_Utf8(text), length), sa.LargeBinary)
 
     def number(self, document: Value, path: str) -> Value:
         return sa.cast(self._at(document, path), mysql.DOUBLE)

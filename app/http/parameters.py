@@ -1,19 +1,28 @@
-"""Parses the parameters that several endpoints share: JSON, filters, boxes, cursors."""
+"""Parses the parameters that several endpoints share: JSON, filters, boxes, orders."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import Query
 
 from app.errors import InvalidInput
 from models.imaging import Box
 from storage.filters import Filter, InvalidFilter, parse_filter
+from storage.sorting import NEWEST_FIRST, InvalidSort, Sort, parse_sort
 
 ConfirmQuery = Annotated[
     str, Query(description="Repeats the collection's name, to confirm the deletion.")
+]
+
+
+FilterQuery = Annotated[
+    str | None,
+    Query(
+        description="Filter in JSON on attributes and built-in fields, as in a search:"
+        ' {"colour": "red"}.'
+    ),
 ]
 
 
@@ -54,15 +63,15 @@ def parse_box(text: str | None) -> Box | None:
     return Box(*(int(part) for part in parts))
 
 
-def parse_cursor(text: str | None) -> UUID | None:
-    """Parse a page's ``next_cursor``; None for an empty or missing one. Raises InvalidInput."""
+def parse_sort_text(text: str | None) -> Sort:
+    """Parse the order of a list; newest first for an empty or missing one. Raises InvalidInput."""
     if not text:
-        return None
+        return NEWEST_FIRST
     try:
-        return UUID(text)
-    except ValueError:
-        detail = "cursor takes the next_cursor of the previous page, unchanged."
-        raise InvalidInput("invalid-cursor", detail) from None
+        return parse_sort(text)
+    except InvalidSort as error:
+        detail = f"sort takes a path such as name, or -name for the reverse order: {error}"
+        raise InvalidInput("invalid-sort", detail) from None
 
 
 def check_confirmed(collection: str, confirm: str) -> None:

@@ -59,7 +59,7 @@ class Master(BaseModel):
 
 
 class MasterPage(BaseModel):
-    """A page of masters, newest first."""
+    """A page of masters."""
 
     masters: list[Master]
     next_cursor: str | None = Field(
@@ -330,9 +330,34 @@ class AttributeList(BaseModel):
     """The attribute keys of a collection."""
 
     attributes: list[Attribute] = Field(description="Keys, the most widespread first.")
+    fields: list[Attribute] = Field(
+        description="The same of the built-in fields, such as `capture.camera`. Fields that differ"
+        " in nearly every master, such as `name`, have no values. Times are in milliseconds since"
+        " 1970."
+    )
     masters: int = Field(
         description="Number of masters that were read: the newest 100 000 at most."
     )
+
+
+class Month(BaseModel):
+    """A month in which masters were taken."""
+
+    month: str = Field(description="Year and month (UTC), such as 2024-05.")
+    masters: int = Field(description="Number of masters.")
+
+
+class Timeline(BaseModel):
+    """How many masters were taken in each month."""
+
+    months: list[Month] = Field(description="The newest month first, without empty ones.")
+    undated: int = Field(description="Masters whose files do not tell when they were taken.")
+    unread: int = Field(description="Masters whose files have not been read for it yet.")
+
+    @classmethod
+    def of(cls, counted: records.Months) -> Timeline:
+        months = [Month(month=month, masters=masters) for month, masters in counted.months]
+        return cls(months=months, undated=counted.undated, unread=counted.unread)
 
 
 class Readiness(BaseModel):

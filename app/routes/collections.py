@@ -8,8 +8,13 @@ from fastapi import APIRouter, Path, Query
 
 from app.http import schemas
 from app.http.api_route import ApiRoute
-from app.http.dependencies import AttributesDep, CollectionsDep
-from app.http.parameters import ConfirmQuery, check_confirmed
+from app.http.dependencies import AttributesDep, CollectionsDep, MastersDep
+from app.http.parameters import (
+    ConfirmQuery,
+    FilterQuery,
+    check_confirmed,
+    parse_filter_text,
+)
 from app.http.security import Access, requires
 
 router = APIRouter(route_class=ApiRoute, tags=["collections"])
@@ -47,10 +52,25 @@ def list_attributes(
         int, Query(ge=0, le=1000, description="Number of most frequent values to return per key.")
     ] = 20,
 ) -> schemas.AttributeList:
-    """Returns the attribute keys of a collection, with their types and most frequent values."""
-    summaries, masters = attributes.summarize_attributes(name)
-    listed = [schemas.Attribute.of(summary, values) for summary in summaries]
-    return schemas.AttributeList(attributes=listed, masters=masters)
+    """Returns the attribute keys of a collection, with their types and most frequent values.
+
+    `fields` has the same of the built-in fields that filters reach.
+    """
+    summary = attributes.summarize_attributes(name)
+    return schemas.AttributeList(
+        attributes=[schemas.Attribute.of(each, values) for each in summary.attributes],
+        fields=[schemas.Attribute.of(each, values) for each in summary.fields],
+        masters=summary.masters,
+    )
+
+
+@router.get("/collections/{name}/timeline", summary="Count masters by month")
+@requires(Access.READ)
+def get_timeline(
+    masters: MastersDep, name: CollectionName, filter: FilterQuery = None
+) -> schemas.Timeline:
+    """Returns how many masters were taken in each month (UTC), the newest month first."""
+    return schemas.Timeline.of(masters.count_months(name, parse_filter_text(filter)))
 
 
 @router.delete("/collections/{name}", status_code=204, summary="Delete a collection")

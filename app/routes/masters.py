@@ -14,14 +14,16 @@ from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.conditional import etag_matches, parse_if_match, parse_range, revision_etag
+from app.http.cursors import parse_cursor, write_cursor
 from app.http.dependencies import CollectionsDep, IngestDep, MastersDep
 from app.http.download import Download
 from app.http.parameters import (
     ConfirmQuery,
+    FilterQuery,
     check_confirmed,
-    parse_cursor,
     parse_filter_text,
     parse_json,
+    parse_sort_text,
 )
 from app.http.problems import EXPECTED, Problem, problem_of, request_id_of
 from app.http.security import Access, requires
@@ -145,8 +147,14 @@ def list_masters(
     cursor: Annotated[
         str | None, Query(description="The next_cursor of the previous page.")
     ] = None,
-    filter: Annotated[
-        str | None, Query(description="Filter on attributes in JSON, as in a search.")
+    filter: FilterQuery = None,
+    sort: Annotated[
+        str | None,
+        Query(
+            description="What to sort by: created_at, name, capture.time, or the path of an"
+            " attribute or built-in field as in a filter. A hyphen before it reverses the order."
+            " Default: -created_at."
+        ),
     ] = None,
     offset: Annotated[
         int,
@@ -157,12 +165,16 @@ def list_masters(
         ),
     ] = 0,
 ) -> Response:
-    """Returns the masters of a collection, newest first, a page at a time."""
-    conditions, after = parse_filter_text(filter), parse_cursor(cursor)
-    page = masters.list_masters(collection, conditions, limit, after, offset)
+    """Returns the masters of a collection a page at a time, newest first unless `sort` is given.
+
+    Masters without such a value come last. The cursor of a page is valid for the same `sort` only.
+    """
+    conditions, order = parse_filter_text(filter), parse_sort_text(sort)
+    after = parse_cursor(cursor, order)
+    page = masters.list_masters(collection, conditions, limit, after, offset, order)
     body = schemas.MasterPage.model_construct(
         masters=[schemas.Master.of(master) for master in page.masters],
-        next_cursor=str(page.next_after) if page.next_after else None,
+        next_cursor=write_cursor(page.next_after, order) if page.next_after else None,
         total=page.total,
     )
     return _json(body)

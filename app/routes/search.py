@@ -56,7 +56,10 @@ def search(
     ] = None,
     filter: Annotated[
         str | None,
-        Form(description='Filter on attributes in JSON: {"colour": "red", "price": {"$lt": 20}}.'),
+        Form(
+            description="Filter in JSON on attributes and built-in fields:"
+            ' {"colour": "red", "capture.time": {"$gte": "2024-05-01"}}.'
+        ),
     ] = None,
     box: Annotated[
         str | None,

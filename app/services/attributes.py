@@ -1,4 +1,4 @@
-"""Summarises the attributes of a collection's masters: what a filter can be built from."""
+"""Summarises what filters see of a collection's masters, so that a filter can be built from it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,24 @@ from storage.protocols import MetadataStore
 _MAX_MASTERS = 100_000  # read per summary, to bound the time
 _MAX_VALUES = 10_000  # counted per key, to bound the memory
 _PAGE = 5_000
+
+
+# Built-in fields that differ in nearly every master: their values are not counted.
+_UNIQUE = frozenset(
+    {
+        *("name", "size", "created_at", "capture.time", "capture.caption"),
+        *("capture.gps.latitude", "capture.gps.longitude", "capture.gps.altitude"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the newest masters of a collection have; the most widespread keys come first."""
+
+    attributes: list[AttributeSummary]
+    fields: list[AttributeSummary]  # the built-in fields
+    masters: int  # number of masters that were read
 
 
 @dataclass
@@ -33,16 +51,16 @@ class AttributeSummary:
         ordered = sorted(self.counts.items(), key=_frequency_order)
         return [(value, count) for (_, value), count in ordered[:limit]]
 
-    def add_value(self, value: object) -> None:
-        """Count the value that one master has under this key."""
+    def add_value(self, value: object, *, counted: bool = True) -> None:
+        """Add the value that one master has under this key; ``counted`` counts equal ones."""
         self.masters += 1
         self.types.add(type_name(value))
         for item in value if isinstance(value, list) else [value]:
-            self._count_scalar(item)
+            self._add_scalar(item, counted)
 
-    def _count_scalar(self, value: Any) -> None:
+    def _add_scalar(self, value: Any, counted: bool) -> None:
         typed = (type_name(value), value)
-        if typed in self.counts or len(self.counts) < _MAX_VALUES:
+        if counted and (typed in self.counts or len(self.counts) < _MAX_VALUES):
             self.counts[typed] += 1
         if typed[0] == "number":
             self.minimum = value if self.minimum is None else min(self.minimum, value)
@@ -61,26 +79,32 @@ class Attributes:
         self._metadata = metadata
         self._collections = collections
 
-    def summarize_attributes(self, name: str) -> tuple[list[AttributeSummary], int]:
+    def summarize_attributes(self, name: str) -> Summary:
         """Summarise the newest 100 000 masters of the collection ``name``.
 
-        Returns one summary per key, the most widespread key first, and the number of masters that
-        were read. Raises InvalidInput, NotFound, StoreUnavailable.
+        Raises InvalidInput, NotFound, StoreUnavailable.
         """
         collection = self._collections.find_collection(name)
-        summaries: dict[str, AttributeSummary] = {}
+        attributes: dict[str, AttributeSummary] = {}
+        fields: dict[str, AttributeSummary] = {}
         after, masters = None, 0
         while masters < _MAX_MASTERS:
-            rows = self._metadata.list_attributes(collection.id, _PAGE, after)
-            for _, attributes in rows:
-                for key, value in flatten_attributes(attributes):
-                    summaries.setdefault(key, AttributeSummary(key)).add_value(value)
+            rows = self._metadata.list_fields(collection.id, _PAGE, after)
+            for row in rows:
+                for key, value in flatten_attributes(row.attributes):
+                    attributes.setdefault(key, AttributeSummary(key)).add_value(value)
+                for key, value in flatten_attributes(row.built_in):
+                    summary = fields.setdefault(key, AttributeSummary(key))
+                    summary.add_value(value, counted=key not in _UNIQUE)
             masters += len(rows)
             if len(rows) < _PAGE:
                 break
-            after = rows[-1][0]
-        ordered = sorted(summaries.values(), key=lambda summary: (-summary.masters, summary.key))
-        return ordered, masters
+            after = rows[-1].id
+        return Summary(_in_order(attributes), _in_order(fields), masters)
+
+
+def _in_order(summaries: dict[str, AttributeSummary]) -> list[AttributeSummary]:
+    return sorted(summaries.values(), key=lambda summary: (-summary.masters, summary.key))
 
 
 def flatten_attributes(

@@ -23,7 +23,8 @@ from app.services.vision import Vision
 from storage.errors import MasterChanged, ObjectMissing, StoreUnavailable
 from storage.filters import Filter
 from storage.protocols import Stores
-from storage.records import Master, Page
+from storage.records import Master, Months, Page, Position
+from storage.sorting import NEWEST_FIRST, Sort
 
 
 class Masters:
@@ -64,16 +65,22 @@ class Masters:
         collection_name: str,
         filter: Filter | None,
         limit: int,
-        after: UUID | None,
+        after: Position | None,
         offset: int = 0,
+        sort: Sort = NEWEST_FIRST,
     ) -> Page:
-        """Return a page of at most ``limit`` masters, newest first.
+        """Return a page of at most ``limit`` masters, newest first unless ``sort`` says otherwise.
 
-        The page begins ``offset`` masters behind the master ``after``, or behind the start. Raises
-        InvalidInput, NotFound.
+        The page begins ``offset`` masters behind the position ``after``, or behind the start.
+        Raises InvalidInput, NotFound.
         """
         collection = self._collections.find_collection(collection_name)
-        return self._stores.metadata.list_masters(collection.id, filter, limit, after, offset)
+        return self._stores.metadata.list_masters(collection.id, filter, limit, after, offset, sort)
+
+    def count_months(self, collection_name: str, filter: Filter | None) -> Months:
+        """Return how many masters that match were taken in each month. Raises NotFound."""
+        collection = self._collections.find_collection(collection_name)
+        return self._stores.metadata.count_months(collection.id, filter)
 
     def update_master(
         self,

@@ -11,6 +11,7 @@ from storage.metadata.captures import SqlCaptures
 from storage.metadata.collections import SqlCollections
 from storage.metadata.identity import SqlIdentity
 from storage.metadata.leases import SqlLeases
+from storage.metadata.lists import SqlLists
 from storage.metadata.masters import SqlMasters
 from storage.metadata.outbox import SqlEmbeddingOutbox
 from storage.metadata.registry import SqlModelRegistry
@@ -26,6 +27,7 @@ class SqlMetadataStore(
     SqlCollections,
     SqlUploads,
     SqlMasters,
+    SqlLists,
     SqlEmbeddingOutbox,
     SqlLeases,
     SqlRecords,

@@ -1,4 +1,4 @@
-"""Stored masters in the metadata database: lookup, listing, changes, damage and deletion."""
+"""Stored masters in the metadata database: lookup, changes, damage and deletion."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from storage import filters_sql
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import MasterChanged
-from storage.filters import Filter, count_conditions
-from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -22,16 +19,15 @@ from storage.metadata.rows import (
     PENDING,
     SELECT_MASTERS,
     deleting_values,
+    find_by_ids,
     from_now,
     is_free,
+    is_inside,
     is_reserved_by,
     lock_live_collection,
     master_of,
 )
-from storage.records import Attributes, Master, MasterState, Page
-
-_MOST_IN_SQL = 2  # conditions of a filter, each of which SQLite parses every row for
-_MOST_VARIABLES = 500  # ids in one statement, below each database's limit of bound variables
+from storage.records import Attributes, Master, MasterState
 
 
 @retry_lost_transactions
@@ -39,7 +35,6 @@ class SqlMasters:
     """MasterStore on a SQL database."""
 
     _db: Database
-    _index: AttributeIndex
 
     def find_master(self, master_id: UUID) -> Master | None:
         with self._db.read() as connection:
@@ -56,73 +51,7 @@ class SqlMasters:
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         with self._db.read() as connection:
-            return _find(connection, ids, self._is_inside(collection_id, None))
-
-    def list_masters(
-        self,
-        collection_id: UUID,
-        filter: Filter | None,
-        limit: int,
-        after: UUID | None,
-        offset: int = 0,
-    ) -> Page:
-        with self._db.read() as connection:
-            if self._db.embedded and filter is not None and count_conditions(filter) > _MOST_IN_SQL:
-                return self._list_by_index(connection, collection_id, filter, limit, after, offset)
-            inside = self._is_inside(collection_id, filter)
-            statement = (
-                SELECT_MASTERS.where(inside)
-                .order_by(MASTERS.c.id.desc())
-                .limit(limit + 1)
-                .offset(offset)
-            )
-            if after is not None:
-                statement = statement.where(MASTERS.c.id < after)
-            masters = [master_of(row) for row in connection.execute(statement)]
-            total = _count(connection, inside)
-        more = len(masters) > limit
-        return Page(masters[:limit], masters[limit - 1].id if more else None, total)
-
-    def _list_by_index(
-        self,
-        connection: sa.Connection,
-        collection_id: UUID,
-        filter: Filter,
-        limit: int,
-        after: UUID | None,
-        offset: int,
-    ) -> Page:
-        selected = self._index.select(connection, collection_id, filter)
-        later = selected if after is None else [id_ for id_ in selected if id_ < after.bytes]
-        ids = [UUID(bytes=id_) for id_ in later[offset : offset + limit]]
-        found = _find(connection, ids, MASTERS.c.collection_id == collection_id)
-        more = len(later) > offset + limit
-        return Page([found[id_] for id_ in ids], ids[-1] if more else None, len(selected))
-
-    def count_masters(self, collection_id: UUID) -> int:
-        with self._db.read() as connection:
-            return _count(connection, self._is_inside(collection_id, None))
-
-    def _is_inside(self, collection_id: UUID, filter: Filter | None) -> sa.ColumnElement[bool]:
-        inside = sa.and_(MASTERS.c.collection_id == collection_id, IS_VISIBLE)
-        if filter is None:
-            return inside
-        dialect = self._db.url.get_backend_name()
-        return sa.and_(inside, filters_sql.condition(filter, MASTERS.c, dialect))
-
-    def list_attributes(
-        self, collection_id: UUID, limit: int, after: UUID | None
-    ) -> list[tuple[UUID, Attributes]]:
-        statement = (
-            sa.select(MASTERS.c.id, MASTERS.c.attributes)
-            .where(MASTERS.c.collection_id == collection_id, MASTERS.c.state == MasterState.STORED)
-            .order_by(MASTERS.c.id.desc())
-            .limit(limit)
-        )
-        if after is not None:
-            statement = statement.where(MASTERS.c.id < after)
-        with self._db.read() as connection:
-            return [(row.id, row.attributes) for row in connection.execute(statement)]
+            return find_by_ids(connection, ids, is_inside(collection_id))
 
     def update_master(
         self,
@@ -199,23 +128,6 @@ class SqlMasters:
                 return
             connection.execute(EMBEDDINGS.delete().where(EMBEDDINGS.c.master_id == master_id))
             connection.execute(MASTERS.delete().where(MASTERS.c.id == master_id))
-
-
-def _find(
-    connection: sa.Connection, ids: Sequence[UUID], condition: sa.ColumnElement[bool]
-) -> dict[UUID, Master]:
-    """Return the masters with these ids that meet the condition, by id."""
-    found: dict[UUID, Master] = {}
-    for start in range(0, len(ids), _MOST_VARIABLES):
-        some = MASTERS.c.id.in_(ids[start : start + _MOST_VARIABLES])
-        for row in connection.execute(SELECT_MASTERS.where(some, condition)):
-            found[row.id] = master_of(row)
-    return found
-
-
-def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:
-    statement = SELECT_MASTERS.with_only_columns(sa.func.count()).where(condition)
-    return connection.scalar(statement) or 0
 
 
 def _lock_master(

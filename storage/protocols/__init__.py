@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
+from storage.protocols.lists import ListStore
 from storage.protocols.metadata import (
     CollectionStore,
     EmbeddingOutbox,
@@ -26,6 +27,7 @@ __all__ = [
     "EmbeddingOutbox",
     "IdentityStore",
     "LeaseStore",
+    "ListStore",
     "MasterStore",
     "MetadataStore",
     "ModelRegistry",

@@ -18,8 +18,8 @@ from collections.abc import Container, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from storage.filters import Filter
 from storage.protocols.captures import CaptureStore
+from storage.protocols.lists import ListStore
 from storage.records import (
     Attributes,
     Collection,
@@ -29,7 +29,6 @@ from storage.records import (
     MasterRecord,
     MasterRevision,
     NewMaster,
-    Page,
     Reservation,
 )
 
@@ -130,33 +129,6 @@ class MasterStore(Protocol):
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         """Return the masters with these ids that are visible in the collection, by id."""
-
-    def list_masters(
-        self,
-        collection_id: UUID,
-        filter: Filter | None,
-        limit: int,
-        after: UUID | None,
-        offset: int = 0,
-    ) -> Page:
-        """Return a page of up to ``limit`` visible masters, newest first.
-
-        With ``filter`` None, all are selected. The page begins after the master ``after``, or with
-        the newest if that is None, and skips ``offset`` more. ``Page.next_after`` continues the
-        list, and ``Page.total`` counts all that are selected, on any page.
-        """
-
-    def count_masters(self, collection_id: UUID) -> int:
-        """Return the number of visible masters."""
-
-    def list_attributes(
-        self, collection_id: UUID, limit: int, after: UUID | None
-    ) -> list[tuple[UUID, Attributes]]:
-        """Return ids and attributes of up to ``limit`` stored masters, newest first.
-
-        The list begins after the id ``after``, or with the newest if that is None. The method does
-        not check that the collection is live; the caller must know.
-        """
 
     def update_master(
         self,
@@ -368,6 +340,7 @@ class MetadataStore(
     RecordStore,
     IdentityStore,
     CaptureStore,
+    ListStore,
     Protocol,
 ):
     """The metadata database as a whole."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from storage.errors import StoreUnavailable
+from storage.protocols import CaptureChange
 from tests.support.images import CAT, encoded, part_of
 from tests.support.service import Service, eventually
 
@@ -154,10 +157,43 @@ def test_attributes_are_summarised_by_key_type_and_value(service: Service) -> No
 def test_an_empty_collection_has_no_attributes_and_a_missing_one_is_404(service: Service) -> None:
     assert service.client.get("/collections/default/attributes").json() == {
         "attributes": [],
+        "fields": [],
         "masters": 0,
     }
     missing = service.client.get("/collections/nowhere/attributes")
     assert (missing.status_code, missing.json()["code"]) == (404, "collection-not-found")
+
+
+def test_masters_are_counted_by_month(service: Service) -> None:
+    masters = [service.put_master(CAT, attributes='{"a": 1}')]
+    masters.append(service.put_master(encoded(part_of("rocket", 1))))
+    captures: list[dict[str, Any]] = [{"time": 1_714_521_600_000}, {}]
+    metadata = service.services.stores.metadata
+    for master, capture in zip(masters, captures, strict=True):
+        found = metadata.find_master(UUID(master["id"]))
+        assert found is not None
+        change = CaptureChange(found, capture, found.name, found.attributes)
+        assert metadata.save_captures(99, [change]) == 1
+    timeline = service.client.get("/collections/default/timeline").json()
+    months = [{"month": "2024-05", "masters": 1}]
+    assert timeline == {"months": months, "undated": 1, "unread": 0}
+    some = service.client.get("/collections/default/timeline", params={"filter": '{"a": 1}'}).json()
+    assert some == {"months": months, "undated": 0, "unread": 0}
+    none = service.client.get("/collections/default/timeline", params={"filter": '{"a": 2}'}).json()
+    assert none == {"months": [], "undated": 0, "unread": 0}
+    assert service.client.get("/collections/none/timeline").status_code == 404
+    bad = service.client.get("/collections/default/timeline", params={"filter": "{"})
+    assert (bad.status_code, bad.json()["code"]) == (422, "invalid-filter")
+
+
+def test_built_in_fields_are_summarised(service: Service) -> None:
+    service.put_master(CAT)
+    answer = service.client.get("/collections/default/attributes").json()
+    assert answer["attributes"] == []
+    fields = {field["key"]: field for field in answer["fields"]}
+    assert {"name", "mime", "width", "height", "size", "created_at"} <= set(fields)
+    assert fields["name"]["values"] == []
+    assert fields["size"]["minimum"] == len(CAT)
 
 
 def test_pending_embeddings_are_counted(service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -379,7 +380,15 @@ def test_browsing_can_be_filtered(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"limit": "0"}, {"limit": "1001"}, {"cursor": "x"}, {"filter": "{"}, {"filter": '{"$x": 1}'}],
+    [
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"cursor": "x"},
+        {"filter": "{"},
+        {"filter": '{"$x": 1}'},
+        {"sort": "-"},
+        {"sort": "a..b"},
+    ],
 )
 def test_bad_browsing_parameters_are_422(service: Service, params: dict[str, str]) -> None:
     response = service.client.get("/masters", params=params)
@@ -462,6 +471,84 @@ def test_if_match_compares_as_rfc_9110_says(service: Service, if_match: str, sta
     changed = service.client.patch(path, json={"name": "x"}, headers={"If-Match": if_match})
     assert changed.status_code == status
     assert service.client.get(path).json()["revision"] == (2 if status == 200 else 1)
+
+
+def read_names(service: Service, **params: Any) -> list[str]:
+    """Return the names of all masters, read in pages of two."""
+    names: list[str] = []
+    while True:
+        page = service.client.get("/masters", params={"limit": 2} | params).json()
+        names += [master["name"] for master in page["masters"]]
+        if page["next_cursor"] is None:
+            return names
+        params["cursor"] = page["next_cursor"]
+
+
+def test_masters_are_sorted_by_name_time_or_attribute(service: Service) -> None:
+    for seed, (name, year) in enumerate([("b", 3), ("c", None), ("A", 1), ("é", 2), ("a", 2.5)]):
+        attributes = {} if year is None else {"year": year}
+        content = encoded(part_of("rocket", seed))
+        service.put_master(content, name=name, attributes=json.dumps(attributes))
+    assert (
+        read_names(service) == read_names(service, sort="-created_at") == ["a", "é", "A", "c", "b"]
+    )
+    assert read_names(service, sort="created_at") == ["b", "c", "A", "é", "a"]
+    assert read_names(service, sort="name") == ["A", "a", "b", "c", "é"]
+    assert read_names(service, sort="-name") == ["é", "c", "b", "a", "A"]
+    assert read_names(service, sort="year") == ["A", "é", "a", "b", "c"]
+    assert read_names(service, sort="-year") == ["b", "a", "é", "A", "c"]
+    assert read_names(service, sort="year", filter='{"name": {"$like": "_"}}') == [
+        "A",
+        "é",
+        "a",
+        "b",
+        "c",
+    ]
+    assert read_names(service, sort="-capture.time", filter='{"name": {"$gt": "a"}}')[0] == "é"
+
+
+def test_a_cursor_is_for_one_order(service: Service) -> None:
+    for seed in range(3):
+        service.put_master(encoded(part_of("rocket", seed)), name=f"{seed}")
+
+    def page(**params: str) -> Any:
+        return service.client.get("/masters", params={"limit": "1"} | params)
+
+    orders = ["-created_at", "created_at", "name", "-name", "capture.time", "colour"]
+    cursors = {sort: page(sort=sort).json()["next_cursor"] for sort in orders}
+    for sort in orders:
+        for other, cursor in cursors.items():
+            response = page(sort=sort, cursor=cursor)
+            if sort == other:
+                assert response.status_code == 200
+            else:
+                assert (response.status_code, response.json()["code"]) == (422, "invalid-cursor")
+
+
+def test_a_cursor_that_somebody_made_up_is_refused(service: Service) -> None:
+    id_ = "0" * 32
+    forms: list[tuple[str, Any]] = [
+        ("name", ["name", None, id_]),
+        ("name", ["name", 1, id_]),
+        ("name", ["name", "x" * 256, id_]),
+        ("name", ["name", "\ud800", id_]),
+        ("name", ["name", "x", "y"]),
+        ("name", ["name", "x", 1]),
+        ("name", ["name", "x"]),
+        ("name", {"name": "x"}),
+        ("created_at", ["created_at", 1, id_]),
+        ("capture.time", ["capture.time", "x", id_]),
+        ("capture.time", ["capture.time", True, id_]),
+        ("capture.time", ["capture.time", 2**63, id_]),
+        ("a", ["a", float("nan"), id_]),
+        ("a", ["a", 10**400, id_]),
+        ("a", ["a", ["x"], id_]),
+    ]
+    made = [(sort, base64.urlsafe_b64encode(json.dumps(form).encode())) for sort, form in forms]
+    for sort, cursor in [*made, ("name", b"!"), ("name", b"A"), ("name", b"/w=="), ("a", b"W1tb")]:
+        params = {"sort": sort, "cursor": cursor.decode()}
+        response = service.client.get("/masters", params=params)
+        assert (response.status_code, response.json()["code"]) == (422, "invalid-cursor"), params
 
 
 def test_several_if_match_lines_are_one_list(service: Service) -> None:

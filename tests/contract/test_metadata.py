@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from storage.database import Database
 from storage.errors import CollectionExists, CollectionGone, MasterChanged, MasterExists
-from storage.filters import parse_filter
 from storage.metadata import new_id
 from storage.protocols import MetadataStore, ModelRegistry
 from storage.records import LOOK, Claim, Collection, IndexTask, Master, MasterState, NewMaster
@@ -198,53 +197,6 @@ def test_one_of_many_concurrent_uploads_reserves_the_master(
     for thread in threads:
         thread.join()
     assert sorted(claims) == [Claim.BUSY] * 19 + [Claim.OURS]
-
-
-def test_pages_are_newest_first_and_complete(
-    metadata: MetadataStore, collection: Collection
-) -> None:
-    ids = []
-    for number in range(7):
-        ids.append(stored(metadata, collection, other(number)).id)
-        time.sleep(0.002)
-    seen: list[UUID] = []
-    after = None
-    while True:
-        page = metadata.list_masters(collection.id, None, 3, after)
-        seen += [master.id for master in page.masters]
-        after = page.next_after
-        if after is None:
-            break
-    assert seen == ids[::-1]
-    jumped = metadata.list_masters(collection.id, None, 3, None, offset=5)
-    assert ([master.id for master in jumped.masters], jumped.next_after) == (ids[1::-1], None)
-
-
-def test_a_listing_is_filtered_and_counted(metadata: MetadataStore, collection: Collection) -> None:
-    for number in range(6):
-        stored(metadata, collection, other(number))
-    chosen = parse_filter({"number": {"$gte": 4}})
-    page = metadata.list_masters(collection.id, chosen, 10, None)
-    assert {master.attributes["number"] for master in page.masters} == {4, 5}
-    assert metadata.list_masters(collection.id, chosen, 1, None).total == 2
-    assert metadata.list_masters(collection.id, None, 1, None).total == 6
-    assert metadata.count_masters(collection.id) == 6
-
-
-def test_attributes_are_listed_newest_first_in_pages(
-    metadata: MetadataStore, collection: Collection
-) -> None:
-    masters = []
-    for number in range(5):
-        masters.append(
-            stored(metadata, collection, replace(other(number), attributes={"n": number}))
-        )
-        time.sleep(0.002)
-    metadata.delete_master(masters[2].id)
-    metadata.reserve_master(collection.id, other(9), "uploading", 60)
-    first = metadata.list_attributes(collection.id, 3, None)
-    assert first == [(masters[n].id, {"n": n}) for n in (4, 3, 1)]
-    assert metadata.list_attributes(collection.id, 3, first[-1][0]) == [(masters[0].id, {"n": 0})]
 
 
 def test_find_masters_leaves_out_masters_that_are_not_in_the_collection(

@@ -21,8 +21,8 @@ from storage import vector_blocks, vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
-from storage.metadata import SqlMetadataStore, attribute_index, masters
-from storage.records import Master, NewMaster, Page, VectorRecord, whole_image
+from storage.metadata import SqlMetadataStore, attribute_index, lists
+from storage.records import Master, NewMaster, Page, Position, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
 from tests.support.filter_examples import ATTRIBUTES, FIELDS, FILTERS, about
 
@@ -112,8 +112,9 @@ class Gallery:
     ) -> Page:
         """List by SQL if the filter has at most so many conditions, otherwise by the index."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(masters, "_MOST_IN_SQL", most_in_sql)
-            return self.metadata.list_masters(self.collection, filter, limit, after, offset)
+            patch.setattr(lists, "_MOST_IN_SQL", most_in_sql)
+            behind = None if after is None else Position(after)
+            return self.metadata.list_masters(self.collection, filter, limit, behind, offset)
 
     def search(self, vectors: ExactVectorStore, filter: Filter) -> set[UUID]:
         return {
@@ -340,7 +341,7 @@ def test_threads_that_browse_and_change_get_current_answers(
             assert id_ in {master.id for master in page.masters}
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
-        patch.setattr(masters, "_MOST_IN_SQL", 0)
+        patch.setattr(lists, "_MOST_IN_SQL", 0)
         list(pool.map(change_and_list, ids))
 
 

@@ -113,7 +113,7 @@ def test_the_attributes_that_a_master_had_take_little_memory(
     columns = [
         column for block in matrix._blocks.values() for column in block.attributes._columns.values()
     ]
-    assert sum(len(column._values) for column in columns) < 300
+    assert sum(len(column._code_of) for column in columns) < 300
     query, shop = changing.parts[0].vector, changing.collection_id
     for tag, found in (("99-0", 1), ("98-0", 0), ("t1", 1)):
         chosen = parse_filter({"tags": {"$contains": tag}})

@@ -1,4 +1,4 @@
-"""Stored masters in memory: lookup, listing, changes, damage and deletion."""
+"""Stored masters in memory: lookup, changes, damage and deletion."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Container, Sequence
 from uuid import UUID
 
 from storage.errors import MasterChanged
-from storage.filters import Filter, matches
-from storage.records import Attributes, Master, MasterState, Page
+from storage.records import Attributes, Master, MasterState
 from tests.support.memory_stores.tables import KEPT, MasterRow, OnTables, hold_the_lock
 
 
@@ -34,33 +33,6 @@ class MemoryMasters(OnTables):
             for row in rows
             if row is not None and row.master.collection_id == collection_id
         }
-
-    def list_masters(
-        self,
-        collection_id: UUID,
-        filter: Filter | None,
-        limit: int,
-        after: UUID | None,
-        offset: int = 0,
-    ) -> Page:
-        selected = self._select(collection_id, filter)
-        rows = _newest_first(selected, after)[offset:]
-        masters = [row.read() for row in rows[:limit]]
-        return Page(masters, masters[-1].id if len(rows) > limit else None, len(selected))
-
-    def count_masters(self, collection_id: UUID) -> int:
-        return len(self._select(collection_id, None))
-
-    def list_attributes(
-        self, collection_id: UUID, limit: int, after: UUID | None
-    ) -> list[tuple[UUID, Attributes]]:
-        stored = [
-            row
-            for row in self._tables.masters.values()
-            if row.master.collection_id == collection_id and row.master.state is MasterState.STORED
-        ]
-        masters = [row.read() for row in _newest_first(stored, after)[:limit]]
-        return [(master.id, master.attributes) for master in masters]
 
     def update_master(
         self,
@@ -120,16 +92,6 @@ class MemoryMasters(OnTables):
         row = self._tables.masters.get(master_id)
         return row if row is not None and self._tables.is_visible(row) else None
 
-    def _select(self, collection_id: UUID, filter: Filter | None) -> list[MasterRow]:
-        """Return the rows of the visible masters of a collection that the filter selects."""
-        return [
-            row
-            for row in self._tables.masters.values()
-            if row.master.collection_id == collection_id
-            and self._tables.is_visible(row)
-            and (filter is None or matches(filter, row.master.filterable))
-        ]
-
     def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
         row = self._tables.masters.get(master_id)
         if row is None or row.master.state is not old:
@@ -141,9 +103,3 @@ class MemoryMasters(OnTables):
 def _check_revision(row: MasterRow, revisions: Container[int] | None) -> None:
     if revisions is not None and row.master.revision not in revisions:
         raise MasterChanged(row.master.revision)
-
-
-def _newest_first(rows: list[MasterRow], after: UUID | None) -> list[MasterRow]:
-    """Return the rows after the master ``after``, newest first."""
-    later = [row for row in rows if after is None or row.master.id < after]
-    return sorted(later, key=lambda row: row.master.id, reverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.collections import MemoryCollections
 from tests.support.memory_stores.identity import MemoryIdentity
+from tests.support.memory_stores.lists import MemoryLists
 from tests.support.memory_stores.masters import MemoryMasters
 from tests.support.memory_stores.outbox import MemoryOutbox
 from tests.support.memory_stores.transfer import MemoryRecords
@@ -15,6 +16,7 @@ class MemoryMetadataStore(
     MemoryCollections,
     MemoryUploads,
     MemoryMasters,
+    MemoryLists,
     MemoryOutbox,
     MemoryLeases,
     MemoryRecords,

@@ -84,14 +84,27 @@ def test_attributes_are_summarised_by_key(use_cases: UseCases) -> None:
     use_cases.upload(colours(1), attributes={"size": {"cm": 3}, "tags": ["a", "b"]})
     use_cases.upload(colours(2), attributes={"size": {"cm": 5.5}, "tags": ["b"], "new": True})
     use_cases.upload(colours(3), attributes={"tags": "b", "new": 1})
-    summaries, masters = use_cases.attributes.summarize_attributes("default")
-    by_key = {summary.key: summary for summary in summaries}
-    assert masters == 3
-    assert [summary.key for summary in summaries] == ["tags", "new", "size.cm"]
+    summary = use_cases.attributes.summarize_attributes("default")
+    by_key = {each.key: each for each in summary.attributes}
+    assert summary.masters == 3
+    assert [each.key for each in summary.attributes] == ["tags", "new", "size.cm"]
     assert by_key["tags"].types == {"list", "string"}
     assert by_key["tags"].most_frequent(1) == [("b", 3)]
     assert (by_key["size.cm"].minimum, by_key["size.cm"].maximum) == (3, 5.5)
     assert len(by_key["new"].counts) == 2  # true and 1
+
+
+def test_built_in_fields_are_summarised_apart(use_cases: UseCases) -> None:
+    use_cases.upload(colours(1), attributes={"name": "mine"})
+    use_cases.upload(colours(2))
+    summary = use_cases.attributes.summarize_attributes("default")
+    assert [each.key for each in summary.attributes] == ["name"]
+    fields = {each.key: each for each in summary.fields}
+    assert {"name", "mime", "width", "height", "size", "created_at"} <= set(fields)
+    assert [count for _, count in fields["mime"].most_frequent(5)] == [2]
+    assert fields["name"].most_frequent(5) == fields["size"].most_frequent(5) == []
+    assert (fields["size"].masters, fields["name"].types) == (2, {"string"})
+    assert (fields["size"].minimum or 0) > 0
 
 
 def test_attributes_are_read_in_pages_up_to_a_limit(
@@ -100,9 +113,9 @@ def test_attributes_are_read_in_pages_up_to_a_limit(
     for seed in range(5):
         use_cases.upload(colours(seed), attributes={"number": seed})
     monkeypatch.setattr(attributes_module, "_PAGE", 2)
-    assert use_cases.attributes.summarize_attributes("default")[1] == 5
+    assert use_cases.attributes.summarize_attributes("default").masters == 5
     monkeypatch.setattr(attributes_module, "_MAX_MASTERS", 4)
-    assert use_cases.attributes.summarize_attributes("default")[1] == 4
+    assert use_cases.attributes.summarize_attributes("default").masters == 4
 
 
 def test_values_beyond_the_limit_are_not_counted(
@@ -111,7 +124,7 @@ def test_values_beyond_the_limit_are_not_counted(
     monkeypatch.setattr(attributes_module, "_MAX_VALUES", 2)
     for seed in range(4):
         use_cases.upload(colours(seed), attributes={"number": seed})
-    (summary,), _ = use_cases.attributes.summarize_attributes("default")
+    (summary,) = use_cases.attributes.summarize_attributes("default").attributes
     assert (summary.masters, len(summary.counts), summary.minimum) == (4, 2, 0)
 
 

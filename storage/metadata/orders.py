@@ -1,0 +1,143 @@
+"""The orders of lists in SQL, and the conditions for what is behind a position.
+
+A list is read as one segment, or as two: what has a value, and what has none. Each has an order
+that an index has, too, if there is one for the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.filters import Path
+from storage.filters_sql import capture_document, lacks_attribute
+from storage.json_sql import Condition, MySql, Value, json_path
+from storage.metadata.rows import MASTERS, SELECT_MASTERS
+from storage.records import BUILT_IN_FIELDS, CAPTURE, Position
+from storage.sorting import MAX_TEXT, NAME, NO_RANK, Sort, rank_of
+from storage.tables import UuidBytes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The masters of a part of a list that are behind a position, and their order."""
+
+    condition: Condition
+    order: Sequence[Value]
+
+
+def list_segments(sort: Sort, after: Position | None, *, embedded: bool) -> list[Segment]:
+    """Return the segments that are behind ``after`` of a list that is sorted by a column."""
+    by_id = _Order([MASTERS.c.id], sort, embedded)
+    last_id = None if after is None else [sa.literal(after.id, UuidBytes)]
+    if sort.by_id:
+        return [by_id.behind(sa.true(), last_id)]
+    last: list[Value] | None = None
+    if after is not None and last_id is not None:
+        last = [sa.literal(after.value), *last_id]
+    if sort.path == NAME:
+        return [_Order([MASTERS.c.name, MASTERS.c.id], sort, embedded).behind(sa.true(), last)]
+    time = MASTERS.c.captured_at
+    untimed = by_id.behind(time.is_(None), last_id if after and after.value is None else None)
+    if after is not None and after.value is None:
+        return [untimed]
+    by_time = _Order([time, MASTERS.c.id], sort, embedded)
+    return [by_time.behind(time.is_not(None), last), untimed]
+
+
+@dataclass(frozen=True)
+class _Order:
+    columns: Sequence[Value]
+    sort: Sort
+    embedded: bool
+
+    def behind(self, condition: Condition, last: Sequence[Value] | None) -> Segment:
+        if last is not None:
+            condition = sa.and_(condition, self._is_behind(last))
+        return Segment(condition, [_directed(each, self.sort) for each in self.columns])
+
+    def _is_behind(self, last: Sequence[Value]) -> Condition:
+        if self.embedded:  # SQLite seeks in an index by the whole tuple only in this form
+            columns, values = sa.tuple_(*self.columns), sa.tuple_(*last)
+            return columns < values if self.sort.descending else columns > values
+        return _is_behind(self.columns, last, self.sort)
+
+
+def _is_behind(columns: Sequence[Value], last: Sequence[Value], sort: Sort) -> Condition:
+    """Compare tuples. MariaDB finds the range of an index in this form only."""
+    column, value = columns[0], last[0]
+    behind = column < value if sort.descending else column > value
+    if len(columns) == 1:
+        return behind
+    return sa.or_(behind, sa.and_(column == value, _is_behind(columns[1:], last[1:], sort)))
+
+
+def _directed(column: Value, sort: Sort) -> Value:
+    return column.desc() if sort.descending else column.asc()
+
+
+def select_by_path(sort: Sort, inside: Condition, after: Position | None) -> sa.Select[Any]:
+    """Return the statement for the ids of a list on MariaDB that is sorted by any path.
+
+    It computes the value of every master.
+    """
+    no_rank = -1 if sort.descending else NO_RANK
+    keys = _sort_keys(sort.path, no_rank)
+    columns = [
+        key.label(name) for key, name in zip(keys, ("rank_", "number_", "text_"), strict=True)
+    ]
+    found = SELECT_MASTERS.with_only_columns(MASTERS.c.id, *columns).where(inside).subquery()
+    order = [found.c.rank_, found.c.number_, found.c.text_, found.c.id]
+    statement = sa.select(found.c.id).order_by(*(_directed(each, sort) for each in order))
+    if after is None:
+        return statement
+    value = after.value
+    number = sa.cast(0 if value is None or isinstance(value, str) else value, sa.Double)
+    text = MySql().text_value(value if isinstance(value, str) else "")
+    rank = no_rank if value is None else rank_of(value)
+    last: list[Value] = [sa.literal(rank), number, text, sa.literal(after.id, UuidBytes)]
+    return statement.where(_is_behind(order, last, sort))
+
+
+def _sort_keys(path: Path, no_rank: int) -> tuple[Value, Value, Value]:
+    """Return the rank, the number and the text of the value at a path, none of them NULL."""
+    functions, (key, *rest) = MySql(), path
+    own = _keys_of_json(MASTERS.c.attributes, path, no_rank)
+    if key == CAPTURE:
+        built_in = _keys_of_json(capture_document(MASTERS.c), tuple(rest), no_rank)
+    elif key in BUILT_IN_FIELDS and not rest:
+        built_in = _keys_of_column(MASTERS.c[key])
+    else:
+        return own
+    lacks = lacks_attribute(key, MASTERS.c, functions)
+    rank, number, text = (
+        sa.case((lacks, one), else_=other) for one, other in zip(built_in, own, strict=True)
+    )
+    return rank, number, text
+
+
+def _keys_of_column(column: Value) -> tuple[Value, Value, Value]:
+    functions = MySql()
+    if isinstance(column.type, sa.Integer):
+        return sa.literal(0), sa.cast(column, sa.Double), functions.text_value("")
+    return sa.literal(1), sa.cast(0, sa.Double), functions.start(column, MAX_TEXT)
+
+
+def _keys_of_json(document: Value, path: Path, no_rank: int) -> tuple[Value, Value, Value]:
+    functions, place = MySql(), json_path(path)
+    is_number, is_text, is_boolean = (
+        functions.is_type(document, place, type_) for type_ in ("number", "string", "boolean")
+    )
+    rank = sa.case((is_number, 0), (is_text, 1), (is_boolean, 2), else_=no_rank)
+    is_true = sa.and_(is_boolean, functions.booleans(document, place, [True]))
+    no_number = sa.cast(0, sa.Double)
+    number = sa.case(
+        (is_number, functions.number(document, place)),
+        (is_true, sa.cast(1, sa.Double)),
+        else_=no_number,
+    )
+    start = functions.start(functions.text(document, place), MAX_TEXT)
+    return rank, number, sa.case((is_text, start), else_=functions.text_value(""))
