@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageCms
 
+from models.png_colours import describe_colours
+
 MAX_PROFILE = 4 << 20  # bytes; profiles for print have up to 3 MB
 _HEADER = 128  # bytes (ICC.1:2010, table 17)
 _ENTRY = 12  # bytes of an entry of the tag table
@@ -41,10 +43,10 @@ class Conversion:
 def find_conversion(image: Image.Image) -> Conversion | None:
     """Return the conversion to sRGB that an opened image needs.
 
-    It needs none if it has no profile, or that of sRGB. A profile that is broken, too large or made
-    for another kind of image is ignored.
+    It needs none if it has no profile, or that of sRGB. A PNG may state gamma and primaries
+    instead. A profile that is broken, too large or made for another kind of image is ignored.
     """
-    profile = image.info.get("icc_profile")
+    profile = image.info.get("icc_profile") or describe_colours(image.info)
     if not isinstance(profile, bytes) or not _HEADER < len(profile) <= MAX_PROFILE:
         return None
     mode = _MODES.get(profile[16:20])

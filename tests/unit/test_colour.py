@@ -323,5 +323,5 @@ def test_a_png_with_several_profiles_is_an_image() -> None:
     content = encoded(COFFEE, "PNG", icc_profile=P3)
     length = struct.unpack(">I", content[33:37])[0]
     assert content[37:41] == b"iCCP"
-    chunk = content[33 : 45 + length]
-    assert pixels(content[:33] + chunk + content[33:]).shape == (80, 120, 3)
+    profile = content[33 : 45 + length]
+    assert pixels(content[:33] + profile + content[33:]).shape == (80, 120, 3)

@@ -27,6 +27,7 @@ from tests.support.colour_profiles import (
     xyz_to_srgb,
 )
 from tests.support.image_cases.case import Case, picture, saved
+from tests.support.png import chunk
 
 _PART = "Colour profiles (ICC)"
 _WHITE = np.array([0.96422, 1.0, 0.82521])  # XYZ
@@ -85,6 +86,11 @@ def _save_xyb() -> bytes:
     return encoded(Image.fromarray(stored.astype(np.uint8)), "JPEG", **options)
 
 
+def _save_gamma() -> bytes:
+    content = saved("PNG")()
+    return content[:33] + chunk(b"gAMA", (100_000).to_bytes(4)) + content[33:]
+
+
 def _rgb_cases(variant: str, primaries: Primaries, gamma: float | None) -> list[Case]:
     profile = matrix_profile(primaries, gamma)
     expected = _shown(_linear(primaries, gamma))
@@ -113,6 +119,14 @@ CASES = [
             "L",
         )
         for kind in ("PNG", "JPEG")
+    ),
+    Case(
+        _PART,
+        "PNG with gamma and primaries (gAMA, cHRM)",
+        _save_gamma,
+        expected=_shown(_linear(SRGB, 1.0)),
+        tolerance=1,
+        media_type="image/png",
     ),
     _case("palette", matrix_profile(SRGB), lambda: picture("P").convert("RGB"), mode="P"),
     *(
