@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -143,6 +143,9 @@ bench-stack: .venv/.dev ## uploads, replicas and a million vectors on MariaDB, S
 
 bench-page: .venv/.dev ## the page in Chromium: until usable, until hits show, 100 000 masters scrolled
 	@$(BIN)/python -m benchmarks.bench_page
+
+bench-formats: .venv/.dev ## the share of accepted files in a directory of test images: DATA=path
+	@$(BIN)/python -m benchmarks.bench_formats '$(DATA)'
 
 screenshots: .venv/.dev ## every state of the page at three widths, into build/screenshots; the README's picture
 	@$(BIN)/python -m tests.web.screenshots build/screenshots docs/search.jpg

@@ -26,11 +26,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import tifffile
 from PIL import Image
 from rich.console import Console
 
 from tests.support.embedded import free_port, serve_interpreter
 from tests.support.images import photograph
+from tests.support.jpeg_xl import jpeg_xl, jpeg_xl_of_pixels, turned_jpeg_xl
+from tests.support.raw_files import raw_file
 
 _KEPT = Path("build/fuzz")
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -70,7 +73,37 @@ def make_corpus() -> list[bytes]:
         add(modes[mode], "WEBP", quality=20, save_all=True, append_images=[source.rotate(90)])
         add(modes[mode], "AVIF", quality=20, exif=exif, speed=10)
         add(modes[mode], "AVIF", save_all=True, append_images=[modes[mode].rotate(90)], speed=10)
-    return files
+    for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK"):
+        add(modes[mode], "TIFF", exif=exif)
+        add(modes[mode], "TIFF", compression="tiff_lzw")
+    add(source, "TIFF", compression="jpeg")
+    add(source, "TIFF", save_all=True, append_images=[source.rotate(90)], big_tiff=True)
+    return [*files, *_make_files_of_extras(source)]
+
+
+def _make_files_of_extras(source: Image.Image) -> Iterator[bytes]:
+    """Yield TIFF files that Pillow does not read, JPEG XL files and camera raw files."""
+    pixels = np.asarray(source)
+    deep = pixels.astype(np.uint16) * 257
+    planes = np.ascontiguousarray(np.moveaxis(deep, -1, 0))
+    for values, options in (
+        (pixels / np.float32(255), {"photometric": "rgb", "compression": "zlib"}),
+        (pixels / np.float32(255), {"photometric": "rgb", "tile": (32, 32)}),
+        (planes, {"photometric": "rgb", "planarconfig": "separate", "compression": "lzw"}),
+        (deep, {"photometric": "rgb", "compression": "jpegxl"}),
+        (pixels, {"photometric": "rgb", "compression": "jpeg2000", "byteorder": ">"}),
+    ):
+        file = io.BytesIO()
+        tifffile.imwrite(file, values, **options)
+        yield file.getvalue()
+    yield jpeg_xl(source, distance=1.0)
+    yield jpeg_xl(source, lossless=True, usecontainer=True)
+    yield jpeg_xl_of_pixels(np.stack([deep, deep]), lossless=True)
+    yield turned_jpeg_xl(source, 6)
+    preview = io.BytesIO()
+    source.save(preview, "JPEG", quality=80)
+    for name in ("ARW", "CR2", "DNG", "NEF", "ORF", "RAF", "RW2"):
+        yield raw_file(name, preview.getvalue(), 6)
 
 
 def _transparent(mode: str) -> object:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from models.formats.faults import NotSupported
+from models.formats.faults import Damaged, NotSupported
 
 # Tags (TIFF 6.0)
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANAR = 258, 259, 262, 274, 284
@@ -141,17 +141,19 @@ class DeepTiff(ImageFile.ImageFile):
         """Read the samples, and scale them to 8 bits."""
         if self._im is None:
             pixels = self._read_pixels()
-            self.im = Image.fromarray(pixels.squeeze(), self.mode).im
+            self.im = Image.fromarray(pixels[..., 0] if self.mode == "L" else pixels, self.mode).im
         return Image.Image.load(self)
 
     def _read_pixels(self) -> NDArray[np.uint8]:
-        """Return (height, width, channels) uint8."""
+        """Return (height, width, channels) uint8. Raises Damaged."""
         samples = self._page.asarray(maxworkers=1)
         if samples.ndim == 2:
             samples = samples[..., None]
         elif self._page.planarconfig == _SEPARATE:
             samples = np.moveaxis(samples, 0, -1)
         samples = samples[..., : len(self._mode)]
+        if samples.shape != (self.height, self.width, len(self._mode)):
+            raise Damaged("it has not as many pixels as its header says")
         to_8_bits = _Scale(samples, self._page.bitspersample, self._page.photometric)
         pixels = np.empty((*samples.shape[:2], len(self._mode)), np.uint8)
         for top in range(0, len(pixels), _STRIP):

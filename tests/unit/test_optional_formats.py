@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -89,6 +90,24 @@ def test_a_damaged_tiff_is_invalid(name: str, extra: str, monkeypatch: pytest.Mo
         "cut": encoded(SMALL, "TIFF")[:60],
     }[name]
     assert rejection(content).code == "invalid-image"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiff_of_floats_may_be_a_pixel_wide(size: tuple[int, int], channels: int) -> None:
+    width, height = size
+    pixels = np.full((height, width, channels), 0.5, np.float32)
+    photometric = "rgb" if channels == 3 else "minisblack"
+    image = decoded(tiff(pixels.squeeze(-1) if channels == 1 else pixels, photometric=photometric))
+    assert image.size == size
+    assert image.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_a_tiff_that_contradicts_itself_is_invalid() -> None:
+    layout = struct.pack("<HHIH", 284, 3, 1, 1)
+    assert layout in FLOATS
+    damaged = FLOATS.replace(layout, struct.pack("<HHIH", 284, 3, 1, 99))
+    assert rejection(damaged).code == "invalid-image"
 
 
 def test_the_message_lists_what_is_accepted() -> None:
