@@ -235,7 +235,14 @@ def _build_services(
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     build = partial(build_embedder, settings)
     models = LoadedModels(stores, build, settings.worker_interval)
-    vision = Vision(models, decoder, settings.slots, metrics)
+    vision = Vision(
+        models,
+        decoder,
+        settings.slots,
+        metrics,
+        max_pixels=settings.max_megapixels * 1_000_000,
+        accept_truncated=settings.accept_truncated,
+    )
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
     collections.find_or_create_collection(DEFAULT)

@@ -141,6 +141,19 @@ class Settings(BaseSettings):
     decode_seconds: float = Field(
         5.0, gt=0, description="CPU time that decoding one image may take, in seconds."
     )
+    max_megapixels: int = Field(
+        64,
+        ge=1,
+        le=4000,
+        description="Maximum size of an image, in megapixels. A JPEG of 200 megapixels takes little"
+        " memory, because it is decoded at a fraction of its size; most others also need a higher"
+        " LOOKALIKE_MEMORY_LIMIT.",
+    )
+    accept_truncated: bool = Field(
+        False,
+        description="Whether to accept uploads of JPEGs that lack up to about 1 % of their bytes at"
+        " the end. Samples are always accepted so. The response has a warning.",
+    )
     max_file_bytes: int = Field(
         32 * MIB, ge=1, description="Maximum size of an image file, in bytes."
     )

@@ -16,6 +16,7 @@ from PIL import Image
 from models.capture.values import Capture
 from models.opening import (
     ACCEPTANCE,
+    ANYTHING,
     FORMATS,
     MAX_PIXELS,
     Acceptance,
@@ -28,6 +29,7 @@ from models.pixels import is_on_its_side, memory_per_pixel, read_orientation, tu
 
 __all__ = [
     "ACCEPTANCE",
+    "ANYTHING",
     "FORMATS",
     "MAX_PIXELS",
     "TRUNCATED",

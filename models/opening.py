@@ -35,6 +35,7 @@ with suppress(ImportError):  # the extra `heif` adds the decoder for the images 
 
 MAX_PIXELS = 64_000_000  # of the still picture, or of the first frame
 MAX_ASPECT_RATIO = 100
+_COPIES = 3  # of a file that is given an end
 _LONGEST_HEADER = 1 << 20  # bytes in which an image that cannot be opened may say its size
 
 # Pillow's format name -> (media type, file extension). Other formats are rejected, even those that
@@ -89,6 +90,7 @@ class Acceptance:
 
 
 ACCEPTANCE = Acceptance()
+ANYTHING = Acceptance(max_pixels=None, truncated=True)  # of what was accepted before
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,13 @@ def open_image(
     """
     opened = guard(lambda: _open(file, accept))
     structure = opened.structure
-    if structure is None or structure.has_end:
+    if structure is None or structure.has_end or opened.image.format != "JPEG":
         return opened
-    if admit is not None:
-        admit(opened.coefficients + jpeg_end.estimate_memory(*opened.image.size, structure))
     file.seek(0)
     content = jpeg.hide_metadata(file.read())
+    if admit is not None:
+        compared = jpeg_end.estimate_memory(*opened.image.size, structure)
+        admit(opened.coefficients + compared + _COPIES * len(content))
     completed = guard(lambda: jpeg_end.complete_jpeg(content, structure))
     if completed.truncated and not accept.truncated:
         raise ImageRejected(

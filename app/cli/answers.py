@@ -14,6 +14,8 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
+TRUNCATED = "truncated"  # a warning
+
 
 class Master(TypedDict):
     id: UUID
@@ -32,6 +34,7 @@ class MasterPage(TypedDict):
 
 class UploadResult(TypedDict):
     created: bool
+    warnings: NotRequired[list[str]]  # as below: a service of an earlier commit has none
 
 
 class UploadResults(TypedDict):
@@ -49,6 +52,7 @@ class Hit(TypedDict):
 class SearchAnswer(TypedDict):
     hits: list[Hit]
     understood: float | None
+    warnings: NotRequired[list[str]]
 
 
 class DeadLetter(TypedDict):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.answers import TRUNCATED
 from app.cli.console import CommandError, ExitCode, err, make_table, out, print_json, show_printable
 from app.cli.options import (
     DEFAULT_URL,
@@ -18,6 +19,7 @@ from app.cli.options import (
     connect,
 )
 
+_LACK = "lack the last bytes of their files"
 _UNDERSTOOD = 0.5  # below it, the built-in words do not know a text
 _NOT_UNDERSTOOD = (
     "The built-in words may not know this text. For free text, install an encoder:"
@@ -72,6 +74,9 @@ def import_(
         importer = Importer(client, collection, attributes_from_folder, jobs, report)
         outcome = importer.run(paths, glob)
     out.print(outcome.summary())
+    if outcome.truncated:
+        lacks = "lacks the last bytes of its file" if outcome.truncated == 1 else _LACK
+        out.print(f"{outcome.truncated} of them {lacks}.")
     if outcome.failed:
         out.print(f"The failures are listed in {report}.")
     return outcome.exit_code
@@ -171,6 +176,8 @@ def search(
     if as_json:
         print_json(answer)
         return
+    if TRUNCATED in answer.get("warnings", []):
+        err.print("The image lacks its last bytes; the search used the rest of it.")
     if answer["understood"] is not None and answer["understood"] < _UNDERSTOOD:
         err.print(_NOT_UNDERSTOOD)
     if answer["hits"]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
+from app.cli.answers import TRUNCATED
 from app.cli.client import Client, HopelessError, ServiceError
 from app.cli.console import CommandError, ExitCode, err, progress_bar
 from app.cli.image_files import ImageFile, find_images
@@ -30,6 +31,7 @@ class Outcome:
     verb: str
     counts: dict[str, int] = field(default_factory=dict)
     failed: int = 0
+    truncated: int = 0  # accepted although their last bytes are missing
     interrupted: bool = False
     stopped_by: str = ""  # the error that would have hit every other image, too
     skipped: int = 0
@@ -168,6 +170,7 @@ class Importer:
             return
         with self._lock:
             outcome.add("new" if result["created"] else "already present")
+            outcome.truncated += TRUNCATED in result.get("warnings", [])
 
     def _report_failure(self, image: ImageFile, error: Exception, outcome: Outcome) -> None:
         if self._client.stopping.is_set():

@@ -212,6 +212,11 @@ class UploadResult(BaseModel):
     created: bool | None = Field(None, description="Whether the master is new.")
     indexed: bool | None = Field(None, description="Whether searches find the master.")
     master: Master | None = None
+    warnings: list[str] | None = Field(
+        None,
+        description="`truncated`: the file lacks its last bytes, and was accepted because"
+        " LOOKALIKE_ACCEPT_TRUNCATED allows it. Otherwise empty.",
+    )
     error: Problem | None = None
 
 
@@ -245,6 +250,10 @@ class SearchAnswer(BaseModel):
         description="How near the text is to what the built-in words know, from 0 to 1; below 0.5,"
         " the hits mean little. Null without a text, and in a space whose own encoder reads it."
     )
+    warnings: list[str] = Field(
+        description="`truncated`: the sample lacks its last bytes, and the search used the rest."
+        " Otherwise empty."
+    )
 
 
 class Comparison(BaseModel):
@@ -257,6 +266,10 @@ class Comparison(BaseModel):
         description="Probability that both show the same thing; null without a calibration."
     )
     model_version: str
+    warnings: list[str] = Field(
+        description="`truncated`: one of the files lacks its last bytes, and the rest was compared."
+        " Otherwise empty."
+    )
 
 
 class NewCollection(BaseModel):

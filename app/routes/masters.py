@@ -135,6 +135,7 @@ def _upload_result(outcome: UploadOutcome | Problem, request_id: str) -> schemas
         created=outcome.created,
         indexed=outcome.indexed,
         master=schemas.Master.of(outcome.master),
+        warnings=list(outcome.warnings),
     )
 
 

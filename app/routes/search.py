@@ -138,6 +138,7 @@ def search(
         took_ms=took,
         space=answer.space,
         understood=answer.understood,
+        warnings=list(answer.warnings),
     )
     return Response(body.model_dump_json(), media_type="application/json")
 
@@ -207,6 +208,7 @@ def compare(
         exact=compared.exact,
         probability=compared.probability,
         model_version=compared.model_version,
+        warnings=list(compared.warnings),
     )
 
 

@@ -37,6 +37,7 @@ class UploadOutcome:
     master: Master
     created: bool  # False if the collection had the bytes already
     indexed: bool  # whether searches with the active model version find it
+    warnings: tuple[str, ...] = ()  # of a new one: ``models.imaging.TRUNCATED`` or nothing
 
 
 class Ingest:
@@ -134,7 +135,7 @@ class Ingest:
             self._remove_orphan(master)
         self._metrics.uploads.labels("created").inc()
         indexed = self._indexing.index_inline(master, owner, versions, image)
-        return UploadOutcome(master, created=True, indexed=indexed)
+        return UploadOutcome(master, created=True, indexed=indexed, warnings=image.warnings)
 
     def _reserve_row(self, collection: str, new: NewMaster, owner: str) -> Reservation:
         """Reserve a row, or wait until another upload of the same bytes has finished.

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 from uuid import UUID
 
 from app.services.recovery_collections import time_of_id
-from models.imaging import ImageRejected, decode_image
+from models.imaging import ANYTHING, ImageRejected, decode_image
 from storage.errors import ObjectMissing
 from storage.hashing import sha256_of_file
 from storage.protocols import ObjectStore
@@ -74,7 +74,7 @@ def build_master(objects: ObjectStore, found: MasterKey, row: Master | None) -> 
 
 def _build_from_key(file: BinaryIO, size: int, found: MasterKey) -> Master:
     try:
-        image = decode_image(file, min_side=_MIN_SIDE, convert_colours=False)
+        image = decode_image(file, min_side=_MIN_SIDE, convert_colours=False, accept=ANYTHING)
     except ImageRejected as error:
         raise NotRecoverable(f"its image cannot be decoded: {error}") from None
     created_at = time_of_id(found.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 from uuid import UUID
@@ -30,13 +30,15 @@ _DISTANCE_PLACES = 6
 class SearchResult:
     """Hits, nearest first, and the space and model version that scored all of them.
 
-    ``understood`` is that of ``EmbeddedText``; None without a text.
+    ``understood`` is that of ``EmbeddedText``; None without a text. ``warnings`` are those of the
+    sample: ``models.imaging.TRUNCATED`` or nothing.
     """
 
     hits: list[Hit]
     model_version: str
     space: str
     understood: float | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Comparison:
     probability: float | None  # that both show the same thing; None without a calibration
     exact: bool  # whether they have the same bytes
     model_version: str
+    warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` if that is true of one of them
 
 
 @dataclass(frozen=True)
@@ -111,15 +114,17 @@ class Search:
         if vector is not None:
             return self._answer(scope, [vector], master.sha256)
         original = partial(self._masters.read_verified, master)
-        return self._search_by_sample(original, master.sha256, scope)
+        found = self._search_by_sample(original, master.sha256, scope)
+        return replace(found, warnings=())  # they were given when it was uploaded
 
     def compare_images(self, first: BinaryIO, second: BinaryIO) -> Comparison:
         """Return the distance between two images. Raises ImageRejected, Unavailable."""
         version = self._models.active_version()
         find_probability = self._ranking.find_probability
         if sha256_of_file(first) == sha256_of_file(second):
-            self._vision.decode_image(first, Purpose.SEARCH, versions=[])
-            return Comparison(0.0, find_probability(version, 0.0, exact=True), True, version)
+            image = self._vision.decode_image(first, Purpose.SEARCH, versions=[])
+            probability = find_probability(version, 0.0, exact=True)
+            return Comparison(0.0, probability, True, version, image.warnings)
         images = [
             self._vision.decode_image(file, Purpose.SEARCH, versions=[version])
             for file in (first, second)
@@ -128,7 +133,8 @@ class Search:
         distance = round(1.0 - float(a @ b), _DISTANCE_PLACES)
         distance = float(np.clip(distance, 0.0, MAX_DISTANCE))
         probability = find_probability(version, distance, exact=False)
-        return Comparison(distance, probability, False, version)
+        warnings = tuple({name: None for image in images for name in image.warnings})
+        return Comparison(distance, probability, False, version, warnings)
 
     def _open_scope(self, options: SearchOptions) -> _Scope:
         """Find the collection, the space and its active version, and embed the text."""
@@ -179,7 +185,8 @@ class Search:
         vectors = [self._vision.embed_image(image, version)]
         if options.mirror:
             vectors.append(self._vision.embed_image(image, version, mirror=True))
-        return self._answer(scope, vectors, None if options.box else sha256)
+        answer = self._answer(scope, vectors, None if options.box else sha256)
+        return replace(answer, warnings=image.warnings)
 
     def _answer(self, scope: _Scope, images: list[Vector], sha256: bytes | None) -> SearchResult:
         """Search with the vectors of an image, with that of the text, or with both."""

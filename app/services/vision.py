@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from models.capture.values import Capture
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.process import DecoderUnavailable
 from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
-from models.imaging import Box
+from models.imaging import ANYTHING, MAX_PIXELS, Acceptance, Box
 from models.transforms import mirror_input
 
 # A file, or a function that reads it from a store once its turn has come, and perhaps once more.
@@ -54,6 +54,7 @@ class DecodedImage:
     width: int  # pixels
     height: int
     capture: Capture | None = None  # what the picture says of itself, if that was asked for
+    warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
 
 
 class Vision:
@@ -67,16 +68,22 @@ class Vision:
         metrics: Metrics,
         *,
         keep_gps: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        accept_truncated: bool = False,
     ) -> None:
         """``slots`` is the number of images embedded at the same time; further calls wait.
 
-        ``keep_gps`` False leaves the position out of the metadata that is read.
+        ``keep_gps`` False leaves the position out of the metadata that is read. ``max_pixels`` of a
+        sample or an upload are accepted, and with ``accept_truncated`` also uploads that lack the
+        last bytes of their file.
         """
         self._models = models
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
         self._keep_gps = keep_gps
+        self._accepted_samples = Acceptance(max_pixels, truncated=True)
+        self._accepted_uploads = Acceptance(max_pixels, truncated=accept_truncated)
 
     def stop(self) -> None:
         """Refuse images that wait or come, so that the process can end soon."""
@@ -118,6 +125,7 @@ class Vision:
             decoded.width,
             decoded.height,
             decoded.capture,
+            decoded.warnings,
         )
 
     def read_capture(self, source: Source) -> Capture:
@@ -139,8 +147,17 @@ class Vision:
             return self._decode(source, job, Purpose.THUMBNAIL).thumbnail
 
     def _decode(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
+        accept = self._choose_acceptance(purpose, is_stored=callable(source))
         with _translate_refusals():
-            return self._decoder.decode(source, job, purpose, current_caller.get())
+            return self._decoder.decode(
+                source, replace(job, accept=accept), purpose, current_caller.get()
+            )
+
+    def _choose_acceptance(self, purpose: Purpose, *, is_stored: bool) -> Acceptance:
+        """Return what is accepted. A stored original was accepted when it was uploaded."""
+        if purpose is Purpose.UPLOAD:
+            return self._accepted_uploads
+        return self._accepted_samples if purpose is Purpose.SEARCH and not is_stored else ANYTHING
 
     def embed_image(
         self, image: DecodedImage, version: str, *, mirror: bool = False

@@ -33,7 +33,10 @@ const actions = {
 		state.update({ text, like: id, sample: null, box: "", master: "", collection });
 	},
 	compare: (hit) => compare.show(hit),
-	answered: (answer) => searchBox.advise(answer),
+	answered(answer) {
+		searchBox.advise(answer);
+		sample.warn(answer.warnings);
+	},
 	shown: () => document.body.setAttribute("data-ready", ""),
 	empty: () => [
 		el("h2", { text: "No pictures here yet" }),

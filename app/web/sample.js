@@ -61,6 +61,15 @@ export class SamplePanel {
 		this.draw();
 	}
 
+	/**
+	 * Says beside the picture what the service noticed about its file.
+	 * @param {string[]} [warnings]
+	 */
+	warn(warnings = []) {
+		const text = "This file is incomplete. The search used what is there.";
+		find("#sample-note").textContent = warnings.includes("truncated") ? text : "";
+	}
+
 	showMissing() {
 		this.image.dataset.state = "missing";
 	}

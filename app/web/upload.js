@@ -25,6 +25,7 @@ class Batch {
 	/** @type {{item: UploadItem, master: Master}[]} */
 	duplicates = [];
 	created = 0;
+	incomplete = 0; // of the created
 	skipped = 0;
 	sentBytes = 0;
 	allBytes = 0;
@@ -133,6 +134,7 @@ export class Uploads extends Batch {
 			};
 			const send = () => api.upload(item.file, item.fields, { signal, progress });
 			const result = await this.withRetries(item, send);
+			if (result.warnings?.includes("truncated")) this.incomplete += 1;
 			if (result.created) this.created += 1;
 			else this.duplicates.push({ item, master: result.master });
 			this.refreshSoon();
@@ -211,6 +213,7 @@ export class Uploads extends Batch {
 
 	outcome() {
 		const parts = [`${count(this.created, "picture")} uploaded`];
+		if (this.incomplete) parts.push(`${this.incomplete} of them incomplete`);
 		const cancelled = this.failures.filter((failure) => failure.cancelled).length;
 		const failed = this.failures.length - cancelled;
 		if (this.duplicates.length) parts.push(`${this.duplicates.length} already in the collection`);

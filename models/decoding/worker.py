@@ -27,6 +27,7 @@ READY = b"ready"
 _MAX_LENGTH = 1 << 31  # bytes; the parent bounds what it sends
 _NICENESS = 5  # the process that answers HTTP goes first
 _ESTIMATE_ERROR = 1.5  # of the memory of an image
+_COPIES = 2  # of the file: its own, and what libraries copy of it
 _SLACK = 64 << 20  # bytes of address space for everything but pixels
 
 
@@ -59,13 +60,19 @@ def main(descriptor: int, address_space: int) -> None:
     with socket.socket(fileno=descriptor) as parent, suppress(EOFError, OSError):
         send_message(parent, READY, 0, ())
         while True:
-            header, file = receive_message(parent, _MAX_LENGTH, _MAX_LENGTH)
-            job: JobHeader = pickle.loads(header)  # noqa: S301 - from our own parent
+            job, content = _receive_job(parent)
             signal.setitimer(signal.ITIMER_PROF, job.seconds)  # SIGPROF ends the process
-            answer, body = _answer(io.BytesIO(file), job, memory)
+            answer, body = _answer(content, job, memory)
+            del content
             signal.setitimer(signal.ITIMER_PROF, 0)
             memory.allow_all()
             send_message(parent, json.dumps(answer).encode(), sum(map(len, body)), body)
+
+
+def _receive_job(parent: socket.socket) -> tuple[JobHeader, bytes]:
+    """Return the next job and its file, of which there is only one copy then."""
+    header, file = receive_message(parent, _MAX_LENGTH, _MAX_LENGTH)
+    return pickle.loads(header), bytes(file)  # noqa: S301 - from our own parent
 
 
 class _Memory:
@@ -82,14 +89,10 @@ class _Memory:
         """Allow as much as the most costly image may take."""
         self._set_limit(self._most)
 
-    def allow(self, estimate: int, held: int) -> None:
-        """Allow what an image may take whose estimate is ``estimate`` bytes.
-
-        ``held`` is the length of its file in bytes, which is here twice: as the message that it
-        came in, and as a file.
-        """
-        needed = int(estimate * _ESTIMATE_ERROR) + 2 * held + _SLACK
-        self._set_limit(min(self._most, self._base + needed))
+    def allow(self, estimate: int, file: int) -> None:
+        """Allow what an image of ``estimate`` bytes may take, in a file of ``file`` bytes."""
+        pixels = int(estimate * _ESTIMATE_ERROR)
+        self._set_limit(min(self._most, self._base + pixels + _COPIES * file + _SLACK))
 
     def _set_limit(self, size: int) -> None:
         if self._limited:
@@ -98,15 +101,15 @@ class _Memory:
 
 
 def _answer(
-    file: io.BytesIO, header: JobHeader, memory: _Memory
+    content: bytes, header: JobHeader, memory: _Memory
 ) -> tuple[dict[str, object], list[bytes]]:
     def admit(estimate: int) -> None:
         if estimate > header.memory:
             raise _NeedsMemoryError(estimate)
-        memory.allow(estimate, len(file.getbuffer()))
+        memory.allow(estimate, len(content))
 
     try:
-        return _describe(run_job(file, header.job, admit), header.job)
+        return _describe(run_job(io.BytesIO(content), header.job, admit), header.job)
     except _NeedsMemoryError as error:
         return {"status": "needs-memory", "memory": error.memory}, []
     except ImageRejected as error:

@@ -49,16 +49,30 @@ CAT = encoded(photograph("chelsea"))
 
 def jpeg_of_several_scans(side: int, channels: int = 3) -> bytes:
     """Return a grey baseline JPEG of ``side`` x ``side`` pixels with a scan for each channel."""
+    return plain_jpeg(side, side, [(channel,) for channel in range(1, channels + 1)])
+
+
+def plain_jpeg(
+    width: int, height: int, scans: list[tuple[int, ...]] | None = None, *, frame: int = 0xC0
+) -> bytes:
+    """Return a grey JPEG of any size in a few bytes; ``scans`` are the channels in each.
+
+    ``frame`` is the marker of the kind of JPEG: 0xC0 baseline, 0xC2 progressive.
+    """
 
     def segment(marker: int, *content: int) -> bytes:
         return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + bytes(content)
 
+    scans = scans or [(1, 2, 3)]
+    channels = max(map(max, scans))
     parts = [b"\xff\xd8", segment(0xDB, 0, *[1] * 64)]
     layout = [value for channel in range(channels) for value in (channel + 1, 0x11, 0)]
-    parts.append(segment(0xC0, 8, *side.to_bytes(2), *side.to_bytes(2), channels, *layout))
+    parts.append(segment(frame, 8, *height.to_bytes(2), *width.to_bytes(2), channels, *layout))
     # Tables of one code, a zero bit: no difference to the block before, and no more coefficients.
     parts += [segment(0xC4, table, 1, *[0] * 15, 0) for table in (0x00, 0x10)]
-    blocks = bytes(-(-((-(-side // 8)) ** 2) // 4))
-    for channel in range(channels):
-        parts += [segment(0xDA, 1, channel + 1, 0, 0, 63, 0), blocks]
+    last, bits = (63, 2) if frame == 0xC0 else (0, 1)  # bits for each block
+    for scan in scans:
+        blocks = -(-width // 8) * -(-height // 8) * len(scan)
+        ids = [value for channel in scan for value in (channel, 0)]
+        parts += [segment(0xDA, len(scan), *ids, 0, last, 0), bytes(-(-blocks * bits // 8))]
     return b"".join([*parts, b"\xff\xd9"])

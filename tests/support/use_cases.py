@@ -153,7 +153,7 @@ def build_use_cases(
     metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
     models = LoadedModels(stores, load, interval=3600.0)
     models.start(GivenModel(embedder))
-    vision = Vision(models, DirectDecoder(), 2, metrics)
+    vision = Vision(models, DirectDecoder(), 2, metrics, accept_truncated=settings.accept_truncated)
     collections = Collections(stores.metadata, wake.set)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
