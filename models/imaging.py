@@ -14,6 +14,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from models.capture.values import Capture
+from models.colour import find_conversion
 from models.opening import (
     ACCEPTANCE,
     ANYTHING,
@@ -60,7 +61,8 @@ class DecodedImage:
     ``image`` is RGB, upright, cropped to the requested box if any, and possibly smaller than the
     original. ``width`` and ``height`` are those of the whole upright original, in pixels.
     ``capture`` is what was read of its metadata, or None if nothing was to be read. ``warnings``
-    has ``TRUNCATED`` or nothing.
+    has ``TRUNCATED`` or nothing. ``colours_converted`` says whether a colour profile changed the
+    pixels.
     """
 
     image: Image.Image
@@ -70,6 +72,7 @@ class DecodedImage:
     height: int
     capture: Capture | None = None
     warnings: tuple[str, ...] = ()
+    colours_converted: bool = False
 
 
 def decode_image(
@@ -101,21 +104,22 @@ def decode_image(
     if admit is not None:
         admit(coefficients + math.prod(image.size) * memory_per_pixel(image))
 
-    def load() -> tuple[Image.Image, int, Capture | None]:
+    def load() -> tuple[Image.Image, int, Capture | None, bool]:
         image.load()
         # Reading EXIF loads the image too, but hides why that failed.
         orientation = read_orientation(image)
         capture = None if read_metadata is None else read_metadata(image)
-        upright = turn_upright(image, orientation, convert_colours=convert_colours)
-        return upright, orientation, capture
+        conversion = find_conversion(image) if convert_colours else None
+        upright = turn_upright(image, orientation, conversion)
+        return upright, orientation, capture, conversion is not None
 
-    pixels, orientation, capture = guard(load)
+    pixels, orientation, capture, converted = guard(load)
     width, height = size[::-1] if is_on_its_side(orientation) else size
     if box is not None:
         _check_box(box, width, height)
         pixels = _crop(pixels, box, width, height)
     warnings = _list_warnings(opened)
-    return DecodedImage(pixels, mime, extension, width, height, capture, warnings)
+    return DecodedImage(pixels, mime, extension, width, height, capture, warnings, converted)
 
 
 def inspect_image(

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from models.capture.exif import open_exif
-from models.colour import Conversion, find_conversion
+from models.colour import Conversion
 
 _FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
@@ -53,14 +53,13 @@ def is_on_its_side(orientation: int) -> bool:
 
 
 def turn_upright(
-    image: Image.Image, orientation: int, *, convert_colours: bool = True
+    image: Image.Image, orientation: int, conversion: Conversion | None
 ) -> Image.Image:
-    """Convert a loaded image to RGB and turn it upright.
+    """Convert a loaded image to RGB, by the conversion of its profile if any, and turn it upright.
 
-    ``convert_colours`` applies its colour profile. The image must not be used afterwards: its
-    memory is freed before another copy is made.
+    The image must not be used afterwards: its memory is freed before another copy is made.
     """
-    pixels = _convert_to_rgb(image, find_conversion(image) if convert_colours else None)
+    pixels = _convert_to_rgb(image, conversion)
     if pixels is not image:
         free_pixels(image)
     turn = _TURNS.get(orientation)

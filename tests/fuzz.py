@@ -30,6 +30,14 @@ import tifffile
 from PIL import Image
 from rich.console import Console
 
+from tests.support.colour_profiles import (
+    DISPLAY_P3,
+    cmyk_profile,
+    float_table_profile,
+    grey_profile,
+    matrix_profile,
+    xyb_profile,
+)
 from tests.support.embedded import free_port, serve_interpreter
 from tests.support.images import photograph
 from tests.support.jpeg_xl import jpeg_xl, jpeg_xl_of_pixels, turned_jpeg_xl
@@ -77,6 +85,9 @@ def make_corpus() -> list[bytes]:
         add(modes[mode], "TIFF", exif=exif)
         add(modes[mode], "TIFF", compression="tiff_lzw")
     add(source, "TIFF", compression="jpeg")
+    for mode, profile in _make_profiles():
+        for kind in ("JPEG", "TIFF") if mode == "CMYK" else ("JPEG", "PNG", "TIFF"):
+            add(modes[mode], kind, icc_profile=profile)
     add(source, "TIFF", save_all=True, append_images=[source.rotate(90)], big_tiff=True)
     return [*files, *_make_files_of_extras(source)]
 
@@ -104,6 +115,15 @@ def _make_files_of_extras(source: Image.Image) -> Iterator[bytes]:
     source.save(preview, "JPEG", quality=80)
     for name in ("ARW", "CR2", "DNG", "NEF", "ORF", "RAF", "RW2"):
         yield raw_file(name, preview.getvalue(), 6)
+
+
+def _make_profiles() -> Iterator[tuple[str, bytes]]:
+    """Yield modes and colour profiles of every kind."""
+    yield "RGB", matrix_profile(DISPLAY_P3)
+    yield "RGB", xyb_profile()
+    yield "RGB", float_table_profile(DISPLAY_P3, elements=3)
+    yield "L", grey_profile(np.linspace(0, 1, 64) ** 1.8)
+    yield "CMYK", cmyk_profile(lambda inks: inks[..., :3] * 50, side=3)
 
 
 def _transparent(mode: str) -> object:

@@ -70,9 +70,12 @@ def run_job(
     inputs: dict[Preprocessing, NDArray[np.uint8]] = {}
     capture: Capture | None = None
     # A scaled decode changes pixels a little, so an encoder's input must not depend on which
-    # others are loaded: there is one decode for each size, with and without conversion of colours.
-    for need in dict.fromkeys(map(_need_of, job.rules)) or {(1, False): None}:
-        side, converts = need
+    # others are loaded: there is one decode for each size. Where a profile converts the colours,
+    # there is a second one for the encoders that ignore it.
+    for side, converts in _list_decodes(job.rules):
+        rules = [rule for rule in job.rules if rule.min_side == side and rule not in inputs]
+        if job.rules and not rules:
+            continue
         decoded = decode_image(
             file,
             min_side=side,
@@ -84,8 +87,8 @@ def run_job(
         )
         if read is not None:
             capture, read = decoded.capture, None  # once is enough
-        for rule in job.rules:
-            if _need_of(rule) == need:
+        for rule in rules:
+            if rule.converts_colours == converts or not decoded.colours_converted:
                 inputs[rule] = rule.prepare(decoded.image)
         free_pixels(decoded.image)  # before the next one is decoded
     size = decoded.width, decoded.height
@@ -99,8 +102,10 @@ def run_job(
     )
 
 
-def _need_of(rule: Preprocessing) -> tuple[int, bool]:
-    return rule.min_side, rule.converts_colours
+def _list_decodes(rules: tuple[Preprocessing, ...]) -> list[tuple[int, bool]]:
+    """List the sizes that rules need, with and without conversion of colours, with it first."""
+    needs = {(rule.min_side, rule.converts_colours) for rule in rules}
+    return sorted(needs, reverse=True) or [(1, False)]
 
 
 def _make_thumbnail(

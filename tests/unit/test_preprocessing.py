@@ -65,6 +65,14 @@ def test_each_rule_gets_its_own_pixels_with_one_decode_for_each_need() -> None:
     assert not np.array_equal(inputs[CONVERTED], inputs[IGNORED])
 
 
+def test_one_decode_serves_both_kinds_of_rules_if_there_is_nothing_to_convert() -> None:
+    decodes: list[int] = []
+    plain = io.BytesIO(encoded(photograph("coffee"), "PNG"))
+    inputs = run_job(plain, DecodeJob((IGNORED, CONVERTED)), decodes.append).inputs
+    assert len(decodes) == 1
+    assert np.array_equal(inputs[IGNORED], inputs[CONVERTED])
+
+
 def test_a_file_is_only_checked_without_rules() -> None:
     decodes: list[int] = []
     assert not run_job(io.BytesIO(WIDE), DecodeJob(), decodes.append).inputs
