@@ -69,10 +69,12 @@ def show_ink(inks: Values) -> Values:
     [(DISPLAY_P3, None), (PROPHOTO, 1.8), (ADOBE_RGB, 563 / 256), (SRGB, 1.0)],
     ids=["Display P3", "ProPhoto", "Adobe RGB", "linear"],
 )
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_colours_are_converted_by_primaries_and_curves(
     format: str, primaries: tuple[tuple[float, float], ...], gamma: float | None
 ) -> None:
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif")
     profile = matrix_profile(primaries, gamma)
     content = encoded(COFFEE, format, icc_profile=profile)
     stored = pixels(content, convert_colours=False) / 255
