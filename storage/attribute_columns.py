@@ -29,9 +29,10 @@ from storage.filters import (
     Scalar,
     type_name,
 )
-from storage.patterns import fits_pattern
+from storage.patterns import make_matcher
 
 Mask = NDArray[np.bool_]
+_NO_ROWS = np.empty(0, dtype=np.int32)
 _Condition = Equals | In | Range | Like | Exists
 _Coded = str | bool | None  # None: a list or an object
 # Appended to the path of a list, for the column of its elements. No attribute key is empty.
@@ -233,8 +234,9 @@ class _FrozenColumn:
             case In(_, values):
                 return self._rows_among(values)
             case Like(_, pattern):
+                fits = make_matcher(pattern)
                 return self._coded_rows_where(
-                    [isinstance(each, str) and fits_pattern(pattern, each) for each in self.values]
+                    [isinstance(each, str) and fits(each) for each in self.values]
                 )
             case Range(_, order, bound) if isinstance(bound, str):
                 return self._coded_rows_where(self._in_text_range(order, bound))
@@ -244,17 +246,25 @@ class _FrozenColumn:
 
     def _rows_among(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
         numbers = [value for value in values if type_name(value) == "number"]
+        if len(numbers) > 1:
+            distinct, places = self._distinct_numbers
+            of_numbers = self.number_rows[np.isin(distinct, numbers)[places]]
+        else:
+            of_numbers = self.number_rows[self.numbers == numbers[0]] if numbers else _NO_ROWS
         codes = [code for value in values if (code := self._code(value)) is not None]
-        found = []
-        for rows, each, wanted in (
-            (self.number_rows, self.numbers, numbers),
-            (self.coded_rows, self.codes, codes),
-        ):
-            if len(wanted) == 1:
-                found.append(rows[each == wanted[0]])
-            elif wanted:
-                found.append(rows[np.isin(each, wanted)])
-        return np.concatenate(found) if found else self.coded_rows[:0]
+        if len(codes) > 1:
+            flags = np.zeros(self._size, dtype=np.bool_)
+            flags[codes] = True
+            of_codes = self.coded_rows[flags[self.codes]]
+        else:
+            of_codes = self.coded_rows[self.codes == codes[0]] if codes else _NO_ROWS
+        return np.concatenate([of_numbers, of_codes])
+
+    @functools.cached_property
+    def _distinct_numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """The distinct numbers, and the place of each number there."""
+        distinct, places = np.unique(self.numbers, return_inverse=True)
+        return distinct, places.astype(np.int32)
 
     def _coded_rows_where(self, flags: Sequence[bool] | Mask) -> NDArray[np.int32]:
         chosen: Mask = np.array(flags, dtype=np.bool_)[self.codes]

@@ -102,17 +102,19 @@ class Client:
             )
         return answer
 
-    def masters(self, collection: str) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield each master of a collection, with the total number of masters."""
+    def masters(
+        self, collection: str, filter: str = "", sort: str = "", page: int = 500
+    ) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield each master that matches, in order, with the total number of them."""
+        given = {"collection": collection, "limit": str(page), "filter": filter, "sort": sort}
         cursor = ""
         while cursor is not None:
-            params = {"collection": collection, "limit": "500"} | (
-                {"cursor": cursor} if cursor else {}
-            )
-            page = self._call("GET", "/masters", answers.MasterPage, params=params)
-            for master in page["masters"]:
-                yield master, page["total"]
-            cursor = page["next_cursor"]
+            params = {name: value for name, value in given.items() if value}
+            params |= {"cursor": cursor} if cursor else {}
+            answer = self._call("GET", "/masters", answers.MasterPage, params=params)
+            for master in answer["masters"]:
+                yield master, answer["total"]
+            cursor = answer["next_cursor"]
 
     def content(self, master: dict[str, Any], output: IO[bytes]) -> None:
         """Write the original bytes of a master, which may be in an object store elsewhere."""

@@ -103,9 +103,7 @@ def search(
     ] = 10,
     filter: Annotated[
         str,
-        typer.Option(
-            metavar="JSON", help='Search only masters with these attributes: \'{"colour": "red"}\'.'
-        ),
+        typer.Option(metavar="JSON", help='Search only masters that match: \'{"colour": "red"}\'.'),
     ] = "",
     offset: Annotated[
         int, typer.Option(metavar="N", min=0, help="Number of hits to skip, for paging.")

@@ -52,7 +52,7 @@ class AttributeIndex:
         filter: Filter | None,
         after: Position | None,
         sort: Sort,
-    ) -> tuple[list[UUID], int]:
+    ) -> tuple[list[bytes], int]:
         """Return the ids of the visible masters that match, and their number.
 
         The ids are those behind a position, in an order by ids or by a path.
@@ -64,9 +64,8 @@ class AttributeIndex:
             if after is not None:
                 last = after.id.bytes
                 found = [id_ for id_ in found if (id_ < last if sort.descending else id_ > last)]
-        else:
-            found, total = index.sort(connection, filter, after, sort)
-        return [UUID(bytes=id_) for id_ in found], total
+            return found, total
+        return index.sort(connection, filter, after, sort)
 
     def _of(self, collection_id: UUID) -> _CollectionIndex:
         with self._lock:

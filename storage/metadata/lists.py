@@ -57,7 +57,8 @@ class SqlLists:
         with self._db.read() as connection:
             if self._uses_index(filter) or (self._db.embedded and not sort.by_column):
                 ids, total = self._list_ids(connection, collection_id, filter, after, sort)
-                masters = _read(connection, ids[offset : offset + limit + 1])
+                some = [UUID(bytes=id_) for id_ in ids[offset : offset + limit + 1]]
+                masters = _read(connection, some)
                 return _make_page(masters, limit, total, sort)
             inside = self._is_inside(collection_id, filter)
             if sort.by_column:
@@ -79,7 +80,7 @@ class SqlLists:
         filter: Filter | None,
         after: Position | None,
         sort: Sort,
-    ) -> tuple[list[UUID], int]:
+    ) -> tuple[list[bytes], int]:
         """Return the ids behind a position, and the number of all, from the index in memory."""
         if sort.by_id or not sort.by_column:
             return self._index.list_ids(connection, collection_id, filter, after, sort)
@@ -88,7 +89,7 @@ class SqlLists:
         for segment in list_segments(sort, after, embedded=True):
             inside = sa.and_(is_inside(collection_id), segment.condition)
             statement = _SELECT_IDS.where(inside).order_by(*segment.order)
-            ids += [UUID(bytes=id_) for id_ in connection.scalars(statement) if id_ in selected]
+            ids += [id_ for id_ in connection.scalars(statement) if id_ in selected]
         return ids, len(selected)
 
     def count_masters(self, collection_id: UUID) -> int:
@@ -104,20 +105,16 @@ class SqlLists:
                 selected = set(self._index.select(connection, collection_id, filter))
                 each = SELECT_MASTERS.with_only_columns(RAW_ID, day, is_unread)
                 rows = connection.execute(each.where(is_inside(collection_id)))
-                counted = [(*values, 1) for id_, *values in rows if id_ in selected]
+                found = [(number, unread, 1) for id_, number, unread in rows if id_ in selected]
             else:
-                count = SELECT_MASTERS.with_only_columns(day, is_unread, sa.func.count())
                 inside = self._is_inside(collection_id, filter)
-                grouped = count.where(inside).group_by(day, is_unread)
-                counted = [tuple(row) for row in connection.execute(grouped)]
-        days = [
-            (number - _EARLIEST, masters) for number, _, masters in counted if number is not None
-        ]
-        undated = [(unread, masters) for number, unread, masters in counted if number is None]
+                found = _count_days(connection, inside, day, is_unread)
         return Months(
-            count_by_month(days),
-            sum(masters for unread, masters in undated if not unread),
-            sum(masters for unread, masters in undated if unread),
+            count_by_month(
+                (day - _EARLIEST, number) for day, _, number in found if day is not None
+            ),
+            sum(number for day, unread, number in found if day is None and not unread),
+            sum(number for day, unread, number in found if day is None and unread),
         )
 
     def _is_inside(self, collection_id: UUID, filter: Filter | None) -> sa.ColumnElement[bool]:
@@ -147,6 +144,23 @@ class SqlLists:
 
 
 _SELECT_IDS = SELECT_MASTERS.with_only_columns(RAW_ID)
+
+
+def _count_days(
+    connection: sa.Connection,
+    inside: sa.ColumnElement[bool],
+    day: sa.ColumnElement[int],
+    is_unread: sa.ColumnElement[bool],
+) -> list[tuple[int | None, bool, int]]:
+    """Return days, whether masters are unread, and numbers; an index has all of dated masters."""
+    time, count = MASTERS.c.captured_at, sa.func.count()
+    dated = SELECT_MASTERS.with_only_columns(day, sa.false(), count).group_by(day)
+    undated = SELECT_MASTERS.with_only_columns(sa.null(), is_unread, count).group_by(is_unread)
+    return [
+        (number, bool(unread), masters)
+        for statement in (dated.where(time.is_not(None)), undated.where(time.is_(None)))
+        for number, unread, masters in connection.execute(statement.where(inside))
+    ]
 
 
 def _built_in(values: Sequence[object]) -> dict[str, object]:

@@ -183,6 +183,25 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 
+def test_list_prints_a_table_and_json_in_order(service: Service, folder: Path) -> None:
+    run(service, "import", folder)
+    shown = run(service, "list", "--sort", "name", "--limit", "2")
+    assert shown.exit_code == 0
+    in_order = sorted(names(service))
+    assert in_order[0] in shown.output
+    assert in_order[2] not in shown.output
+    assert "2 of 4 masters" in shown.output
+    chosen = '{"name": {"$prefix": "rocket"}}'
+    answer = json.loads(run(service, "list", "--filter", chosen, "--json").output)
+    assert [master["name"] for master in answer["masters"]] == ["rocket.png"]
+    assert answer["total"] == 1
+    reverse = json.loads(run(service, "list", "--sort=-name", "--json").output)
+    assert [master["name"] for master in reverse["masters"]] == in_order[::-1]
+    assert "0 of 0 masters" in run(service, "list", "--filter", '{"a": 1}').output
+    refused = run(service, "list", "--sort", "a..b")
+    assert (refused.exit_code, "sort takes a path" in refused.output) == (2, True)
+
+
 def test_export_writes_the_originals_and_their_metadata(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:

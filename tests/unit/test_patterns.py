@@ -12,6 +12,7 @@ from storage.patterns import (
     find_literal,
     find_start,
     fits_pattern,
+    make_matcher,
     split_pattern,
 )
 
@@ -34,7 +35,9 @@ def by_every_choice(pattern: tuple[str, ...], text: str) -> bool:
 
 @given(PATTERNS, TEXTS)
 def test_a_pattern_matches_what_any_choice_matches(pattern: list[str], text: str) -> None:
-    assert fits_pattern("".join(pattern), text) == by_every_choice(tuple(pattern), text)
+    expected = by_every_choice(tuple(pattern), text)
+    assert fits_pattern("".join(pattern), text) == expected
+    assert make_matcher("".join(pattern))(text) == expected
 
 
 @given(TEXTS, TEXTS)
