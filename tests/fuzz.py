@@ -113,7 +113,7 @@ def _make_files_of_extras(source: Image.Image) -> Iterator[bytes]:
     yield turned_jpeg_xl(source, 6)
     preview = io.BytesIO()
     source.save(preview, "JPEG", quality=80)
-    for name in ("ARW", "CR2", "DNG", "NEF", "ORF", "RAF", "RW2"):
+    for name in ("ARW", "CR2", "CR3", "DNG", "NEF", "ORF", "RAF", "RW2"):
         yield raw_file(name, preview.getvalue(), 6)
 
 

@@ -110,6 +110,8 @@ def raw_file(format: str, preview: bytes, orientation: int = 1) -> bytes:
     """Make a raw file of a format, which is named as in ``camera_raw.FORMATS``."""
     if format == "RAF":
         return _raf(preview)
+    if format == "CR3":
+        return _cr3(preview, orientation)
     options = {
         "ARW": {"maker": "SONY", "model": "ILCE-7M3"},
         "CR2": {
@@ -137,3 +139,49 @@ def _raf(preview: bytes) -> bytes:
     at = 160 + len(size)
     places = [at, len(preview), 160, len(size), at + len(preview), len(_PIXELS)]
     return (head + struct.pack(">6I", *places)).ljust(160, b"\0") + size + preview + _PIXELS
+
+
+def _cr3(preview: bytes, orientation: int) -> bytes:
+    """Make a newer file of Canon: a film of two tracks, the preview and the raw pixels."""
+    about: list[Entry] = [
+        (256, _LONG, [_WIDTH]),
+        (257, _LONG, [_HEIGHT]),
+        (271, _TEXT, b"Canon\0"),
+        (272, _TEXT, b"Canon EOS R\0"),
+        (274, _SHORT, [orientation]),
+    ]
+    size = struct.pack(">4I", _WIDTH, _HEIGHT, _WIDTH, _HEIGHT)
+    coding = "0e400000000000d8000000000101000001010000010100000101000000000044"
+    raw = _box(b"CMP1", bytes.fromhex("ff00003001000000"), size, bytes.fromhex(coding))
+    start = _box(b"ftyp", b"crx \0\0\0\1crx isom")
+
+    def head(at: int) -> bytes:
+        tracks = (
+            _track((96, 64), b"\0\3\0\0" + _box(b"JPEG", bytes(4)), at, len(preview)),
+            _track((_WIDTH, _HEIGHT), b"\0\1\0\1" + raw, at + len(preview), len(_PIXELS)),
+        )
+        canon = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+        metadata = _box(b"uuid", canon, _box(b"CMT1", _LITTLE, directory(about, len(_LITTLE))))
+        return start + _box(b"moov", metadata, *tracks)
+
+    return head(len(head(0)) + 8) + _box(b"mdat", preview, _PIXELS)
+
+
+def _track(size: tuple[int, int], coding: bytes, at: int, length: int) -> bytes:
+    """Return a track of one image (ISO/IEC 14496-12, 8.3)."""
+    image = struct.pack(">HH", *size)
+    entry = _box(b"CRAW", bytes(7), b"\1", bytes(16), image, bytes(46), b"\0\x18\xff\xff", coding)
+    samples = _box(
+        b"stbl",
+        _box(b"stsd", bytes(7), b"\1", entry),
+        _box(b"stsc", struct.pack(">5I", 0, 1, 1, 1, 1)),
+        _box(b"stsz", struct.pack(">3I", 0, length, 1)),
+        _box(b"co64", struct.pack(">IIQ", 0, 1, at)),
+    )
+    handler = _box(b"hdlr", bytes(8), b"vide", bytes(13))
+    return _box(b"trak", _box(b"mdia", handler, _box(b"minf", samples)))
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I", 8 + len(body)) + kind + body

@@ -9,6 +9,7 @@ from tests.support.image_cases.case import Case, cut, turned_picture
 _MEDIA_TYPES = {
     "ARW": "image/x-sony-arw",
     "CR2": "image/x-canon-cr2",
+    "CR3": "image/x-canon-cr3",
     "DNG": "image/x-adobe-dng",
     "NEF": "image/x-nikon-nef",
     "ORF": "image/x-olympus-orf",
@@ -38,7 +39,7 @@ CASES = [
     *(
         Case(
             "Camera raw",
-            "ARW, CR2, DNG, NEF, ORF, RAF, RW2",
+            "ARW, CR2, CR3, DNG, NEF, ORF, RAF, RW2",
             _raw(name),
             media_type=media_type,
             extra="raw",
@@ -51,12 +52,13 @@ CASES = [
         Case(
             "Camera raw",
             "turned",
-            _raw("DNG", orientation),
-            media_type=_MEDIA_TYPES["DNG"],
+            _raw(name, orientation),
+            media_type=_MEDIA_TYPES[name],
             extra="raw",
-            file=str(orientation),
+            file=f"{name}, {orientation}",
             note="The preview is turned upright.",
         )
+        for name in ("CR2", "CR3", "DNG", "NEF")
         for orientation in (3, 6, 8)
     ),
     Case(
