@@ -1,6 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SYSTEM_PACKAGES := mariadb-server chromium libfaketime
+SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
@@ -43,7 +43,7 @@ lint: .venv/.dev check-js ## format, lint, types, import rules
 	$(BIN)/lint-imports --no-logo
 
 system-packages: ## install what the tests need from Debian with apt-get, as root
-	@echo "mariadb-server: the metadata database; chromium: the page in a browser; libfaketime: a clock that is set back"
+	@echo "mariadb-server: the metadata database; chromium: the page in a browser; libfaketime: a clock that is set back; qemu-user: older processors"
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SYSTEM_PACKAGES)
 

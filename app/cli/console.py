@@ -98,6 +98,8 @@ def on_interrupt(hint: str) -> Iterator[None]:
 
 
 def _exit_code_of(error: Exception) -> ExitCode:
+    if isinstance(error, OSError | CommandError):
+        return ExitCode.CANNOT_CONTINUE
     from app.services.mirroring import RemovalRefused
 
     refused = isinstance(error, RemovalRefused)

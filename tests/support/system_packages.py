@@ -34,6 +34,7 @@ def _find_program(name: str) -> Callable[[], Path | None]:
 _FINDERS: dict[str, Callable[[], Path | None]] = {
     "mariadb-server": _find_program("mariadbd"),
     "chromium": _find_program("chromium"),
+    "qemu-user": _find_program("qemu-x86_64"),
     "libfaketime": lambda: next(_LIBRARIES.glob("*/faketime/libfaketime.so.1"), None),
 }
 
