@@ -100,20 +100,19 @@ def decode_image(
     mime, extension = FORMATS[image.format or ""]
     shorter = min(box.width, box.height) if box else min(size)
     scale = min(1.0, min_side / max(1, shorter))
+    orientation = read_orientation(image)
     image.draft("RGB", (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
     if admit is not None:
         admit(coefficients + math.prod(image.size) * memory_per_pixel(image))
 
-    def load() -> tuple[Image.Image, int, Capture | None, bool]:
+    def load() -> tuple[Image.Image, Capture | None, bool]:
         image.load()
-        # Reading EXIF loads the image too, but hides why that failed.
-        orientation = read_orientation(image)
         capture = None if read_metadata is None else read_metadata(image)
         conversion = find_conversion(image) if convert_colours else None
         upright = turn_upright(image, orientation, conversion)
-        return upright, orientation, capture, conversion is not None
+        return upright, capture, conversion is not None
 
-    pixels, orientation, capture, converted = guard(load)
+    pixels, capture, converted = guard(load)
     width, height = size[::-1] if is_on_its_side(orientation) else size
     if box is not None:
         _check_box(box, width, height)
@@ -134,13 +133,13 @@ def inspect_image(
     usable. Raises ImageRejected.
     """
     opened = open_image(file, accept, admit)
-    image = opened.image
+    image, orientation = opened.image, read_orientation(opened.image)
     if image.format == "PNG":
         if admit is not None:
             admit(math.prod(image.size) * memory_per_pixel(image))
         guard(image.load)
     mime, extension = FORMATS[image.format or ""]
-    width, height = image.size[::-1] if is_on_its_side(read_orientation(image)) else image.size
+    width, height = image.size[::-1] if is_on_its_side(orientation) else image.size
     capture, warnings = read_metadata(image), _list_warnings(opened)
     return DecodedImage(image, mime, extension, width, height, capture, warnings)
 

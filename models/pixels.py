@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from models.capture.exif import open_exif
+from models.capture.exif import MAX_BLOCK
 from models.colour import Conversion
+from models.formats.exif import read_exif_orientation
 
 _FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
@@ -34,14 +35,24 @@ def memory_per_pixel(image: Image.Image) -> int:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, or 1 if the EXIF block is missing or broken.
+    """Return the orientation of an opened image, 1 to 8, as browsers see it.
 
-    It is 1 for a TIFF that Pillow has opened, because Pillow turns it upright itself.
+    It is 1 if the EXIF block is missing or broken. An orientation in XMP is ignored, and so are one
+    in the EXIF of a WebP file and one behind the pixels of a PNG, so it must be read before they
+    are loaded. Pillow turns a TIFF that it has opened upright itself.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if image.format == "WEBP" or isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
+    block = image.info.get("exif")
+    if image.format in ("JPEG", "MPO", "PNG"):
+        return read_exif_orientation(block) if isinstance(block, bytes) else 1
     try:
-        value = open_exif(image).get(ExifTags.Base.Orientation, 1)
+        if isinstance(block, bytes):
+            exif = Image.Exif()
+            exif.load(block[:MAX_BLOCK])
+        else:
+            exif = image.getexif() if "xmp" not in image.info else Image.Exif()
+        value = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # a hostile EXIF block fails in many ways
         return 1
     return value if value in _TURNS else 1

@@ -499,12 +499,12 @@ def stored_as(upright: Pixels, orientation: int) -> Pixels:
 def turned_file(image: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    options = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(format, {})
+    options = {"JPEG": {"quality": 95}}.get(format, {})
     stored = Image.fromarray(np.ascontiguousarray(stored_as(np.asarray(image), orientation)))
     return encoded(stored, format, exif=exif, **options)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_file_decodes_upright(orientation: int, format: str) -> None:
     image = decoded(turned_file(COFFEE, orientation, format))

@@ -15,6 +15,7 @@ from tests.support.image_cases.case import (
     half_white,
     picture,
     saved,
+    turned,
     turned_cases,
 )
 
@@ -52,7 +53,13 @@ _WEBP = [
     Case("WebP", "lossless", saved("WEBP", lossless=True), tolerance=0),
     Case("WebP", "transparent", _transparent("WEBP", lossless=True), expected=half_white),
     Case("WebP", "animated", saved("WEBP", frames_of=3), note="The first frame counts."),
-    *turned_cases("WebP", quality=95),
+    Case(
+        "WebP",
+        "an EXIF orientation",
+        turned("WEBP", 3, quality=95),
+        expected=lambda: picture().transpose(Image.Transpose.ROTATE_180),
+        note="It is ignored, as browsers do.",
+    ),
     Case("WebP", "truncated", cut(saved("WEBP"), 0.8), "invalid-image"),
 ]
 _GIF = [
