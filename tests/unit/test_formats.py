@@ -17,6 +17,7 @@ MEDIA_TYPES = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
     "AVIF": "image/avif",
+    "HEIC": "image/heic",
     "TIFF": "image/tiff",
     "JPEG XL": "image/jxl",
 }

@@ -10,6 +10,7 @@ from tests.support.image_cases import (
     camera_raw,
     every_format,
     further,
+    heic,
     jpeg,
     jpeg_xl,
     png_files,
@@ -20,7 +21,17 @@ from tests.support.image_cases.case import ACCEPTED, Case
 
 ALL_CASES: list[Case] = [
     case
-    for part in (jpeg, png_files, further, tiff_files, jpeg_xl, camera_raw, profiles, every_format)
+    for part in (
+        jpeg,
+        png_files,
+        further,
+        heic,
+        tiff_files,
+        jpeg_xl,
+        camera_raw,
+        profiles,
+        every_format,
+    )
     for case in part.CASES
 ]
 __all__ = ["ACCEPTED", "ALL_CASES", "Case"]

@@ -250,5 +250,15 @@ _BY_TIFFFILE = [
         )
         for orientation in (3, 6)
     ),
+    *(
+        _case(
+            "truncated, floats",
+            cut(_written_by(_values("RGB", "f4"), photometric="rgb", compression=compression), 0.8),
+            "invalid-image",
+            extra="tiff",
+            file=str(compression),
+        )
+        for compression in (None, "zlib", "lzw")
+    ),
 ]
 CASES = [*_BY_PILLOW, *_BY_TIFFFILE]
