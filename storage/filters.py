@@ -26,6 +26,7 @@ Path = tuple[str, ...]
 MAX_NODES = 100
 MAX_DEPTH = 10
 MAX_VALUES = 1000
+MAX_PATH = 16  # keys; MariaDB follows a path of 31 at most
 MAX_KEY_LENGTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1  # JSON readers disagree about larger ones (RFC 7493, 2.2)
 
@@ -140,6 +141,8 @@ class _Parser:
         if key.startswith("$"):
             return self.comparison(key, value, prefix)
         path = prefix + tuple(normalize_text(key).split("."))
+        if len(path) > MAX_PATH:
+            raise InvalidFilter(f"{_quote(key)}: a path has at most {MAX_PATH} keys")
         for part in path:
             check_key(part, lambda message: InvalidFilter(f"{_quote(key)}: {message}"))
         if isinstance(value, dict):

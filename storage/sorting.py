@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from storage.filters import MISSING, Path, Scalar, check_key, find_value, type_name
+from storage.filters import MAX_PATH, MISSING, Path, Scalar, check_key, find_value, type_name
 from storage.records import Master, Position
 from storage.unicode_text import normalize_text
 
@@ -53,6 +53,8 @@ NEWEST_FIRST = Sort(("created_at",), descending=True)
 def parse_sort(text: str) -> Sort:
     """Parse a dotted path; a hyphen before it reverses the order. Raises InvalidSort."""
     path = tuple(normalize_text(text.removeprefix("-")).split("."))
+    if len(path) > MAX_PATH:
+        raise InvalidSort(f"a path has at most {MAX_PATH} keys")
     for key in path:
         check_key(key, InvalidSort)
     return Sort(path, descending=text.startswith("-"))

@@ -20,6 +20,8 @@ from storage.records import BUILT_IN_FIELDS, CAPTURE, Position
 from storage.sorting import MAX_TEXT, NAME, NO_RANK, Sort, rank_of
 from storage.tables import UuidBytes
 
+_EVERY = 2**62
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -84,60 +86,62 @@ def select_by_path(sort: Sort, inside: Condition, after: Position | None) -> sa.
 
     It computes the value of every master.
     """
+    value = _json_value(sort.path).label("value")
+    # With a limit, MariaDB extracts each value once instead of once for each use of it.
+    values = SELECT_MASTERS.with_only_columns(MASTERS.c.id, value).where(inside).limit(_EVERY)
+    found = values.subquery()
     no_rank = -1 if sort.descending else NO_RANK
-    keys = _sort_keys(sort.path, no_rank)
-    columns = [
-        key.label(name) for key, name in zip(keys, ("rank_", "number_", "text_"), strict=True)
-    ]
-    found = SELECT_MASTERS.with_only_columns(MASTERS.c.id, *columns).where(inside).subquery()
-    order = [found.c.rank_, found.c.number_, found.c.text_, found.c.id]
+    order = [*_sort_keys(found.c.value, no_rank), found.c.id]
     statement = sa.select(found.c.id).order_by(*(_directed(each, sort) for each in order))
     if after is None:
         return statement
-    value = after.value
-    number = sa.cast(0 if value is None or isinstance(value, str) else value, sa.Double)
-    text = MySql().text_value(value if isinstance(value, str) else "")
-    rank = no_rank if value is None else rank_of(value)
-    last: list[Value] = [sa.literal(rank), number, text, sa.literal(after.id, UuidBytes)]
+    last: list[Value] = [*_last_keys(after, no_rank), sa.literal(after.id, UuidBytes)]
     return statement.where(_is_behind(order, last, sort))
 
 
-def _sort_keys(path: Path, no_rank: int) -> tuple[Value, Value, Value]:
-    """Return the rank, the number and the text of the value at a path, none of them NULL."""
+def _json_value(path: Path) -> Value:
+    """Return the value at a path of what filters see, as JSON; NULL if there is none."""
     functions, (key, *rest) = MySql(), path
-    own = _keys_of_json(MASTERS.c.attributes, path, no_rank)
+    built_in: Value
+    own = sa.func.json_extract(MASTERS.c.attributes, json_path(path))
     if key == CAPTURE:
-        built_in = _keys_of_json(capture_document(MASTERS.c), tuple(rest), no_rank)
+        document = capture_document(MASTERS.c)
+        built_in = sa.func.json_extract(document, json_path(tuple(rest)))
     elif key in BUILT_IN_FIELDS and not rest:
-        built_in = _keys_of_column(MASTERS.c[key])
+        column = MASTERS.c[key]
+        is_number = isinstance(column.type, sa.Integer)
+        built_in = sa.cast(column, sa.CHAR) if is_number else sa.func.json_quote(column)
     else:
         return own
-    lacks = lacks_attribute(key, MASTERS.c, functions)
-    rank, number, text = (
-        sa.case((lacks, one), else_=other) for one, other in zip(built_in, own, strict=True)
-    )
-    return rank, number, text
+    return sa.case((lacks_attribute(key, MASTERS.c, functions), built_in), else_=own)
 
 
-def _keys_of_column(column: Value) -> tuple[Value, Value, Value]:
-    functions = MySql()
-    if isinstance(column.type, sa.Integer):
-        return sa.literal(0), sa.cast(column, sa.Double), functions.text_value("")
-    return sa.literal(1), sa.cast(0, sa.Double), functions.start(column, MAX_TEXT)
-
-
-def _keys_of_json(document: Value, path: Path, no_rank: int) -> tuple[Value, Value, Value]:
-    functions, place = MySql(), json_path(path)
+def _sort_keys(value: Value, no_rank: int) -> list[Value]:
+    """Return the rank, the number and the start of the text of a value, none of them NULL."""
+    functions, whole = MySql(), json_path(())
     is_number, is_text, is_boolean = (
-        functions.is_type(document, place, type_) for type_ in ("number", "string", "boolean")
+        functions.is_type(value, whole, type_) for type_ in ("number", "string", "boolean")
     )
-    rank = sa.case((is_number, 0), (is_text, 1), (is_boolean, 2), else_=no_rank)
-    is_true = sa.and_(is_boolean, functions.booleans(document, place, [True]))
-    no_number = sa.cast(0, sa.Double)
-    number = sa.case(
-        (is_number, functions.number(document, place)),
-        (is_true, sa.cast(1, sa.Double)),
-        else_=no_number,
-    )
-    start = functions.start(functions.text(document, place), MAX_TEXT)
-    return rank, number, sa.case((is_text, start), else_=functions.text_value(""))
+    is_true = functions.booleans(value, whole, [True])
+    start = functions.start(functions.text(value, whole), MAX_TEXT)
+    return [
+        sa.case((is_number, 0), (is_text, 1), (is_boolean, 2), else_=no_rank),
+        sa.case(
+            (is_number, functions.number(value, whole)),
+            (is_true, sa.cast(1, sa.Double)),
+            else_=sa.cast(0, sa.Double),
+        ),
+        sa.case((is_text, start), else_=functions.text_value("")),
+    ]
+
+
+def _last_keys(after: Position, no_rank: int) -> list[Value]:
+    """Return the rank, the number and the text of a position."""
+    value = after.value
+    number = 0 if value is None or isinstance(value, str) else value
+    text = value if isinstance(value, str) else ""
+    return [
+        sa.literal(no_rank if value is None else rank_of(value)),
+        sa.cast(number, sa.Double),
+        MySql().text_value(text),
+    ]

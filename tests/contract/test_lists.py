@@ -282,7 +282,9 @@ def test_the_fields_of_masters_are_listed_newest_first_in_pages(metadata: Metada
     assert all(one.id > other.id for one, other in pairwise(first + rest))
 
 
-@pytest.mark.parametrize("text", ["", "-", "--a", "a.", ".a", "$a", "a\\b", "\0", "a" * 65])
+@pytest.mark.parametrize(
+    "text", ["", "-", "--a", "a.", ".a", "$a", "a\\b", "\0", "a" * 65, "a" + ".a" * 16]
+)
 def test_an_invalid_order_is_refused(text: str) -> None:
     with pytest.raises(InvalidSort, match=r"key|NUL"):
         parse_sort(text)

@@ -837,6 +837,8 @@ def test_several_members_must_all_hold() -> None:
         ({"tags": {"$contains": None}}, "tags"),
         ({"colour": {"$exists": 1}}, "colour: $exists"),
         ({"colour": {"$exists": "true"}}, "colour: $exists"),
+        ({".".join(["a"] * 17): 1}, "'a.a."),
+        ({"a": {".".join(["a"] * 16): 1}}, "'a.a."),
         ({"colour": {"$prefix": 1}}, "colour: $prefix takes a string"),
         ({"colour": {"$prefix": None}}, "colour"),
         ({"colour": {"$like": True}}, "colour: $like takes a string"),
