@@ -17,6 +17,7 @@ from app.container import Services
 from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
+from app.services.captures import Captures
 from app.services.collections import DEFAULT, Collections
 from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
@@ -35,6 +36,7 @@ from app.services.texts import Texts
 from app.services.vision import Decoder, Vision
 from app.settings import MIB, Settings
 from app.worker import Worker
+from models.capture.reading import READER
 from models.decoding.pool import PROCESS_MEMORY, SMALL_IMAGE, DecodeLimits, DecodePool
 from models.embedder import Embedder, Encoder, load_embedder, read_encoder
 from models.weights_file import DEFAULT_WEIGHTS
@@ -232,7 +234,11 @@ def _build_services(
     settings: Settings, stores: Stores, decoder: Decoder, warnings: list[str]
 ) -> Services:
     """Wire the services to stores and model. Raises StoreUnavailable."""
-    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
+    metrics = Metrics(
+        stores.metadata.count_pending_embeddings,
+        stores.metadata.count_dead_letters,
+        partial(stores.metadata.count_unread, READER),
+    )
     build = partial(build_embedder, settings)
     models = LoadedModels(stores, build, settings.worker_interval)
     vision = Vision(
@@ -241,6 +247,7 @@ def _build_services(
         settings.slots,
         metrics,
         max_pixels=settings.max_megapixels * 1_000_000,
+        keep_gps=settings.keep_gps,
         accept_truncated=settings.accept_truncated,
     )
     wake = threading.Event()  # set by the services when they leave work to the worker
@@ -253,6 +260,7 @@ def _build_services(
     texts = Texts(stores, models, metrics, partial(_load_words, settings.slots))
     ranking = Ranking(stores, models, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
+    captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return Services(
         settings=settings,
         stores=stores,
@@ -261,6 +269,7 @@ def _build_services(
         vision=vision,
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
+        captures=captures,
         dead_letters=DeadLetters(stores.metadata, wake.set),
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
@@ -269,7 +278,7 @@ def _build_services(
         spaces=Spaces(stores, models, texts),
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
-        worker=Worker(settings, stores, indexing, scrub, metrics, wake),
+        worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
     )
 
 

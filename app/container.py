@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.metrics import Metrics
 from app.services.attributes import Attributes
+from app.services.captures import Captures
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
 from app.services.health import Health
@@ -33,6 +34,7 @@ class Services:
     vision: Vision
     collections: Collections
     attributes: Attributes
+    captures: Captures
     dead_letters: DeadLetters
     health: Health
     ingest: Ingest

@@ -22,8 +22,9 @@ class Metrics:
         self,
         count_pending: Callable[[], int] | None = None,
         count_dead: Callable[[], int] | None = None,
+        count_unread: Callable[[], int] | None = None,
     ) -> None:
-        """Both functions are called whenever the metrics are read."""
+        """The functions are called whenever the metrics are read."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
@@ -90,8 +91,17 @@ class Metrics:
             "Number of embeddings that failed too often",
             registry=self.registry,
         )
+        self.unread = Gauge(
+            "lookalike_unread_masters",
+            "Number of masters whose files have not been read for their metadata",
+            registry=self.registry,
+        )
         self._counting = threading.Lock()
-        self._counts = [(self.pending, count_pending), (self.dead, count_dead)]
+        self._counts = [
+            (self.pending, count_pending),
+            (self.dead, count_dead),
+            (self.unread, count_unread),
+        ]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from app.errors import Busy, Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.backfill import Backfill
+from app.services.captures import Captures
 from app.services.catalogue_schedule import ScheduledCatalogue
 from app.services.database_doubt import DatabaseDoubt
 from app.services.deletion import Deletion
@@ -32,13 +33,14 @@ _SCRUB_LEASE = "scrub"
 
 
 class Worker:
-    """Removes what was deleted, indexes, backfills, scrubs, and updates the catalogue."""
+    """Deletes, indexes, backfills, reads metadata, scrubs, and updates the catalogue."""
 
     def __init__(
         self,
         settings: Settings,
         stores: Stores,
         indexing: Indexing,
+        captures: Captures,
         scrub: Scrub,
         metrics: Metrics,
         wake: threading.Event,
@@ -48,6 +50,8 @@ class Worker:
         self._doubt = DatabaseDoubt(stores)
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
+        self._captures = captures
+        self._is_indexing = False
         self._backfill = Backfill(stores, settings.lease_seconds)
         self._reembed_rate = settings.reembed_rate
         self._reembed_due = 0.0
@@ -97,6 +101,7 @@ class Worker:
             self._index_active,
             self._change_models,
             self._index_other_versions,
+            self._read_captures,
             self._scheduled_scrub.run_step,
             self._scheduled_catalogue.run_step,
         ):
@@ -120,7 +125,9 @@ class Worker:
 
     def _index_active(self) -> bool:
         """Index for the active version of each space, which searches use."""
-        return self._index_batch(self._indexing.active_versions)
+        self._is_indexing = True  # if it fails, too
+        self._is_indexing = self._index_batch(self._indexing.active_versions)
+        return self._is_indexing
 
     def _index_other_versions(self) -> bool:
         """Index for versions that no search uses yet, at most LOOKALIKE_REEMBED_RATE a second."""
@@ -132,6 +139,16 @@ class Worker:
         if busy and self._reembed_rate:
             self._reembed_due = time.monotonic() + _BATCH / self._reembed_rate
         return busy
+
+    def _read_captures(self) -> bool:
+        """Read the files of masters that an earlier release stored, if nothing is to be indexed.
+
+        Otherwise embeddings would become pending faster than they are indexed. A database that may
+        be outdated stays as it is, because revisions tell how old it is.
+        """
+        if self._is_indexing or self._doubt.exists():
+            return False
+        return self._captures.read_batch(self._stopping.is_set)
 
     def _index_batch(self, versions: list[str]) -> bool:
         if not versions:

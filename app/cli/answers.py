@@ -71,6 +71,15 @@ class Revived(TypedDict):
     revived: int
 
 
+class Stats(TypedDict):
+    masters: int
+    unread: int
+
+
+class Reread(TypedDict):
+    unread: int
+
+
 class Model(TypedDict):
     version: str
     state: str

@@ -132,6 +132,15 @@ class Client:
         """Retry all dead letters and return their number."""
         return int(self._call("POST", "/admin/dead-letters/retry", answers.Revived)["revived"])
 
+    def stats(self) -> dict[str, Any]:
+        """Return numbers of the installation."""
+        answer: dict[str, Any] = self._call("GET", "/stats", answers.Stats)
+        return answer
+
+    def reread_captures(self) -> int:
+        """Let the service read all files again, and return how many."""
+        return int(self._call("POST", "/admin/capture/reread", answers.Reread)["unread"])
+
     def models(self) -> dict[str, Any]:
         """Return the model versions and their progress."""
         answer: dict[str, Any] = self._call("GET", "/admin/models", answers.ModelList)

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from app import __version__
 from app.cli import (
+    captures,
     encoders,
     images,
     installations,
@@ -83,6 +84,7 @@ app.command("catalogue", rich_help_panel=_OPERATE)(recovery.catalogue)
 app.command("recover", rich_help_panel=_OPERATE)(recovery.recover)
 app.command("scrub", rich_help_panel=_OPERATE)(operations.scrub)
 app.add_typer(_quarantine, name="quarantine", rich_help_panel=_OPERATE)
+app.command("capture", rich_help_panel=_OPERATE)(captures.capture)
 app.command("dead-letters", rich_help_panel=_OPERATE)(operations.dead_letters)
 app.add_typer(_models, name="models", rich_help_panel=_TRAIN)
 app.add_typer(_spaces, name="spaces", rich_help_panel=_TRAIN)

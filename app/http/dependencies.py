@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from app.container import Services
 from app.metrics import Metrics
 from app.services.attributes import Attributes
+from app.services.captures import Captures
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
 from app.services.health import Health
@@ -33,6 +34,7 @@ def _of_services(name: str) -> Callable[[Request], Awaitable[Any]]:
 SettingsDep = Annotated[Settings, Depends(_of_services("settings"))]
 MetricsDep = Annotated[Metrics, Depends(_of_services("metrics"))]
 AttributesDep = Annotated[Attributes, Depends(_of_services("attributes"))]
+CapturesDep = Annotated[Captures, Depends(_of_services("captures"))]
 CollectionsDep = Annotated[Collections, Depends(_of_services("collections"))]
 DeadLettersDep = Annotated[DeadLetters, Depends(_of_services("dead_letters"))]
 HealthDep = Annotated[Health, Depends(_of_services("health"))]

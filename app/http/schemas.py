@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any, Literal, NotRequired, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic cannot use that of Python 3.11
 
 from app.services.attributes import AttributeSummary
 from app.services.reembed import Progress
 from storage import records
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Links(BaseModel):
@@ -19,6 +22,43 @@ class Links(BaseModel):
     self: str = Field(description="The master's metadata.")
     content: str = Field(description="The original bytes.")
     thumbnail: str = Field(description="A small JPEG of it.")
+
+
+class Position(TypedDict):
+    """Where a picture was taken, in WGS 84."""
+
+    latitude: Annotated[float, Field(description="Degrees north.")]
+    longitude: Annotated[float, Field(description="Degrees east.")]
+    altitude: NotRequired[Annotated[float, Field(description="Meters above sea level.")]]
+
+
+class Capture(TypedDict):
+    """What a file says of itself in EXIF, IPTC and XMP; what it does not say is left out."""
+
+    time: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="When the picture was taken (ISO 8601), with the offset from UTC if it"
+                " is known."
+            ),
+        ]
+    ]
+    camera: NotRequired[Annotated[str, Field(description="Make and model.")]]
+    lens: NotRequired[str]
+    focal_length: NotRequired[Annotated[float, Field(description="Millimeters.")]]
+    exposure: NotRequired[Annotated[float, Field(description="Exposure time in seconds.")]]
+    aperture: NotRequired[Annotated[float, Field(description="f-number.")]]
+    iso: NotRequired[Annotated[int, Field(description="Sensitivity (ISO 12232).")]]
+    gps: NotRequired[Position]
+    software: NotRequired[str]
+    creator: NotRequired[str]
+    copyright: NotRequired[str]
+    caption: NotRequired[str]
+    keywords: NotRequired[list[str]]
+    rating: NotRequired[
+        Annotated[int, Field(description="0 to 5, or -1 for a picture that was rejected.")]
+    ]
 
 
 class Master(BaseModel):
@@ -32,6 +72,9 @@ class Master(BaseModel):
     mime: str = Field(description="Media type of the original, such as image/jpeg.")
     name: str = Field(description="Name for people: the file's name unless another was given.")
     attributes: dict[str, Any] = Field(description="JSON object that filters select by.")
+    capture: Capture | None = Field(
+        description="What the file says of itself; null until it has been read."
+    )
     collection: str = Field(description="Name of its collection.")
     revision: int = Field(description="Raised by every change. In quotes, it is the ETag.")
     created_at: datetime = Field(description="Time of the upload.")
@@ -49,6 +92,7 @@ class Master(BaseModel):
             mime=master.mime,
             name=master.name,
             attributes=master.attributes,
+            capture=_capture_of(master.capture),
             collection=master.collection,
             revision=master.revision,
             created_at=_time(master.created_at),
@@ -373,6 +417,23 @@ class Timeline(BaseModel):
         return cls(months=months, undated=counted.undated, unread=counted.unread)
 
 
+class Stats(BaseModel):
+    """Numbers of the whole installation."""
+
+    masters: int = Field(description="Number of masters of all collections.")
+    pending: int = Field(description="Number of pending embeddings, of all model versions.")
+    dead_letters: int = Field(description="Number of embeddings that failed too often.")
+    unread: int = Field(
+        description="Number of masters whose files the worker has yet to read for `capture`."
+    )
+
+
+class Reread(BaseModel):
+    """The result of making all files unread."""
+
+    unread: int = Field(description="Number of masters whose files the worker reads.")
+
+
 class Readiness(BaseModel):
     """Whether the process can answer requests."""
 
@@ -390,6 +451,18 @@ class Readiness(BaseModel):
 def score_of(distance: float) -> float:
     """Turn a cosine distance, 0 to 2, into a score, 100 to 0."""
     return round(100.0 * (1.0 - distance / 2.0), 4)
+
+
+def _capture_of(stored: records.Capture | None) -> Capture | None:
+    """Return the metadata of a file as clients get it: the time with its offset, as a text."""
+    if stored is None or "time" not in stored:
+        return cast("Capture | None", stored)
+    offset = stored.get("offset")
+    zone = None if offset is None else timezone(timedelta(minutes=offset))
+    moment = _EPOCH + timedelta(milliseconds=stored["time"])  # a timestamp may be negative
+    local = moment.replace(tzinfo=None) if zone is None else moment.astimezone(zone)
+    others = {name: value for name, value in stored.items() if name != "offset"}
+    return cast("Capture", others | {"time": local.isoformat()})
 
 
 def _time(milliseconds: int) -> datetime:

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from app.http import schemas
 from app.http.api_route import ApiRoute
-from app.http.dependencies import DeadLettersDep, ReembedDep, ScrubDep
+from app.http.dependencies import CapturesDep, DeadLettersDep, ReembedDep, ScrubDep
 from app.http.problems import EXPECTED, problem_of, request_id_of
 from app.http.security import Access, requires
 from storage.records import LOOK
@@ -65,6 +65,16 @@ def list_dead_letters(
 def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
     """Retries all dead letters, and returns their number."""
     return schemas.Revived(revived=dead_letters.retry_dead_letters())
+
+
+@router.post("/admin/capture/reread", status_code=202, summary="Read all files again")
+@requires(Access.ADMIN)
+def reread_captures(captures: CapturesDep) -> schemas.Reread:
+    """Lets the worker read the metadata of all files again.
+
+    Until then, every master keeps what was read before. `GET /stats` shows the progress.
+    """
+    return schemas.Reread(unread=captures.reread())
 
 
 @router.get("/admin/models", summary="List model versions")

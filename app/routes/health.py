@@ -1,4 +1,4 @@
-"""/livez, /readyz, /metrics: the state of the process, for whoever operates it."""
+"""/livez, /readyz, /stats, /metrics: the state of the service, for whoever operates it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.http import schemas
-from app.http.dependencies import HealthDep, MetricsDep
+from app.http.dependencies import (
+    CapturesDep,
+    CollectionsDep,
+    DeadLettersDep,
+    HealthDep,
+    MetricsDep,
+)
 from app.http.security import Access, SecuredRoute, requires
 from app.services.health import OK
 
@@ -39,6 +45,20 @@ async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
         checks=checks,
         model_version=health.last_active_version(),
         warnings=health.warnings,
+    )
+
+
+@router.get("/stats", summary="Get numbers of the installation")
+@requires(Access.READ)
+def stats(
+    collections: CollectionsDep, captures: CapturesDep, dead_letters: DeadLettersDep
+) -> schemas.Stats:
+    """Returns how many masters there are, and how much of the worker's work is left."""
+    return schemas.Stats(
+        masters=sum(masters for _, masters in collections.list_collections()),
+        pending=collections.count_pending_embeddings(),
+        dead_letters=dead_letters.count_dead_letters(),
+        unread=captures.count_unread(),
     )
 
 

@@ -20,7 +20,11 @@ class DeadLetters:
 
     def list_dead_letters(self, limit: int) -> tuple[list[DeadLetter], int]:
         """Return at most ``limit`` dead letters, oldest master first, and their total number."""
-        return self._metadata.list_dead_letters(limit), self._metadata.count_dead_letters()
+        return self._metadata.list_dead_letters(limit), self.count_dead_letters()
+
+    def count_dead_letters(self) -> int:
+        """Return the number of dead letters."""
+        return self._metadata.count_dead_letters()
 
     def retry_dead_letters(self) -> int:
         """Queue all dead letters again, and return their number."""

@@ -19,6 +19,7 @@ from app.services.indexing import Indexing
 from app.services.names import clean_name
 from app.services.vision import DecodedImage, Vision
 from app.settings import MIB, Settings
+from models.capture.reading import READER
 from models.decoding.turns import Purpose
 from models.imaging import ImageRejected
 from storage.attributes import InvalidAttributes, clean_attributes
@@ -75,7 +76,7 @@ class Ingest:
             existing = self._stores.metadata.find_by_hash(collection, digest)
             if existing is not None:
                 return self._existing_outcome(existing)
-            image = self._vision.decode_image(file, Purpose.UPLOAD)
+            image = self._vision.decode_image(file, Purpose.UPLOAD, capture=True)
         except (ImageRejected, InvalidInput, TooLarge):
             self._metrics.uploads.labels("rejected").inc()
             raise
@@ -88,6 +89,8 @@ class Ingest:
             height=image.height,
             name=clean_name(name) or f"{digest.hex()[:12]}.{image.extension}",
             attributes=cleaned,
+            capture=image.capture,
+            capture_reader=READER,
         )
         return self._store_master(file, collection, new, image)
 

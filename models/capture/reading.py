@@ -10,6 +10,8 @@ from models.capture.limits import shorten
 from models.capture.values import Capture
 from models.capture.xmp import read_xmp
 
+# Raise it when a release reads more: then the worker reads the files of all masters again.
+READER = 1
 _E, _I, _X = "exif", "iptc", "xmp"
 # Where each field is read, the best source first.
 _SOURCES = {

@@ -52,7 +52,7 @@ def clean_text(text: object, limit: int = MAX_LINE) -> str | None:
     """Return a text in NFC, on one line and at most ``limit`` characters long, or None."""
     if not isinstance(text, str):
         return None
-    text = unicodedata.normalize("NFC", text[: 4 * limit].partition("\0")[0])
+    text = unicodedata.normalize("NFC", text[: 2 * limit].partition("\0")[0])
     # Control characters, halves of surrogate pairs, and the byte order mark.
     unwanted = (unicodedata.category(each) in {"Cc", "Cs"} or each == "\ufeff" for each in text)
     text = "".join(" " if drop else each for each, drop in zip(text, unwanted, strict=True))

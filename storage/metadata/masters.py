@@ -83,14 +83,19 @@ class SqlMasters:
         return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
 
     def restore_damaged(self, master_id: UUID) -> bool:
-        return self._change_state(master_id, MasterState.DAMAGED, MasterState.STORED)
+        # What was read of its file may be what the damaged bytes said.
+        return self._change_state(
+            master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
+        )
 
-    def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
+    def _change_state(
+        self, master_id: UUID, old: MasterState, new: MasterState, **values: Any
+    ) -> bool:
         with self._db.write() as connection:
             result = connection.execute(
                 MASTERS.update()
                 .where(MASTERS.c.id == master_id, MASTERS.c.state == old)
-                .values(state=new)
+                .values(state=new, **values)
             )
         return result.rowcount == 1
 

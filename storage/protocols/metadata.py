@@ -154,7 +154,10 @@ class MasterStore(Protocol):
         """
 
     def restore_damaged(self, master_id: UUID) -> bool:
-        """Move a `damaged` master back to `stored`; return False if it is not `damaged`."""
+        """Move a `damaged` master back to `stored`; return False if it is not `damaged`.
+
+        Its file counts as unread.
+        """
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         """Delete a stored or damaged master of a live collection, which acknowledges the deletion.

@@ -482,6 +482,7 @@ def test_a_damaged_master_is_hidden_until_its_bytes_are_uploaded_again(
     reservation = metadata.reserve_master(collection.id, NEW, "second", LEASE)
     assert (reservation.claim, reservation.master.id) == (Claim.DAMAGED, master.id)
     assert metadata.restore_damaged(master.id)
+    assert [each.id for each in metadata.list_unread(1, 10)] == [master.id]
     assert not metadata.restore_damaged(master.id)
     assert metadata.reserve_master(collection.id, NEW, "second", LEASE).claim is Claim.EXISTS
     metadata.delete_master(master.id)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from typing import NoReturn
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 
 from app.metrics import Metrics
 from app.services.attributes import Attributes
+from app.services.captures import Captures
 from app.services.collections import DEFAULT, Collections
 from app.services.dead_letters import DeadLetters
 from app.services.health import Health
@@ -33,6 +34,7 @@ from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
 from models.calibration import Calibration
+from models.capture.reading import READER
 from models.embedder import Embedder, Encoder
 from models.transforms import INPUT_SIDE, CentreSquare
 from models.weights_file import EMBEDDING_DIM
@@ -116,6 +118,7 @@ class UseCases:
     vision: Vision
     collections: Collections
     attributes: Attributes
+    captures: Captures
     dead_letters: DeadLetters
     health: Health
     indexing: Indexing
@@ -150,16 +153,28 @@ def build_use_cases(
     load: Callable[[Encoder], Embedder],
 ) -> UseCases:
     wake = threading.Event()
-    metrics = Metrics(stores.metadata.count_pending_embeddings, stores.metadata.count_dead_letters)
+    metrics = Metrics(
+        stores.metadata.count_pending_embeddings,
+        stores.metadata.count_dead_letters,
+        partial(stores.metadata.count_unread, READER),
+    )
     models = LoadedModels(stores, load, interval=3600.0)
     models.start(GivenModel(embedder))
-    vision = Vision(models, DirectDecoder(), 2, metrics, accept_truncated=settings.accept_truncated)
+    vision = Vision(
+        models,
+        DirectDecoder(),
+        2,
+        metrics,
+        keep_gps=settings.keep_gps,
+        accept_truncated=settings.accept_truncated,
+    )
     collections = Collections(stores.metadata, wake.set)
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
     texts = Texts(stores, models, metrics, LookWords)
     ranking = Ranking(stores, models, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
+    captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return UseCases(
         settings=settings,
         stores=stores,
@@ -170,6 +185,7 @@ def build_use_cases(
         vision=vision,
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
+        captures=captures,
         dead_letters=DeadLetters(stores.metadata, wake.set),
         health=Health(stores, models, kept=0.0),
         indexing=indexing,
@@ -180,7 +196,7 @@ def build_use_cases(
         texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
-        worker=Worker(settings, stores, indexing, scrub, metrics, wake),
+        worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Sequence
+from typing import Any
 from uuid import UUID
 
 from storage.errors import MasterChanged
@@ -60,7 +61,9 @@ class MemoryMasters(OnTables):
         return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
 
     def restore_damaged(self, master_id: UUID) -> bool:
-        return self._change_state(master_id, MasterState.DAMAGED, MasterState.STORED)
+        return self._change_state(
+            master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
+        )
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         row = self._tables.masters.get(master_id)
@@ -92,11 +95,13 @@ class MemoryMasters(OnTables):
         row = self._tables.masters.get(master_id)
         return row if row is not None and self._tables.is_visible(row) else None
 
-    def _change_state(self, master_id: UUID, old: MasterState, new: MasterState) -> bool:
+    def _change_state(
+        self, master_id: UUID, old: MasterState, new: MasterState, **values: Any
+    ) -> bool:
         row = self._tables.masters.get(master_id)
         if row is None or row.master.state is not old:
             return False
-        row.change(state=new)
+        row.change(state=new, **values)
         return True
 
 

@@ -36,6 +36,7 @@ def make_worker(use_cases: UseCases, **changed: Any) -> Worker:
         settings,
         use_cases.stores,
         use_cases.indexing,
+        use_cases.captures,
         use_cases.scrub,
         use_cases.metrics,
         use_cases.wake,
