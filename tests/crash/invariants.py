@@ -9,7 +9,8 @@ I5 The ids of rows, objects and vectors of each version are the same, each vecto
 I6 Unacknowledged data is absent or complete, and a retry converges on one id.
 I7 Every hit is stored, and scored by a version that was active.
 I8 No temporary file and no lease is left.
-I9 The attributes beside the vectors are those of the metadata database.
+I9 The fields beside the vectors are those of the metadata database, and what they say of a file
+   is what the file says.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from storage.records import LOOK
 from tests.crash.journal import Image, Journal
 from tests.crash.operations import Operations, digest_of
 from tests.crash.process import PARTS
+from tests.support.metadata import PHONE, PHONE_EXIF
 from tests.support.service import eventually
 
 _UNFINISHED = """
 SELECT (SELECT count(*) FROM masters WHERE state IN ('pending', 'deleting'))
   + (SELECT count(*) FROM collections WHERE state <> 'live')
+  + (SELECT count(*) FROM masters WHERE state = 'stored' AND capture_reader = 0)
   + (SELECT count(*) FROM embeddings WHERE state = 'pending')
   + (SELECT count(*) FROM model_versions WHERE state = 'retired')
   + (SELECT count(*) FROM masters JOIN model_versions ON model_versions.state = 'building'
@@ -38,8 +41,9 @@ SELECT (SELECT count(*) FROM masters WHERE state IN ('pending', 'deleting'))
                        WHERE master_id = masters.id AND model_version = model_versions.id))
 """
 _KEPT = """
-SELECT id, attributes, collection_id, revision, state FROM masters
-WHERE state IN ('stored', 'damaged')
+SELECT id, attributes, collection_id, revision, state, sha256, capture, name, mime, width, height,
+  size, created_at
+FROM masters WHERE state IN ('stored', 'damaged')
 """
 _VECTORS = """
 SELECT master_id, attributes, collection_id, revision, part FROM vectors
@@ -111,6 +115,7 @@ def check_invariants(journal: Journal, operations: Operations, directory: Path) 
     for master_id in journal.dead:
         assert not operations.exists(master_id), "I3: by id"
     _check_stores(directory)
+    _check_captures(journal, directory)
 
 
 def hits_of(operations: Operations, image: Image, space: str = LOOK) -> list[tuple[str, bool]]:
@@ -149,7 +154,7 @@ def check_image(
 def _check_stores(directory: Path) -> None:
     with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
         rows = database.execute(_KEPT).fetchall()
-        kept = {UUID(bytes=row[0]): (json.loads(row[1]), row[2], row[3]) for row in rows}
+        kept = {UUID(bytes=row[0]): (_fields_of(row), row[2], row[3]) for row in rows}
         # A damaged master keeps its vector until its bytes are uploaded again.
         damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
         for version, space in database.execute("SELECT id, space FROM model_versions").fetchall():
@@ -160,6 +165,24 @@ def _check_stores(directory: Path) -> None:
     objects = {UUID(path.stem) for path in files if path.is_file()}
     assert objects - damaged == set(kept) - damaged, "I5: objects"
     assert list((directory / "objects" / ".incoming").iterdir()) == [], "I8: a temporary file"
+
+
+def _fields_of(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what the vector stores keep of a master to filter by."""
+    attributes: dict[str, Any] = json.loads(row[1])
+    names = ("name", "mime", "width", "height", "size", "created_at")
+    built_in = dict(zip(names, row[7:], strict=True)) | {"capture": json.loads(row[6] or "null")}
+    return attributes if built_in["capture"] is None else built_in | attributes
+
+
+def _check_captures(journal: Journal, directory: Path) -> None:
+    contents = {digest_of(image.content): image.content for image in journal.images.values()}
+    with closing(sqlite3.connect(directory / "lookalike.db", timeout=10)) as database:
+        for row in database.execute(_KEPT).fetchall():
+            content = contents.get(row[5].hex())
+            if content is not None and row[4] == "stored":
+                said = PHONE if PHONE_EXIF[6:] in content else {}
+                assert json.loads(row[6] or "null") == said, "I9: what a file says"
 
 
 def _check_version(

@@ -21,6 +21,7 @@ _REMOVAL = (
     "objects.delete",
     "metadata.forget_master",
 )
+_READING = ("metadata.acquire_lease", "metadata.save_captures", "metadata.release_lease")
 WRITES_OF: dict[str, tuple[str, ...]] = {
     "uploads": ("metadata.create_collection", *_UPLOAD),
     "changes": (
@@ -72,6 +73,13 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         "metadata.restore_damaged",
     ),
 }
+WRITES_OF["reading"] = (
+    *_READING,
+    "metadata.claim_embeddings",
+    "vectors.upsert",
+    "metadata.mark_indexed",
+    "metadata.forget_readers",
+)
 WRITES_OF["building_words"] = WRITES_OF["building"]
 WRITES_OF["switching_words"] = WRITES_OF["switching"]
 WRITES_OF["removing"] = (
@@ -90,7 +98,11 @@ WRITES_OF["removing"] = (
 _BACKFILL = {"metadata.acquire_lease", "registry.backfill_embeddings", "metadata.release_lease"}
 OCCASIONAL: dict[str, set[str]] = {"switching": _BACKFILL, "switching_words": _BACKFILL}
 # On a busy machine, the worker polls between a change's commit and the request's own claim.
-UNLISTED: dict[str, set[str]] = {"changes": {"metadata.claim_embeddings"}}
+# A master whose bytes are back is read again.
+UNLISTED: dict[str, set[str]] = {
+    "changes": {"metadata.claim_embeddings"},
+    "repairs": set(_READING),
+}
 # A kill after a write is nearly one before the next. So the changes of a model are killed at one
 # of these moments in `look`, and at the other in `words`.
 MOMENTS: dict[str, tuple[Moment, ...]] = {

@@ -151,6 +151,10 @@ class DirectOperations:
             return error.code
         return "retired"
 
+    def reread(self) -> None:
+        """Let the worker read the metadata of all files again."""
+        self._services.captures.reread()
+
     def scrub(self, *, repair: bool) -> dict[str, int]:
         """Run a full scrub; return the number of findings of each kind."""
         *_, last = self._services.scrub.stream_scrub(repair=repair, full=True)
@@ -241,6 +245,9 @@ class HttpOperations:
     def retire_model(self, version: str) -> str:
         response = self._ask("POST", f"/admin/models/{version}/retire", (202, 409))
         return "retired" if response.status_code == 202 else str(response.json()["code"])
+
+    def reread(self) -> None:
+        self._ask("POST", "/admin/capture/reread", (202,))
 
     def scrub(self, *, repair: bool) -> dict[str, int]:
         options = {"full": True, "repair": repair}

@@ -19,10 +19,14 @@ from tests.crash.operations import DirectOperations, Operations
 from tests.crash.process import Child, Crashed, fork_child, run_on
 from tests.crash.watch import POLLED, Kill
 from tests.support.images import encoded, part_of
+from tests.support.metadata import PHONE_EXIF
 from tests.support.service import eventually
 from tests.support.tiny_network import tiny_weights
 
-IMAGES = [encoded(part_of("coffee", seed, (96, 72)), "PNG") for seed in range(6)]
+IMAGES = [
+    encoded(part_of("coffee", seed, (96, 72)), "PNG", exif=PHONE_EXIF if seed % 2 == 0 else None)
+    for seed in range(6)
+]
 WORDS = "words"
 WORDS_WEIGHTS = tiny_weights("words")
 SECOND = {space: tiny_weights(f"second of {space}") for space in (LOOK, WORDS)}
@@ -125,6 +129,22 @@ def repairs(journal: Journal, setting: Setting) -> None:
     setting.drain()
 
 
+def reading(journal: Journal, setting: Setting) -> None:
+    """Read what the files say of themselves, as after an upgrade; then read it again."""
+    connection = sqlite3.connect(setting.directory / "lookalike.db", timeout=10)
+    with closing(connection) as database, database:
+        database.execute(
+            "UPDATE masters SET capture = NULL, captured_at = NULL, capture_reader = 0"
+        )
+        database.execute(
+            "UPDATE vectors SET attributes ="
+            " (SELECT attributes FROM masters WHERE masters.id = vectors.master_id)"
+        )
+    setting.drain()
+    journal.do(setting.operations, lambda target: target.reread())
+    setting.drain()
+
+
 def bring_back(journal: Journal, operations: Operations) -> None:
     journal.upload(operations, IMAGES[0], n=0)
 
@@ -165,6 +185,7 @@ SCENARIOS: dict[str, Scenario] = {
         switching_words,
         removing,
         repairs,
+        reading,
     )
 }
 

@@ -38,6 +38,8 @@ WRITES = {
         "mark_damaged",
         "restore_damaged",
         "requeue_embedding",
+        "save_captures",
+        "forget_readers",
         "acquire_lease",
         "release_lease",
         "claim_database_id",

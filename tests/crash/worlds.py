@@ -15,6 +15,7 @@ import pytest
 from app.container import Services
 from app.errors import AppError
 from app.settings import Settings
+from models.capture.reading import READER
 from models.embedder import Embedder, Encoder
 from models.weights_file import WeightsFile
 from storage.errors import StoreUnavailable
@@ -27,6 +28,7 @@ from tests.crash.invariants import check_image
 from tests.crash.journal import Journal
 from tests.crash.operations import DirectOperations
 from tests.support.memory_stores import open_memory_stores
+from tests.support.metadata import PHONE_EXIF, jpeg_with
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import TinyEmbedder, UseCases, build_use_cases, colours
 
@@ -43,6 +45,7 @@ LET_TIME_PASS = [
     )
 ]
 _SECOND = tiny_weights("second")
+_PHOTOGRAPH = jpeg_with(exif=PHONE_EXIF)
 
 
 class Clock:
@@ -135,6 +138,14 @@ def begin_damaged(world: World) -> None:
     world.stores.vectors.upsert(version, [unknown])
 
 
+def begin_unread(world: World) -> None:
+    """Store a picture with its position, and let the next process read all without positions."""
+    begin(world)
+    world.journal.upload(world.operations, _PHOTOGRAPH, n=20)
+    world.stores.metadata.forget_readers(READER, 100)
+    world.settings = world.settings.model_copy(update={"keep_gps": False})
+
+
 def _version() -> str:
     return WeightsFile.parse(_SECOND).version
 
@@ -188,6 +199,10 @@ def work(world: World) -> None:
         world.process.worker.run_round()
 
 
+def read_captures(world: World) -> None:
+    work(world)
+
+
 def scrub(world: World) -> None:
     world.operations.scrub(repair=False)
 
@@ -230,6 +245,7 @@ OPERATIONS: dict[Callable[[World], None], Callable[[World], None]] = {
     search: begin,
     browse: begin,
     work: begin_with_work,
+    read_captures: begin_unread,
     scrub: begin,
     repair: begin_damaged,
     add_model: begin,
@@ -332,6 +348,10 @@ def check(world: World) -> None:
     ):
         records += batch
     kept = {record.master.id: record.master for record in records}
+    assert world.stores.metadata.count_unread(READER) == 0, "I9: a file was not read"
+    for master in kept.values():
+        kept_gps = bool((master.capture or {}).get("gps")) and not world.settings.keep_gps
+        assert not kept_gps, "I9: what a file says"
     objects = {info.key for info in world.stores.objects.list("masters")}
     assert objects == {master.object_key for master in kept.values()}, "I5: objects"
     for version in world.stores.vectors.versions():
