@@ -138,6 +138,8 @@ export const search = (fields, signal) =>
 export const listSpaces = (options = {}) => json("/spaces", options);
 /** @returns {Promise<{collections: Collection[], pending: number}>} */
 export const listCollections = (options = {}) => json("/collections", options);
+/** @returns {Promise<{masters: number, pending: number, dead_letters: number, unread: number}>} */
+export const getStats = (options = {}) => json("/stats", options);
 export const createCollection = (name) => json("/collections", withBody("POST", { name }));
 export const deleteCollection = (name) => {
 	const confirm = encodeURIComponent(name);

@@ -44,7 +44,9 @@ async function poll() {
 		let busy = !ready.ready;
 		showProblems(ready);
 		if (ready.checks.metadata === "ok") {
-			busy = showCounts(ready, await api.listCollections({ quiet: true })) || busy;
+			const quiet = { quiet: true };
+			const [listed, stats] = await Promise.all([api.listCollections(quiet), api.getStats(quiet)]);
+			busy = showCounts(ready, listed.collections, stats) || busy;
 		}
 		if (ready.ready && wasDown) {
 			wasDown = false;
@@ -69,12 +71,13 @@ async function poll() {
 	}
 }
 
-function showCounts(ready, { collections, pending }) {
+function showCounts(ready, collections, { pending, unread }) {
 	const { collection } = state.current();
 	const masters = collections.find(({ name }) => name === collection)?.masters ?? 0;
 	listener.counted(masters);
 	const parts = [count(masters, "picture")];
 	if (pending) parts.push(`${count(pending, "embedding")} pending`);
+	if (unread) parts.push(`metadata of ${count(unread, "picture")} not read yet`);
 	showLine(ready.ready ? "well" : "down", parts.join(" · "), ready.model_version);
 	return pending > 0;
 }

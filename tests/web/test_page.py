@@ -715,6 +715,14 @@ def test_the_status_line_shows_counts_and_model(shelf: Service, page: Page) -> N
     expect(page.get_by_role("img", name="Ready")).to_be_visible()
 
 
+def test_the_status_line_shows_how_much_metadata_is_not_read_yet(
+    shelf: Service, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf.services.captures, "count_unread", lambda: 3)
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("metadata of 3 pictures not read yet")
+
+
 def test_an_unavailable_store_is_named_with_advice(shelf: Service, page: Page) -> None:
     shows(page, "12 pictures")
     ping = shelf.stores.vectors.ping
