@@ -27,7 +27,7 @@ def test_a_vector_that_exists_is_not_embedded_again(use_cases: UseCases, master:
     assert use_cases.indexing.index_embedding(task, "me")
     assert use_cases.embedder.calls == calls
     vector = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
-    assert vector.attributes == {"n": 1}
+    assert vector.attributes == master.built_in_fields | {"n": 1}
 
 
 def test_a_missing_vector_is_embedded_from_the_original(
@@ -61,7 +61,7 @@ def test_a_change_during_indexing_is_indexed_by_the_lease_holder(
     monkeypatch.setattr(vectors, "upsert", change_meanwhile)
     assert use_cases.indexing.index_inline(task.master, "me", ["model-1"], None)
     vector = vectors.fetch_vectors("model-1", [master.id])[master.id]
-    assert vector.attributes == {"n": 3}
+    assert vector.attributes == master.built_in_fields | {"n": 3}
 
 
 def test_a_master_deleted_during_indexing_ends_it(

@@ -38,7 +38,7 @@ def test_an_update_changes_what_is_given_and_indexes_again(
     changed = use_cases.masters.update_master(master.id, None, {"colour": "blue"})
     assert (changed.name, changed.attributes) == ("new name", {"colour": "blue"})
     vector = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
-    assert (vector.attributes, vector.revision) == ({"colour": "blue"}, changed.revision)
+    assert (vector.attributes, vector.revision) == (changed.filterable, changed.revision)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\\b", "", " \u200b", ".."])

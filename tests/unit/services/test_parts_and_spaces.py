@@ -72,9 +72,9 @@ def copy(use_cases: UseCases, target: Stores, **options: Any) -> CopyCounts:
 
 def test_a_change_of_attributes_keeps_all_parts(use_cases: UseCases, master: Master) -> None:
     written = add_part(use_cases, master)
-    use_cases.masters.update_master(master.id, None, {"n": 1})
+    changed = use_cases.masters.update_master(master.id, None, {"n": 1})
     record = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
-    assert (record.attributes, record.revision) == ({"n": 1}, 2)
+    assert (record.attributes, record.revision) == (changed.filterable, 2)
     assert [part.box for part in record.parts] == [None, BOX]
     assert np.array_equal(record.parts[1].vector, written.parts[1].vector)
 

@@ -136,6 +136,8 @@ def test_without_a_catalogue_the_key_tells_everything_but_name_and_attributes(
             attributes={},
             created_at=master.id.int >> 80,
             updated_at=master.id.int >> 80,
+            capture=None,  # the worker reads it
+            capture_reader=0,
         )
         for master in masters_of(use_cases.stores)
     ]

@@ -153,7 +153,7 @@ def test_a_vector_with_other_attributes_is_written_again(
     vectors.upsert("model-1", [outdated])
     assert scrub(use_cases, repair=True).repaired == {"vector-outdated": 1}
     use_cases.worker.run_round()
-    assert vectors.fetch_vectors("model-1", [master.id])[master.id].attributes == {}
+    assert vectors.fetch_vectors("model-1", [master.id])[master.id].attributes == right.attributes
     assert scrub(use_cases).clean
 
 
