@@ -189,8 +189,9 @@ def test_missing_vectors_are_restored_and_unknown_ones_removed(service: Service)
     kept = vectors.fetch_vectors(
         version, [UUID(master["id"]) for master in masters] + [stranger.master_id]
     )
+    stored = service.stores.metadata.find_records([UUID(master["id"]) for master in masters])
     assert {id_: vector.attributes for id_, vector in kept.items()} == {
-        UUID(master["id"]): {"n": 1} for master in masters
+        id_: record.master.filterable for id_, record in stored.items()
     }
 
 
