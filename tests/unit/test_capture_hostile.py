@@ -121,10 +121,9 @@ def test_a_packet_in_a_png_is_read_if_it_is_intact_and_bearable(packed: bool) ->
     ids=["cut", "100 MB", "long length", "unknown record", "one byte", "noise", "5000 empty"],
 )
 def test_a_hostile_iptc_record_costs_only_itself(record: bytes) -> None:
-    for content in (jpeg_with(photoshop_segment(record), exif=PHONE_EXIF),):
-        assert capture_of(content)["camera"] == "Apple iPhone 12"
-    with Image.open(io.BytesIO(tiff_with(iptc=record))) as image:
-        check_capture(read_capture(image))
+    content = jpeg_with(photoshop_segment(record), exif=PHONE_EXIF)
+    assert capture_of(content)["camera"] == "Apple iPhone 12"
+    capture_of(tiff_with(iptc=record))
 
 
 @pytest.mark.parametrize(
