@@ -105,15 +105,15 @@ def test_thumbnails_say_nothing(service: Service) -> None:
 
 
 @pytest.fixture
-def discreet(settings: Settings, embedder: Embedder) -> Iterator[Service]:
+def without_gps(settings: Settings, embedder: Embedder) -> Iterator[Service]:
     with serving(settings.model_copy(update={"keep_gps": False}), embedder) as running:
         yield running
 
 
-def test_the_position_is_kept_nowhere_if_the_setting_says_so(discreet: Service) -> None:
-    master = discreet.put_master(PHOTOGRAPH)
+def test_the_position_is_kept_nowhere_if_the_setting_says_so(without_gps: Service) -> None:
+    master = without_gps.put_master(PHOTOGRAPH)
     assert master["capture"] == {name: OVER_HTTP[name] for name in OVER_HTTP if name != "gps"}
-    database = discreet.services.settings.data_dir / "lookalike.db"
+    database = without_gps.services.settings.data_dir / "lookalike.db"
     assert b"52.52" not in database.read_bytes() + database.with_suffix(".db-wal").read_bytes()
 
 

@@ -74,27 +74,27 @@ def test_an_upload_is_stored_with_what_it_says_of_itself(use_cases: UseCases) ->
 
 
 @pytest.fixture
-def discreet(settings: Settings, stores: Stores) -> Iterator[UseCases]:
+def without_gps(settings: Settings, stores: Stores) -> Iterator[UseCases]:
     changed = settings.model_copy(update={"keep_gps": False})
     built = build_use_cases(changed, stores, TinyEmbedder("model-1"), raising(AssertionError()))
     yield built
     built.models.stop()
 
 
-def test_the_position_is_not_stored_if_the_setting_says_so(discreet: UseCases) -> None:
-    assert discreet.upload(PHOTOGRAPH).master.capture == WITHOUT_GPS
-    (old,) = store_as_before(discreet, jpeg_with(b"\xff\xfe\x00\x03x", exif=PHONE_EXIF))
-    discreet.captures.read_batch()
-    assert read(discreet, old).capture == WITHOUT_GPS
+def test_the_position_is_not_stored_if_the_setting_says_so(without_gps: UseCases) -> None:
+    assert without_gps.upload(PHOTOGRAPH).master.capture == WITHOUT_GPS
+    (old,) = store_as_before(without_gps, jpeg_with(b"\xff\xfe\x00\x03x", exif=PHONE_EXIF))
+    without_gps.captures.read_batch()
+    assert read(without_gps, old).capture == WITHOUT_GPS
 
 
 def test_a_changed_setting_applies_to_all_once_they_are_read_again(
-    use_cases: UseCases, discreet: UseCases
+    use_cases: UseCases, without_gps: UseCases
 ) -> None:
     master = use_cases.upload(PHOTOGRAPH).master
-    assert discreet.captures.reread() == 1
+    assert without_gps.captures.reread() == 1
     assert read(use_cases, master).capture == PHONE  # until it has been read
-    assert discreet.worker.run_round()
+    assert without_gps.worker.run_round()
     assert read(use_cases, master).capture == WITHOUT_GPS
 
 
