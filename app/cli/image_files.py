@@ -15,7 +15,7 @@ from typing import IO
 from app.cli.console import CommandError
 from storage.unicode_text import normalize_text
 
-_IMAGE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"),
         *(".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
@@ -51,7 +51,7 @@ def find_images(
         suffix = path.suffix.lower()
         if path.is_dir():
             yield from _find_in_directory(path, glob, skip)
-        elif suffix == ".zip" or (suffix not in _IMAGE_SUFFIXES and zipfile.is_zipfile(path)):
+        elif suffix == ".zip" or (suffix not in IMAGE_SUFFIXES and zipfile.is_zipfile(path)):
             yield from _find_in_zip(path, glob, skip)
         elif path.is_file():
             yield _describe_file(path)
@@ -94,7 +94,7 @@ def _select(image: ImageFile, glob: str, skip: Callable[[str], None]) -> Iterato
         # macOS keeps names decomposed, and a keyboard types them composed.
         selected = fnmatch.fnmatch(normalize_text(image.name), normalize_text(glob))
     else:
-        selected = PurePosixPath(image.name).suffix.lower() in _IMAGE_SUFFIXES
+        selected = PurePosixPath(image.name).suffix.lower() in IMAGE_SUFFIXES
     if selected:
         yield image
     else:

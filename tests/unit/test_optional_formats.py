@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from app.cli import image_files
 from models.capture.values import Capture
 from models.formats import jpeg_xl as jpeg_xl_format
 from models.formats.faults import Damaged
-from models.imaging import ImageRejected, decode_image, inspect_image
+from models.imaging import FORMATS, ImageRejected, decode_image, inspect_image
 from tests.support.image_cases import ALL_CASES, Case
 from tests.support.images import encoded, photograph
 from tests.support.jpeg_xl import jpeg_xl, jpeg_xl_of_pixels
 from tests.support.raw_files import DNG_TAGS, raw_file, raw_tiff
 
+ROOT = Path(__file__).parent.parent.parent
+WEB = ROOT / "app" / "web"
 COFFEE = photograph("coffee")
 SMALL = COFFEE.resize((96, 64))
 
@@ -113,6 +118,23 @@ def test_a_tiff_that_contradicts_itself_is_invalid() -> None:
 def test_the_message_lists_what_is_accepted() -> None:
     message = str(rejection(b"no image at all" * 10))
     assert "AVIF, TIFF, HEIC, JPEG XL and camera raw. Convert it" in message
+
+
+@pytest.mark.parametrize("extension", sorted({extension for _, extension in FORMATS.values()}))
+def test_the_command_line_the_page_and_the_documentation_know_every_extension(
+    extension: str,
+) -> None:
+    paths = [Path(f"picture.{extension}"), Path(f"PICTURE.{extension.upper()}")]
+    assert all(path.suffix.lower() in image_files.IMAGE_SUFFIXES for path in paths)
+    pattern = re.search(r"/(\\\..*)/i", (WEB / "files.js").read_text())
+    assert pattern is not None
+    assert re.search(pattern[1], f"picture.{extension}")
+    accepted = re.findall(r'accept="([^"]*)"', (WEB / "index.html").read_text())
+    usual = extension in ("jpg", "png", "webp", "gif", "bmp")  # image/* stands for them
+    lists = [kinds.split(",") for kinds in accepted if "," in kinds]
+    assert len(lists) == 2
+    assert usual or all(f".{extension}" in kinds for kinds in lists)
+    assert extension in (ROOT / "docs" / "quickstart.md").read_text()
 
 
 def test_the_largest_preview_of_a_raw_file_is_decoded() -> None:
