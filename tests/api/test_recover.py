@@ -141,7 +141,7 @@ def test_without_a_catalogue_the_originals_come_back(
         for was, now in zip(
             before[collection]["masters"], after[collection]["masters"], strict=True
         ):
-            changed = {"name", "attributes", "revision", "created_at", "updated_at"}
+            changed = {"name", "attributes", "capture", "revision", "created_at", "updated_at"}
             assert {key: was[key] for key in was.keys() - changed} == {
                 key: now[key] for key in now.keys() - changed
             }
