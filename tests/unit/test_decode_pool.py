@@ -19,15 +19,17 @@ import pytest
 import tifffile
 from PIL import Image
 
+from app.bootstrap import plan_decoding
+from app.settings import Settings
 from models.decoding import process as process_module
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.pool import DecodeLimits, DecodePool
 from models.decoding.process import DecodeProcess, DecoderUnavailable, ProcessEnded
 from models.decoding.turns import Purpose, Refused
 from models.decoding.wire import send_message
-from models.imaging import ImageRejected
+from models.imaging import Acceptance, ImageRejected
 from models.transforms import CentreSquare
-from tests.support.images import encoded, jpeg_of_several_scans, photograph
+from tests.support.images import encoded, jpeg_of_several_scans, photograph, plain_jpeg
 from tests.support.jpeg_xl import jpeg_xl_of_pixels
 from tests.support.processes import ROOT
 from tests.support.service import eventually
@@ -116,6 +118,31 @@ def test_a_large_jpeg_xl_is_decoded_with_the_memory_it_needs(
 def test_an_image_that_needs_more_memory_than_there_is_is_refused(pool: DecodePool) -> None:
     assert "LOOKALIKE_MEMORY_LIMIT" in refusal(pool, flat_png(6000))
     assert decode(pool, _PHOTOGRAPH).width == 600
+
+
+_PHONE = DecodeJob((CentreSquare(),), accept=Acceptance(max_pixels=200_000_000))
+
+
+@pytest.mark.parametrize("size", [(12_000, 9_000), (16_320, 12_240)], ids=["108 MP", "200 MP"])
+def test_the_photographs_of_phones_fit_into_the_default_memory(size: tuple[int, int]) -> None:
+    pool = DecodePool(plan_decoding(Settings(slots=1, _env_file=None)))
+    try:
+        file = io.BytesIO(plain_jpeg(*size))
+        decoded = pool.decode(file, _PHONE, Purpose.SEARCH)
+        assert (decoded.width, decoded.height) == size
+        progressive = io.BytesIO(plain_jpeg(*size, frame=0xC2))
+        with pytest.raises(ImageRejected, match="LOOKALIKE_MEMORY_LIMIT") as caught:
+            pool.decode(progressive, _PHONE, Purpose.SEARCH)
+        assert caught.value.code == "image-too-costly"
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("cut", [0, 2], ids=["whole", "without an end"])
+def test_a_file_that_is_larger_than_its_pixels_is_decoded(pool: DecodePool, cut: int) -> None:
+    comment = b"\xff\xfe\xff\xff" + bytes(65_533)
+    content = _PHOTOGRAPH[:2] + comment * 1000 + _PHOTOGRAPH[2 : len(_PHOTOGRAPH) - cut]
+    assert decode(pool, content).width == 600
 
 
 def test_an_image_that_takes_too_long_is_refused_and_the_process_replaced() -> None:
