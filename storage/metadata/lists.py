@@ -65,8 +65,8 @@ class SqlLists:
                 segments = list_segments(sort, after, embedded=self._db.embedded)
                 masters = _read_segments(connection, inside, segments, limit + 1, offset)
             else:
-                statement = select_by_path(sort, inside, after).limit(limit + 1).offset(offset)
-                masters = _read(connection, connection.scalars(statement).all())
+                statement = select_by_path(sort, inside, after, limit + 1, offset)
+                masters = [master_of(row) for row in connection.execute(statement)]
             return _make_page(masters, limit, _count(connection, inside), sort)
 
     def _uses_index(self, filter: Filter | None) -> bool:

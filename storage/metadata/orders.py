@@ -81,22 +81,28 @@ def _directed(column: Value, sort: Sort) -> Value:
     return column.desc() if sort.descending else column.asc()
 
 
-def select_by_path(sort: Sort, inside: Condition, after: Position | None) -> sa.Select[Any]:
-    """Return the statement for the ids of a list on MariaDB that is sorted by any path.
+def select_by_path(
+    sort: Sort, inside: Condition, after: Position | None, limit: int, offset: int
+) -> sa.Select[Any]:
+    """Return the statement for the masters of a list on MariaDB that is sorted by any path.
 
-    It computes the value of every master.
+    It computes the value of every master. It is one statement, because a master that changes
+    between two would move the position at the end of the page.
     """
     value = _json_value(sort.path).label("value")
     # With a limit, MariaDB extracts each value once instead of once for each use of it.
     values = SELECT_MASTERS.with_only_columns(MASTERS.c.id, value).where(inside).limit(_EVERY)
     found = values.subquery()
     no_rank = -1 if sort.descending else NO_RANK
-    order = [*_sort_keys(found.c.value, no_rank), found.c.id]
-    statement = sa.select(found.c.id).order_by(*(_directed(each, sort) for each in order))
-    if after is None:
-        return statement
-    last: list[Value] = [*_last_keys(after, no_rank), sa.literal(after.id, UuidBytes)]
-    return statement.where(_is_behind(order, last, sort))
+    keys = [*_sort_keys(found.c.value, no_rank), found.c.id]
+    ranked = sa.select(*(key.label(f"key_{number}") for number, key in enumerate(keys)))
+    if after is not None:
+        last: list[Value] = [*_last_keys(after, no_rank), sa.literal(after.id, UuidBytes)]
+        ranked = ranked.where(_is_behind(keys, last, sort))
+    ranked = ranked.order_by(*(_directed(key, sort) for key in keys)).limit(limit).offset(offset)
+    page = ranked.subquery()
+    masters = SELECT_MASTERS.join(page, page.c.key_3 == MASTERS.c.id)
+    return masters.order_by(*(_directed(key, sort) for key in page.c))
 
 
 def _json_value(path: Path) -> Value:

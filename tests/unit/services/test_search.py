@@ -16,6 +16,7 @@ from app.services.search import SearchOptions
 from models.calibration import Calibration
 from models.imaging import Box, ImageRejected
 from storage.filters import parse_filter
+from storage.protocols import CaptureChange
 from storage.records import VectorHit, VectorRecord
 from tests.support.use_cases import UseCases, colours
 
@@ -96,6 +97,35 @@ def test_a_vector_with_outdated_attributes_does_not_pass_the_filter(
     use_cases.stores.metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
     assert ids(use_cases.search.search_by_sample(io.BytesIO(sample), red)) == []
     assert ids(use_cases.search.search_by_sample(io.BytesIO(colours(1)), red)) == []
+
+
+def test_a_filter_reaches_what_a_file_says_once_it_was_read(use_cases: UseCases) -> None:
+    one, two = (use_cases.upload(colours(seed), name=f"IMG_{seed}.png").master for seed in range(2))
+    metadata = use_cases.stores.metadata
+    captures = [{"time": 1_714_521_600_000, "gps": {"latitude": 47.4, "longitude": 8.5}}, {}]
+    changes = [
+        CaptureChange(master, capture, master.name, master.attributes)
+        for master, capture in zip((one, two), captures, strict=True)
+    ]
+    assert metadata.save_captures(99, changes) == 2
+    for master in (one, two):
+        changed = metadata.find_master(master.id)
+        assert changed is not None
+        use_cases.indexing.reindex_inline(changed, "somebody")
+    sample = slightly_different(colours(0))
+    for form, found in (
+        ({"name": {"$prefix": "IMG_"}}, {one.id, two.id}),
+        ({"name": {"$like": "%_1.png"}}, {two.id}),
+        ({"mime": "image/png", "width": {"$gte": 64}}, {one.id, two.id}),
+        ({"capture.time": {"$gte": "2024-05-01", "$lt": "2024-05-02"}}, {one.id}),
+        ({"capture.gps": {"$within": [5.9, 45.8, 10.5, 47.8]}}, {one.id}),
+        ({"capture.time": {"$exists": False}}, {two.id}),
+        ({"created_at": {"$lt": "2000-01-01"}}, set()),
+    ):
+        result = use_cases.search.search_by_sample(
+            io.BytesIO(sample), options(filter=parse_filter(form))
+        )
+        assert set(ids(result)) == found, form
 
 
 def test_a_maximum_distance_leaves_farther_hits_out(use_cases: UseCases) -> None:
