@@ -145,8 +145,15 @@ export const deleteCollection = (name) => {
 	const confirm = encodeURIComponent(name);
 	return request(`${collectionPath(name)}?confirm=${confirm}`, { method: "DELETE" });
 };
+/**
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{attributes: Summary[], fields: Summary[], masters: number}>}
+ */
 export const listAttributes = (name, signal) =>
 	json(`${collectionPath(name)}/attributes`, { signal });
+/** @returns {Promise<Months>} */
+export const listMonths = (name, filter) =>
+	json(query(`${collectionPath(name)}/timeline`, { filter }));
 
 /** Returns the body of /readyz, whether the service is ready or not. */
 export async function getReadiness() {

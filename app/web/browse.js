@@ -1,4 +1,4 @@
-/** Browses a collection, newest first. Pages are loaded near the window and forgotten far away. */
+/** Browses a collection in some order. Pages are loaded near the window and forgotten far away. */
 
 import * as api from "./api.js";
 import { card, cardKey, disposeCard } from "./cards.js";
@@ -27,6 +27,8 @@ export class Browse {
 		this.failed = false;
 		this.collection = "";
 		this.filter = "";
+		this.sort = "";
+		this.reload = false;
 		/** @type {number | null} */
 		this.total = null;
 		this.grid = new Grid(find("#masters"), {
@@ -44,10 +46,11 @@ export class Browse {
 	}
 
 	/** Shows a collection; with `reload`, even if it is on the screen already. */
-	async show({ collection, filter }, { reload = false } = {}) {
-		const other = this.failed || this.collection !== collection || this.filter !== filter;
+	async show({ collection, filter, sort }, { reload = false } = {}) {
+		const same = this.collection === collection && this.filter === filter && this.sort === sort;
+		const other = this.failed || !same;
 		if (!other && !reload) return;
-		Object.assign(this, { collection, filter, failed: false, settled: false });
+		Object.assign(this, { collection, filter, sort, reload, failed: false, settled: false });
 		this.stop.abort();
 		const stop = new AbortController();
 		this.stop = stop;
@@ -85,16 +88,16 @@ export class Browse {
 	async load(page) {
 		if (this.requested.has(page)) return;
 		this.requested.add(page);
-		const { collection, filter, stop } = this;
+		const { collection, filter, sort, stop } = this;
 		try {
-			const query = { collection, filter, limit: PAGE, offset: page * PAGE };
+			const query = { collection, filter, sort, limit: PAGE, offset: page * PAGE };
 			const { masters, total } = await api.listMasters(query, stop.signal);
 			this.pages.set(page, masters);
 			this.forgetFarFrom(page);
 			this.total = total;
 			this.showTotal(total);
 			this.grid.refresh(total);
-			this.actions.shown();
+			this.actions.shown({ reload: this.reload && !page });
 		} catch (problem) {
 			if (problem.name === "AbortError") return;
 			this.requested.delete(page);

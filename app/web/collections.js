@@ -64,7 +64,7 @@ export class Collections {
 
 	switchTo(collection) {
 		this.dialog.close();
-		state.update({ ...state.NO_SEARCH, collection, filter: "", master: "" });
+		state.update({ ...state.NO_SEARCH, collection, filter: "", sort: "", master: "" });
 	}
 
 	async create(event) {

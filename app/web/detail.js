@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { AttributeForm } from "./attributes.js";
+import { factsOf } from "./capture.js";
 import { scheduleDeletion } from "./deletion.js";
 import { el, find, isolated } from "./dom.js";
 import { bytes } from "./format.js";
@@ -64,6 +65,7 @@ export class Detail {
 		find("#detail-title").replaceChildren(isolated(master.name || "Untitled"));
 		find("#detail-name").value = master.name;
 		this.form.set(master.attributes);
+		find("#capture").replaceChildren(...factsOf(master.capture));
 		const facts = {
 			Size: `${master.width} × ${master.height} pixels, ${bytes(master.size)}`,
 			Type: master.mime,

@@ -1,14 +1,27 @@
-/** The filter form, made from the attributes of the collection, and the chips of what is chosen. */
+/** The filter form, made of what the pictures of the collection have, and the chips of its choices. */
 
 import * as api from "./api.js";
-import { formatValue } from "./attributes.js";
 import { button, debounce, el, find, isolated } from "./dom.js";
+import { FIELDS, listConditions, PLACE, valueText } from "./fields.js";
 import { count } from "./format.js";
+import { boxInputs, dayInputs, rangeInputs, textInputs } from "./inputs.js";
 import { parseFilter, serialiseFilter } from "./query.js";
 import * as state from "./state.js";
 import { showError } from "./toasts.js";
 
 const LISTED = 8; // values of a key that are visible at first
+const NO_ATTRIBUTES = "Attributes that you set when you add pictures can be chosen here, too.";
+const INPUTS = { text: textInputs, days: dayInputs, range: rangeInputs, box: boxInputs };
+
+/**
+ * Describes an attribute by the values that it has.
+ * @param {Summary} summary
+ * @returns {Field}
+ */
+function attributeField({ key, types, distinct }) {
+	const isRange = types.join() === "number" && distinct > LISTED;
+	return { label: key, kind: isRange ? "range" : "values" };
+}
 
 export class Filters {
 	constructor() {
@@ -58,15 +71,11 @@ export class Filters {
 	showChips() {
 		const chips = [];
 		for (const [key, choice] of this.choices ?? []) {
-			const without = (changes) => () =>
-				this.apply(new Map([...(this.choices ?? []), [key, { ...choice, ...changes }]]));
-			for (const value of choice.values) {
-				const values = choice.values.filter((other) => other !== value);
-				chips.push(chip(`${key}: ${formatValue(value)}`, without({ values })));
+			for (const { text, without } of listConditions(key, choice)) {
+				const rest = { ...choice, ...without };
+				const remove = () => this.apply(new Map([...(this.choices ?? []), [key, rest]]));
+				chips.push(chip(text, remove));
 			}
-			const { from, to } = choice;
-			if (from !== undefined) chips.push(chip(`${key} ≥ ${from}`, without({ from: undefined })));
-			if (to !== undefined) chips.push(chip(`${key} ≤ ${to}`, without({ to: undefined })));
 		}
 		const clear = () => state.update({ filter: "" });
 		if (!this.choices) chips.push(chip(this.filter, clear));
@@ -80,48 +89,71 @@ export class Filters {
 		this.stop?.abort();
 		this.stop = new AbortController();
 		try {
-			const found = await api.listAttributes(this.collection, this.stop.signal);
-			this.draw(found.attributes, found.masters);
+			this.draw(await api.listAttributes(this.collection, this.stop.signal));
 		} catch (problem) {
 			if (problem.name !== "AbortError") showError(problem);
 		}
 	}
 
-	draw(attributes, masters) {
+	draw({ attributes, fields, masters }) {
 		this.drawn = this.choices;
-		let hint = "";
 		if (!this.choices) {
-			hint = "This form cannot show the current filter. Remove it to choose another one.";
-		} else if (!attributes.length) {
-			hint = "These pictures have no attributes yet. You can set attributes when you add pictures.";
+			const text = "This form cannot show the current filter. Remove it to choose another one.";
+			return this.panel.replaceChildren(el("p", { text }));
 		}
-		const fields = hint
-			? [el("p", { text: hint })]
-			: attributes.map((attribute) => this.field(attribute, masters));
-		this.panel.replaceChildren(...fields);
+		const own = new Set(attributes.map(({ key }) => key)); // they come before built-in fields
+		const known = new Map(fields.map((summary) => [summary.key, summary]));
+		const place = known.get(`${PLACE}.latitude`);
+		if (place) known.set(PLACE, { ...place, key: PLACE });
+		const offered = Object.entries(FIELDS).filter(([key]) => known.has(key) && !own.has(key));
+		const drawn = [
+			...attributes.map((summary) => this.fieldset(attributeField(summary), summary, masters)),
+			...offered.map(([key, field]) => this.fieldset(field, known.get(key), masters)),
+		];
+		if (!attributes.length) drawn.push(el("p", { class: "hint", text: NO_ATTRIBUTES }));
+		this.panel.replaceChildren(...drawn);
 	}
 
-	field(attribute, masters) {
-		const { key, types, distinct } = attribute;
-		const list = types.includes("list") && (types.length > 1 ? "mixed" : true);
-		const all = attribute.masters === masters;
-		const share = all ? "all pictures" : `${attribute.masters} of ${masters}`;
-		const legend = el("legend", {}, isolated(key), el("span", { class: "hint", text: share }));
-		const isRange = types.join() === "number" && distinct > LISTED;
-		const inputs = isRange ? this.range(attribute) : this.values(attribute, list);
-		return el("fieldset", {}, legend, inputs);
+	/**
+	 * @param {Field} field
+	 * @param {Summary} summary
+	 */
+	fieldset(field, summary, masters) {
+		const all = summary.masters === masters;
+		const share = all ? "all pictures" : `${summary.masters} of ${masters}`;
+		const hint = el("span", { class: "hint", text: share });
+		const legend = el("legend", {}, isolated(field.label), hint);
+		return el("fieldset", {}, legend, this.inputs(field, summary));
 	}
 
-	values({ key, values, distinct, types }, list) {
+	/**
+	 * @param {Field} field
+	 * @param {Summary} summary
+	 */
+	inputs(field, summary) {
+		const { key, types } = summary;
+		if (field.kind === "values") {
+			const list = types.includes("list") && (types.length > 1 ? "mixed" : true);
+			return this.values(field, summary, list);
+		}
+		const set = (changes) => {
+			this.set(key, changes);
+			this.applySoon();
+		};
+		return INPUTS[field.kind](field, this.choices?.get(key), set, summary);
+	}
+
+	values(field, { key, values, distinct, types }, list) {
 		const chosen = this.choices?.get(key)?.values ?? [];
 		const unlisted = chosen.filter((value) => !values.some((known) => known.value === value));
 		const options = [...unlisted.map((value) => ({ value })), ...values];
+		if (field.falling) options.sort((a, b) => Number(b.value) - Number(a.value));
 		const rows = options.map(({ value, masters }) => {
 			const change = () => this.toggleValue(key, value, box.checked, list);
 			const box = el("input", { type: "checkbox", on: { change } });
 			box.checked = chosen.includes(value);
 			const hint = el("span", { class: "hint", text: masters ?? "" });
-			return el("label", { class: "check" }, box, isolated(formatValue(value)), hint);
+			return el("label", { class: "check" }, box, isolated(valueText(field, value)), hint);
 		});
 		const rest = rows.slice(LISTED + unlisted.length);
 		for (const row of rest) row.hidden = !row.firstChild.checked;
@@ -138,38 +170,21 @@ export class Filters {
 		return [
 			...rows,
 			rest.some((row) => row.hidden) && more,
-			left > 0 && this.otherValue(key, isText, list, left),
+			left > 0 && this.otherValue(field, key, isText, list, left),
 		];
 	}
 
 	/** Returns an input for a value that is not among the most frequent. */
-	otherValue(key, isText, list, left) {
-		const label = { "aria-label": `Another value of ${key}` };
+	otherValue({ label }, key, isText, list, left) {
+		const name = { "aria-label": `Another value of ${label}` };
 		const placeholder = `${count(left, "other value")}`;
-		const input = el("input", { type: "text", ...label, placeholder });
+		const input = el("input", { type: "text", ...name, placeholder });
 		input.addEventListener("change", () => {
 			const value = isText ? input.value.normalize() : Number(input.value);
 			if (input.value) this.toggleValue(key, value, true, list);
 			this.load();
 		});
 		return input;
-	}
-
-	range({ key, minimum, maximum }) {
-		const choice = this.choices?.get(key);
-		const input = (side, placeholder) => {
-			const label = `${key}: ${side}`;
-			const value = choice?.[side] ?? "";
-			const number = { type: "number", step: "any", "aria-label": label, placeholder, value };
-			const field = el("input", number);
-			field.addEventListener("input", () => {
-				this.set(key, { [side]: field.value === "" ? undefined : Number(field.value) });
-				this.applySoon();
-			});
-			return field;
-		};
-		const to = el("span", { text: "to" });
-		return el("div", { class: "range" }, input("from", minimum), to, input("to", maximum));
 	}
 
 	toggleValue(key, value, on, list) {

@@ -13,8 +13,10 @@ import { Hits } from "./hits.js";
 import { askForKey } from "./key.js";
 import { SamplePanel } from "./sample.js";
 import { SearchBox } from "./searchbox.js";
+import { Sorting } from "./sorting.js";
 import * as state from "./state.js";
 import { checkStatus, watchStatus } from "./status.js";
+import { Timeline } from "./timeline.js";
 import { showToast } from "./toasts.js";
 import { Uploads } from "./upload.js";
 
@@ -37,7 +39,10 @@ const actions = {
 		searchBox.advise(answer);
 		sample.warn(answer.warnings);
 	},
-	shown: () => document.body.setAttribute("data-ready", ""),
+	shown({ reload = false } = {}) {
+		document.body.setAttribute("data-ready", "");
+		timeline.load({ reload }); // the pictures come first
+	},
 	empty: () => [
 		el("h2", { text: "No pictures here yet" }),
 		el("p", {
@@ -57,6 +62,8 @@ const hits = new Hits(actions);
 const sample = new SamplePanel((box) => state.update({ box }, { replace: true }));
 const compare = new Compare(() => hits.shown);
 const filters = new Filters();
+const sorting = new Sorting();
+const timeline = new Timeline();
 const collections = new Collections({ changed: reload });
 const detail = new Detail({ findSimilar: actions.like, changed: reload });
 const uploads = new Uploads({ done: reload, open: actions.open });
@@ -75,20 +82,23 @@ function show() {
 	searchBox.show(now);
 	collections.show(now);
 	filters.show(now);
+	sorting.show(now);
 	detail.show(now);
 	find("#mirror").checked = now.mirror;
 	const searching = state.isSearch(now);
 	document.body.dataset.view = searching ? "search" : "browse";
 	document.body.toggleAttribute("data-picture", state.hasPicture(now));
 	for (const id of ["#sample", "#hits", "#end-search"]) find(id).hidden = !searching;
-	find("#masters").hidden = searching;
+	for (const id of ["#masters", "#sorting"]) find(id).hidden = searching;
 	if (!searching) {
 		hits.hide();
 		compare.hide();
 		find("#more").hidden = true;
+		timeline.show(now);
 		browse.show(now);
 	} else {
 		browse.hide();
+		timeline.hide();
 		showHits(now);
 	}
 	if (other) setTimeout(checkStatus, 300); // the pictures come first
@@ -210,7 +220,7 @@ find("#mirror").addEventListener("change", ({ target }) =>
 find("#end-search").addEventListener("click", () => state.update(state.NO_SEARCH));
 find("#home").addEventListener("click", (event) => {
 	event.preventDefault();
-	state.update({ ...state.NO_SEARCH, master: "", filter: "" });
+	state.update({ ...state.NO_SEARCH, master: "", filter: "", sort: "" });
 });
 for (const dialog of document.querySelectorAll("dialog")) {
 	dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());

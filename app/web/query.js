@@ -1,9 +1,20 @@
 /** The filter language of the service, as far as the filter form can show it. */
 
+/** The members of a choice, in the order in which they are written. */
+const OPERATORS = {
+	from: "$gte",
+	to: "$lte",
+	before: "$lt",
+	prefix: "$prefix",
+	like: "$like",
+	within: "$within",
+	exists: "$exists",
+};
+
 /**
  * Parses the JSON text of a filter. Returns null for a filter that the form cannot show.
  *
- * The form writes {key: {$in: […]}} and {key: {$gte, $lte}}. For lists it writes
+ * The form writes {key: {$in: […]}} and the operators below. For lists it writes
  * {$or: [{key: {$contains: …}}, …]}, with {key: {$in: […]}} among these where a key has both
  * lists and single values. Several conditions are joined by one $and.
  * @param {string} text
@@ -36,7 +47,15 @@ function readCondition(choices, key, condition) {
 	const choice = choiceOf(choices, key);
 	if (typeof condition !== "object") choice.values.push(condition);
 	else if (condition.$in) choice.values.push(...condition.$in);
-	else Object.assign(choice, { from: condition.$gte, to: condition.$lte });
+	else readOperators(choice, condition);
+}
+
+/** @param {Choice} choice */
+function readOperators(choice, condition) {
+	for (const [member, operator] of Object.entries(OPERATORS)) {
+		if (operator in condition) choice[member] = condition[operator];
+	}
+	if (choice.exists) delete choice.exists; // the form shows only that a key is missing
 }
 
 /** @returns {Choice} */
@@ -51,17 +70,35 @@ function choiceOf(choices, key) {
  */
 export function serialiseFilter(choices) {
 	const parts = [];
-	for (const [key, { values, list, from, to }] of choices) {
+	for (const [key, choice] of choices) {
+		const { values, list } = choice;
 		if (values.length && list) {
 			const alone = list === "mixed" ? [{ [key]: { $in: values } }] : [];
 			parts.push({ $or: [...values.map((value) => ({ [key]: { $contains: value } })), ...alone] });
 		} else if (values.length) parts.push({ [key]: { $in: values } });
-		const range = {
-			...(from !== undefined && { $gte: from }),
-			...(to !== undefined && { $lte: to }),
-		};
-		if (Object.keys(range).length) parts.push({ [key]: range });
+		const operators = Object.entries(OPERATORS)
+			.filter(([member]) => choice[member] !== undefined)
+			.map(([member, operator]) => [operator, choice[member]]);
+		if (operators.length) parts.push({ [key]: Object.fromEntries(operators) });
 	}
 	if (!parts.length) return "";
 	return JSON.stringify(parts.length === 1 ? parts[0] : { $and: parts });
+}
+
+/**
+ * Returns the JSON text of a filter with another choice for a key, or none.
+ * @param {string} text
+ * @param {Partial<Choice>} chosen
+ */
+export function narrowFilter(text, key, chosen = {}) {
+	const choice = { values: [], ...chosen };
+	const choices = parseFilter(text);
+	if (choices) return serialiseFilter(new Map([...choices, [key, choice]]));
+	const added = serialiseFilter(new Map([[key, choice]]));
+	if (!added) return text;
+	try {
+		return JSON.stringify({ $and: [JSON.parse(text), JSON.parse(added)] });
+	} catch {
+		return added; // the filter is no JSON
+	}
 }

@@ -24,6 +24,7 @@ export function current() {
 	return {
 		collection: query.get("collection") || "default",
 		filter: query.get("filter") || "",
+		sort: query.get("sort") || "",
 		text: query.get("text") || "",
 		weight: shareOf(query.get("weight")),
 		space: query.get("space") || "",
@@ -57,6 +58,7 @@ export function urlOf(state) {
 	const shown = {
 		collection: state.collection === "default" ? "" : state.collection,
 		filter: state.filter,
+		sort: state.sort,
 		text: state.text,
 		weight: both && state.weight !== EVEN ? String(state.weight) : "",
 		space: isSearch(state) ? state.space : "",

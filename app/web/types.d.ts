@@ -14,7 +14,38 @@ interface Master {
 	revision: number;
 	created_at: string;
 	attributes: Record<string, unknown>;
+	/** What the file says of itself; null until the service has read it. */
+	capture: Capture | null;
 	links: { content: string; thumbnail: string };
+}
+
+/** Degrees and metres. */
+interface Place {
+	latitude: number;
+	longitude: number;
+	altitude?: number;
+}
+
+/** What a camera or a program wrote into the file. */
+interface Capture {
+	/** ISO 8601, with an offset where it is known. */
+	time?: string;
+	camera?: string;
+	lens?: string;
+	/** Millimetres. */
+	focal_length?: number;
+	/** Seconds. */
+	exposure?: number;
+	aperture?: number;
+	iso?: number;
+	gps?: Place;
+	software?: string;
+	creator?: string;
+	copyright?: string;
+	caption?: string;
+	keywords?: string[];
+	/** 0 to 5 stars; -1: rejected. */
+	rating?: number;
 }
 
 interface Hit {
@@ -44,13 +75,56 @@ interface Space {
 	text: "encoder" | "built-in" | null;
 }
 
-/** What the form shows for one attribute key. */
+/** What the form shows for one key. */
 interface Choice {
 	values: unknown[];
 	/** Whether the values are items of lists; "mixed" where only some are. */
 	list?: boolean | "mixed";
-	from?: number;
-	to?: number;
+	from?: number | string;
+	to?: number | string;
+	/** The first moment after a range. */
+	before?: number | string;
+	/** How a text begins. */
+	prefix?: string;
+	/** A pattern of a text: `%` is any text, `_` one character. */
+	like?: string;
+	/** West, south, east, north in degrees. */
+	within?: number[];
+	/** Whether the key is there; the form shows false only. */
+	exists?: boolean;
+}
+
+/** How the page shows a built-in field. */
+interface Field {
+	label: string;
+	kind: "text" | "days" | "values" | "range" | "box";
+	/** Returns a number as text, or the type of a file. */
+	text?: (value: any) => string;
+	/** The unit of what is typed, and how much of the service's unit it is. */
+	unit?: [string, number];
+	/** Whether the greatest value is offered first, not the most frequent one. */
+	falling?: boolean;
+	/** Ascending and descending. */
+	orders?: [string, string];
+}
+
+/** The masters of a collection by the month in which they were taken, newest first. */
+interface Months {
+	months: { month: string; masters: number }[];
+	undated: number;
+	/** Masters whose files have not been read yet. */
+	unread: number;
+}
+
+/** The values that masters have under one key. */
+interface Summary {
+	key: string;
+	masters: number;
+	types: string[];
+	values: { value: unknown; masters?: number }[];
+	distinct: number;
+	minimum: number | null;
+	maximum: number | null;
 }
 
 /** A file with the name of the folder it came from, or "". */
@@ -68,6 +142,8 @@ interface State {
 	collection: string;
 	/** JSON text, or "". */
 	filter: string;
+	/** The key to sort by, after "-" where it descends; "" for the newest first. */
+	sort: string;
 	/** The words to search with, or "". */
 	text: string;
 	/** The share of the words in a search with words and a picture, 0 to 1. */

@@ -20,6 +20,7 @@ from playwright.sync_api import (
 )
 
 from tests.support.images import encoded, part_of
+from tests.support.page import upload_album
 from tests.support.service import Service
 from tests.support.system_packages import require
 
@@ -102,6 +103,13 @@ def shelf(service: Service) -> Service:
             service.put_master(
                 encoded(part_of(name, number)), f"{name} {number}.jpg", attributes=attributes
             )
+    return service
+
+
+@pytest.fixture
+def album(service: Service) -> Service:
+    """A service with six masters: from a camera, from a phone, and one that says nothing."""
+    upload_album(service)
     return service
 
 

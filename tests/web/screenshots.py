@@ -21,6 +21,7 @@ from app.logs import configure_logging
 from app.settings import Settings
 from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
+from tests.support.metadata import PHONE_CAMERA, PHONE_GPS, PHONE_MAIN, exif_block
 from tests.support.service import Service, serving
 
 LOADED = """() => [...document.images].every(
@@ -41,8 +42,10 @@ def fill(service: Service) -> None:
             image = photograph(name) if number == 8 else part_of(name, number)
             view = "whole" if number == 8 else "detail"
             attributes = {"subject": name, "view": view, "year": 2010 + number}
+            month = f"{2022 + number // 4}:{1 + number * 5 % 12:02}:15 10:00:00"
+            exif = exif_block(PHONE_MAIN, PHONE_CAMERA | {"DateTimeOriginal": month}, PHONE_GPS)
             service.put_master(
-                encoded(image, quality=90),
+                encoded(image, quality=90, **({} if name == "retina" else {"exif": exif})),
                 f"{NAMES[name]} {number + 1}.jpg",
                 attributes=json.dumps(attributes),
             )
@@ -75,7 +78,17 @@ def browsing(page: Page) -> Iterator[str]:
     page.click("#filter-toggle")
     page.locator(".chip").click()
     counted(page, "45 pictures")
-    page.locator("#masters .opens").first.click()
+    page.locator("#months button").last.click()
+    counted(page, "4 pictures")
+    yield "month"
+    page.locator(".chip").click()
+    counted(page, "45 pictures")
+    page.select_option("#sort", label="Attribute")
+    page.select_option("#sort-attribute", "year")
+    counted(page, "45 pictures")
+    yield "sorted"
+    page.select_option("#sort", label="Uploaded")
+    page.locator("#masters .opens").nth(1).click()
     counted(page, "45 pictures")
     yield "detail"
     page.keyboard.press("Escape")

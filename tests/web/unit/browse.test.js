@@ -55,7 +55,7 @@ async function settle(work) {
 
 test("a count that differs reloads a view that has settled", async () => {
 	const browse = new Browse(actions);
-	await settle(browse.show({ collection: "default", filter: "" }));
+	await settle(browse.show({ collection: "default", filter: "", sort: "" }));
 	total = 2;
 	browse.onCount(2);
 	assert.equal(requests.mock.callCount(), 2);
@@ -64,7 +64,7 @@ test("a count that differs reloads a view that has settled", async () => {
 
 test("a count does not restart a view that is still loading", async () => {
 	const browse = new Browse(actions);
-	const loading = browse.show({ collection: "default", filter: "" });
+	const loading = browse.show({ collection: "default", filter: "", sort: "" });
 	browse.onCount(2);
 	assert.equal(requests.mock.callCount(), 1);
 	await settle(loading);
@@ -72,9 +72,20 @@ test("a count does not restart a view that is still loading", async () => {
 
 test("a count that is the same, or of a filtered view, reloads nothing", async () => {
 	const browse = new Browse(actions);
-	await settle(browse.show({ collection: "default", filter: "" }));
+	await settle(browse.show({ collection: "default", filter: "", sort: "" }));
 	browse.onCount(3);
-	await settle(browse.show({ collection: "default", filter: '{"a":1}' }));
+	await settle(browse.show({ collection: "default", filter: '{"a":1}', sort: "" }));
 	browse.onCount(2);
 	assert.equal(requests.mock.callCount(), 2);
+});
+
+test("another order loads the pictures again, and the same order does not", async () => {
+	const browse = new Browse(actions);
+	const shown = { collection: "default", filter: "", sort: "" };
+	await settle(browse.show(shown));
+	browse.show(shown);
+	assert.equal(requests.mock.callCount(), 1);
+	await settle(browse.show({ ...shown, sort: "-name" }));
+	assert.equal(requests.mock.callCount(), 2);
+	assert.match(requests.mock.calls[1].arguments[0], /[?&]sort=-name(&|$)/);
 });

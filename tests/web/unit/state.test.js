@@ -28,6 +28,7 @@ test("an empty URL shows the default collection", () => {
 	assert.deepEqual(state.current(), {
 		collection: "default",
 		filter: "",
+		sort: "",
 		text: "",
 		weight: 0.5,
 		space: "",
@@ -40,7 +41,14 @@ test("an empty URL shows the default collection", () => {
 });
 
 test("a link shows the same again", () => {
-	state.update({ collection: "shop", filter: '{"a":1}', like: "m1", box: "1,2,3,4", mirror: true });
+	state.update({
+		collection: "shop",
+		filter: '{"a":1}',
+		sort: "-name",
+		like: "m1",
+		box: "1,2,3,4",
+		mirror: true,
+	});
 	const shown = state.current();
 	go(null, state.urlOf(shown));
 	assert.deepEqual(state.current(), shown);
