@@ -13,9 +13,9 @@ from pathlib import Path
 # libraries need less, or ask.
 _NEEDS_AVX2 = "numpy"
 _REFUSAL = (
-    "Error: This processor has no AVX2 and FMA instructions, which NumPy needs: use another"
-    " computer (nearly all since 2015 have them), or, in a virtual machine, a CPU type with them,"
-    " such as `host`.\n"
+    "Error: This processor lacks the AVX2 and FMA instructions that NumPy needs. Use another"
+    " computer (nearly all since 2015 have them) or, in a virtual machine, a CPU type that has"
+    " them, such as `host`.\n"
 )
 _CPUINFO = Path("/proc/cpuinfo")
 _LEAF_1, _LEAF_7 = 0, 1  # of CPUID, as glibc counts them

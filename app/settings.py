@@ -152,12 +152,12 @@ class Settings(BaseSettings):
     accept_truncated: bool = Field(
         False,
         description="Whether to accept uploads of JPEGs that lack up to about 1 % of their bytes at"
-        " the end. Samples are always accepted so. The response has a warning.",
+        " the end. Truncated samples are always accepted. The response has a warning.",
     )
     keep_gps: bool = Field(
         True,
-        description="Whether to keep where a picture was taken, if its metadata says so. It applies"
-        " to files that are read from then on; `lookalike capture --reread` applies it to all.",
+        description="Whether to keep the position at which a picture was taken. It applies to files"
+        " that are read from then on; `lookalike capture --reread` applies it to all.",
     )
     max_file_bytes: int = Field(
         32 * MIB, ge=1, description="Maximum size of an image file, in bytes."
@@ -262,8 +262,8 @@ class Settings(BaseSettings):
     capture_rate: float = Field(
         100.0,
         gt=0,
-        description="Maximum number of masters per second whose metadata a worker reads after an"
-        " upgrade or `lookalike capture --reread`.",
+        description="Maximum number of masters per second whose capture metadata a worker reads after"
+        " an upgrade or `lookalike capture --reread`.",
     )
     scrub_interval: float = Field(
         86_400.0, ge=0, description="Time between two scrubs by the worker, in seconds. 0: never."

@@ -119,7 +119,7 @@ def _record(collection: Collection, generator: random.Random) -> MasterRecord:
 
 
 def _capture(generator: random.Random) -> dict[str, Any]:
-    """Return what a file says of itself; one in ten says nothing."""
+    """Return capture metadata; one file in ten has none."""
     if generator.random() < 0.1:
         return {}
     return {

@@ -54,7 +54,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     **camera_raw.FORMATS,
 }
 
-# Pillow's format name -> what lets a file be opened whose metadata are broken.
+# Pillow's format name -> what lets a file be opened whose metadata is broken.
 _HIDE_METADATA = {
     "JPEG": jpeg.hide_metadata,
     "AVIF": avif.hide_metadata,
@@ -212,7 +212,7 @@ def guard(step: Callable[[], _T]) -> _T:
 
 
 def _describe_damage(error: Exception) -> str:
-    """Describe why an image cannot be decoded, without words of Pillow: they may be a repr."""
+    """Describe why an image cannot be decoded, without Pillow's words: they may contain a repr."""
     if isinstance(error, TooManyPieces):
         return f"The image cannot be decoded because {error}. Save it again in an image editor."
     if isinstance(error, Damaged):

@@ -37,5 +37,5 @@ def parse_globe_box(value: object) -> tuple[float, float, float, float]:
             raise ValueError("takes longitudes from -180 to 180 and latitudes from -90 to 90")
     west, south, east, north = value
     if south > north:
-        raise ValueError("takes [west, south, east, north], and its south is north of its north")
+        raise ValueError("takes [west, south, east, north]; south must not be greater than north")
     return west, south, east, north

@@ -66,7 +66,7 @@ def lacks_attribute(key: str, columns: _Columns, functions: JsonFunctions) -> Co
 
 
 def capture_document(columns: _Columns) -> Value:
-    """Return what the file says of itself, as a document that is never NULL."""
+    """Return the capture metadata, as a document that is never NULL."""
     return sa.func.coalesce(columns.capture, sa.literal_column("'{}'"), type_=sa.Text)
 
 

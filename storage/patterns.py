@@ -37,7 +37,7 @@ def split_pattern(pattern: str) -> tuple[Piece, ...]:
         else:
             pieces[-1].append(None if character == "_" else character)
     if len(pieces) - 1 > MAX_ANY:
-        raise ValueError(f"a pattern has at most {MAX_ANY} times %")
+        raise ValueError(f"a pattern has at most {MAX_ANY} wildcards %")
     return tuple(map(tuple, pieces))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
-# What a file says of itself, such as its camera: see docs/filters.md for the members. A time is in
+# Capture metadata, such as the camera: docs/filters.md lists the members. A time is in
 # milliseconds since 1970.
 Capture = dict[str, Any]
 CAPTURE = "capture"
@@ -109,7 +109,7 @@ class Master:
     def filterable(self) -> Attributes:
         """What filters select by: the built-in fields, and the attributes.
 
-        An attribute comes before the built-in field of the same name.
+        An attribute takes precedence over the built-in field of the same name.
         """
         return self.built_in_fields | self.attributes
 
@@ -194,8 +194,8 @@ class Months:
     """How many masters were taken in each month (UTC), as 2024-05; the newest comes first."""
 
     months: list[tuple[str, int]]
-    undated: int  # masters whose files do not tell the time
-    unread: int  # masters whose files were not read yet
+    undated: int  # masters whose files have no capture time
+    unread: int  # masters whose files have not been read yet
 
 
 def count_by_month(days: Iterable[tuple[int, int]]) -> list[tuple[str, int]]:

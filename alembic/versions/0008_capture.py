@@ -1,4 +1,4 @@
-"""Add what the files of masters say of themselves, and the indexes that listings are sorted by."""
+"""Add the capture metadata of masters, and the indexes that lists are sorted by."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""The command that follows how the worker reads the metadata of stored images."""
+"""The command that shows how far the worker has read capture metadata."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def capture(
         bool,
         typer.Option(
             "--reread",
-            help="Read the files of all images again, such as after a change of"
-            " LOOKALIKE_KEEP_GPS.",
+            help="Read the files of all images again, for example after LOOKALIKE_KEEP_GPS has"
+            " changed.",
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far the worker has read the metadata of stored images.
+    """Show how far the worker has read the capture metadata of stored images.
 
-    New images are read when they are uploaded. After an upgrade from a release that did not read
-    them, the worker reads all stored images. --json prints the numbers without waiting.
+    The metadata of new images is read when they are uploaded. After an upgrade from a release that
+    did not read it, the worker reads all stored images. --json prints the counts without waiting.
     """
     with on_interrupt("The worker continues to read."), connect(url, api_key) as client:
         if reread:

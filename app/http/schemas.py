@@ -29,11 +29,11 @@ class Position(TypedDict):
 
     latitude: Annotated[float, Field(description="Degrees north.")]
     longitude: Annotated[float, Field(description="Degrees east.")]
-    altitude: NotRequired[Annotated[float, Field(description="Meters above sea level.")]]
+    altitude: NotRequired[Annotated[float, Field(description="Metres above sea level.")]]
 
 
 class Capture(TypedDict):
-    """What a file says of itself in EXIF, IPTC and XMP; what it does not say is left out."""
+    """Capture metadata, from EXIF, IPTC and XMP; members that the file lacks are left out."""
 
     time: NotRequired[
         Annotated[
@@ -46,7 +46,7 @@ class Capture(TypedDict):
     ]
     camera: NotRequired[Annotated[str, Field(description="Make and model.")]]
     lens: NotRequired[str]
-    focal_length: NotRequired[Annotated[float, Field(description="Millimeters.")]]
+    focal_length: NotRequired[Annotated[float, Field(description="Millimetres.")]]
     exposure: NotRequired[Annotated[float, Field(description="Exposure time in seconds.")]]
     aperture: NotRequired[Annotated[float, Field(description="f-number.")]]
     iso: NotRequired[Annotated[int, Field(description="Sensitivity (ISO 12232).")]]
@@ -73,7 +73,7 @@ class Master(BaseModel):
     name: str = Field(description="Name for people: the file's name unless another was given.")
     attributes: dict[str, Any] = Field(description="JSON object that filters select by.")
     capture: Capture | None = Field(
-        description="What the file says of itself; null until it has been read."
+        description="Capture metadata of the file; null until the file has been read."
     )
     collection: str = Field(description="Name of its collection.")
     revision: int = Field(description="Raised by every change. In quotes, it is the ETag.")
@@ -388,9 +388,9 @@ class AttributeList(BaseModel):
 
     attributes: list[Attribute] = Field(description="Keys, the most widespread first.")
     fields: list[Attribute] = Field(
-        description="The same of the built-in fields, such as `capture.camera`. Fields that differ"
-        " in nearly every master, such as `name`, have no values. Times are in milliseconds since"
-        " 1970."
+        description="The same summary for the built-in fields, such as `capture.camera`. Fields"
+        " that differ in nearly every master, such as `name`, have no values. Times are in"
+        " milliseconds since 1970."
     )
     masters: int = Field(
         description="Number of masters that were read: the newest 100 000 at most."
@@ -405,11 +405,11 @@ class Month(BaseModel):
 
 
 class Timeline(BaseModel):
-    """How many masters were taken in each month."""
+    """The number of masters that were taken in each month."""
 
-    months: list[Month] = Field(description="The newest month first, without empty ones.")
-    undated: int = Field(description="Masters whose files do not tell when they were taken.")
-    unread: int = Field(description="Masters whose files have not been read for it yet.")
+    months: list[Month] = Field(description="Months with masters, the newest first.")
+    undated: int = Field(description="Number of masters whose files have no capture time.")
+    unread: int = Field(description="Number of masters whose files have not been read yet.")
 
     @classmethod
     def of(cls, counted: records.Months) -> Timeline:
@@ -418,20 +418,20 @@ class Timeline(BaseModel):
 
 
 class Stats(BaseModel):
-    """Numbers of the whole installation."""
+    """Counts for the whole installation."""
 
     masters: int = Field(description="Number of masters of all collections.")
     pending: int = Field(description="Number of pending embeddings, of all model versions.")
     dead_letters: int = Field(description="Number of embeddings that failed too often.")
     unread: int = Field(
-        description="Number of masters whose files the worker has yet to read for `capture`."
+        description="Number of masters whose capture metadata the worker has yet to read."
     )
 
 
 class Reread(BaseModel):
     """The result of making all files unread."""
 
-    unread: int = Field(description="Number of masters whose files the worker reads.")
+    unread: int = Field(description="Number of masters whose files the worker will read.")
 
 
 class Readiness(BaseModel):
@@ -454,7 +454,7 @@ def score_of(distance: float) -> float:
 
 
 def _capture_of(stored: records.Capture | None) -> Capture | None:
-    """Return the metadata of a file as clients get it: the time with its offset, as a text."""
+    """Return capture metadata as clients get it: the time, with its offset, as a string."""
     if stored is None or "time" not in stored:
         return cast("Capture | None", stored)
     offset = stored.get("offset")

@@ -70,9 +70,9 @@ def retry_dead_letters(dead_letters: DeadLettersDep) -> schemas.Revived:
 @router.post("/admin/capture/reread", status_code=202, summary="Read all files again")
 @requires(Access.ADMIN)
 def reread_captures(captures: CapturesDep) -> schemas.Reread:
-    """Lets the worker read the metadata of all files again.
+    """Makes the worker read the capture metadata of all files again.
 
-    Until then, every master keeps what was read before. `GET /stats` shows the progress.
+    Until then, a master keeps its earlier metadata. `GET /stats` shows the progress.
     """
     return schemas.Reread(unread=captures.reread())
 

@@ -54,7 +54,7 @@ def list_attributes(
 ) -> schemas.AttributeList:
     """Returns the attribute keys of a collection, with their types and most frequent values.
 
-    `fields` has the same of the built-in fields that filters reach.
+    `fields` has the same summary for the built-in fields.
     """
     summary = attributes.summarize_attributes(name)
     return schemas.AttributeList(
@@ -69,7 +69,7 @@ def list_attributes(
 def get_timeline(
     masters: MastersDep, name: CollectionName, filter: FilterQuery = None
 ) -> schemas.Timeline:
-    """Returns how many masters were taken in each month (UTC), the newest month first."""
+    """Returns the number of masters that were taken in each month (UTC), newest month first."""
     return schemas.Timeline.of(masters.count_months(name, parse_filter_text(filter)))
 
 

@@ -48,7 +48,7 @@ async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
     )
 
 
-@router.get("/stats", summary="Get numbers of the installation")
+@router.get("/stats", summary="Get the counts of the installation")
 @requires(Access.READ)
 def stats(
     collections: CollectionsDep, captures: CapturesDep, dead_letters: DeadLettersDep

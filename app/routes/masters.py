@@ -152,7 +152,7 @@ def list_masters(
     sort: Annotated[
         str | None,
         Query(
-            description="What to sort by: created_at, name, capture.time, or the path of an"
+            description="Path to sort by: created_at, name, capture.time, or the path of any"
             " attribute or built-in field as in a filter. A hyphen before it reverses the order."
             " Default: -created_at."
         ),
@@ -168,7 +168,7 @@ def list_masters(
 ) -> Response:
     """Returns the masters of a collection a page at a time, newest first unless `sort` is given.
 
-    Masters without such a value come last. The cursor of a page is valid for the same `sort` only.
+    Masters without a value come last. A cursor is valid only with the same `sort`.
     """
     conditions, order = parse_filter_text(filter), parse_sort_text(sort)
     after = parse_cursor(cursor, order)

@@ -1,4 +1,4 @@
-"""Summarises what filters see of a collection's masters, so that a filter can be built from it."""
+"""Summarises the attributes and built-in fields of a collection, to build filters from."""
 
 from __future__ import annotations
 

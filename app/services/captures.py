@@ -1,4 +1,4 @@
-"""Reads what stored pictures say of themselves, if they were stored by a release that did not."""
+"""Reads the capture metadata of masters that an earlier release stored without it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Captures:
         self._wake_worker = wake_worker
         self._owner = f"captures-{uuid4().hex}"
         self._due = 0.0
-        self._skipped: set[UUID] = set()  # whose objects the store does not give now
+        self._skipped: set[UUID] = set()  # masters whose objects cannot be read now
 
     def count_unread(self) -> int:
         """Return the number of masters whose files have not been read by this release."""
@@ -62,10 +62,10 @@ class Captures:
         return self.count_unread()
 
     def read_batch(self, stopping: Callable[[], bool] = lambda: False) -> bool:
-        """Read the files of some masters, one process at a time, and save what they say.
+        """Read the files of some masters, in one process at a time, and save their metadata.
 
-        A file that is missing or damaged says nothing. Once ``stopping`` returns True, the batch
-        ends after the master in hand. Returns whether there was anything to read.
+        A file that is missing or damaged counts as one without metadata. Once ``stopping`` returns
+        True, the batch ends after the current master. Returns whether there was anything to read.
         """
         metadata = self._stores.metadata
         if time.monotonic() < self._due or not metadata.list_unread(READER, 1):
@@ -94,7 +94,7 @@ class Captures:
         return bool(changes)
 
     def _list_unread(self) -> list[Master]:
-        """List unread masters; those whose objects the store did not give have their turn last."""
+        """List unread masters; those whose objects could not be read have their turn last."""
         limit = _BATCH + len(self._skipped)
         unread = self._stores.metadata.list_unread(READER, limit)
         masters = [master for master in unread if master.id not in self._skipped]
@@ -105,7 +105,7 @@ class Captures:
     def _read_files(
         self, masters: Sequence[Master], stopping: Callable[[], bool], until: float
     ) -> tuple[list[CaptureChange], StoreUnavailable | None]:
-        """Read files until ``until``, and return what to save, and an outage that ended it."""
+        """Read files until ``until``; return what to save, and the outage that ended it, if any."""
         changes: list[CaptureChange] = []
         failures = 0
         for master in masters:
@@ -126,7 +126,7 @@ class Captures:
         return changes, None
 
     def _read_file(self, master: Master) -> CaptureChange:
-        """Return what the file says. Raises StoreUnavailable, Busy."""
+        """Return what the file contains. Raises StoreUnavailable, Busy."""
         capture: Capture = {}
         try:
             capture = self._vision.read_capture(

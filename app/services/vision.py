@@ -53,7 +53,7 @@ class DecodedImage:
     extension: str  # without a dot
     width: int  # pixels
     height: int
-    capture: Capture | None = None  # what the picture says of itself, if that was asked for
+    capture: Capture | None = None  # the capture metadata, if it was asked for
     warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
 
 
@@ -129,7 +129,7 @@ class Vision:
         )
 
     def read_capture(self, source: Source) -> Capture:
-        """Return what the picture says of itself, without decoding its pixels if possible.
+        """Return the capture metadata of an image, without decoding its pixels if possible.
 
         Raises what ``decode_image`` raises.
         """

@@ -1,4 +1,4 @@
-/** What the file of a picture says of itself, in its details, and filters by the same. */
+/** The capture metadata in the details of a picture, and filters by its values. */
 
 import {
 	apertureText,
@@ -75,7 +75,7 @@ const FACTS = {
 };
 
 /**
- * Returns the terms and facts of a capture; none for a file that says nothing.
+ * Returns the terms and facts of capture metadata; none for a file without any.
  * @param {Capture | null} capture
  */
 export function factsOf(capture) {

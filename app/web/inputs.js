@@ -96,7 +96,7 @@ export function boxInputs(_field, choice, set) {
 		const given = sides.map((side) => side.value);
 		const box = given.map(Number);
 		const upsideDown = !given.includes("") && box[1] > box[3];
-		sides[1].setCustomValidity(upsideDown ? "South must not be north of north." : "");
+		sides[1].setCustomValidity(upsideDown ? "South must not be greater than north." : "");
 		hint.textContent = upsideDown ? "South is greater than north." : HINT;
 		if (given.every((text) => text === "")) set({ within: undefined });
 		else if (!given.includes("") && sides.every((side) => side.validity.valid))

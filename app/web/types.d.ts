@@ -14,7 +14,7 @@ interface Master {
 	revision: number;
 	created_at: string;
 	attributes: Record<string, unknown>;
-	/** What the file says of itself; null until the service has read it. */
+	/** Capture metadata; null until the service has read the file. */
 	capture: Capture | null;
 	links: { content: string; thumbnail: string };
 }

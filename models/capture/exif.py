@@ -70,7 +70,7 @@ def _text(value: object, limit: int = 255) -> str | None:
 
 
 def _copyright(block: _Block) -> str | None:
-    """Return the photographer's copyright, or else that of the editor behind the first NUL."""
+    """Return the photographer's copyright, otherwise that of the editor behind the first NUL."""
     value = block.main(_Base.Copyright)
     parts = value.split("\0") if isinstance(value, str) else [value]
     return next(filter(None, map(_text, parts)), None)

@@ -1,4 +1,4 @@
-"""The types and bounds of what a picture says of itself."""
+"""The types and bounds of capture metadata."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_capture(value: object) -> Capture:
         raise ValueError("not an object")
     valid = all(name in _CHECKS and _CHECKS[name](each) for name, each in value.items())
     if not valid or ("offset" in value and "time" not in value) or _size(value) > MAX_BYTES:
-        raise ValueError("not metadata of a picture")
+        raise ValueError("not capture metadata")
     return value
 
 

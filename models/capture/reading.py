@@ -1,4 +1,4 @@
-"""Joins what EXIF, IPTC and XMP say of a picture into one object."""
+"""Joins EXIF, IPTC and XMP into one object, the capture metadata."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SOURCES = {
 
 
 def read_capture(image: Image.Image, *, keep_gps: bool = True) -> Capture:
-    """Return what an opened image says of itself; ``{}`` if it says nothing that can be read.
+    """Return the capture metadata of an opened image; ``{}`` if none can be read.
 
     The metadata of a PNG may follow its pixels, so it must be loaded. ``keep_gps`` False leaves the
     position out. Raises nothing but MemoryError.

@@ -22,7 +22,7 @@ MAX_CAPTION = 2000  # characters
 MAX_KEYWORD = 100  # characters
 MAX_KEYWORDS = 100
 MAX_OFFSET = 14 * 60  # minutes; the Line Islands are that far east
-MAX_ALTITUDE = 100_000.0  # meters
+MAX_ALTITUDE = 100_000.0  # metres
 EARLIEST = int(datetime(1800, 1, 1, tzinfo=UTC).timestamp() * 1000)
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 _DIGITS = 6  # of a number; cameras store 1.8 as 1.79999995
@@ -153,10 +153,10 @@ def _trim(text: object) -> str:
 def make_position(
     latitude: float, longitude: float, altitude: float | None
 ) -> dict[str, float] | None:
-    """Return a position in degrees and meters, or None if it is not on the globe."""
+    """Return a position in degrees and metres, or None if it is not on the globe."""
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN, too
         return None
-    # Seven digits are one centimeter.
+    # Seven digits are one centimetre.
     position = {"latitude": round(latitude, 7), "longitude": round(longitude, 7)}
     if altitude is not None and abs(altitude) <= MAX_ALTITUDE:
         position["altitude"] = round(altitude, 2)

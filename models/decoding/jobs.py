@@ -25,7 +25,7 @@ class DecodeJob:
     """What to make of a file: an input for each rule from the part of the image in ``box``.
 
     Or, if ``thumbnail`` is not None, an upright JPEG of at most that many pixels a side.
-    ``capture`` reads what the picture says of itself, its position only if ``keep_gps``.
+    ``capture`` reads the capture metadata, with the position only if ``keep_gps``.
     ``skip_pixels`` makes nothing else, and finds no damage in the pixels.
     """
 
@@ -48,7 +48,7 @@ class DecodedFile:
     height: int
     inputs: Mapping[Preprocessing, NDArray[np.uint8]]  # (height, width, 3) RGB
     thumbnail: bytes = b""  # JPEG
-    capture: Capture | None = None  # {} if the picture says nothing, None if that was not asked
+    capture: Capture | None = None  # {} if the file has none, None if it was not asked for
     warnings: tuple[str, ...] = ()  # those of ``models.imaging.DecodedImage``
 
 

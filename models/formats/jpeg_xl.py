@@ -45,7 +45,7 @@ class JpegXl(ImageFile.ImageFile):
         if self._im is None:
             pixels = _to_8_bits(self._decode(self._content, index=0, numthreads=1))
             if pixels.shape[1::-1] != self._size:
-                raise Damaged("it has not as many pixels as its header says")
+                raise Damaged("it does not have as many pixels as its header says")
             image = Image.fromarray(pixels)
             self._mode, self.im = image.mode, image.im
             self._content = b""

@@ -153,7 +153,7 @@ class DeepTiff(ImageFile.ImageFile):
             samples = np.moveaxis(samples, 0, -1)
         samples = samples[..., : len(self._mode)]
         if samples.shape != (self.height, self.width, len(self._mode)):
-            raise Damaged("it has not as many pixels as its header says")
+            raise Damaged("it does not have as many pixels as its header says")
         to_8_bits = _Scale(samples, self._page.bitspersample, self._page.photometric)
         pixels = np.empty((*samples.shape[:2], len(self._mode)), np.uint8)
         for top in range(0, len(pixels), _STRIP):

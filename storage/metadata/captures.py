@@ -1,4 +1,4 @@
-"""What the files of masters say of themselves, in the metadata database."""
+"""Capture metadata of masters in the metadata database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files say of themselves: reading it for masters that were stored without it."""
+"""Capture metadata: saving it for masters that were stored without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CaptureChange:
 
 
 class CaptureStore(Protocol):
-    """The `capture` metadata of stored masters. Readers have numbers; a later one knows more."""
+    """The capture metadata of stored masters. Readers have numbers; a later one reads more."""
 
     def list_unread(self, reader: int, limit: int) -> list[Master]:
         """Return up to ``limit`` visible masters that no reader of that number or later has read.

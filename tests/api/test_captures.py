@@ -1,4 +1,4 @@
-"""What pictures say of themselves, over HTTP and on the command line."""
+"""Capture metadata over HTTP and on the command line."""
 
 from __future__ import annotations
 

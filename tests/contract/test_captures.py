@@ -1,4 +1,4 @@
-"""The contract of what the files of masters say of themselves."""
+"""The contract of the store of capture metadata."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def repairs(journal: Journal, setting: Setting) -> None:
 
 
 def reading(journal: Journal, setting: Setting) -> None:
-    """Read what the files say of themselves, as after an upgrade; then read it again."""
+    """Read the capture metadata of all files, as after an upgrade; then read it again."""
     connection = sqlite3.connect(setting.directory / "lookalike.db", timeout=10)
     with closing(connection) as database, database:
         database.execute(

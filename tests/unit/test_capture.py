@@ -1,4 +1,4 @@
-"""What a picture says of itself: where each field is read, and how each value is cleaned."""
+"""Capture metadata: where each field is read, and how each value is cleaned."""
 
 from __future__ import annotations
 

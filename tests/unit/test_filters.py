@@ -846,7 +846,7 @@ def test_several_members_must_all_hold() -> None:
         ({"colour": {"$like": "a\\"}}, "colour: $like: the pattern ends with a backslash"),
         ({"colour": {"$like": "a" * 256}}, "colour: $like: a pattern has at most 255"),
         ({"colour": {"$prefix": "a" * 255}}, "colour: $prefix: a pattern has at most 255"),
-        ({"colour": {"$like": "%" * 9}}, "colour: $like: a pattern has at most 8 times %"),
+        ({"colour": {"$like": "%" * 9}}, "colour: $like: a pattern has at most 8 wildcards %"),
         ({"$like": "a%"}, "$like"),
         ({"place": {"$within": [1, 2, 3]}}, "place: $within takes [west"),
         ({"place": {"$within": {"west": 1}}}, "place: $within takes [west"),

@@ -44,7 +44,7 @@ def test_a_processor_without_avx2_is_refused_with_one_sentence(
     assert (done.returncode, done.stdout) == (2, "")
     said = [line for line in done.stderr.splitlines() if "warning: TCG" not in line]
     assert len(said) == 1
-    assert said[0].startswith("Error: This processor has no AVX2 and FMA instructions")
+    assert said[0].startswith("Error: This processor lacks the AVX2 and FMA instructions")
 
 
 @x86_64_only

@@ -51,9 +51,9 @@ CASES = [
         saved("MPO", frames_of=2, quality=95),
         note="The first image counts.",
     ),
-    Case("JPEG", "damaged metadata", _with_a_short_jfif, note="The metadata are ignored."),
+    Case("JPEG", "damaged metadata", _with_a_short_jfif, note="The metadata is ignored."),
     Case("JPEG", "12 bits a channel", _of_12_bits, "unsupported-image-type"),
-    Case("JPEG", "without the marker of its end", _without_an_end),
+    Case("JPEG", "without its end marker", _without_an_end),
     Case("JPEG", "truncated", cut(saved("JPEG"), 0.8), "invalid-image"),
     Case(
         "JPEG", "truncated, progressive", cut(saved("JPEG", progressive=True), 0.8), "invalid-image"

@@ -104,7 +104,7 @@ CASES = [
             "damaged or oversized metadata",
             _with(metadata),
             tolerance=0,
-            note="The metadata are ignored.",
+            note="The metadata is ignored.",
             file=file,
         )
         for file, metadata in _METADATA.items()

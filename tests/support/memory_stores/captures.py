@@ -1,4 +1,4 @@
-"""What the files of masters say of themselves, in memory."""
+"""Capture metadata of masters in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what stored pictures say of themselves: at the upload, and by the worker afterwards."""
+"""Capture metadata is read at the upload, and by the worker afterwards."""
 
 from __future__ import annotations
 
