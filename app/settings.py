@@ -262,8 +262,8 @@ class Settings(BaseSettings):
     capture_rate: float = Field(
         100.0,
         gt=0,
-        description="Maximum number of masters per second whose capture metadata a worker reads after"
-        " an upgrade or `lookalike capture --reread`.",
+        description="Maximum number of masters per second whose capture metadata a worker reads"
+        " after an upgrade or `lookalike capture --reread`.",
     )
     scrub_interval: float = Field(
         86_400.0, ge=0, description="Time between two scrubs by the worker, in seconds. 0: never."
