@@ -1,7 +1,7 @@
 """The parts of the service's answers that the command line relies on.
 
 A service may be hostile, or something else may answer at its address, so each answer is checked
-against one of these. app/http/schemas.py describes the whole answers.
+against one of these. app/http/schemas describes the whole answers.
 """
 
 from __future__ import annotations
