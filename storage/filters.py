@@ -95,7 +95,10 @@ Filter = Equals | In | Range | Like | Contains | Exists | And | Or | Not
 
 def parse_filter(form: object) -> Filter:
     """Parse the JSON form, given as Python values, into a syntax tree. Raises InvalidFilter."""
-    return _Parser().conditions(form, (), 0)
+    try:
+        return _Parser().conditions(form, (), 0)
+    except RecursionError:  # a value that is nested deep, which the message would show
+        raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep") from None
 
 
 _COMPARISONS = (

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import groupby
 
 Piece = tuple[str | None, ...]  # characters; None stands for any one of them
 
@@ -73,11 +74,16 @@ def find_end(start: str) -> str | None:
 
 
 def fits_pattern(pattern: str, text: str) -> bool:
-    """Return whether the whole text matches.
+    """Return whether the whole text matches."""
+    return _fits(compile_pattern(pattern), text)
+
+
+def _fits(pieces: list[tuple[re.Pattern[str], int]], text: str) -> bool:
+    """Return whether the pieces take the whole text.
 
     Each piece takes the first place where it fits, so no choice is ever made again.
     """
-    (first, start), *others = _compile(pattern)
+    (first, start), *others = pieces
     if not others:
         return len(text) == start and first.match(text) is not None
     *middle, (last, length) = others
@@ -100,20 +106,28 @@ def make_matcher(pattern: str) -> Callable[[str], bool]:
         return lambda text: text.startswith(start)
     runs = ("".join(character or "%" for character in piece).split("%") for piece in pieces)
     longest = max((run for each in runs for run in each), key=len)
-    return lambda text: longest in text and fits_pattern(pattern, text)
+    compiled = compile_pattern(pattern)
+    return lambda text: longest in text and _fits(compiled, text)
 
 
 @lru_cache(256)
-def _compile(pattern: str) -> list[tuple[re.Pattern[str], int]]:
+def compile_pattern(pattern: str) -> list[tuple[re.Pattern[str], int]]:
     """Return an expression and a length for each piece.
 
-    An expression repeats nothing, so that it cannot backtrack.
+    An expression repeats nothing but any character, and that a fixed number of times, which is one
+    step. So it cannot backtrack.
     """
     return [
-        (re.compile("".join(map(_expression, piece)), re.DOTALL), len(piece))
+        (re.compile("".join(map(_expression, _runs(piece))), re.DOTALL), len(piece))
         for piece in split_pattern(pattern)
     ]
 
 
-def _expression(character: str | None) -> str:
-    return "." if character is None else re.escape(character)
+def _runs(piece: Piece) -> list[Piece]:
+    """Split a piece into runs of characters and runs of wildcards."""
+    return [tuple(run) for _, run in groupby(piece, key=lambda character: character is None)]
+
+
+def _expression(run: Piece) -> str:
+    characters = [character for character in run if character is not None]
+    return re.escape("".join(characters)) if characters else f".{{{len(run)}}}"

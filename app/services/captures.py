@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from app.errors import Busy
 from app.logs import log
+from app.services.names import MAX_LENGTH
 from app.services.originals import OriginalDamaged, read_original
 from app.services.vision import Vision
 from models.capture.reading import READER
@@ -18,7 +19,7 @@ from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import CaptureChange, Stores
 from storage.records import Attributes, Master
-from storage.unicode_text import normalize_text
+from storage.unicode_text import cut_text, normalize_text
 
 _LEASE = "captures"
 _BATCH = 100  # masters that are saved in one commit
@@ -138,8 +139,8 @@ class Captures:
             log.warning("a file cannot be read", master=str(master.id), reason=str(error))
         except Exception:  # it would fail again and again
             log.exception("a file cannot be read", master=str(master.id))
-        name, attributes = normalize_text(master.name), _normalize_attributes(master.attributes)
-        return CaptureChange(master, capture, name, attributes)
+        name = cut_text(normalize_text(master.name), MAX_LENGTH)  # NFC may be longer
+        return CaptureChange(master, capture, name, _normalize_attributes(master.attributes))
 
 
 def _normalize_attributes(attributes: Attributes) -> Attributes:

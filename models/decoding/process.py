@@ -37,6 +37,7 @@ _START_TIMEOUT = 60.0  # seconds
 _TIMEOUT = 30  # seconds until a process that stops in the middle of a message counts as ended
 _WALL_CLOCK = 6.0  # times the CPU time that a job may take
 _MOST_PIXELS = 1 << 32  # that any format can have
+_MOST_MEMORY = 1 << 80  # bytes that the header of any format can claim
 _MEDIA_TYPES = set(FORMATS.values())
 # What reading an answer raises if the process ended in its middle, or something took it over.
 _NO_ANSWER = (
@@ -159,7 +160,7 @@ class DecodeProcess:
                 return self._read_decoded(answer, body)
             if status == "rejected":
                 raise ImageRejected(_text(answer["code"], 64), _text(answer["message"], 1000))
-            if status == "needs-memory" and (memory := int(answer["memory"])) > 0:
+            if status == "needs-memory" and 0 < (memory := int(answer["memory"])) < _MOST_MEMORY:
                 raise NeedsMemory(memory)
         except _NO_ANSWER as error:
             raise ProcessEnded from error

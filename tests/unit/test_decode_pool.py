@@ -285,6 +285,7 @@ _ANSWER = {
         b"[" * 60_000,
         {"status": "needs-memory", "memory": float("inf")},
         {"status": "needs-memory", "memory": -(10**12)},
+        {"status": "needs-memory", "memory": 10**400},
         {"status": "rejected", "code": "\ud800", "message": "It has no message."},
         {"status": "rejected", "code": "invalid-image", "message": "\ud800"},
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -924,3 +925,12 @@ def test_a_list_has_a_thousand_values_and_no_more() -> None:
     parse_filter({"a": {"$in": list(range(1000))}})
     with pytest.raises(InvalidFilter, match="at most 1000 values"):
         parse_filter({"a": {"$in": list(range(1001))}})
+
+
+@pytest.mark.parametrize("operator", ["$eq", "$in", "$like"])
+def test_a_value_that_nests_too_deep_to_be_shown_is_refused(operator: str) -> None:
+    value: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        value = [value]
+    with pytest.raises(InvalidFilter, match="more than 10 deep"):
+        parse_filter({"a": {operator: [value] if operator == "$in" else value}})

@@ -136,6 +136,17 @@ def test_attributes_whose_keys_would_become_one_stay_as_they_are(use_cases: UseC
     assert read(use_cases, master).capture == PHONE
 
 
+def test_a_name_that_the_normal_form_makes_longer_is_cut_to_what_the_column_holds(
+    use_cases: UseCases,
+) -> None:
+    (master,) = store_as_before(use_cases, PHOTOGRAPH)
+    name = "\u0958" * 255  # each becomes two characters in NFC
+    use_cases.stores.metadata.update_master(master.id, name=name, attributes=None)
+    use_cases.captures.read_batch()
+    assert read(use_cases, master).capture == PHONE
+    assert read(use_cases, master).name == "\u0915\u093c" * 127
+
+
 def lose_object(use_cases: UseCases, master: Master) -> None:
     use_cases.stores.objects.delete(master.object_key)
 
