@@ -42,7 +42,7 @@ from models.embedder import load_embedder
 from storage.cores import available_cores
 from storage.database import Database
 from storage.factory import open_stores
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.metadata import new_id
 from storage.records import LOOK, MasterState
 from storage.store_urls import StoreUrls

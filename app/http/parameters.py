@@ -9,7 +9,8 @@ from fastapi import Query
 
 from app.errors import InvalidInput
 from models.imaging import Box
-from storage.filters import Filter, InvalidFilter, parse_filter
+from storage.filter_parser import InvalidFilter, parse_filter
+from storage.filters import Filter
 from storage.sorting import NEWEST_FIRST, InvalidSort, Sort, parse_sort
 
 ConfirmQuery = Annotated[

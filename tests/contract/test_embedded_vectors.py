@@ -8,7 +8,7 @@ import pytest
 
 from storage import vector_blocks, vector_matrix
 from storage.database import Database
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.records import VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
 from tests.support.vector_records import SHOP, VERSION, record, several, unit

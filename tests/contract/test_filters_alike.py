@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from storage.attributes import InvalidAttributes, clean_attributes
 from storage.database import Database
-from storage.filters import And, Filter, InvalidFilter, Like, Not, Or, matches, parse_filter
+from storage.filter_parser import InvalidFilter, parse_filter
+from storage.filters import And, Filter, Like, Not, Or, matches
 from storage.metadata import SqlMetadataStore, new_id
 from storage.protocols import MetadataStore, VectorStore
 from storage.records import (

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from storage.database import Database
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.metadata import SqlMetadataStore, new_id
 from storage.metadata.orders import list_segments
 from storage.metadata.rows import SELECT_MASTERS, is_inside

@@ -15,7 +15,7 @@ from pymilvus import DataType
 from pymilvus.exceptions import MilvusException
 
 from storage.errors import StoreUnavailable
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.metadata import new_id
 from storage.records import VectorPart, VectorRecord, whole_image
 from storage.store_urls import MilvusOptions

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.metadata import new_id
 from storage.protocols import VectorStore
 from storage.records import VectorRecord, whole_image

@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.metadata import new_id
 from storage.protocols import VectorStore
 from storage.records import VectorRecord, whole_image

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from storage.filters import InvalidFilter, parse_filter
+from storage.filter_parser import InvalidFilter, parse_filter
 
 Attributes = dict[str, Any]
 KEYS = st.sampled_from(

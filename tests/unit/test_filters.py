@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from storage import vector_blocks, vector_matrix
 from storage.attributes import clean_attributes
 from storage.database import Database
-from storage.filters import And, Equals, Filter, InvalidFilter, Not, matches, parse_filter
+from storage.filter_parser import InvalidFilter, parse_filter
+from storage.filters import And, Equals, Filter, Not, matches
 from storage.metadata import SqlMetadataStore, attribute_index, lists
 from storage.records import Master, NewMaster, Page, Position, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.attributes import clean_attributes
-from storage.filters import matches, parse_filter, type_name
+from storage.filter_parser import parse_filter
+from storage.filters import matches, type_name
 from storage.filters_milvus import expression
 from tests.support.filter_examples import ATTRIBUTES, FILTERS, about
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import vector_blocks, vector_matrix
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.records import VectorPart, VectorRecord
 from storage.vector_matrix import VectorMatrix
 from tests.support.memory_stores import MemoryVectorStore

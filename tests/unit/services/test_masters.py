@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.errors import InvalidInput, NotFound, Unavailable
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.records import Master
 from tests.support.use_cases import DOWN, UseCases, colours, raising
 

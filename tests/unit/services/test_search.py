@@ -15,7 +15,7 @@ from app.services import ranking as ranking_module
 from app.services.search import SearchOptions
 from models.calibration import Calibration
 from models.imaging import Box, ImageRejected
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.protocols import CaptureChange
 from storage.records import VectorHit, VectorRecord
 from tests.support.use_cases import UseCases, colours

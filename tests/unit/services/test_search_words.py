@@ -16,7 +16,7 @@ from app.services.spaces import SpaceSummary
 from app.services.texts import clean_text
 from models.bundles.archive import read_bundle
 from models.decoding.turns import Purpose
-from storage.filters import parse_filter
+from storage.filter_parser import parse_filter
 from storage.records import LOOK, WORDS, Master
 from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
 from tests.support.tiny_network import tiny_weights
