@@ -8,6 +8,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from models.capture.exif import MAX_BLOCK
 from models.colour import Conversion
 from models.formats.exif import read_exif_orientation
+from models.formats.tiff import DeepTiff
 
 _FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on swap width and height
 _STRIP = 128  # rows
@@ -43,6 +44,8 @@ def read_orientation(image: Image.Image) -> int:
     """
     if image.format == "WEBP" or isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
+    if isinstance(image, DeepTiff):
+        return image.orientation
     block = image.info.get("exif")
     if image.format in ("JPEG", "MPO", "PNG"):
         return read_exif_orientation(block) if isinstance(block, bytes) else 1

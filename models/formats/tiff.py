@@ -7,7 +7,8 @@ floats or of 32 bits, several planes of 16 bits, and rarer codings.
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from models.formats.faults import Damaged, NotSupported
 
 # Tags (TIFF 6.0)
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANAR = 258, 259, 262, 274, 284
-_EXTRA, _SAMPLE_FORMAT, _PROFILE = 338, 339, 34675
+_EXTRA, _SAMPLE_FORMAT, _XMP, _PROFILE = 338, 339, 700, 34675
 _WEBP = 50001  # a coding that Pillow's libtiff does not know
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _CIELAB, _ICCLAB = 0, 1, 2, 5, 8, 9
 _SEPARATE = 2  # each channel has a plane of its own
@@ -106,13 +107,17 @@ def _is_read_right(image: UsualTiff) -> bool:
 
 
 class DeepTiff(ImageFile.ImageFile):
-    """A TIFF whose samples tifffile reads, and which become 8 bits here."""
+    """A TIFF whose samples tifffile reads, and which become 8 bits here.
+
+    ``orientation`` is that of EXIF, 1 to 8.
+    """
 
     format = "TIFF"
 
     def _open(self) -> None:
         tifffile = importlib.import_module("tifffile")
-        page = tifffile.TiffFile(self.fp).pages.first
+        opened = tifffile.TiffFile(self.fp)
+        page = opened.pages.first
         mode = _MODES.get(int(page.photometric or 0))
         depth = getattr(page, "imagedepth", 1)
         if mode is None or depth != 1 or page.samplesperpixel < len(mode):
@@ -128,14 +133,22 @@ class DeepTiff(ImageFile.ImageFile):
         self._mode = mode + "A" if self._alpha else mode
         self._size = page.imagewidth, page.imagelength
         orientation = page.tags.valueof(_ORIENTATION)
-        if orientation in range(2, 9):
-            self.getexif()[_ORIENTATION] = orientation
-        profile = page.tags.valueof(_PROFILE)
-        if isinstance(profile, bytes):
-            self.info["icc_profile"] = profile
+        self.orientation = orientation if orientation in range(2, 9) else 1
+        for name, tag in (("icc_profile", _PROFILE), ("xmp", _XMP)):
+            block = page.tags.valueof(tag)
+            if isinstance(block, bytes):
+                self.info[name] = block
+        self._read_exif(opened.byteorder, is_bigtiff=opened.is_bigtiff, directory=page.offset)
         samples = page.samplesperpixel * page.dtype.itemsize
         # The samples, a strip of them that may be all, the 8 bits, and Pillow's two images.
         self.bytes_per_pixel = 2 * samples + len(self._mode) + _PILLOW_BYTES
+
+    def _read_exif(self, byteorder: str, *, is_bigtiff: bool, directory: int) -> None:
+        """Let Pillow read the directory at that position of the file as an EXIF block."""
+        exif = self.getexif()
+        exif.endian, exif.bigtiff = byteorder, is_bigtiff
+        with suppress(Exception):  # Pillow knows no big-endian BigTIFF, and a directory may lie
+            exif.load_from_fp(cast("BinaryIO", self.fp), directory)
 
     def load(self) -> Any:
         """Read the samples, and scale them to 8 bits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL.TiffImagePlugin import IFDRational
 
@@ -90,6 +91,31 @@ def test_a_tiff_has_all_three() -> None:
     assert capture_of(tiff_with(iptc=IPTC)) == SAID_IN_IPTC
     assert capture_of(tiff_with(xmp=XMP)) == SAID_IN_XMP
     assert capture_of(tiff_with(exif=PHONE_EXIF)) == PHONE
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_exif_and_xmp_of_a_tiff_that_pillow_cannot_read_are_read(
+    byteorder: str, bigtiff: bool
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    tags = [(271, 2, 0, "Canon", True), (700, 1, len(XMP), XMP, True), (274, 3, 1, 6, True)]
+    floats = np.zeros((20, 30, 3), np.float32)
+    tifffile.imwrite(
+        file,
+        floats,
+        photometric="rgb",
+        byteorder=byteorder,
+        bigtiff=bigtiff,
+        metadata=None,
+        software=False,
+        extratags=tags,
+    )
+    is_unknown_to_pillow = bigtiff and byteorder == ">"
+    said_in_exif = {} if is_unknown_to_pillow else {"camera": "Canon"}
+    assert capture_of(file.getvalue()) == said_in_exif | SAID_IN_XMP
+    assert inspect_image(io.BytesIO(file.getvalue()), read_capture).width == 20
 
 
 @pytest.mark.parametrize("format", [*FORMATS, "TIFF", "HEIF"])
