@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
 from app.cli.answers import TRUNCATED
 from app.cli.client import Client, HopelessError, ServiceError
-from app.cli.console import CommandError, ExitCode, err, progress_bar
+from app.cli.console import CommandError, ExitCode, err, progress_bar, show_printable
 from app.cli.image_files import ImageFile, find_images
 from app.services.names import clean_name
 from storage.hashing import sha256_of_file
 from storage.unicode_text import cut_text
 
 _Item = TypeVar("_Item")
+_MOST_SUFFIXES = 8  # of skipped files that are named
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Outcome:
     truncated: int = 0  # accepted although their last bytes are missing
     interrupted: bool = False
     stopped_by: str = ""  # the error that would have hit every other image, too
-    skipped: int = 0
+    skipped: list[str] = field(default_factory=list)  # names of files that are not images
     seconds: float = 0.0
 
     def add(self, what: str) -> None:
@@ -51,17 +53,15 @@ class Outcome:
     def summary(self) -> str:
         done = sum(self.counts.values())
         if not (done or self.failed or self.stopped_by or self.interrupted):
-            skipped = f" ({self._skipped_files()})" if self.skipped else ""
-            return f"No images found{skipped}."
+            return "\n".join(["No images found.", *self._skipped_files()])
         parts = [f"{count} {what}" for what, count in self.counts.items()]
         if self.failed:
             parts.append(f"{self.failed} failed")
-        if self.skipped:
-            parts.append(self._skipped_files())
         rate = done / self.seconds if self.seconds else 0.0
         lines = [
             f"{self.verb} {done} image{'s' * (done != 1)} in {self.seconds:.1f} s ({rate:.0f}/s):"
-            f" {', '.join(parts) or 'none'}."
+            f" {', '.join(parts) or 'none'}.",
+            *self._skipped_files(),
         ]
         if self.stopped_by:
             lines.append(f"Stopped: {self.stopped_by}")
@@ -69,10 +69,20 @@ class Outcome:
             lines.append("Run the same command again to resume.")
         return "\n".join(lines)
 
-    def _skipped_files(self) -> str:
-        return (
-            "1 other file skipped" if self.skipped == 1 else f"{self.skipped} other files skipped"
+    def _skipped_files(self) -> list[str]:
+        """Return a line that counts the skipped files by suffix, if there are any."""
+        if not self.skipped:
+            return []
+        suffixes = Counter(PurePath(name).suffix.lower() for name in self.skipped)
+        named = suffixes.most_common(_MOST_SUFFIXES)
+        kinds = [f"{n} {show_printable(suffix) or 'without a suffix'}" for suffix, n in named]
+        if others := suffixes.total() - sum(n for _, n in named):
+            kinds.append(f"{others} of other types")
+        total = len(self.skipped)
+        files = (
+            "1 file that is not an image" if total == 1 else f"{total} files that are not images"
         )
+        return [f"Skipped {files}: {', '.join(kinds)}."]
 
 
 def _run_in_parallel(
@@ -133,7 +143,7 @@ class Importer:
         outcome = Outcome("Imported")
         skipped: list[str] = []
         images = list(find_images(paths, glob, skipped.append))
-        outcome.skipped = 0 if glob else len(skipped)
+        outcome.skipped = [] if glob else skipped
         self._clear_report()
         _run_in_parallel(
             images,

@@ -76,6 +76,25 @@ def test_import_walks_directories_and_zip_files(service: Service, folder: Path) 
     }
 
 
+def test_files_that_are_no_images_are_skipped_and_named(service: Service, tmp_path: Path) -> None:
+    phone = tmp_path / "phone"
+    phone.mkdir()
+    for name in ("IMG_1.MOV", "IMG_2.mov", "IMG_1.AAE", "notes", ".DS_Store"):
+        (phone / name).write_bytes(b"x")
+    skipped = "Skipped 4 files that are not images: 2 .mov, 1 .aae, 1 without a suffix."
+    result = run(service, "import", phone)
+    assert result.exit_code == 0
+    assert result.output.split("\n")[-3:] == ["No images found.", skipped, ""]
+    (phone / "IMG_1.JPG").write_bytes(encoded(photograph("coffee")))
+    result = run(service, "import", phone)
+    assert "1 new." in result.output
+    assert skipped in result.output
+    for number in range(10):
+        (phone / f"a.{number}").write_bytes(b"x")
+    assert "1 .5, 5 of other types." in run(service, "import", phone).output.replace("\n", " ")
+    assert "Skipped" not in run(service, "import", phone, "--glob", "*.JPG").output
+
+
 def test_importing_again_adds_nothing(service: Service, folder: Path) -> None:
     run(service, "import", folder)
     result = run(service, "import", folder)
