@@ -3,8 +3,10 @@
 import * as api from "./api.js";
 import { AttributeForm } from "./attributes.js";
 import { factsOf } from "./capture.js";
+import { momentText } from "./dates.js";
 import { scheduleDeletion } from "./deletion.js";
 import { el, find, isolated } from "./dom.js";
+import { typeText } from "./fields.js";
 import { bytes } from "./format.js";
 import { openOriginal, release, show } from "./images.js";
 import * as state from "./state.js";
@@ -68,9 +70,9 @@ export class Detail {
 		find("#capture").replaceChildren(...factsOf(master.capture));
 		const facts = {
 			Size: `${master.width} × ${master.height} pixels, ${bytes(master.size)}`,
-			Type: master.mime,
+			Type: typeText(master.mime),
 			Collection: isolated(master.collection),
-			Uploaded: new Date(master.created_at).toLocaleString(),
+			Uploaded: momentText(master.created_at),
 			ID: el("code", { text: master.id }),
 			"SHA-256": el("code", { text: master.sha256 }),
 		};

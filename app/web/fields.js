@@ -8,7 +8,14 @@ import { bytes } from "./format.js";
 export const TIME = "capture.time";
 export const PLACE = "capture.gps";
 
-const typeText = (mime) => mime.replace("image/", "").toUpperCase();
+const TYPES = { jxl: "JPEG XL", webp: "WebP" };
+
+/** Returns the name of a media type; that of a camera raw file is image/x-maker-name. */
+export function typeText(mime) {
+	const name = mime.replace(/^image\/(x-.+-)?/, "");
+	return TYPES[name] ?? name.toUpperCase();
+}
+
 const pixels = (number) => `${number} px`;
 
 /**

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+from tests.support.images import encoded, photograph
 from tests.support.page import bar, lists, open_filter, shows
 from tests.support.service import Service
 
@@ -31,6 +34,9 @@ def test_the_details_show_what_the_camera_wrote(album: Service, page: Page) -> N
     expect(fact(page, "Software")).to_have_text("17.4.1")
     link = page.get_by_role("link", name="Show on a map")
     assert "mlat=52.52&mlon=13.41" in str(link.get_attribute("href"))
+    uploaded = page.locator("#facts dt:text-is('Uploaded') + dd")
+    expect(uploaded).to_have_text(re.compile(r"\d+ [A-Z][a-z]+ \d{4}, [\d:]{8} \(UTC\)"))
+    expect(page.locator("#facts dt:text-is('Type') + dd")).to_have_text("JPEG")
     page.keyboard.press("Escape")
     page.get_by_role("link", name="May 1.jpg").click()
     expect(fact(page, "Taken")).to_contain_text("1 May 2024, 08:00:00")
@@ -41,6 +47,16 @@ def test_the_details_show_what_the_camera_wrote(album: Service, page: Page) -> N
     page.get_by_role("link", name="plain.jpg").click()
     expect(page.locator("#detail-title")).to_have_text("plain.jpg")
     expect(page.locator("#capture")).to_be_hidden()
+
+
+def test_a_sample_that_the_browser_cannot_show_has_an_icon_in_the_search_box(
+    album: Service, page: Page, tmp_path: Path
+) -> None:
+    (tmp_path / "sample.tif").write_bytes(encoded(photograph("coffee"), "TIFF"))
+    page.set_input_files("#choose", tmp_path / "sample.tif")
+    expect(page.locator("#hits li").first).to_be_visible()
+    expect(page.locator("#picture .lost svg")).to_be_visible()
+    expect(page.locator("#stage .lost")).to_be_visible()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,17 @@ import {
 	FIELDS,
 	likeText,
 	listConditions,
+	typeText,
 	valueText,
 } from "../../../app/web/fields.js";
 
 const texts = (key, choice) =>
 	listConditions(key, { values: [], ...choice }).map(({ text }) => text);
+
+test("media types are called by their usual names", () => {
+	const types = ["image/heic", "image/webp", "image/jxl", "image/x-sony-arw", "image/x-adobe-dng"];
+	assert.deepEqual(types.map(typeText), ["HEIC", "WebP", "JPEG XL", "ARW", "DNG"]);
+});
 
 test("attributes are called by their keys", () => {
 	assert.deepEqual(texts("subject", { values: ["cat", 7] }), ["subject: cat", "subject: 7"]);
