@@ -1,11 +1,12 @@
-"""Parses the parameters that several endpoints share: JSON, filters, boxes, orders."""
+"""The parameters that several endpoints share, and parsers of their texts."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import Query
+from fastapi import Path, Query
 
 from app.errors import InvalidInput
 from models.imaging import Box
@@ -16,8 +17,7 @@ from storage.sorting import NEWEST_FIRST, InvalidSort, Sort, parse_sort
 ConfirmQuery = Annotated[
     str, Query(description="Repeats the collection's name, to confirm the deletion.")
 ]
-
-
+MasterId = Annotated[UUID, Path(description="Id of the master.")]
 FilterQuery = Annotated[
     str | None,
     Query(

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.capture.reading import read_capture
 from models.capture.values import Capture
@@ -67,6 +68,16 @@ def run_job(
         return DecodedFile(
             seen.mime, seen.extension, seen.width, seen.height, {}, capture=seen.capture
         )
+    return _make_inputs(file, job, read, admit)
+
+
+def _make_inputs(
+    file: BinaryIO,
+    job: DecodeJob,
+    read: Callable[[Image.Image], Capture] | None,
+    admit: Callable[[int], None] | None,
+) -> DecodedFile:
+    """Make the input for each rule. ``read`` reads the metadata; the first decode calls it."""
     inputs: dict[Preprocessing, NDArray[np.uint8]] = {}
     capture: Capture | None = None
     # A scaled decode changes pixels a little, so an encoder's input must not depend on which
