@@ -13,6 +13,7 @@ from app.services.loaded_models import LoadedModels
 from app.services.originals import read_original
 from app.services.vision import DecodedImage, Vision
 from models.decoding.turns import Purpose
+from models.imaging import ImageRejected
 from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
 from storage.records import (
@@ -149,9 +150,15 @@ class Indexing:
             try:
                 if self.index_embedding(task, owner, image):
                     return True
-            except (StoreUnavailable, ObjectMissing, Unavailable, Conflict) as error:
+            except (
+                StoreUnavailable,
+                ObjectMissing,
+                Unavailable,
+                Conflict,
+                ImageRejected,
+            ) as error:
                 # Without its bytes the master is damaged or being deleted; without the model, the
-                # version is being retired.
+                # version is being retired. Another process may decode what this one cannot.
                 log.warning(
                     "indexing left to the worker",
                     master=str(master.id),

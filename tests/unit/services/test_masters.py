@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from app.errors import InvalidInput, NotFound, Unavailable
+from models.imaging import ImageRejected
 from storage.filter_parser import parse_filter
 from storage.records import Master
 from tests.support.use_cases import DOWN, UseCases, colours, raising
@@ -39,6 +40,19 @@ def test_an_update_changes_what_is_given_and_indexes_again(
     assert (changed.name, changed.attributes) == ("new name", {"colour": "blue"})
     vector = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
     assert (vector.attributes, vector.revision) == (changed.filterable, changed.revision)
+
+
+def test_a_master_that_cannot_be_embedded_here_can_be_changed(
+    use_cases: UseCases, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_cases.stores.vectors.delete("model-1", [master.id])
+    refusal = ImageRejected("unsupported-image-type", "This process has not the extra for it.")
+    with monkeypatch.context() as patch:
+        patch.setattr(use_cases.vision, "decode_image", raising(refusal))
+        assert use_cases.masters.update_master(master.id, "new", None).name == "new"
+    use_cases.worker.run_round()  # no lease holds it up
+    vector = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
+    assert vector.attributes["name"] == "new"
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\\b", "", " \u200b", ".."])
