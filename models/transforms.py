@@ -23,8 +23,8 @@ class Preprocessing(Protocol):
 
     ``min_side`` is the length in pixels that the image's shorter side needs, if the original has
     it, so that ``prepare`` never enlarges what a scaled decode made too small.
-    ``converts_colours`` says whether the image's colours are converted by its profile. Two that do
-    the same are equal and have the same hash.
+    ``converts_colours`` says whether the image's colours are converted by its profile. ``shape`` is
+    that of every input. Two that do the same are equal and have the same hash.
     """
 
     @property
@@ -32,6 +32,9 @@ class Preprocessing(Protocol):
 
     @property
     def converts_colours(self) -> bool: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Scale, crop or pad an RGB image to the encoder's ``(height, width, 3)`` uint8."""
@@ -43,6 +46,11 @@ class CentreSquare:
 
     min_side: int = INPUT_SIDE
     converts_colours: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the input."""
+        return INPUT_SIDE, INPUT_SIDE, 3
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the centre square as ``(224, 224, 3)`` uint8."""

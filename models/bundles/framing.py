@@ -33,6 +33,11 @@ class Framing:
         """Whether colours are converted by the image's profile first."""
         return self.tower.colour_profiles == "convert"
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the input."""
+        return self.tower.height, self.tower.width, 3
+
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return an RGB image as ``(height, width, 3)`` uint8."""
         if self.tower.resize == "squash":

@@ -176,7 +176,7 @@ class DecodeProcess:
             and warnings in ([], [TRUNCATED])
             and min(size) > 0
             and math.prod(size) <= (self._job.accept.max_pixels or _MOST_PIXELS)
-            and all(len(shape) == 3 and shape[2] == 3 and min(shape) > 0 for shape in shapes)
+            and shapes == [rule.shape for rule in rules]
         )
         if not valid:
             raise ValueError("not an answer of the worker")

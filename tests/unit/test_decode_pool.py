@@ -21,6 +21,8 @@ from PIL import Image
 
 from app.bootstrap import plan_decoding
 from app.settings import Settings
+from models.bundles.framing import Framing
+from models.bundles.manifest import ImageTower
 from models.decoding import process as process_module
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.pool import DecodeLimits, DecodePool
@@ -250,13 +252,16 @@ def test_a_process_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch
         DecodeProcess(100 * _MIB)
 
 
+_TINY = Framing(ImageTower("image.onnx", 8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+_TINY_JOB = DecodeJob((_TINY,))
+_PIXELS = bytes(range(8 * 8 * 3))
 _ANSWER = {
     "status": "decoded",
     "mime": "image/png",
     "extension": "png",
     "width": 4,
     "height": 4,
-    "shapes": [[2, 2, 3]],
+    "shapes": [[8, 8, 3]],
     "thumbnail": 0,
     "warnings": [],
     "capture": None,
@@ -274,9 +279,10 @@ _ANSWER = {
         _ANSWER | {"width": -4},
         _ANSWER | {"width": 10**9},
         _ANSWER | {"shapes": []},
-        _ANSWER | {"shapes": [[2, 2, 3], [2, 2, 3]]},
-        _ANSWER | {"shapes": [[2, 2, 4]]},
-        _ANSWER | {"shapes": [[-2, -2, 3]]},
+        _ANSWER | {"shapes": [[8, 8, 3], [8, 8, 3]]},
+        _ANSWER | {"shapes": [[8, 6, 4]]},
+        _ANSWER | {"shapes": [[4, 16, 3]]},
+        _ANSWER | {"shapes": [[-8, -8, 3]]},
         _ANSWER | {"shapes": [["2", None, 3]]},
         _ANSWER | {"thumbnail": 5},
         _ANSWER | {"thumbnail": -1},
@@ -294,11 +300,11 @@ _ANSWER = {
 def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str, object]) -> None:
     process = DecodeProcess(100 * _MIB)
     try:
-        process.send_job(io.BytesIO(_PHOTOGRAPH), _JOB, 50 * _MIB, 5)
+        process.send_job(io.BytesIO(_PHOTOGRAPH), _TINY_JOB, 50 * _MIB, 5)
         process._socket.close()
         process._socket, theirs = socket.socketpair()
         header = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        send_message(theirs, header, 12, [bytes(12)])
+        send_message(theirs, header, len(_PIXELS), [_PIXELS])
         theirs.close()
         with pytest.raises(ProcessEnded):
             process.receive_answer()
@@ -324,13 +330,13 @@ def test_a_process_that_was_taken_over_is_not_believed(answer: bytes | dict[str,
 )
 def test_metadata_of_a_process_that_was_taken_over_are_not_believed(capture: object) -> None:
     with pytest.raises(ProcessEnded):
-        answer_of_a_process(replace(_JOB, capture=True), _ANSWER | {"capture": capture})
+        answer_of_a_process(replace(_TINY_JOB, capture=True), _ANSWER | {"capture": capture})
 
 
 def test_metadata_that_were_not_asked_for_are_dropped() -> None:
     said = {"capture": {"camera": "Canon"}}
-    assert answer_of_a_process(_JOB, _ANSWER | said).capture is None
-    asked = replace(_JOB, capture=True)
+    assert answer_of_a_process(_TINY_JOB, _ANSWER | said).capture is None
+    asked = replace(_TINY_JOB, capture=True)
     assert answer_of_a_process(asked, _ANSWER | said).capture == {"camera": "Canon"}
 
 
@@ -341,7 +347,7 @@ def answer_of_a_process(job: DecodeJob, answer: dict[str, object]) -> DecodedFil
         process.send_job(io.BytesIO(_PHOTOGRAPH), job, 50 * _MIB, 5)
         process._socket.close()
         process._socket, theirs = socket.socketpair()
-        send_message(theirs, json.dumps(answer).encode(), 12, [bytes(12)])
+        send_message(theirs, json.dumps(answer).encode(), len(_PIXELS), [_PIXELS])
         theirs.close()
         return process.receive_answer()
     finally:
@@ -365,12 +371,12 @@ def test_a_process_that_stops_in_the_middle_of_its_answer_has_ended(
 def test_the_pixels_are_those_that_the_process_sent() -> None:
     process = DecodeProcess(100 * _MIB)
     try:
-        process.send_job(io.BytesIO(_PHOTOGRAPH), _JOB, 50 * _MIB, 5)
+        process.send_job(io.BytesIO(_PHOTOGRAPH), _TINY_JOB, 50 * _MIB, 5)
         process._socket.close()
         process._socket, theirs = socket.socketpair()
-        send_message(theirs, json.dumps(_ANSWER).encode(), 12, [bytes(range(12))])
+        send_message(theirs, json.dumps(_ANSWER).encode(), len(_PIXELS), [_PIXELS])
         theirs.close()
-        pixels = process.receive_answer().inputs[CentreSquare()]
-        assert np.array_equal(pixels, np.arange(12).reshape(2, 2, 3))
+        pixels = process.receive_answer().inputs[_TINY]
+        assert np.array_equal(pixels, np.arange(8 * 8 * 3).reshape(8, 8, 3))
     finally:
         process.close()
