@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -24,7 +22,6 @@ BUILT_IN_FIELDS = ("name", "mime", "width", "height", "size", "created_at")  # b
 LOOK = "look"  # the space that every installation has
 WORDS = "words"  # the space in which texts are searched, if an installation has it
 Box4 = tuple[int, int, int, int]  # x, y, width, height: pixels of the upright original
-_EPOCH = date(1970, 1, 1)
 FARTHEST = 900.0  # seconds: the longest lease of a row, and the longest delay before a retry
 WORKER = "worker-"  # prefix of lease owners whose masters are acknowledged; others are requests
 
@@ -154,57 +151,6 @@ class Reservation:
 
     claim: Claim
     master: Master
-
-
-@dataclass(frozen=True)
-class Position:
-    """The place in a sorted list behind a master, which may have changed or gone meanwhile.
-
-    ``value`` is what the master was sorted by: None if it has no such value, or if the list is
-    sorted by ids.
-    """
-
-    id: UUID
-    value: str | bool | int | float | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """A part of a list; ``next_after`` is the position to continue behind, None at the end.
-
-    ``total`` is the number of masters in the whole list.
-    """
-
-    masters: list[Master]
-    next_after: Position | None
-    total: int
-
-
-@dataclass(frozen=True)
-class MasterFields:
-    """What filters see of a master."""
-
-    id: UUID
-    attributes: Attributes
-    built_in: Attributes  # the built-in fields
-
-
-@dataclass(frozen=True)
-class Months:
-    """How many masters were taken in each month (UTC), as 2024-05; the newest comes first."""
-
-    months: list[tuple[str, int]]
-    undated: int  # masters whose files have no capture time
-    unread: int  # masters whose files have not been read yet
-
-
-def count_by_month(days: Iterable[tuple[int, int]]) -> list[tuple[str, int]]:
-    """Sum up numbers by days, which are counted from 1970, to numbers by months, newest first."""
-    months: Counter[str] = Counter()
-    for day, number in days:
-        month = (_EPOCH + timedelta(days=day)).isoformat()[:7]
-        months[month] += number
-    return sorted(months.items(), reverse=True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.filters import MAX_PATH, MISSING, Path, Scalar, check_key, find_value, type_name
-from storage.records import Master, Position
+from storage.list_records import Position
+from storage.records import Master
 from storage.unicode_text import normalize_text
 
 MAX_TEXT = 255  # characters that count; MariaDB sorts by the first 1024 bytes

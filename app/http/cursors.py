@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.errors import InvalidInput
 from storage.filters import MAX_SAFE_INTEGER, check_text
-from storage.records import Position
+from storage.list_records import Position
 from storage.sorting import CAPTURE_TIME, MAX_TEXT, NAME, NEWEST_FIRST, Sort, write_sort
 
 

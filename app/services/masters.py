@@ -22,8 +22,9 @@ from app.services.originals import OriginalDamaged, is_intact, read_blocks, read
 from app.services.vision import Vision
 from storage.errors import MasterChanged, ObjectMissing, StoreUnavailable
 from storage.filters import Filter
+from storage.list_records import Months, Page, Position
 from storage.protocols import Stores
-from storage.records import Master, Months, Page, Position
+from storage.records import Master
 from storage.sorting import NEWEST_FIRST, Sort
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from storage.attribute_columns import AttributeColumns
 from storage.filters import Filter, Path, list_paths
+from storage.list_records import Position
 from storage.metadata.rows import COLLECTIONS, LIVE, MASTERS, RAW_ID
-from storage.records import BUILT_IN_FIELDS, CAPTURE, MasterState, Position
+from storage.records import BUILT_IN_FIELDS, CAPTURE, MasterState
 from storage.sorting import Sort
 
 _MOST_COLLECTIONS = 4  # those used last

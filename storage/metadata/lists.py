@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from storage import filters_sql
 from storage.database import Database, retry_lost_transactions
 from storage.filters import Filter, count_conditions
+from storage.list_records import MasterFields, Months, Page, Position, count_by_month
 from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.orders import Segment, list_segments, select_by_path
 from storage.metadata.rows import (
@@ -20,17 +21,7 @@ from storage.metadata.rows import (
     is_inside,
     master_of,
 )
-from storage.records import (
-    BUILT_IN_FIELDS,
-    CAPTURE,
-    Master,
-    MasterFields,
-    MasterState,
-    Months,
-    Page,
-    Position,
-    count_by_month,
-)
+from storage.records import BUILT_IN_FIELDS, CAPTURE, Master, MasterState
 from storage.sorting import NEWEST_FIRST, Sort, position_of
 
 _MOST_IN_SQL = 2  # conditions of a filter, each of which SQLite parses every row for

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from storage.filters import Path
 from storage.filters_sql import capture_document, lacks_attribute
 from storage.json_sql import Condition, MySql, Value, json_path
+from storage.list_records import Position
 from storage.metadata.rows import MASTERS, SELECT_MASTERS
-from storage.records import BUILT_IN_FIELDS, CAPTURE, Position
+from storage.records import BUILT_IN_FIELDS, CAPTURE
 from storage.sorting import MAX_TEXT, NAME, NO_RANK, Sort, rank_of
 from storage.tables import UuidBytes
 

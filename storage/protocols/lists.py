@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from storage.filters import Filter
-from storage.records import MasterFields, Months, Page, Position
+from storage.list_records import MasterFields, Months, Page, Position
 from storage.sorting import NEWEST_FIRST, Sort
 
 

@@ -13,11 +13,12 @@ import pytest
 
 from storage.database import Database
 from storage.filter_parser import parse_filter
+from storage.list_records import Months, Position
 from storage.metadata import SqlMetadataStore, new_id
 from storage.metadata.orders import list_segments
 from storage.metadata.rows import SELECT_MASTERS, is_inside
 from storage.protocols import MetadataStore
-from storage.records import Collection, Master, MasterRecord, MasterState, Months, Position
+from storage.records import Collection, Master, MasterRecord, MasterState
 from storage.sorting import InvalidSort, Sort, parse_sort, write_sort
 
 NEW = Master(

@@ -23,8 +23,9 @@ from storage.attributes import clean_attributes
 from storage.database import Database
 from storage.filter_parser import InvalidFilter, parse_filter
 from storage.filters import And, Equals, Filter, Not, matches
+from storage.list_records import Page, Position
 from storage.metadata import SqlMetadataStore, attribute_index, lists
-from storage.records import Master, NewMaster, Page, Position, VectorRecord, whole_image
+from storage.records import Master, NewMaster, VectorRecord, whole_image
 from storage.vectors_exact import ExactVectorStore
 from tests.support.filter_examples import ATTRIBUTES, FIELDS, FILTERS, about
 

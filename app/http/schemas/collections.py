@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.http.schemas.times import utc_time
 from app.services.attributes import AttributeSummary
 from storage import records
+from storage.list_records import Months
 
 
 class NewCollection(BaseModel):
@@ -109,6 +110,6 @@ class Timeline(BaseModel):
     unread: int = Field(description="Number of masters whose files have not been read yet.")
 
     @classmethod
-    def of(cls, counted: records.Months) -> Timeline:
+    def of(cls, counted: Months) -> Timeline:
         months = [Month(month=month, masters=masters) for month, masters in counted.months]
         return cls(months=months, undated=counted.undated, unread=counted.unread)

@@ -6,15 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from storage.filters import Filter, matches
-from storage.records import (
-    Master,
-    MasterFields,
-    MasterState,
-    Months,
-    Page,
-    Position,
-    count_by_month,
-)
+from storage.list_records import MasterFields, Months, Page, Position, count_by_month
+from storage.records import Master, MasterState
 from storage.sorting import NEWEST_FIRST, Sort, position_of, rank_of
 from tests.support.memory_stores.tables import MasterRow, OnTables, hold_the_lock
 
