@@ -112,7 +112,7 @@ class Master:
 
     @property
     def built_in_fields(self) -> Attributes:
-        """What filters select by, beside the attributes."""
+        """What filters select by, in addition to the attributes."""
         fields = {field: getattr(self, field) for field in BUILT_IN_FIELDS}
         return fields | {CAPTURE: self.capture or {}}
 

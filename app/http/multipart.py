@@ -37,7 +37,7 @@ class _StrictMultipartParser(python_multipart.MultipartParser):
         super().__init__(boundary, callbacks, max_header_size=_MAX_PART_HEADER_BYTES)
         if not boundary:
             raise MultipartParseError("the boundary in Content-Type is empty")
-        # The preamble is read as the content of a part whose beginning and end nobody hears of. The
+        # The preamble is read as the content of a part whose start and end are not reported. The
         # line break before the boundary may be missing at the very beginning.
         self.state, self.index = MultipartState.PART_DATA, len(b"\r\n")
         self._in_preamble = True

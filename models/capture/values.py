@@ -117,8 +117,8 @@ def join_camera(make: str | None, model: str | None) -> str | None:
 def parse_moment(text: object, *, fraction: object = None, offset: object = None) -> Moment | None:
     """Parse a time of EXIF or XMP, with the offset in it or in ``offset``.
 
-    ``fraction`` has the digits behind the decimal point. What is missing at the end is the first
-    moment of what is there. None if the time is not between the years 1800 and 2200.
+    ``fraction`` has the digits after the decimal point. A shorter form, such as a month, stands for
+    its first moment. None if the time is not between the years 1800 and 2200.
     """
     found = _TIME.fullmatch(_trim(text))
     if found is None:

@@ -114,7 +114,7 @@ def _make_inputs(
 
 
 def _list_decodes(rules: tuple[Preprocessing, ...]) -> list[tuple[int, bool]]:
-    """List the sizes that rules need, with and without conversion of colours, with it first."""
+    """List the sizes that rules need, each with whether colours are converted, largest first."""
     needs = {(rule.min_side, rule.converts_colours) for rule in rules}
     return sorted(needs, reverse=True) or [(1, False)]
 

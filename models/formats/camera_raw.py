@@ -43,7 +43,7 @@ def recognise_raw(file: BinaryIO) -> str | None:
         directory.load(file)
         maker = str(directory.get(_MAKER, "")).split(" ")[0].strip("\0").upper()
         is_smaller = directory.get(_SUBFILE_TYPE) == _SMALLER_IMAGE
-    except Exception:  # a hostile directory fails in many ways; TIFF's decoder will say so
+    except Exception:  # a hostile directory fails in many ways; the TIFF decoder reports it
         return None
     if _DNG_VERSION in directory:
         return "DNG"

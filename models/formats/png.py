@@ -109,13 +109,13 @@ class _Selection:
 
 
 def _is_profile(data: bytes) -> bool:
-    """Whether a chunk iCCP has a profile of a bearable size (PNG, 11.3.2.3)."""
+    """Whether a chunk iCCP has a profile of an acceptable size (PNG, 11.3.2.3)."""
     _, _, packed = data.partition(b"\0")
     return packed[:1] == b"\0" and _unpacks(packed[1:], MAX_PROFILE)
 
 
 def _is_xmp(data: bytes) -> bool:
-    """Whether a chunk iTXt has an XMP packet of a bearable size (PNG, 11.3.3.4)."""
+    """Whether a chunk iTXt has an XMP packet of an acceptable size (PNG, 11.3.3.4)."""
     found = _XMP.match(data)
     if found is None:
         return False

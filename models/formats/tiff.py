@@ -1,4 +1,4 @@
-"""Opens TIFF files: with Pillow where it reads the pixels right, otherwise with tifffile.
+"""Opens TIFF files: with Pillow where it reads the pixels correctly, otherwise with tifffile.
 
 Pillow reads what scanners and image editors write by default. The extra ``tiff`` adds pixels of
 floats or of 32 bits, several planes of 16 bits, and rarer codings.
@@ -78,7 +78,7 @@ class UsualTiff(TiffImagePlugin.TiffImageFile):
 
 
 def _is_intact(file: BinaryIO, error: Exception) -> bool:
-    """Whether Pillow refuses a file for what it is, and not because it is damaged."""
+    """Whether Pillow refuses a file because it does not know its kind, not because of damage."""
     file.seek(0)
     is_big_endian_bigtiff = file.read(4) == b"MM\0+"
     return is_big_endian_bigtiff or str(error) in _UNKNOWN_MODES or _names_unknown_coding(error)

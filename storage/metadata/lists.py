@@ -143,7 +143,10 @@ def _count_days(
     day: sa.ColumnElement[int],
     is_unread: sa.ColumnElement[bool],
 ) -> list[tuple[int | None, bool, int]]:
-    """Return days, whether masters are unread, and numbers; an index has all of dated masters."""
+    """Return the number of masters by day and by whether they are unread.
+
+    Two statements, because an index holds all that is needed of the dated masters.
+    """
     time, count = MASTERS.c.captured_at, sa.func.count()
     dated = SELECT_MASTERS.with_only_columns(day, sa.false(), count).group_by(day)
     undated = SELECT_MASTERS.with_only_columns(sa.null(), is_unread, count).group_by(is_unread)

@@ -97,7 +97,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp"
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
-def test_a_packet_in_a_png_is_read_if_it_is_intact_and_bearable(packed: bool) -> None:
+def test_a_packet_in_a_png_is_read_if_it_is_intact_and_not_too_large(packed: bool) -> None:
     long = SIMPLE + b" " * MAX_PACKET
     assert capture_of(png_with_text(_XMP_KEYWORD, SIMPLE, packed=packed)) == {"rating": 4}
     assert capture_of(png_with_text(_XMP_KEYWORD, SIMPLE, packed=packed, damaged=True)) == {}
