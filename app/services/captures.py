@@ -65,7 +65,7 @@ class Captures:
     def read_batch(self, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Read the files of some masters, in one process at a time, and save their metadata.
 
-        A file that is missing or damaged counts as one without metadata. Once ``stopping`` returns
+        What was known of a file that is missing or damaged stays. Once ``stopping`` returns
         True, the batch ends after the current master. Returns whether there was anything to read.
         """
         metadata = self._stores.metadata
@@ -128,7 +128,7 @@ class Captures:
 
     def _read_file(self, master: Master) -> CaptureChange:
         """Return what the file contains. Raises StoreUnavailable, Busy."""
-        capture: Capture = {}
+        capture = self._find_known(master)
         try:
             capture = self._vision.read_capture(
                 partial(read_original, self._stores.objects, master)
@@ -141,6 +141,12 @@ class Captures:
             log.exception("a file cannot be read", master=str(master.id))
         name = cut_text(normalize_text(master.name), MAX_LENGTH)  # NFC may be longer
         return CaptureChange(master, capture, name, _normalize_attributes(master.attributes))
+
+    def _find_known(self, master: Master) -> Capture:
+        """Return what the file was known to contain, without what is no longer to be kept."""
+        known = master.capture or {}
+        dropped = () if self._vision.keep_gps else ("gps",)
+        return {name: value for name, value in known.items() if name not in dropped}
 
 
 def _normalize_attributes(attributes: Attributes) -> Attributes:

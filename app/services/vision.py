@@ -81,7 +81,7 @@ class Vision:
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
         self._metrics = metrics
-        self._keep_gps = keep_gps
+        self.keep_gps = keep_gps
         self._accepted_samples = Acceptance(max_pixels, truncated=True)
         self._accepted_uploads = Acceptance(max_pixels, truncated=accept_truncated)
 
@@ -113,7 +113,7 @@ class Vision:
         else:
             rules = {name: self._models.find_embedder(name).preprocessing for name in versions}
         job = DecodeJob(
-            tuple(dict.fromkeys(rules.values())), box, capture=capture, keep_gps=self._keep_gps
+            tuple(dict.fromkeys(rules.values())), box, capture=capture, keep_gps=self.keep_gps
         )
         with self._metrics.stage("decode"):
             decoded = self._decode(source, job, purpose)
@@ -134,7 +134,7 @@ class Vision:
         Raises what ``decode_image`` raises.
         """
         with self._metrics.stage("capture"):
-            job = DecodeJob(capture=True, keep_gps=self._keep_gps, skip_pixels=True)
+            job = DecodeJob(capture=True, keep_gps=self.keep_gps, skip_pixels=True)
             return self._decode(source, job, Purpose.INDEXING).capture or {}
 
     def make_thumbnail(self, source: Source, size: int) -> bytes:

@@ -168,6 +168,28 @@ def test_a_file_that_is_lost_or_damaged_says_nothing_and_is_not_read_again(
     assert use_cases.captures.count_unread() == 0
 
 
+@pytest.mark.parametrize("break_object", [lose_object, damage_object])
+def test_what_a_file_said_is_kept_if_it_cannot_be_read_again(
+    use_cases: UseCases, break_object: Any
+) -> None:
+    master = use_cases.upload(PHOTOGRAPH).master
+    break_object(use_cases, master)
+    use_cases.captures.reread()
+    use_cases.captures.read_batch()
+    assert use_cases.captures.count_unread() == 0
+    assert read(use_cases, master).capture == PHONE
+
+
+def test_the_position_of_a_file_that_cannot_be_read_again_is_dropped_if_the_setting_says_so(
+    use_cases: UseCases, without_gps: UseCases
+) -> None:
+    master = use_cases.upload(PHOTOGRAPH).master
+    lose_object(use_cases, master)
+    without_gps.captures.reread()
+    without_gps.captures.read_batch()
+    assert read(without_gps, master).capture == WITHOUT_GPS
+
+
 def test_a_file_that_is_restored_is_read_again(use_cases: UseCases, clock: FakeClock) -> None:
     (master,) = store_as_before(use_cases, PHOTOGRAPH)
     lose_object(use_cases, master)
