@@ -40,9 +40,10 @@ def read_orientation(image: Image.Image) -> int:
 
     It is 1 if the EXIF block is missing or broken. An orientation in XMP is ignored, and so are one
     in the EXIF of a WebP file and one behind the pixels of a PNG, so it must be read before they
-    are loaded. Pillow turns a TIFF that it has opened upright itself.
+    are loaded. Pillow turns a TIFF that it has opened upright itself, as the decoder
+    of JPEG XL does.
     """
-    if image.format == "WEBP" or isinstance(image, TiffImagePlugin.TiffImageFile):
+    if image.format in ("WEBP", "JXL") or isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
     if isinstance(image, DeepTiff):
         return image.orientation

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,10 @@ FORMAT = "JXL"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 CODESTREAM = b"\xff\x0a"
 _HEADER = 4096  # bytes of the codestream in which its header ends
+_PACKED = b"brob"  # a box whose data is compressed with Brotli, after its kind
+_MOST_BOXES = 1000  # that are searched for metadata
+_MAX_METADATA, _MAX_EXIF = 1 << 20, 1 << 18  # bytes
+_EXIF_OFFSET = 4  # bytes ahead of the data: where in it the TIFF header begins, which is 0
 # Width over height, where the header only gives one of them (ISO/IEC 18181-1, table of ratios).
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _SIDE_BITS = (9, 13, 18, 30)
@@ -23,8 +30,7 @@ _SIDE_BITS = (9, 13, 18, 30)
 class JpegXl(ImageFile.ImageFile):
     """A JPEG XL file; of an animation, its first frame.
 
-    The decoder turns it upright itself. EXIF data is not read, because it may say that the image
-    has to be turned once more.
+    The decoder turns it upright itself, so an orientation in EXIF data does not count.
     """
 
     format = FORMAT
@@ -39,6 +45,25 @@ class JpegXl(ImageFile.ImageFile):
         self._mode = "RGB"  # until it is decoded
         if _is_on_its_side(header):
             self._size = self._size[::-1]
+        self._read_metadata()
+
+    def _read_metadata(self) -> None:
+        """Read the boxes with EXIF data and XMP; what is broken or too large is left out."""
+        if not self._content.startswith(CONTAINER):
+            return
+        for kind, start, end in islice(_list_boxes(self._content), _MOST_BOXES):
+            if kind in (b"Exif", b"xml ", _PACKED) and end - start <= _MAX_METADATA:
+                with suppress(Exception):  # hostile boxes fail in many ways
+                    self._read_box(kind, self._content[start:end])
+
+    def _read_box(self, kind: bytes, data: bytes) -> None:
+        if kind == _PACKED:
+            unpack = importlib.import_module("imagecodecs").brotli_decode
+            kind, data = data[:4], bytes(unpack(data[4:], out=_MAX_METADATA))
+        if kind == b"Exif":
+            self.getexif().load(data[_EXIF_OFFSET:][:_MAX_EXIF])
+        elif kind == b"xml ":
+            self.info["xmp"] = data
 
     def load(self) -> Any:
         """Decode the pixels."""
@@ -97,8 +122,19 @@ def _read_codestream(content: bytes) -> bytes:
 def _unpack_codestream(content: bytes) -> bytes:
     """Return the start of the codestream in the boxes of a container (ISO/IEC 18181-2)."""
     found = b""
+    for kind, start, end in _list_boxes(content):
+        if len(found) >= _HEADER:
+            break
+        if kind in (b"jxlc", b"jxlp"):
+            begin = start + 4 if kind == b"jxlp" else start  # behind its number
+            found += content[begin : min(end, begin + _HEADER)]
+    return found
+
+
+def _list_boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each box of a container, and where its data starts and ends."""
     position = 0
-    while position < len(content) and len(found) < _HEADER:
+    while position < len(content):
         length = int.from_bytes(content[position : position + 4])
         kind = content[position + 4 : position + 8]
         start = position + 8
@@ -108,12 +144,8 @@ def _unpack_codestream(content: bytes) -> bytes:
         end = position + length if length else len(content)
         if end <= position:
             break
-        if kind == b"jxlp":
-            start += 4  # its number
-        if kind in (b"jxlc", b"jxlp"):
-            found += content[start : min(end, start + _HEADER)]
+        yield kind, start, end
         position = end
-    return found
 
 
 def _read_size(header: _Bits) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL.TiffImagePlugin import IFDRational
@@ -13,6 +14,7 @@ from models.capture.exif import MAX_BLOCK
 from models.capture.limits import MAX_BYTES, check_capture
 from models.capture.reading import read_capture
 from models.imaging import decode_image, inspect_image
+from tests.support.jpeg_xl import jpeg_xl_of_pixels
 from tests.support.metadata import (
     PHONE,
     PHONE_CAMERA,
@@ -116,6 +118,34 @@ def test_exif_and_xmp_of_a_tiff_that_pillow_cannot_read_are_read(
     said_in_exif = {} if is_unknown_to_pillow else {"camera": "Canon"}
     assert capture_of(file.getvalue()) == said_in_exif | SAID_IN_XMP
     assert inspect_image(io.BytesIO(file.getvalue()), read_capture).width == 20
+
+
+def jpeg_xl_with(*boxes: tuple[bytes, bytes]) -> bytes:
+    """Return a JPEG XL with further boxes, 30 pixels wide."""
+    content = jpeg_xl_of_pixels(np.zeros((20, 30, 3), np.uint8), usecontainer=True)
+    return content + b"".join((8 + len(data)).to_bytes(4) + kind + data for kind, data in boxes)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_exif_and_xmp_of_a_jpeg_xl_are_read(packed: bool) -> None:
+    exif = bytes(4) + exif_block({"Orientation": 6, "Make": "Canon"}).removeprefix(b"Exif\0\0")
+    boxes = [(b"Exif", exif), (b"xml ", XMP)]
+    if packed:
+        boxes = [(b"brob", kind + imagecodecs.brotli_encode(data)) for kind, data in boxes]
+    content = jpeg_xl_with(*boxes)
+    assert capture_of(content) == {"camera": "Canon"} | SAID_IN_XMP
+    assert inspect_image(io.BytesIO(content), read_capture).width == 30  # it is upright
+
+
+@pytest.mark.parametrize("kind", [b"Exif", b"xml ", b"brob"])
+@pytest.mark.parametrize("data", [b"", b"\0", bytes(4), b"\xff" * 40, b"Exif\xff\xff", b"xml \x0b"])
+def test_a_hostile_box_of_a_jpeg_xl_says_nothing(kind: bytes, data: bytes) -> None:
+    assert capture_of(jpeg_xl_with((kind, data))) == {}
+
+
+def test_a_box_of_a_jpeg_xl_that_unpacks_to_too_much_says_nothing() -> None:
+    large = imagecodecs.brotli_encode(XMP + b" " * 4_000_000)
+    assert capture_of(jpeg_xl_with((b"brob", b"xml " + large))) == {}
 
 
 @pytest.mark.parametrize("format", [*FORMATS, "TIFF", "HEIF"])
