@@ -23,6 +23,7 @@ class Master(TypedDict):
     size: int
     name: str
     attributes: dict[str, Any]
+    capture: NotRequired[dict[str, Any] | None]
     collection: str
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from typing import Annotated, Any
 
@@ -64,9 +65,17 @@ def _show(masters: list[dict[str, Any]]) -> None:
     table.add_column("master", no_wrap=True, overflow="ellipsis")
     for master in masters:
         description = Text(show_printable(master["name"]))
+        if taken := _describe_capture(master.get("capture") or {}):
+            description.append(f"\n{show_printable(taken)}", style="dim")
         if master["attributes"]:
             attributes = json.dumps(master["attributes"], ensure_ascii=False)
             description.append(f"\n{show_printable(attributes)}", style="dim")
         description.append(f"\n{master['id']}", style="dim")
         table.add_row(str(master["size"]), description)
     out.print(table, soft_wrap=False)
+
+
+def _describe_capture(capture: dict[str, Any]) -> str:
+    """Return when and with which camera a picture was taken, to the second."""
+    time = re.sub(r"\.\d+", "", str(capture.get("time", "")))
+    return ", ".join(filter(None, (time, str(capture.get("camera", "")))))

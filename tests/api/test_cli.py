@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from app import __version__
 from app.cli.main import app
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
+from tests.support.metadata import PHONE_EXIF, picture_with
 from tests.support.service import Service
 
 _LIST_IMPORTS = """
@@ -219,6 +220,15 @@ def test_list_prints_a_table_and_json_in_order(service: Service, folder: Path) -
     assert "0 of 0 masters" in run(service, "list", "--filter", '{"a": 1}').output
     refused = run(service, "list", "--sort", "a..b")
     assert (refused.exit_code, "sort takes a path" in refused.output) == (2, True)
+
+
+def test_list_shows_when_and_with_what_a_picture_was_taken(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "phone.jpg").write_bytes(picture_with("JPEG", PHONE_EXIF))
+    run(service, "import", tmp_path / "phone.jpg")
+    shown = run(service, "list", "--sort=-capture.time")
+    assert "2024-05-01T10:00:00+02:00, Apple iPhone 12" in shown.output
 
 
 def test_export_writes_the_originals_and_their_metadata(
