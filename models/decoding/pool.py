@@ -15,6 +15,7 @@ from models.imaging import ImageRejected
 
 SMALL_IMAGE = 80 << 20  # bytes that any image may take: 10 megapixels, or most JPEGs of any size
 PROCESS_MEMORY = 40 << 20  # bytes of a process that decodes nothing
+_MOST_TURNS = 4  # of an image: one that gives way, and more as its estimates grow
 _QUICK = 0.25  # seconds that a small image may take before it counts as costly
 _ADDRESS_SPACE = 256 << 20  # bytes for everything but pixels
 
@@ -58,22 +59,24 @@ class DecodePool:
         """Decode a file when its turn has come.
 
         ``source`` may also be a function that reads the file into memory. A costly image has to
-        wait again, and is read again. Raises ImageRejected, TooManyWaiting, Refused, Abandoned,
-        DecoderUnavailable and what ``source`` raises.
+        wait again, perhaps several times, and is read again. Raises ImageRejected, TooManyWaiting,
+        Refused, Abandoned, DecoderUnavailable and what ``source`` raises.
         """
         caller = caller or Caller()
-        try:
-            return self._decode_in_turn(source, job, purpose, None, caller)
-        except NeedsMemory as error:
-            memory = error.memory
-        except _GaveWay:
-            memory = 0
-        if memory > self._limits.memory:
-            raise _too_costly(
-                f"it takes about {memory / 1e6:.0f} MB, and an image may take"
-                f" {self._limits.memory / 1e6:.0f} MB (LOOKALIKE_MEMORY_LIMIT)"
-            )
-        return self._decode_in_turn(source, job, purpose, memory, caller)
+        memory: int | None = None
+        for _ in range(_MOST_TURNS):
+            try:
+                return self._decode_in_turn(source, job, purpose, memory, caller)
+            except NeedsMemory as error:
+                memory = error.memory
+            except _GaveWay:
+                memory = 0
+            if memory > self._limits.memory:
+                break
+        raise _too_costly(
+            f"it takes about {(memory or 0) / 1e6:.0f} MB, and an image may take"
+            f" {self._limits.memory / 1e6:.0f} MB (LOOKALIKE_MEMORY_LIMIT)"
+        )
 
     def _decode_in_turn(
         self,

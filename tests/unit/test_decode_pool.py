@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -26,10 +27,15 @@ from models.bundles.manifest import ImageTower
 from models.decoding import process as process_module
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.pool import DecodeLimits, DecodePool
-from models.decoding.process import DecodeProcess, DecoderUnavailable, ProcessEnded
+from models.decoding.process import (
+    DecodeProcess,
+    DecoderUnavailable,
+    NeedsMemory,
+    ProcessEnded,
+)
 from models.decoding.turns import Purpose, Refused
 from models.decoding.wire import send_message
-from models.imaging import Acceptance, ImageRejected
+from models.imaging import Acceptance, Box, ImageRejected
 from models.transforms import CentreSquare
 from tests.support.images import encoded, jpeg_of_several_scans, photograph, plain_jpeg
 from tests.support.jpeg_xl import jpeg_xl_of_pixels
@@ -115,6 +121,30 @@ def test_a_large_jpeg_xl_is_decoded_with_the_memory_it_needs(
     content = jpeg_xl_of_pixels(pixels.astype(kind), lossless=True, effort=1)
     for _ in range(2):
         assert decode(large_pool, content).width == 2000
+
+
+def test_a_truncated_image_is_decoded_that_needs_more_memory_for_its_pixels_than_for_its_end(
+    large_pool: DecodePool,
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    image = Image.fromarray(noise).resize((4500, 4500))
+    content = encoded(image, "JPEG", progressive=True)[:-20]
+    job = replace(_JOB, box=Box(0, 0, 100, 100), accept=Acceptance(truncated=True))
+    decoded = large_pool.decode(io.BytesIO(content), job, Purpose.SEARCH)
+    assert (decoded.width, decoded.warnings) == (4500, ("truncated",))
+
+
+def test_a_process_that_always_asks_for_more_memory_is_not_asked_for_ever(
+    pool: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = itertools.count(1)
+
+    def ask_for_more(process: DecodeProcess) -> DecodedFile:
+        raise NeedsMemory(next(claims))
+
+    monkeypatch.setattr(DecodeProcess, "receive_answer", ask_for_more)
+    assert "it takes about" in refusal(pool, _PHOTOGRAPH)
+    assert next(claims) < 10
 
 
 def test_an_image_that_needs_more_memory_than_there_is_is_refused(pool: DecodePool) -> None:
