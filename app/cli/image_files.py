@@ -91,8 +91,9 @@ def _select(image: ImageFile, glob: str, skip: Callable[[str], None]) -> Iterato
     if image.name.startswith("."):  # metadata files of macOS and others
         return
     if glob:
-        # macOS keeps names decomposed, and a keyboard types them composed.
-        selected = fnmatch.fnmatch(normalize_text(image.name), normalize_text(glob))
+        # macOS keeps names decomposed, and a keyboard types them composed. Phones write .JPG.
+        name, pattern = (normalize_text(text).lower() for text in (image.name, glob))
+        selected = fnmatch.fnmatchcase(name, pattern)
     else:
         selected = PurePosixPath(image.name).suffix.lower() in IMAGE_SUFFIXES
     if selected:

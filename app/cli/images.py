@@ -39,7 +39,8 @@ def import_(
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Import only files whose name matches, such as '*.jpg'. Default: all image types.",
+            help="Import only files whose name matches, such as '*.jpg', in upper or lower case."
+            " Default: all image types.",
         ),
     ] = "",
     jobs: Annotated[

@@ -65,7 +65,8 @@ class Outcome:
         ]
         if self.stopped_by:
             lines.append(f"Stopped: {self.stopped_by}")
-        if self.interrupted or self.stopped_by:
+            lines.append("Once this is solved, run the command again to resume.")
+        elif self.interrupted:
             lines.append("Run the same command again to resume.")
         return "\n".join(lines)
 

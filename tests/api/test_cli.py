@@ -94,6 +94,7 @@ def test_files_that_are_no_images_are_skipped_and_named(service: Service, tmp_pa
         (phone / f"a.{number}").write_bytes(b"x")
     assert "1 .5, 5 of other types." in run(service, "import", phone).output.replace("\n", " ")
     assert "Skipped" not in run(service, "import", phone, "--glob", "*.JPG").output
+    assert "1 already present" in run(service, "import", phone, "--glob", "img_*.jpg").output
 
 
 def test_importing_again_adds_nothing(service: Service, folder: Path) -> None:
@@ -190,6 +191,7 @@ def test_an_error_that_affects_all_files_stops_the_import(
     )
     assert result.exit_code == 2
     assert "Stopped: The name of a collection" in result.output
+    assert "Once this is solved, run the command again to resume." in result.output
 
 
 @pytest.mark.real_network
