@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -11,6 +10,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
 from app.http.multipart import replace_parsers
+from tests.support.coroutines import run_coroutine
 
 BODY = (
     b"A preamble with --boundary and\r\n--bound\r\n\r\n"
@@ -38,7 +38,7 @@ def read(chunks: list[bytes]) -> list[tuple[str, str | tuple[str | None, bytes]]
         await form.close()
         return fields
 
-    return asyncio.run(parse())
+    return run_coroutine(parse())
 
 
 FIELDS = [("text", "\r\n--boundar"), ("file", ("é.jpg", b"\r\n--\r\n"))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import tempfile
@@ -23,6 +22,7 @@ from models.weights_file import WeightsFile
 from storage.errors import StoreUnavailable
 from storage.protocols import Stores
 from storage.records import LOOK
+from tests.support.coroutines import run_coroutine
 from tests.support.tiny_encoders import make_image_bundle
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import (
@@ -163,7 +163,7 @@ def test_the_thread_survives_a_failed_refresh(
 
 
 def test_a_process_whose_stores_answer_is_ready(use_cases: UseCases) -> None:
-    checks = asyncio.run(use_cases.health.check_readiness())
+    checks = run_coroutine(use_cases.health.check_readiness())
     assert checks == dict.fromkeys(("metadata", "objects", "vectors", "model"), "ok")
     assert use_cases.health.last_active_version() == "model-1"
 
@@ -173,7 +173,7 @@ def test_the_checks_name_the_store_that_is_down(
     use_cases: UseCases, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     monkeypatch.setattr(getattr(use_cases.stores, store), "ping", raising(DOWN))
-    checks = asyncio.run(use_cases.health.check_readiness())
+    checks = run_coroutine(use_cases.health.check_readiness())
     assert checks[store] == str(DOWN)
     unknown = {"metadata": "unknown while the metadata store does not answer"}
     assert checks["model"] == unknown.get(store, "ok")
@@ -181,7 +181,7 @@ def test_the_checks_name_the_store_that_is_down(
 
 def test_a_model_that_is_not_loaded_is_not_ready(use_cases: UseCases) -> None:
     use_cases.stores.registry.replace_active({LOOK: "elsewhere"})
-    assert "has not loaded" in asyncio.run(use_cases.health.check_readiness())["model"]
+    assert "has not loaded" in run_coroutine(use_cases.health.check_readiness())["model"]
 
 
 def test_a_process_without_a_model_has_no_version(stores: Stores) -> None:
