@@ -115,6 +115,8 @@ class Database:
                 },
                 json_serializer=json_as_written,
             )
+            if answer is not None:
+                sa.event.listen(self.engine, "connect", partial(_limit_statements, answer))
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -205,6 +207,16 @@ def retry_lost_transactions(store: _Store) -> _Store:
                 )(method),
             )
     return store
+
+
+def _limit_statements(seconds: float, connection: Any, record: Any) -> None:
+    """Let the server end a statement by itself: it would go on after the client gave up."""
+    is_mariadb = "MariaDB" in connection.get_server_info()
+    limit = f"max_statement_time = {seconds}"
+    if not is_mariadb:  # MySQL has a limit for SELECT only, in milliseconds
+        limit = f"max_execution_time = {int(seconds * 1000)}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION {limit}")
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:
