@@ -11,7 +11,7 @@ from storage.database import Database, DatabaseOptions
 from storage.errors import StoreUnavailable
 from tests.support.service import eventually
 
-SLOW = sa.text("SELECT SUM(SQRT(seq)) FROM seq_1_to_1000000000000")  # of MariaDB's engine of sequences
+SLOW = sa.text("SELECT SUM(SQRT(seq)) FROM seq_1_to_1000000000000")  # numbers that MariaDB makes
 
 
 def count_running(database: Database) -> int:
