@@ -125,7 +125,7 @@ class Worker:
 
     def _index_active(self) -> bool:
         """Index for the active version of each space, which searches use."""
-        self._is_indexing = True  # if it fails, too
+        self._is_indexing = True  # stays so if the next line raises
         self._is_indexing = self._index_batch(self._indexing.active_versions)
         return self._is_indexing
 

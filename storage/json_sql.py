@@ -46,7 +46,6 @@ class JsonFunctions(Protocol):
 
     def fits(self, text: Value, pieces: tuple[Piece, ...]) -> Condition:
         """Return the condition that a text, of a document or a column, matches a pattern."""
-        raise NotImplementedError
 
     def booleans(self, document: Value, path: str, values: list[Scalar]) -> Condition: ...
 

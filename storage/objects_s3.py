@@ -249,7 +249,7 @@ class S3ObjectStore:
     def abort_unfinished(self, prefix: str, before: float) -> int:
         # The SDK has no public methods for this, so it uses the private ones that its own uploads
         # call. Its result lacks the upload id at which a page ends; after some were aborted, the
-        # listing begins anew, and a page on which none is old enough is skipped by its last key.
+        # listing starts again, and a page on which none is old enough is skipped by its last key.
         bucket, aborted, after = self._options.bucket, 0, ""
         while True:
             found = self._call(

@@ -85,8 +85,8 @@ class VectorMatrix:
     def _find_room(self, rows: int) -> tuple[int, VectorBlock]:
         """Return the newest block, or a new one if it lacks room for that many rows.
 
-        There is a new one, too, before masters that change all the time fill the memory with the
-        attributes that they had.
+        A new block is also begun before masters that keep changing fill the memory with attributes
+        that are out of date.
         """
         newest = self._next_number - 1
         block = self._blocks.get(newest)

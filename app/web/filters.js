@@ -10,7 +10,7 @@ import * as state from "./state.js";
 import { showError } from "./toasts.js";
 
 const LISTED = 8; // values of a key that are visible at first
-const NO_ATTRIBUTES = "Attributes that you set when you add pictures can be chosen here, too.";
+const NO_ATTRIBUTES = "You can also filter by attributes that you set when you add pictures.";
 const INPUTS = { text: textInputs, days: dayInputs, range: rangeInputs, box: boxInputs };
 
 /**

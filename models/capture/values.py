@@ -154,7 +154,7 @@ def make_position(
     latitude: float, longitude: float, altitude: float | None
 ) -> dict[str, float] | None:
     """Return a position in degrees and metres, or None if it is not on the globe."""
-    if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN, too
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # also rejects NaN
         return None
     # Seven digits are one centimetre.
     position = {"latitude": round(latitude, 7), "longitude": round(longitude, 7)}

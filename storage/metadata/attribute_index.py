@@ -1,7 +1,7 @@
 """Keeps the attributes of an embedded database's masters in memory, to select by many conditions.
 
-SQLite parses the attributes of a row again for every condition. A built-in field is kept, too, from
-the first filter that is about it.
+SQLite parses the attributes of a row again for every condition. A built-in field is kept as well
+once a filter has used it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The orders of lists in SQL, and the conditions for what is behind a position.
 
-A list is read as one segment, or as two: what has a value, and what has none. Each has an order
-that an index has, too, if there is one for the column.
+A list is read as one segment or as two: the masters that have a value, and those that have none.
+If the column has an index, the order of each segment is that of the index.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A statement that takes too long ends on the server, too."""
+"""A statement that takes too long also ends on the server."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_pictures_are_sorted_by_an_attribute(album: Service, page: Page) -> None
     page.reload()
     lists(page, "May 31", "phone", "plain", "south", "June 1", "May 1")
     expect(page.locator("#sort-attribute")).to_have_value("price")
-    page.select_option("#sort-attribute", "shelf")  # the others are offered, too
+    page.select_option("#sort-attribute", "shelf")  # the others are offered as well
     assert eventually(lambda: asked(page) == {"sort": "shelf"})
 
 
