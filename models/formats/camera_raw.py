@@ -29,6 +29,7 @@ FORMATS = {
 _MAKER, _SUB_DIRECTORIES, _SUBFILE_TYPE, _DNG_VERSION = 271, 330, 254, 50706  # tags
 _MAKERS = {"NIKON": "NEF", "SONY": "ARW"}
 _SMALLER_IMAGE = 1  # a subfile type: there is a larger one in the file
+_EXIF_SEGMENT = b"\xff\xe1"  # a JPEG marker
 _QUALITY = 95  # of a preview that is no JPEG in the file
 # LibRaw's number for how the image has to be turned -> EXIF orientation
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
@@ -53,10 +54,12 @@ def recognise_raw(file: BinaryIO) -> str | None:
 def extract_preview(file: BinaryIO) -> BinaryIO:
     """Return the largest preview of a camera raw file, as a JPEG that says how it is turned.
 
-    Raises NotSupported if there is none, and what LibRaw raises.
+    Raises NotSupported if there is none, Damaged if the file ends before it does, and what LibRaw
+    raises.
     """
     rawpy: Any = importlib.import_module("rawpy")
-    with rawpy.imread(file) as raw:
+    content = file.read()
+    with rawpy.imread(io.BytesIO(content)) as raw:
         orientation = _ORIENTATIONS.get(raw.sizes.flip, 1)
         try:
             preview = raw.extract_thumb()
@@ -64,8 +67,13 @@ def extract_preview(file: BinaryIO) -> BinaryIO:
             raise NotSupported(
                 "it is a camera raw file without a preview that can be shown"
             ) from error
-    if preview.format == rawpy.ThumbFormat.JPEG:
-        return io.BytesIO(preview.data)  # LibRaw has put EXIF data into it
+    is_jpeg = preview.format == rawpy.ThumbFormat.JPEG
+    own = _own_bytes(preview.data) if is_jpeg else preview.data.tobytes()
+    if own not in content:
+        # LibRaw does not fill the end of its memory, where earlier files may have been.
+        raise Damaged("its preview ends before its last pixel")
+    if is_jpeg:
+        return io.BytesIO(preview.data)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     converted = io.BytesIO()
@@ -73,10 +81,18 @@ def extract_preview(file: BinaryIO) -> BinaryIO:
     return converted
 
 
+def _own_bytes(preview: bytes) -> bytes:
+    """Return what a preview has behind the EXIF data, which LibRaw may have put there."""
+    start = 2
+    if preview[2:4] == _EXIF_SEGMENT:
+        start = 4 + int.from_bytes(preview[4:6], "big")
+    return preview[start:]
+
+
 def read_structure(preview: BinaryIO) -> jpeg.Structure:
     """Read the structure of a preview. Raises Damaged if its end is missing, and as for a JPEG."""
     preview.seek(0)
     structure = jpeg.read_structure(preview.read())
-    if not structure.has_end:  # LibRaw fills up with zeros what is missing
+    if not structure.has_end:
         raise Damaged("its preview ends before its last pixel")
     return structure

@@ -151,6 +151,22 @@ def test_a_raw_file_is_decoded_at_a_fraction_of_its_size() -> None:
     assert (image.width, image.height) == COFFEE.size
 
 
+def test_a_truncated_raw_file_never_shows_what_was_decoded_before_it() -> None:
+    """LibRaw leaves memory of earlier files in the part of a preview that is missing."""
+    compressed = raw_tiff(encoded(SMALL, "JPEG"), tags=DNG_TAGS)
+    uncompressed = raw_tiff(SMALL.tobytes(), tags=DNG_TAGS)
+    for tag, of_jpeg, of_pixels in ((259, 6, 1), (262, 6, 2)):  # compression, colours
+        entry = struct.pack("<HHII", tag, 3, 1, of_jpeg)
+        assert entry in uncompressed
+        uncompressed = uncompressed.replace(entry, struct.pack("<HHII", tag, 3, 1, of_pixels))
+    for whole in (compressed, uncompressed):
+        for part in (0.8, 0.9, 0.99):
+            for _ in range(30):
+                decode_image(io.BytesIO(whole), min_side=8)
+                with pytest.raises(ImageRejected):
+                    decode_image(io.BytesIO(whole[: int(len(whole) * part)]), min_side=8)
+
+
 def test_a_tiff_of_a_camera_maker_is_no_raw_file() -> None:
     exif = Image.Exif()
     exif[271] = "NIKON CORPORATION"
