@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from storage.errors import StoreFull, StoreUnavailable
+from storage.group_commit import GroupCommit
 from storage.private_files import create_privately, make_private_directory
 from storage.records import FARTHEST
 
@@ -77,10 +78,10 @@ class Database:
     def __init__(self, url: str, options: DatabaseOptions | None = None) -> None:
         self.url = sa.make_url(url)
         self.embedded = self.url.get_backend_name() == "sqlite"
+        self._mine = threading.local()  # callbacks of the block that a thread is in
         # SQLite compares keys as they are written, so nothing is escaped.
         json_as_written = partial(json.dumps, ensure_ascii=False)
         if self.embedded:
-            self._writer: AbstractContextManager[Any] = threading.RLock()
             if self.url.database:
                 path = Path(self.url.database)
                 make_private_directory(path.parent)
@@ -95,10 +96,11 @@ class Database:
             )
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+            self._group: GroupCommit | None = GroupCommit(partial(_begin_writing, self.engine))
         else:
             options = options or DatabaseOptions()
             answer = options.timeout if options.limit_answers else None
-            self._writer = nullcontext()
+            self._group = None
             self.engine = sa.create_engine(
                 self.url,
                 isolation_level="READ COMMITTED",
@@ -120,7 +122,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Yield a connection inside a read transaction."""
+        """Yield a connection inside a read transaction.
+
+        On SQLite, inside a ``write`` of the same thread, it sees what was written there.
+        """
+        joined = self._group.current if self._group else None
+        if joined is not None:
+            with _as_store_errors():
+                yield joined
+            return
         with self._transaction({}) as connection:
             yield connection
 
@@ -128,11 +138,30 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """Yield a connection inside a write transaction, which is committed after the block.
 
-        SQLite has one writer at a time. Threads wait on a lock here instead of polling that of the
-        file.
+        On SQLite, blocks that wait for one another share a transaction, and a block inside
+        another one is a part of it; see ``GroupCommit``.
         """
-        with self._writer, self._transaction({"lookalike_write": True}) as connection:
+        if self._group is not None:
+            with _as_store_errors(), self._group.join() as connection:
+                yield connection
+            return
+        callbacks: list[Callable[[], object]] = []
+        with self._transaction({}) as connection:
+            self._mine.callbacks = callbacks
             yield connection
+        for callback in callbacks:
+            callback()
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call back after the commit of the ``write`` block that this thread is in.
+
+        On SQLite, callbacks run in the order of the commits. They do not run if the block is rolled
+        back.
+        """
+        if self._group is not None:
+            self._group.after_commit(callback)
+        else:
+            self._mine.callbacks.append(callback)
 
     @contextmanager
     def change_schema(self) -> Iterator[sa.Connection]:
@@ -156,17 +185,12 @@ class Database:
 
     @contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[sa.Connection]:
-        try:
-            with (
-                self.engine.connect().execution_options(**options) as connection,
-                connection.begin(),
-            ):
-                yield connection
-        except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError):
-            raise
-        except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-            cause = getattr(error, "orig", None) or error
-            raise _store_error(cause) from error
+        with (
+            _as_store_errors(),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
@@ -176,6 +200,19 @@ class Database:
 _ROLLED_BACK = (1213, 1205, 1020)
 # Error codes of MySQL: disk full, table full.
 _FULL = (1021, 1114)
+
+
+@contextmanager
+def _as_store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError):
+        raise
+    except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise _store_error(cause) from error
+    except sqlite3.Error as error:  # of a savepoint
+        raise _store_error(error) from error
 
 
 def _store_error(cause: BaseException) -> StoreUnavailable:
@@ -224,6 +261,16 @@ def _configure_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_writing(engine: sa.Engine) -> sa.Connection:
+    connection = engine.connect().execution_options(lookalike_write=True)
+    try:
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

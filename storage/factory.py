@@ -7,6 +7,7 @@ without pymilvus, minio and PyMySQL.
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -66,7 +67,10 @@ def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool =
             closing(_open_vectors(urls, database, load=load_vectors))
         )
         on_failure.pop_all()
-    return Stores(metadata, SqlModelRegistry(database), objects, vectors)
+    stores = Stores(metadata, SqlModelRegistry(database), objects, vectors)
+    if database.embedded and isinstance(vectors, ExactVectorStore):
+        return replace(stores, together=database.write)
+    return stores
 
 
 def upgrade_schema(urls: StoreUrls) -> None:

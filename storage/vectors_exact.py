@@ -9,6 +9,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any, cast
@@ -85,19 +87,34 @@ class ExactVectorStore:
             return self._matrices.get(version)
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
-        with self._writing[version]:  # keeps the order on disk and in memory the same
+        with self._in_order(version), self._db.write() as connection:
             dimension = check_dimension(records, self._find_dimension(version))
-            with self._db.write() as connection:
-                newest = _find_newest(connection, version, records)
-                records = [each for each in records if each.revision >= newest[each.master_id]]
-                replaced = _are(version, [record.master_id for record in records])
-                connection.execute(_vectors.delete().where(replaced))
-                if rows := [row for record in records for row in _rows(version, record)]:
-                    connection.execute(_vectors.insert(), rows)
-            if dimension is not None:
-                self._dimensions[version] = dimension
-            if (matrix := self._loaded_matrix(version)) is not None:
-                matrix.put_rows(records)
+            newest = _find_newest(connection, version, records)
+            records = [each for each in records if each.revision >= newest[each.master_id]]
+            replaced = _are(version, [record.master_id for record in records])
+            connection.execute(_vectors.delete().where(replaced))
+            if rows := [row for record in records for row in _rows(version, record)]:
+                connection.execute(_vectors.insert(), rows)
+            self._db.after_commit(partial(self._put_rows, version, dimension, records))
+
+    def _put_rows(
+        self, version: str, dimension: int | None, records: Sequence[VectorRecord]
+    ) -> None:
+        if dimension is not None:
+            self._dimensions[version] = dimension
+        if (matrix := self._loaded_matrix(version)) is not None:
+            matrix.put_rows(records)
+
+    def _drop_rows(self, version: str, ids: Sequence[UUID]) -> None:
+        if (matrix := self._loaded_matrix(version)) is not None:
+            matrix.drop_rows(ids)
+
+    def _in_order(self, version: str) -> AbstractContextManager[object]:
+        """Keep the order of changes on disk and in memory the same.
+
+        SQLite's callbacks do so by themselves.
+        """
+        return nullcontext() if self._db.embedded else self._writing[version]
 
     def _find_dimension(self, version: str) -> int | None:
         """Return the length of the version's vectors; None before the first one."""
@@ -105,17 +122,13 @@ class ExactVectorStore:
             size = sa.select(sa.func.length(_vectors.c.vector)).limit(1)
             with self._db.read() as connection:
                 found = connection.scalar(size.where(_vectors.c.model_version == version))
-            if found is None:
-                return None
-            self._dimensions[version] = found // _FLOAT_BYTES
+            return None if found is None else found // _FLOAT_BYTES
         return self._dimensions[version]
 
     def delete(self, version: str, ids: Sequence[UUID]) -> None:
-        with self._writing[version]:
-            with self._db.write() as connection:
-                connection.execute(_vectors.delete().where(_are(version, ids)))
-            if (matrix := self._loaded_matrix(version)) is not None:
-                matrix.drop_rows(ids)
+        with self._in_order(version), self._db.write() as connection:
+            connection.execute(_vectors.delete().where(_are(version, ids)))
+            self._db.after_commit(partial(self._drop_rows, version, ids))
 
     def versions(self) -> list[str]:
         version = _vectors.c.model_version

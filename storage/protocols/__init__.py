@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
@@ -41,12 +43,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Stores:
-    """The four stores of one installation, opened together."""
+    """The four stores of one installation, opened together.
+
+    The writes to the metadata and the vector store inside ``with stores.together():`` are one
+    durable transaction if both are in one database. Elsewhere, each write is its own.
+    """
 
     metadata: MetadataStore
     registry: ModelRegistry
     objects: ObjectStore
     vectors: VectorStore
+    together: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def close(self) -> None:
         """Close all stores; none can be used afterwards."""

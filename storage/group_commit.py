@@ -1,0 +1,191 @@
+"""Lets the write transactions of several threads share one commit of SQLite.
+
+A commit waits for the disk, and SQLite has one writer at a time, so commits that follow one another
+would bound the rate of all writers together (group commit: Gray and Reuter, Transaction
+Processing, 9.4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+_MOST_BLOCKS = 64  # in one transaction
+_CHECK = 1.0  # seconds after which a waiting thread looks whether anybody will commit
+
+
+@dataclass
+class _Group:
+    """One transaction, and the blocks of statements that share it."""
+
+    connection: sa.Connection
+    blocks: int = 0
+    depth: int = 0  # of the block that is running
+    callbacks: list[Callable[[], object]] = field(default_factory=list)
+    committed: threading.Event = field(default_factory=threading.Event)  # or rolled back
+    error: BaseException | None = None
+
+
+class GroupCommit:
+    """Runs blocks of statements one after the other, and commits those that wait together.
+
+    The last block that nobody waits behind commits at once, so a lone one is not delayed. A block
+    that raises is rolled back alone. If the commit itself fails, it fails for all of them.
+    """
+
+    def __init__(self, connect: Callable[[], sa.Connection]) -> None:
+        """``connect`` returns a connection that begins a write transaction."""
+        self._connect = connect
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0  # blocks
+        self._open: _Group | None = None
+        self._mine = threading.local()
+
+    @property
+    def current(self) -> sa.Connection | None:
+        """The connection of the block that this thread is in."""
+        group: _Group | None = getattr(self._mine, "group", None)
+        return None if group is None else group.connection
+
+    @contextmanager
+    def join(self) -> Iterator[sa.Connection]:
+        """Yield the connection for one block, and return when its transaction is committed.
+
+        A block inside another one of the same thread becomes a part of it. Raises what the
+        database raises.
+        """
+        group: _Group | None = getattr(self._mine, "group", None)
+        if group is not None:
+            with _savepoint(group):
+                yield group.connection
+            return
+        group = self._take_turn()
+        try:
+            with _savepoint(group):
+                yield group.connection
+        except BaseException as error:
+            if group.blocks == 1 or not _is_open(group.connection):
+                self._end(group, error)  # there is nothing to commit, or SQLite rolled all back
+            else:
+                self._leave(group)
+            raise
+        finally:
+            self._mine.group = None
+        self._leave(group)
+        while not group.committed.wait(_CHECK):
+            self._commit_abandoned(group)
+        if group.error is not None:
+            raise group.error
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call back after the commit of this thread's block, and before the block returns.
+
+        Callbacks run in the order of the blocks, and not at all for a block that is rolled back.
+        """
+        self._mine.group.callbacks.append(callback)
+
+    def _take_turn(self) -> _Group:
+        with self._counting:
+            self._waiting += 1
+        try:
+            self._turn.acquire()
+        finally:
+            with self._counting:
+                self._waiting -= 1
+        try:
+            if self._open is None:
+                self._open = _Group(self._connect())
+        except BaseException:
+            self._turn.release()
+            raise
+        self._open.blocks += 1
+        self._mine.group = self._open
+        return self._open
+
+    def _leave(self, group: _Group) -> None:
+        """Let the next block run, or commit if there is none. This thread has the turn."""
+        with self._counting:
+            is_last = self._waiting == 0
+        if is_last or group.blocks >= _MOST_BLOCKS:
+            self._end(group, None)
+        else:
+            self._turn.release()
+
+    def _end(self, group: _Group, error: BaseException | None) -> None:
+        """Commit the group, or roll it back because of an error. This thread has the turn."""
+        self._open = None
+        try:
+            self._finish(group, error)
+        except BaseException as failure:
+            group.error = failure
+            raise
+        finally:
+            group.committed.set()
+            self._turn.release()
+
+    def _finish(self, group: _Group, error: BaseException | None) -> None:
+        group.error = error
+        with group.connection as connection:
+            if error is not None:
+                connection.rollback()
+                return
+            try:
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+        for callback in group.callbacks:
+            callback()
+
+    def _commit_abandoned(self, group: _Group) -> None:
+        """Commit the group if the thread behind it was interrupted before its block began."""
+        if self._turn.acquire(blocking=False):
+            if self._open is group:
+                self._leave(group)
+            else:
+                self._turn.release()
+
+
+@contextmanager
+def _savepoint(group: _Group) -> Iterator[None]:
+    """Roll back what is done inside if it raises."""
+    group.depth += 1
+    name, callbacks = f"block_{group.depth}", len(group.callbacks)
+    is_first = group.depth == 1 and group.blocks == 1
+    try:
+        if is_first:  # it is the whole transaction until now
+            yield
+            return
+        _execute(group.connection, f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            del group.callbacks[callbacks:]
+            if _is_open(group.connection):
+                _execute(group.connection, f"ROLLBACK TO {name}")
+            raise
+        finally:
+            if _is_open(group.connection):
+                _execute(group.connection, f"RELEASE {name}")
+    finally:
+        group.depth -= 1
+
+
+def _execute(connection: sa.Connection, statement: str) -> None:
+    _driver_of(connection).execute(statement)
+
+
+def _is_open(connection: sa.Connection) -> bool:
+    """Return whether the transaction is open: after some errors SQLite rolls it back."""
+    is_open: bool = _driver_of(connection).in_transaction
+    return is_open
+
+
+def _driver_of(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
