@@ -23,6 +23,7 @@ from storage.milvus_connection import LISTS, Layout, MilvusConnection
 from storage.milvus_pages import SearchPage, SearchQuery, merge_pages, nearest_parts
 from storage.milvus_rows import SLICES
 from storage.records import VectorHit, VectorRecord, check_dimension, check_length
+from storage.shared_calls import SharedCalls
 from storage.store_urls import MilvusOptions
 
 LARGEST_LIMIT = 16_384  # hits of one search, the bound of Milvus
@@ -46,6 +47,7 @@ class MilvusVectorStore:
         self._counts: TTLCache[tuple[str, str], int] = TTLCache(maxsize=1024, ttl=_COUNTS_LAST)
         self._counts_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * SLICES, thread_name_prefix="milvus-search")
+        self._upserts = SharedCalls(self._upsert_shared, patience=timeout / 2)
 
     def upsert(self, version: str, records: Sequence[VectorRecord]) -> None:
         name = self._name(version)
@@ -63,11 +65,25 @@ class MilvusVectorStore:
         # which a retry could not find them.
         parts = {record.master_id: len(record.parts) for record in records}
         self._delete_keys(name, self._list_surplus(name, layout, parts))
+        if len(records) == 1:
+            self._upserts.send((name, rows), group=name, key=records[0].master_id)
+        else:
+            self._upsert_batches(name, rows)
+        if len(rows) > len(records):
+            self._remember_count(name, _HAS_SEVERAL, len(rows))
+
+    def _upsert_shared(self, sent: list[tuple[str, list[dict[str, Any]]]]) -> list[None]:
+        """Upsert the rows of several masters, whose threads wait, into one collection.
+
+        Milvus would keep both rows if it got the same master twice at once.
+        """
+        self._upsert_batches(sent[0][0], [row for _, rows in sent for row in rows])
+        return [None] * len(sent)
+
+    def _upsert_batches(self, name: str, rows: list[dict[str, Any]]) -> None:
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             self._connection.call(partial(self._upsert_rows, name, some))
-        if len(rows) > len(records):
-            self._remember_count(name, _HAS_SEVERAL, len(rows))
 
     def _upsert_rows(self, name: str, rows: list[dict[str, Any]], client: MilvusClient) -> None:
         client.upsert(name, rows, timeout=self._timeout)
