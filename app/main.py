@@ -14,6 +14,7 @@ from app.container import Services
 from app.http import openapi, problems
 from app.http.body_limits import BodyLimits
 from app.http.callers import Callers
+from app.http.file_threads import FileThreads
 from app.http.head import HeadAsGet
 from app.http.request_context import RequestContext
 from app.http.security import HostAndOrigin, KeyRing
@@ -48,8 +49,11 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        limiter = anyio.to_thread.current_default_thread_limiter()
-        limiter.total_tokens = settings.max_requests + MAX_WAITING + _SPARE_THREADS
+        app.state.file_threads = FileThreads(settings.slots)
+        threads = (
+            settings.max_requests + MAX_WAITING + _SPARE_THREADS + app.state.file_threads.count
+        )
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         if services is not None:
             active = next(iter(services.models.live_versions), None)
             log.info("ready", model_version=active, **store_urls(settings).shown)

@@ -7,11 +7,13 @@ against one of these. app/http/schemas describes the whole answers.
 from __future__ import annotations
 
 from typing import (
+    Annotated,
     Any,
     NotRequired,  # pydantic cannot use those of Python 3.11
 )
 from uuid import UUID
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 TRUNCATED = "truncated"  # a warning
@@ -33,13 +35,30 @@ class MasterPage(TypedDict):
     total: int
 
 
-class UploadResult(TypedDict):
+class Problem(TypedDict):
+    code: str
+    detail: str
+
+
+class StoredUpload(TypedDict):
+    status: int
     created: bool
     warnings: NotRequired[list[str]]  # as below: a service of an earlier commit has none
 
 
+class FailedUpload(TypedDict):
+    status: int
+    error: Problem
+
+
 class UploadResults(TypedDict):
-    results: list[UploadResult]
+    results: list[StoredUpload | FailedUpload]
+
+
+class FailedUploads(TypedDict):
+    """The answer if no file of a request with several was accepted."""
+
+    results: Annotated[list[FailedUpload], Field(min_length=1)]
 
 
 class Hit(TypedDict):
@@ -109,11 +128,6 @@ class Space(TypedDict):
 
 class SpaceList(TypedDict):
     spaces: list[Space]
-
-
-class Problem(TypedDict):
-    code: str
-    detail: str
 
 
 class ScrubReport(TypedDict):

@@ -9,39 +9,47 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
 import httpx
-from pydantic import TypeAdapter
 
 from app.cli import answers
-from app.cli.console import CommandError, err
+from app.cli.console import err
+from app.cli.service_errors import (
+    EveryFileFailed,
+    HopelessError,
+    ServiceError,
+    adapter,
+    is_worth_a_retry,
+    parse_failure,
+)
 
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ENCODER_TIMEOUT = httpx.Timeout(600.0, connect=5.0)  # a bundle is tried for up to 5 minutes
 _MAX_ANSWER = 256 * 1024 * 1024  # bytes of JSON; a page of masters with long attributes
 _MAX_LINE = 1024 * 1024  # characters of a line of a stream
-_ATTEMPTS = 7
+ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
 _LONGEST_WAIT = 10.0  # seconds
-_LASTING = {"object-missing", "object-damaged"}  # 503 errors that a retry does not end
-_HOPELESS = ("unreachable", "unauthorized", "forbidden", "invalid-collection-name", "wrong-host")
+_File = tuple[str, str, IO[bytes]]  # the field of the form, the file's name, its content
 
 
-class ServiceError(CommandError):
-    """The service refused the request or does not answer. ``code`` is the error code of the API."""
+class Backoff:
+    """The pauses between attempts. Each is twice as long as the one before."""
 
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._pause = _FIRST_BACKOFF
 
-
-class HopelessError(ServiceError):
-    """Every other file would fail, too: no service, no key, an invalid collection name."""
+    def wait(self, at_least: float = 0.0) -> bool:
+        """Wait for the next pause. Returns False as soon as ``stopping`` is set."""
+        pause = min(max(self._pause, at_least), _LONGEST_WAIT)
+        self._pause = 2 * pause
+        return not self._stopping.wait(pause)
 
 
 class Client:
@@ -75,15 +83,26 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self._http.close()
 
-    def upload(self, file: IO[bytes], name: str, fields: dict[str, str]) -> dict[str, Any]:
-        """Upload one image and return its result."""
-        answer: dict[str, Any] = self._call(
-            "POST", "/masters", answers.UploadResults, file=("file", name, file), fields=fields
-        )
-        if not answer["results"]:
+    def upload(
+        self, files: Sequence[tuple[str, IO[bytes]]], fields: dict[str, str]
+    ) -> list[dict[str, Any]]:
+        """Upload images with their names in one request, and return the result of each, in order.
+
+        The result of a file that failed has an ``error``. A single one that fails raises it.
+        """
+        parts = [("file", name, content) for name, content in files]
+        try:
+            answer = self._call(
+                "POST", "/masters", answers.UploadResults, files=parts, fields=fields
+            )
+            results: list[dict[str, Any]] = answer["results"]
+        except EveryFileFailed as failure:
+            if is_worth_a_retry(failure):  # it was retried already
+                raise
+            results = failure.results
+        if len(results) != len(files):
             raise self._unexpected_answer()
-        result: dict[str, Any] = answer["results"][0]
-        return result
+        return results
 
     def search(self, image: Path | None, fields: dict[str, str]) -> dict[str, Any]:
         """Search with an image file, if any, and the fields of the form; return the answer."""
@@ -97,7 +116,7 @@ class Client:
                 "POST",
                 "/search",
                 answers.SearchAnswer,
-                file=("sample", image.name, file),
+                files=[("sample", image.name, file)],
                 fields=fields,
             )
         return answer
@@ -154,7 +173,7 @@ class Client:
                     "POST",
                     "/admin/models",
                     answers.AddedModel,
-                    file=("weights", path.name, file),
+                    files=[("weights", path.name, file)],
                     timeout=_ENCODER_TIMEOUT,
                 )["version"]
             )
@@ -202,23 +221,24 @@ class Client:
         path: str,
         form: type | None = None,
         *,
-        file: tuple[str, str, IO[bytes]] | None = None,
+        files: Sequence[_File] = (),
         fields: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
         output: IO[bytes] | None = None,
         max_bytes: int = _MAX_ANSWER,
-        attempts: int = _ATTEMPTS,
+        attempts: int = ATTEMPTS,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> Any:
         """Send a request, retrying on 503 and broken connections, and return the checked answer.
 
         Written by hand because stamina sleeps with ``time.sleep``, which ``stopping`` cannot end.
         """
-        backoff = _FIRST_BACKOFF
+        backoff = Backoff(self.stopping)
         for attempt in range(1, attempts + 1):
+            wait = 0.0
             try:
                 response, body = self._send(
-                    method, path, file, fields, params, output, max_bytes, timeout
+                    method, path, files, fields, params, output, max_bytes, timeout
                 )
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
@@ -227,20 +247,19 @@ class Client:
                 if response.is_success:
                     return None if form is None else self._parsed(body, form)
                 failure = self._problem(response, body)
-                if response.status_code != 503 or failure.code in _LASTING or attempt == attempts:
+                if not is_worth_a_retry(failure) or attempt == attempts:
                     raise failure
-                backoff = max(backoff, _retry_after(response))
-                self._announce_retries(str(failure))
-            if self.stopping.wait(min(backoff, _LONGEST_WAIT)):
+                wait = _retry_after(response)
+                self.announce_retries(str(failure))
+            if not backoff.wait(wait):
                 raise ServiceError("stopped", "stopped")
-            backoff *= 2
         raise AssertionError("the last attempt returns or raises")
 
     def _send(
         self,
         method: str,
         path: str,
-        file: tuple[str, str, IO[bytes]] | None,
+        files: Sequence[_File],
         fields: dict[str, str] | None,
         params: dict[str, str] | None,
         output: IO[bytes] | None,
@@ -256,7 +275,7 @@ class Client:
             path,
             params=params,
             data=fields,
-            files=_rewound(file),
+            files=_rewound(files),
             timeout=timeout,
             follow_redirects=output is not None,
         ) as response:
@@ -281,7 +300,7 @@ class Client:
                 raise self._unexpected_answer()
         return bytes(body)
 
-    def _announce_retries(self, reason: str) -> None:
+    def announce_retries(self, reason: str) -> None:
         """Print once why the command waits."""
         if not self._announced:
             self._announced = True
@@ -290,7 +309,7 @@ class Client:
     def _parsed(self, body: bytes | str, form: type) -> Any:
         """Return the JSON of an answer as it was sent, once it is known to have this form."""
         try:
-            TypeAdapter(form).validate_json(body, strict=True)
+            adapter(form).validate_json(body, strict=True)
             return json.loads(body)
         except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
             raise self._unexpected_answer() from None
@@ -307,18 +326,7 @@ class Client:
             target = response.headers.get("location", "")[:200]
             detail = f"the server at {self.url} redirects to {target}: name that address with --url"
             return HopelessError(detail, "redirected")
-        try:
-            problem = TypeAdapter(answers.Problem).validate_json(body)
-        except ValueError:
-            text = body[:200].decode(errors="replace")
-            code = f"http-{response.status_code}"
-            return ServiceError(f"status {response.status_code}: {text}", code)
-        if problem["code"] == "unauthorized":
-            problem["detail"] = (
-                "The service requires a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
-            )
-        kind = HopelessError if problem["code"] in _HOPELESS else ServiceError
-        return kind(problem["detail"], problem["code"])
+        return parse_failure(body, response.status_code)
 
     def _unreachable(self, error: httpx.HTTPError) -> ServiceError:
         if isinstance(error, httpx.UnsupportedProtocol):
@@ -334,14 +342,16 @@ class Client:
         )
 
 
-def _rewound(file: tuple[str, str, IO[bytes]] | None) -> dict[str, tuple[str, IO[bytes]]] | None:
-    """Rewind the file, and return it in the form that httpx expects."""
-    if file is None:
+def _rewound(files: Sequence[_File]) -> list[tuple[str, tuple[str, IO[bytes]]]] | None:
+    """Rewind the files, and return them in the form that httpx expects."""
+    if not files:
         return None
-    part, name, content = file
-    content.seek(0)
-    name = name.encode(errors="replace").decode()  # Linux allows file names that are not UTF-8
-    return {part: (name, content)}
+    for _, _, content in files:
+        content.seek(0)
+    # Linux allows file names that are not UTF-8
+    return [
+        (part, (name.encode(errors="replace").decode(), content)) for part, name, content in files
+    ]
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -36,6 +36,7 @@ class ImageFile:
     where: str
     name: str
     folder: str
+    size: int  # bytes; that of a zip file's member is what the zip file says
     open: Callable[[], IO[bytes]]
 
 
@@ -82,6 +83,7 @@ def _find_in_zip(path: Path, glob: str, skip: Callable[[str], None]) -> Iterator
             where=_to_text(f"{path}!{member.filename}"),
             name=_to_text(inside.name),
             folder=_to_text(inside.parent.name or path.stem),
+            size=member.file_size,
             open=partial(_extract, path, member),
         )
         yield from _select(image, glob, skip)
@@ -107,8 +109,17 @@ def _describe_file(path: Path) -> ImageFile:
         where=_to_text(path),
         name=_to_text(path.name),
         folder=_to_text(path.absolute().parent.name),
+        size=_size_of(path),
         open=lambda: path.open("rb"),
     )
+
+
+def _size_of(path: Path) -> int:
+    """Return the size in bytes; 0 if the file has just been removed, which opening it reports."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _to_text(name: object) -> str:

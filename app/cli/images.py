@@ -46,7 +46,7 @@ def import_(
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=64, help="Number of parallel uploads."
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Number of parallel requests."
         ),
     ] = 4,
     attributes_from_folder: Annotated[
@@ -63,13 +63,13 @@ def import_(
 ) -> ExitCode:
     """Upload images from files, directories and zip files.
 
-    Images that the collection already has are not stored twice, so you can interrupt the
-    command and run it again to resume.
+    Small images share a request. Images that the collection already has are not stored twice,
+    so you can interrupt the command and run it again to resume.
 
     Exit codes: 0 all images were uploaded; 1 some failed, see the report; 2 the command could
     not continue; 130 interrupted.
     """
-    from app.cli.transfers import Importer
+    from app.cli.importing import Importer
 
     with connect(url, api_key) as client:
         importer = Importer(client, collection, attributes_from_folder, jobs, report)

@@ -62,7 +62,8 @@ def scrub(
     command could not continue; 3 the repair would have removed too much, so it was refused; 130
     interrupted.
     """
-    from app.cli.client import Client, ServiceError
+    from app.cli.client import Client
+    from app.cli.service_errors import ServiceError
 
     options = {"repair": repair, "full": full}
     if allow_removal:

@@ -1,4 +1,4 @@
-"""Transfers many images in parallel over HTTP: imports files, exports a collection."""
+"""Transfers many images in parallel over HTTP, and exports a collection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
-from app.cli.answers import TRUNCATED
-from app.cli.client import Client, HopelessError, ServiceError
-from app.cli.console import CommandError, ExitCode, err, progress_bar, show_printable
-from app.cli.image_files import ImageFile, find_images
+from app.cli.client import Client
+from app.cli.console import ExitCode, err, progress_bar, show_printable
+from app.cli.service_errors import HopelessError, ServiceError
 from app.services.names import clean_name
 from storage.hashing import sha256_of_file
 from storage.unicode_text import cut_text
@@ -86,30 +85,29 @@ class Outcome:
         return [f"Skipped {files}: {', '.join(kinds)}."]
 
 
-def _run_in_parallel(
+def run_in_parallel(
     items: Iterable[_Item],
     total: int,
-    work: Callable[[_Item], None],
+    work: Callable[[_Item], int],
     jobs: int,
     outcome: Outcome,
     client: Client,
 ) -> None:
-    """Run ``work`` on each item with a progress bar.
+    """Run ``work`` on each item with a progress bar. It returns the number of images in the item.
 
     Ctrl-C and a HopelessError stop it; items under way are finished first.
     """
     start = time.monotonic()
     with progress_bar() as progress, ThreadPoolExecutor(jobs) as pool:
         task = progress.add_task(outcome.verb, total=total)
-        under_way: set[Future[None]] = set()
+        under_way: set[Future[int]] = set()
 
         def collect(until: int) -> None:
             while len(under_way) > until:
                 finished = wait(under_way, return_when=FIRST_COMPLETED).done
                 under_way.difference_update(finished)
                 for future in finished:
-                    future.result()
-                progress.advance(task, len(finished))
+                    progress.advance(task, future.result())
 
         try:
             for item in items:
@@ -124,77 +122,6 @@ def _run_in_parallel(
                 future.cancel()
         finally:
             outcome.seconds = time.monotonic() - start
-
-
-class Importer:
-    """Uploads image files to a collection and writes failures to a report."""
-
-    def __init__(
-        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path
-    ) -> None:
-        self._client = client
-        self._collection = collection
-        self._attributes_from_folder = attributes_from_folder
-        self._jobs = jobs
-        self._report = report
-        self._lock = threading.Lock()
-
-    def run(self, paths: list[Path], glob: str) -> Outcome:
-        """Upload the images found in ``paths``. Raises UnreadableInput, CommandError."""
-        outcome = Outcome("Imported")
-        skipped: list[str] = []
-        images = list(find_images(paths, glob, skipped.append))
-        outcome.skipped = [] if glob else skipped
-        self._clear_report()
-        _run_in_parallel(
-            images,
-            len(images),
-            lambda image: self._upload(image, outcome),
-            self._jobs,
-            outcome,
-            self._client,
-        )
-        return outcome
-
-    def _clear_report(self) -> None:
-        """Remove an older report. Raises CommandError if a new one could not be written."""
-        try:
-            self._report.open("w").close()
-            self._report.unlink()
-        except OSError as error:
-            raise CommandError(
-                f"cannot write the report {self._report}: {error.strerror}."
-                " Name another file with --report."
-            ) from None
-
-    def _upload(self, image: ImageFile, outcome: Outcome) -> None:
-        fields = {"collection": self._collection}
-        if self._attributes_from_folder:
-            fields["attributes"] = json.dumps({"folder": image.folder})
-        try:
-            with closing(image.open()) as file:
-                result = self._client.upload(file, image.name, fields)
-        except HopelessError:
-            raise
-        except Exception as error:  # one bad file must not stop the import
-            self._report_failure(image, error, outcome)
-            return
-        with self._lock:
-            outcome.add("new" if result["created"] else "already present")
-            outcome.truncated += TRUNCATED in result.get("warnings", [])
-
-    def _report_failure(self, image: ImageFile, error: Exception, outcome: Outcome) -> None:
-        if self._client.stopping.is_set():
-            return
-        entry = {
-            "file": image.where,
-            "code": getattr(error, "code", "unreadable"),
-            "detail": str(error),
-        }
-        with self._lock:
-            outcome.failed += 1
-            with self._report.open("a") as report:
-                report.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 class Exporter:
@@ -217,7 +144,7 @@ class Exporter:
         )
         with _new_file(directory / "masters.jsonl") as manifest:
             manifest.writelines(line.encode(errors="replace") for line in lines)
-        _run_in_parallel(
+        run_in_parallel(
             masters,
             len(masters),
             lambda master: self._download(master, directory, outcome),
@@ -227,12 +154,20 @@ class Exporter:
         )
         return outcome
 
-    def _download(self, master: dict[str, Any], directory: Path, outcome: Outcome) -> None:
+    def _download(self, master: dict[str, Any], directory: Path, outcome: Outcome) -> int:
+        what = self._fetch(master, directory)
+        with self._lock:
+            if what:
+                outcome.add(what)
+            else:
+                outcome.failed += 1
+        return 1
+
+    def _fetch(self, master: dict[str, Any], directory: Path) -> str:
+        """Write the original unless it is there. Return what happened; nothing if it failed."""
         target = directory / _file_name(master)
         if target.is_file() and _sha256(target) == master["sha256"]:
-            with self._lock:
-                outcome.add("already present")
-            return
+            return "already present"
         try:
             with _new_file(target) as output:
                 self._client.content(master, output)
@@ -245,11 +180,8 @@ class Exporter:
             raise
         except ServiceError as error:
             err.print(f"{master['id']}: {error}", style="red")
-            with self._lock:
-                outcome.failed += 1
-            return
-        with self._lock:
-            outcome.add("written")
+            return ""
+        return "written"
 
 
 @contextmanager

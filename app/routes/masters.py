@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
 from pydantic import BaseModel
 
@@ -13,6 +14,7 @@ from app.http.api_route import ApiRoute
 from app.http.conditional import etag_matches, parse_if_match, revision_etag
 from app.http.cursors import parse_cursor, write_cursor
 from app.http.dependencies import CollectionsDep, IngestDep, MastersDep
+from app.http.file_threads import FileThreads
 from app.http.parameters import (
     ConfirmQuery,
     FilterQuery,
@@ -59,7 +61,7 @@ _UPLOAD_STATUSES: dict[int | str, dict[str, Any]] = {
     summary="Upload images",
 )
 @requires(Access.WRITE)
-def upload(
+async def upload(
     request: Request,
     ingest: IngestDep,
     file: Annotated[list[UploadFile], File(description="One or more images.")],
@@ -83,18 +85,23 @@ def upload(
         detail = "name is for a single file. Several files keep their own names."
         raise InvalidInput("invalid-request", detail)
     parsed = parse_json(attributes, "invalid-attributes", "attributes")
-    outcomes: list[UploadOutcome | Problem] = []
-    for part in file:
+
+    def upload_one(part: UploadFile) -> UploadOutcome | Problem:
+        part_name = name or part.filename or ""
         try:
-            part_name = name or part.filename or ""
-            outcomes.append(
-                ingest.upload_image(
-                    part.file, collection=collection, name=part_name, attributes=parsed
-                )
+            return ingest.upload_image(
+                part.file, collection=collection, name=part_name, attributes=parsed
             )
         except EXPECTED as error:
-            outcomes.append(problem_of(error))
-    return _answer_upload(outcomes, request_id_of(request))
+            return problem_of(error)
+
+    def answer(outcomes: list[UploadOutcome | Problem]) -> Response:
+        return _answer_upload(outcomes, request_id_of(request))
+
+    if len(file) == 1:
+        return await to_thread.run_sync(lambda: answer([upload_one(file[0])]))
+    threads: FileThreads = request.app.state.file_threads
+    return await to_thread.run_sync(answer, await threads.map_files(upload_one, file))
 
 
 def _answer_upload(outcomes: list[UploadOutcome | Problem], request_id: str) -> Response:
