@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from models.words.look_words import LookWords
 
 MAX_WAITING = 128  # images that wait to be decoded for the same purpose
-_SERVICE_MEMORY = 450 * MIB  # of a process with the network of `look`, and what requests take there
+_SERVICE_MEMORY = 520 * MIB  # of a process with the network of `look`, and what requests take there
 _COSTLY_MEMORY = 620 * MIB  # an image of 64 megapixels with transparency takes 512 MB
 _Result = TypeVar("_Result")
 

@@ -129,14 +129,15 @@ class Settings(BaseSettings):
     slots: int = Field(
         default_factory=available_cores,
         ge=1,
-        description="Number of images decoded and embedded at the same time.",
+        description="Number of images decoded and embedded at the same time, each on one core. An"
+        " image that is alone is embedded on as many cores.",
     )
     memory_limit: int = Field(
         0,
         ge=0,
         description="Memory in bytes that this process and those in which it decodes images may"
         " take together, without vectors and the encoders of further spaces. It bounds how large"
-        " an image may be. 0: 1.5 GB with two slots, and 126 MB more for each further one.",
+        " an image may be. 0: 1.6 GB with two slots, and 126 MB more for each further one.",
     )
     decode_seconds: float = Field(
         5.0, gt=0, description="CPU time that decoding one image may take, in seconds."

@@ -160,7 +160,7 @@ class SleepingEmbedder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         with self._lock:
             time.sleep(PAUSE * len(images))
         seeds = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8]) for image in images]

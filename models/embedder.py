@@ -34,10 +34,12 @@ class Embedder(Protocol):
     calibration: Calibration | None
     text: TextEncoder | None
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, height, width, 3)`` uint8 RGB images, made by ``preprocessing.prepare``.
 
-        Returns ``(n, dimension)`` float32 with rows of length 1.
+        Returns ``(n, dimension)`` float32 with rows of length 1. ``all_cores`` says that nothing
+        else needs the cores of this process: an image is then embedded sooner. The vectors differ
+        at most by rounding.
         """
 
 

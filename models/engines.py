@@ -122,7 +122,8 @@ def _constant(values: NDArray[np.float32]) -> Any:
 class OpenVinoEmbedder:
     """Runs the network in OpenVINO on the CPU. Thread-safe.
 
-    All threads share one compiled model with ``slots`` inference requests.
+    All threads share one compiled model with ``slots`` inference requests, and another one that
+    embeds a single image on all cores.
     """
 
     text: TextEncoder | None = None
@@ -142,13 +143,17 @@ class OpenVinoEmbedder:
         self.dimension = EMBEDDING_DIM if weights.has_projection else FEATURE_DIM
         self.precision = self._network.precision
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, 224, 224, 3)`` uint8 RGB images as ``(n, 512)`` float32, rows of length 1.
 
-        Waits for a free slot, then embeds the images one after the other. Weights without a
-        projection yield ``(n, 2048)``.
+        Waits for a free slot, then embeds the images one after the other, each on one core or on
+        all of them. Weights without a projection yield ``(n, 2048)``.
         """
-        return self._network.infer_images(images, self.dimension)
+        return self._network.infer_images(images, self.dimension, all_cores=all_cores)
+
+    def prepare_all_cores(self) -> None:
+        """Compile now what embeds an image on all cores; otherwise its first use starts that."""
+        self._network.prepare_all_cores()
 
 
 class TorchEmbedder:
@@ -188,10 +193,10 @@ class TorchEmbedder:
         self.device = device
         self._network = EmbeddingNetwork.from_weights(weights).to(device)
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, 224, 224, 3)`` uint8 RGB images as ``(n, 512)`` float32, rows of length 1.
 
-        All images form one batch.
+        All images form one batch. PyTorch itself divides the work; ``all_cores`` changes nothing.
         """
         with self._torch.inference_mode():
             writable = np.array(images)  # torch warns about read-only arrays

@@ -80,6 +80,7 @@ class Vision:
         self._models = models
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
+        self._in_work = _Count()
         self._metrics = metrics
         self.keep_gps = keep_gps
         self._accepted_samples = Acceptance(max_pixels, truncated=True)
@@ -148,7 +149,7 @@ class Vision:
 
     def _decode(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
         accept = self._choose_acceptance(purpose, is_stored=callable(source))
-        with _translate_refusals():
+        with self._in_work.one_more(), _translate_refusals():
             return self._decoder.decode(
                 source, replace(job, accept=accept), purpose, current_caller.get()
             )
@@ -164,17 +165,38 @@ class Vision:
     ) -> NDArray[np.float32]:
         """Return the embedding under that model version: ``(dimension,) float32`` of length 1.
 
-        The image must have been decoded for the version. ``mirror`` embeds the mirrored image.
-        Raises Unavailable if this process has not loaded the version, and Conflict if its network
-        fails for this image.
+        The image must have been decoded for the version. ``mirror`` embeds the mirrored image. It
+        is embedded on all cores if no other image is in work, and otherwise on one. Raises
+        Unavailable if this process has not loaded the version, and Conflict if its network fails
+        for this image.
         """
         embedder = self._models.find_embedder(version)
         pixels = image.inputs[version]
         pixels = mirror_input(pixels) if mirror else pixels
-        with self._slots, self._metrics.stage("embed"):
-            embedding: NDArray[np.float32] = embedder.embed(pixels[None])[0]
+        with self._in_work.one_more(), self._slots, self._metrics.stage("embed"):
+            is_alone = self._in_work.value == 1
+            embedding: NDArray[np.float32] = embedder.embed(pixels[None], all_cores=is_alone)[0]
         check_finite(embedding, version)
         return embedding
+
+
+class _Count:
+    """The number of images that are being decoded or embedded, or wait for it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count an image during the block."""
+        with self._lock:
+            self.value += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.value -= 1
 
 
 @contextmanager

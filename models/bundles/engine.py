@@ -42,9 +42,14 @@ class BundleEmbedder:
         )
         self.text: TextEncoder | None = self.bundle_text
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, height, width, 3)`` uint8 RGB images as ``(n, dimension)`` float32.
 
-        Rows have length 1. Waits for a free slot, then embeds the images one after the other.
+        Rows have length 1. Waits for a free slot, then embeds the images one after the other, each
+        on one core or on all of them.
         """
-        return self._network.infer_images(images, self.dimension)
+        return self._network.infer_images(images, self.dimension, all_cores=all_cores)
+
+    def prepare_all_cores(self) -> None:
+        """Compile now what embeds an image on all cores; otherwise its first use starts that."""
+        self._network.prepare_all_cores()

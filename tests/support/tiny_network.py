@@ -48,7 +48,7 @@ class TinyNetwork:
         square = draw.standard_normal((EMBEDDING_DIM, _INPUTS))
         self._rotation = np.linalg.qr(square)[0].astype(np.float32)
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Map ``(n, 224, 224, 3)`` uint8 pixels to ``(n, 512)`` float32 vectors of length 1."""
         cells = images.reshape(len(images), _SIDE, 28, _SIDE, 28, 3).mean(axis=(2, 4))
         colours = cells.reshape(len(images), _INPUTS).astype(np.float32)

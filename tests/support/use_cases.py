@@ -74,7 +74,7 @@ class TinyEmbedder:
         self.calls = 0
         self._projection = _draw_projection(version)
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         self.calls += 1
         side = INPUT_SIDE // _CELLS
         cells = images.reshape(len(images), _CELLS, side, _CELLS, side, 3).mean(axis=(2, 4))

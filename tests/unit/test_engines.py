@@ -60,6 +60,17 @@ def test_batches_and_single_images_give_the_same_vectors(
     assert np.array_equal(embedder.embed(pixels), one_by_one)
 
 
+def test_all_cores_give_the_same_vectors_as_one(
+    embedder: Embedder, pixels: NDArray[np.uint8]
+) -> None:
+    assert isinstance(embedder, OpenVinoEmbedder)
+    embedder.prepare_all_cores()
+    on_one, on_all = (embedder.embed(pixels, all_cores=each) for each in (False, True))
+    exact = (on_one.astype(np.float64) * on_all).sum(axis=1)
+    lengths = (on_one.astype(np.float64) ** 2).sum(axis=1)
+    assert np.abs(exact - lengths).max() < 5e-7  # no distance changes in its six digits
+
+
 def test_a_downscaled_decode_hardly_changes_the_vector(embedder: Embedder) -> None:
     for name in PHOTOGRAPHS:
         large = photograph(name).resize((1800, 1200))

@@ -60,7 +60,7 @@ def test_a_network_whose_vectors_have_another_length_is_refused(
 ) -> None:
     vector = np.zeros((1, 512), dtype=np.float32)
     vector[0, 0] = length
-    monkeypatch.setattr("tests.support.use_cases.TinyEmbedder.embed", lambda *_: vector)
+    monkeypatch.setattr("tests.support.use_cases.TinyEmbedder.embed", lambda *_, **__: vector)
     with pytest.raises(InvalidInput, match="not 1"):
         use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     assert list(use_cases.stores.objects.list("models")) == []

@@ -221,7 +221,7 @@ def test_a_network_that_fails_for_an_image_leaves_a_dead_letter(
 ) -> None:
     master = use_cases.upload(colours(1)).master
     embed = use_cases.embedder.embed
-    monkeypatch.setattr(use_cases.embedder, "embed", lambda images: embed(images) * np.nan)
+    monkeypatch.setattr(use_cases.embedder, "embed", lambda images, **_: embed(images) * np.nan)
     assert not use_cases.upload(colours(2)).indexed
     with pytest.raises(Conflict) as refused:
         search(use_cases, colours(3))
