@@ -6,6 +6,7 @@ A block never moves, so growth copies nothing, and a search reads its arrays wit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,31 @@ from numpy.typing import NDArray
 
 from storage.attribute_columns import AttributeColumns, Mask
 from storage.records import Box4, VectorHit, VectorRecord
+from storage.vector_codes import Codes, quantise
 
 ROWS = 16_384  # in a block; memory for rows that are not used yet costs nothing
+_COLUMNS = (
+    *("vectors", "codes", "scales", "errors", "lengths"),
+    *("ids", "parts", "collections", "alive", "values"),
+)
 _MAX_DEAD_VALUES = 100_000  # attribute values of dead rows; each takes up to about 250 bytes
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The vectors of records, one row per part, and their codes."""
+
+    vectors: NDArray[np.float32]  # (n, d)
+    codes: Codes
+
+    def __getitem__(self, rows: slice) -> EncodedRows:
+        return EncodedRows(self.vectors[rows], self.codes[rows])
+
+
+def encode_rows(records: Sequence[VectorRecord]) -> EncodedRows:
+    """Encode the vectors of all parts of records, of which there is at least one."""
+    vectors = np.array([part.vector for each in records for part in each.parts], dtype=np.float32)
+    return EncodedRows(vectors, quantise(vectors))
 
 
 class VectorBlock:
@@ -31,6 +54,11 @@ class VectorBlock:
         self.size = 0
         self.live = 0  # rows that are not dead
         self.vectors = np.empty((capacity, dimension), dtype=np.float32)
+        # What a search reads first: each vector as codes * scale, and by how much that is wrong.
+        self.codes = np.empty((capacity, dimension), dtype=np.int8)
+        self.scales = np.empty(capacity, dtype=np.float32)
+        self.errors = np.empty(capacity, dtype=np.float32)  # see Codes
+        self.lengths = np.empty(capacity, dtype=np.float32)  # see Codes
         self.ids = np.empty((capacity, 2), dtype=np.uint64)  # a UUID's high and low half
         self.parts = np.empty(capacity, dtype=np.int32)  # the number of the part in its master
         self.collections = np.empty(capacity, dtype=np.int32)  # a code for each collection
@@ -41,24 +69,35 @@ class VectorBlock:
         self.boxes: NDArray[np.int32] | None = None  # until the first box
         self.attributes = AttributeColumns()
 
-    def append(self, record: VectorRecord, collection: int) -> int:
-        """Append the parts of a record, for which there must be room; return the row of part 0."""
-        first = self.size
-        id_ = divmod(record.master_id.int, 1 << 64)
-        for number, part in enumerate(record.parts):
-            row = first + number
-            self.vectors[row] = part.vector
-            self.ids[row] = id_
-            self.parts[row] = number
-            self.collections[row] = collection
-            self.values[row] = self.attributes.add(row, record.attributes)
-            self._set_box(row, part.box)
-        end = first + len(record.parts)
-        self.alive[first:end] = True
+    def append(
+        self, records: Sequence[VectorRecord], rows: EncodedRows, collections: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """Append the parts of records, for which there must be room.
+
+        ``rows`` are theirs; ``collections`` has a code for each record. Returns the row of each
+        record's part 0.
+        """
+        counts = [len(record.parts) for record in records]
+        firsts: NDArray[np.int64] = self.size + np.cumsum([0, *counts])
+        start, end = self.size, int(firsts[-1])
+        self.vectors[start:end] = rows.vectors
+        self.codes[start:end] = rows.codes.codes
+        self.scales[start:end] = rows.codes.scales
+        self.errors[start:end] = rows.codes.errors
+        self.lengths[start:end] = rows.codes.lengths
+        ids = [divmod(record.master_id.int, 1 << 64) for record in records]
+        self.ids[start:end] = np.repeat(np.array(ids, dtype=np.uint64), counts, axis=0)
+        self.parts[start:end] = np.arange(start, end) - np.repeat(firsts[:-1], counts)
+        self.collections[start:end] = np.repeat(collections, counts)
+        for record, first in zip(records, firsts.tolist(), strict=False):
+            for row, part in enumerate(record.parts, first):
+                self.values[row] = self.attributes.add(row, record.attributes)
+                self._set_box(row, part.box)
+        self.alive[start:end] = True
         self.size = end
-        self.live += len(record.parts)
-        self._live_values += int(self.values[first:end].sum())
-        return first
+        self.live += end - start
+        self._live_values += int(self.values[start:end].sum())
+        return firsts[:-1]
 
     def _set_box(self, row: int, box: Box4 | None) -> None:
         if box is not None and self.boxes is None:
@@ -116,7 +155,7 @@ def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
     for block in blocks:
         kept = np.flatnonzero(block.alive[: block.size])
         start, end = merged.size, merged.size + len(kept)
-        for name in ("vectors", "ids", "parts", "collections", "alive", "values"):
+        for name in _COLUMNS:
             getattr(merged, name)[start:end] = getattr(block, name)[kept]
         if block.boxes is not None:
             if merged.boxes is None:

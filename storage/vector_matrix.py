@@ -17,7 +17,14 @@ from storage.attribute_columns import Mask
 from storage.cores import available_cores
 from storage.filters import Filter
 from storage.records import VectorHit, VectorRecord, check_dimension, check_length
-from storage.vector_blocks import ROWS, VectorBlock, gather, merge_blocks
+from storage.vector_blocks import (
+    ROWS,
+    EncodedRows,
+    VectorBlock,
+    encode_rows,
+    gather,
+    merge_blocks,
+)
 
 # Bound of the error of a float32 product of two unit vectors, per number of a vector: three times
 # the unit roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
@@ -56,15 +63,33 @@ class VectorMatrix:
 
     def put_rows(self, records: Sequence[VectorRecord]) -> None:
         """Insert the records; each replaces all parts of the master. Raises ValueError."""
+        records = list({record.master_id: record for record in records}.values())
+        check_dimension(records, self._dimension)
+        rows = encode_rows(records) if records else None
         with self._lock:
             self._dimension = check_dimension(records, self._dimension)
             for record in records:
                 self._drop(record.master_id)
-                number, block = self._find_room(len(record.parts))
-                codes = self._collection_codes
-                row = block.append(record, codes.setdefault(record.collection_id, len(codes)))
-                self._position_of[record.master_id] = number << _ROW_BITS | row
-                self._several = self._several or len(record.parts) > 1
+            while records and rows is not None:
+                records, rows = self._append_some(records, rows)
+
+    def _append_some(
+        self, records: list[VectorRecord], rows: EncodedRows
+    ) -> tuple[list[VectorRecord], EncodedRows]:
+        """Append the records that fit in one block, at least one; return the others."""
+        number, block = self._find_room(len(records[0].parts))
+        room = block.capacity - block.size
+        ends = np.cumsum([len(record.parts) for record in records])
+        count = int(np.searchsorted(ends, room, side="right"))
+        some, end = records[:count], int(ends[count - 1])
+        codes = self._collection_codes
+        firsts = block.append(
+            some, rows[:end], [codes.setdefault(each.collection_id, len(codes)) for each in some]
+        )
+        for record, row in zip(some, firsts.tolist(), strict=True):
+            self._position_of[record.master_id] = number << _ROW_BITS | row
+        self._several = self._several or end > count
+        return records[count:], rows[end:]
 
     def drop_rows(self, ids: Sequence[UUID]) -> None:
         """Remove all parts of these masters; ids without a vector are ignored."""
