@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-all-cores bench-ingest bench-search bench-browse bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-all-cores bench-ingest bench-search bench-browse bench-scale bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -102,8 +102,8 @@ bench-embedder: .venv/.dev ## decode and embed images, compared with a plain PyT
 bench-all-cores: .venv/.dev ## what a lone image gains from being embedded on all cores
 	@$(BIN)/python -m benchmarks.bench_all_cores
 
-bench-ingest: .venv/.dev ## uploads over HTTP, compared with a plain PyTorch service and the upper bound
-	$(BIN)/python -m benchmarks.bench_ingest
+bench-ingest: .venv/.dev ## uploads by 8 clients and by lookalike import, compared with the upper bound: OPTIONS='--costs --naive'
+	@$(BIN)/python -m benchmarks.bench_ingest $(OPTIONS)
 
 bench-search: .venv/.dev ## searches of 100 000 masters, compared with the same work called directly
 	$(BIN)/python -m benchmarks.bench_search
@@ -111,8 +111,11 @@ bench-search: .venv/.dev ## searches of 100 000 masters, compared with the same 
 bench-browse: .venv/.dev ## browsing of 100 000 masters by up to 49 conditions, embedded
 	@$(BIN)/python -m benchmarks.bench_browse
 
-bench-memory: .venv/.dev ## resident memory over 10 000 uploads
-	$(BIN)/python -m benchmarks.bench_memory
+bench-memory: .venv/.dev ## resident memory over 20 000 uploads and searches: OPTIONS='--few 200 --many 2000'
+	@$(BIN)/python -m benchmarks.bench_memory $(OPTIONS)
+
+bench-scale: .venv/.dev ## throughput and latency over clients and masters, with plots: OPTIONS='--plots docs'
+	@$(BIN)/python -m benchmarks.bench_scale $(OPTIONS)
 
 bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=servers]
 	@$(BIN)/python -m benchmarks.bench_quality '$(DATA)' $(or $(ON),embedded)

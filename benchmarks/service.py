@@ -75,10 +75,23 @@ class ServiceProcess:
         self.port = port
         self.ready_after = ready_after  # seconds from the start of the process
 
-    def resident_mb(self) -> float:
-        """Return the resident memory in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    def resident_mb(self, *, private: bool = False) -> float:
+        """Return the resident memory in MB; ``private`` leaves out what is mapped from files."""
+        return _read_memory(self.process.pid, "RssAnon" if private else "VmRSS")
+
+    def decoders(self) -> list[int]:
+        """Return the ids of the processes in which the service decodes images."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
+    def decoders_mb(self) -> float:
+        """Return the resident memory of the processes that decode, in MB."""
+        return sum(_read_memory(pid, "VmRSS") for pid in self.decoders())
+
+
+def _read_memory(pid: int, name: str) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024
 
 
 @contextmanager
