@@ -74,7 +74,7 @@ def main() -> None:
             for run in range(RUNS + 1):  # the first run is the warm-up
                 order = [one_core, all_cores] if run % 2 else [all_cores, one_core]
                 for clients in CLIENTS:
-                    measured = measure_round(order, clients, seed=len(CLIENTS) * run + clients)
+                    measured = measure_round(order, clients, seed=100 * run + clients)
                     for kind, by_port in measured.items():
                         pair = by_port[one_core.port], by_port[all_cores.port]
                         if run:

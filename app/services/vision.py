@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,7 @@ from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWa
 from models.imaging import ANYTHING, MAX_PIXELS, Acceptance, Box
 from models.transforms import mirror_input
 
+_CALM = 0.1  # seconds with a single image after which it gets all cores
 # A file, or a function that reads it from a store once its turn has come, and perhaps once more.
 Source = BinaryIO | Callable[[], BinaryIO]
 # Set for the time of a request, so that work is dropped if its client leaves.
@@ -80,7 +82,7 @@ class Vision:
         self._models = models
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
-        self._in_work = _Count()
+        self._load = _Load()
         self._metrics = metrics
         self.keep_gps = keep_gps
         self._accepted_samples = Acceptance(max_pixels, truncated=True)
@@ -149,7 +151,7 @@ class Vision:
 
     def _decode(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
         accept = self._choose_acceptance(purpose, is_stored=callable(source))
-        with self._in_work.one_more(), _translate_refusals():
+        with self._load.one_more(), _translate_refusals():
             return self._decoder.decode(
                 source, replace(job, accept=accept), purpose, current_caller.get()
             )
@@ -166,37 +168,49 @@ class Vision:
         """Return the embedding under that model version: ``(dimension,) float32`` of length 1.
 
         The image must have been decoded for the version. ``mirror`` embeds the mirrored image. It
-        is embedded on all cores if no other image is in work, and otherwise on one. Raises
+        is embedded on all cores if no other one is or was just in work, otherwise on one. Raises
         Unavailable if this process has not loaded the version, and Conflict if its network fails
         for this image.
         """
         embedder = self._models.find_embedder(version)
         pixels = image.inputs[version]
         pixels = mirror_input(pixels) if mirror else pixels
-        with self._in_work.one_more(), self._slots, self._metrics.stage("embed"):
-            is_alone = self._in_work.value == 1
-            embedding: NDArray[np.float32] = embedder.embed(pixels[None], all_cores=is_alone)[0]
+        with self._load.one_more(), self._slots, self._metrics.stage("embed"):
+            all_cores = self._load.is_calm()
+            embedding: NDArray[np.float32] = embedder.embed(pixels[None], all_cores=all_cores)[0]
         check_finite(embedding, version)
         return embedding
 
 
-class _Count:
-    """The number of images that are being decoded or embedded, or wait for it. Thread-safe."""
+class _Load:
+    """The images that are being decoded or embedded, or wait for it. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.value = 0
+        self._images = 0
+        self._last_shared = float("-inf")  # when there were several
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
         """Count an image during the block."""
         with self._lock:
-            self.value += 1
+            self._images += 1
+            self._note_sharing()
         try:
             yield
         finally:
             with self._lock:
-                self.value -= 1
+                self._note_sharing()
+                self._images -= 1
+
+    def is_calm(self) -> bool:
+        """Report whether at most one image is in work, and has been for a moment."""
+        with self._lock:
+            return self._images <= 1 and time.monotonic() - self._last_shared >= _CALM
+
+    def _note_sharing(self) -> None:
+        if self._images > 1:
+            self._last_shared = time.monotonic()
 
 
 @contextmanager

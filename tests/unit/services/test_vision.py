@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.metrics import Metrics
+from app.services import vision
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.vision import DecodedImage, Source, Vision
 from models.decoding.jobs import DecodedFile, DecodeJob
@@ -19,7 +20,7 @@ from models.decoding.turns import Caller, Purpose
 from models.imaging import ImageRejected
 from storage.protocols import Stores
 from tests.support.direct_decoder import DirectDecoder
-from tests.support.use_cases import TinyEmbedder, colours
+from tests.support.use_cases import FakeClock, TinyEmbedder, colours
 
 
 class Gate:
@@ -89,7 +90,8 @@ class Service:
 
 
 @pytest.fixture
-def service(stores: Stores) -> Iterator[Service]:
+def service(stores: Stores, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setattr(vision, "time", clock)
     service = Service(stores)
     yield service
     service.pool.shutdown()
@@ -107,7 +109,6 @@ def test_an_image_is_embedded_on_one_core_while_another_is_embedded(service: Ser
     assert service.embedder.on_all_cores == [True, False]
     service.embedder.gate.open.set()
     held.result()
-    assert service.embed()  # alone again
 
 
 def test_an_image_is_embedded_on_one_core_while_another_is_decoded(service: Service) -> None:
@@ -117,6 +118,20 @@ def test_an_image_is_embedded_on_one_core_while_another_is_decoded(service: Serv
     assert service.embedder.on_all_cores == [False]
     service.decoder.gate.open.set()
     held.result()
+
+
+def test_images_get_all_cores_again_a_moment_after_the_last_two_met(
+    service: Service, clock: FakeClock
+) -> None:
+    image = service.decode()
+    held = service.hold(service.decoder.gate, service.decode)
+    clock.sleep(5)
+    service.vision.embed_image(image, "model-1")
+    service.decoder.gate.open.set()
+    held.result()
+    clock.sleep(0.05)
+    assert not service.embed()
+    clock.sleep(0.06)
     assert service.embed()
 
 
