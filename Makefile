@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-all-cores bench-ingest bench-search bench-browse bench-scale bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-browse bench-scale bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -98,6 +98,9 @@ env: ## write .env, with fresh secrets, for docker compose
 
 bench-embedder: .venv/.dev ## decode and embed images, compared with a plain PyTorch service
 	$(BIN)/python -m benchmarks.bench_embedder
+
+bench-precision: .venv/.dev ## embeddings per second by precision and processor, and their cost: [WEIGHTS=int8 file]
+	@$(BIN)/python -m benchmarks.bench_precision $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 bench-all-cores: .venv/.dev ## what a lone image gains from being embedded on all cores
 	@$(BIN)/python -m benchmarks.bench_all_cores

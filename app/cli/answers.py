@@ -110,6 +110,15 @@ class Model(TypedDict):
     loaded: int
 
 
+class Collection(TypedDict):
+    name: str
+    masters: int
+
+
+class CollectionList(TypedDict):
+    collections: list[Collection]
+
+
 class ModelList(TypedDict):
     models: list[Model]
     processes: int

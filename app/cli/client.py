@@ -31,6 +31,7 @@ _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ENCODER_TIMEOUT = httpx.Timeout(600.0, connect=5.0)  # a bundle is tried for up to 5 minutes
 _MAX_ANSWER = 256 * 1024 * 1024  # bytes of JSON; a page of masters with long attributes
+_MAX_ENCODER = 8 << 30  # bytes of weights or of a bundle
 _MAX_LINE = 1024 * 1024  # characters of a line of a stream
 ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
@@ -177,6 +178,17 @@ class Client:
                     timeout=_ENCODER_TIMEOUT,
                 )["version"]
             )
+
+    def download_encoder(self, version: str, output: IO[bytes]) -> None:
+        """Write the file of a model version."""
+        path = f"/admin/models/{version}/encoder"
+        self._call("GET", path, output=output, max_bytes=_MAX_ENCODER)
+
+    def collections(self) -> list[dict[str, Any]]:
+        """Return the collections and the numbers of their masters."""
+        answer = self._call("GET", "/collections", answers.CollectionList)
+        found: list[dict[str, Any]] = answer["collections"]
+        return found
 
     def spaces(self) -> list[dict[str, Any]]:
         """Return the spaces."""

@@ -32,14 +32,17 @@ def start_model(client: Client, encoder: str, space: str) -> str:
 def switch_model(state: str, version: str | None, space: str, url: str, api_key: str) -> None:
     """Activate ``version``, or the version of the space that is in ``state``."""
     with on_interrupt(CONTINUES), connect(url, api_key) as client:
-        models = client.models()
-        version = version or _find_version(models, state, space)
-        replaces = first_in_state(models, "active", space) is not None
-        with progress_bar() as progress:
-            task = progress.add_task("Checking", total=None)
-            for event in client.activate_model(version):
-                if "checked" in event:
-                    progress.update(task, completed=event["checked"])
+        activate_version(client, version or _find_version(client.models(), state, space), space)
+
+
+def activate_version(client: Client, version: str, space: str) -> None:
+    """Activate a version of the space, and print how to switch back."""
+    replaces = first_in_state(client.models(), "active", space) is not None
+    with progress_bar() as progress:
+        task = progress.add_task("Checking", total=None)
+        for event in client.activate_model(version):
+            if "checked" in event:
+                progress.update(task, completed=event["checked"])
     group = "models rollback" if space == LOOK else f"spaces rollback {space}"
     searches = "all searches" if space == LOOK else f"searches in the space {space}"
     back = f" To switch back, run `lookalike {group}`." if replaces else ""

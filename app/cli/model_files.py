@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.cli.console import on_interrupt, out, show_stages
+from app.cli.quantizing import show_quantized
 from models.bundles.archive import is_bundle
 from models.bundles.check import check_bundle
 from models.embedder import Encoder
-from models.export import Format, export_network, quantize_network
+from models.export import Format, export_network
 from models.labelled_images import find_image_files
+from models.quantizing import quantize_network
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, write_restated
 
 
@@ -47,8 +49,10 @@ def export(model: str, directory: Path, format: Format) -> None:
 def quantize(model: str, images: Path, file: Path) -> None:
     """Write an int8 model version. Raises WeightsInvalid, EngineMissing, UnusableData."""
     with on_interrupt("Nothing was written."), show_stages() as advance:
-        version = quantize_network(_load_complete(model), find_image_files(images), file, advance)
-    out.print(f"Written: {file}   model version {version}")
+        weights, paths = _load_complete(model), find_image_files(images)
+        quantized = quantize_network(weights, paths, file, advance)
+    show_quantized(quantized)
+    out.print(f"Written: {file}")
     out.print(
         f"Compare it with: lookalike evaluate {file} DATA"
         f"\nUse it with: lookalike models start {file}"

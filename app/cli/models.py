@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli.console import on_interrupt, out, print_json
+from app.cli.console import CommandError, on_interrupt, out, print_json
 from app.cli.model_changes import (
     CONTINUES,
     LOOK,
@@ -161,28 +161,63 @@ def export(
 
 
 def quantize(
-    model: WeightsArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="`active` for the active model of the service; or a weights file, or `default` for"
+            " the shipped weights, of which only a file is made.",
+        ),
+    ] = "active",
     images: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="IMAGES",
-            help="Directory of typical images, for calibration.",
+            help="Directory of typical images, for calibration. Default: masters of the service.",
             exists=True,
             file_okay=False,
         ),
-    ],
+    ] = None,
     file: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="File to write.", dir_okay=False)
-    ] = Path("int8.safetensors"),
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File to write. Default: int8.safetensors, or none for `active`.",
+            dir_okay=False,
+        ),
+    ] = None,
+    activate: Annotated[
+        bool,
+        typer.Option(
+            "--activate/--no-activate",
+            help="Whether searches are switched to the new version once it is built.",
+        ),
+    ] = True,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    space: _SpaceOption = LOOK,
 ) -> None:
-    """Quantize weights to int8: faster, slightly less accurate.
+    """Quantize a model to int8: faster, slightly less accurate.
 
-    It is faster on CPUs with VNNI instructions. The result is a model version of its own.
-    Needs the extra `train`.
+    Without arguments, quantizes the active model of the service, shows how far its vectors move,
+    builds the int8 version from all images, and switches searches to it. It is a model version of
+    its own: `lookalike models rollback` switches back. It is faster on CPUs with VNNI or AMX
+    instructions. Needs the extra `train`.
     """
+    if model == "active":
+        from app.cli.quantizing import quantize_active
+
+        with connect(url, api_key) as client:
+            quantize_active(client, space, images, file, activate=activate)
+        return
+    if images is None:
+        raise CommandError(
+            "name a directory of typical images: lookalike models quantize MODEL IMAGES"
+        )
     from app.cli import model_files
 
-    model_files.quantize(model, images, file)
+    model_files.quantize(model, images, file or Path("int8.safetensors"))
 
 
 def update_preprocessing(

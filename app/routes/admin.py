@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Path, Query, Request, UploadFile
+from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.dependencies import CapturesDep, DeadLettersDep, ReembedDep, ScrubDep
+from app.http.download import Download
 from app.http.problems import EXPECTED, problem_of, request_id_of
 from app.http.security import Access, requires
 from storage.records import LOOK
@@ -100,6 +101,21 @@ def add_encoder(
     The networks of a bundle are first run in a process with limits on memory and time.
     """
     return schemas.AddedModel(version=reembed.add_encoder(weights.file))
+
+
+@router.get(
+    "/admin/models/{version}/encoder",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+    summary="Download an encoder",
+)
+@requires(Access.ADMIN)
+def download_encoder(request: Request, reembed: ReembedDep, version: VersionPath) -> Response:
+    """Returns the weights file or the bundle of a model version, as it was added."""
+    size, chunks = reembed.read_encoder(version)
+    headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff"}
+    body = iter(()) if getattr(request.state, "head", False) else chunks
+    return Download(body, headers=headers, media_type="application/octet-stream")
 
 
 @router.post("/admin/models/{version}/start", status_code=202, summary="Build a model version")

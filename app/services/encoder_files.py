@@ -75,6 +75,11 @@ class EncoderFiles:
                 file.writelines(chunks)
             yield path
 
+    def read(self, version: str) -> tuple[int, Iterator[bytes]]:
+        """Return the size of a version's file in bytes, and its chunks. Raises ObjectMissing."""
+        key = encoder_key(version)
+        return self._objects.stat(key).size, self._objects.read(key)
+
     def hash(self, version: str) -> bytes | None:
         """Return the SHA-256 of a version's file, or None if the object store lacks it."""
         try:

@@ -103,6 +103,13 @@ class Reembed:
             return check_bundle(path).bundle.version
         return _check_embedder(self._load(WeightsFile.parse(path.read_bytes())))
 
+    def read_encoder(self, version: str) -> tuple[int, Iterator[bytes]]:
+        """Return the size of an encoder's file in bytes, and its chunks. Raises NotFound."""
+        try:
+            return self._files.read(version)
+        except ObjectMissing:
+            raise _no_encoder(version) from None
+
     def start_building(self, version: str, space: str = LOOK) -> None:
         """Begin to build a version beside the active one of its space, which may have none yet.
 
@@ -130,8 +137,7 @@ class Reembed:
 
     def _check_stored(self, version: str) -> None:
         if not self._files.exists(version):
-            detail = f"There is no encoder {version}. Add its file first."
-            raise NotFound("model-not-found", detail)
+            raise _no_encoder(version)
 
     def _check_takes_words(self, version: str) -> None:
         """Refuse an encoder of images for the space in which texts are searched."""
@@ -271,3 +277,7 @@ def _check_embedder(embedder: Embedder) -> str:
         if not abs(length - 1.0) < _TOLERANCE:
             raise WeightsInvalid(f"the network returns a vector of length {length:g}, not 1")
     return embedder.model_version
+
+
+def _no_encoder(version: str) -> NotFound:
+    return NotFound("model-not-found", f"There is no encoder {version}. Add its file first.")

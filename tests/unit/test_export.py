@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from app.settings import Settings
 from models.embedder import load_embedder
 from models.engines import TorchEmbedder
-from models.export import export_network, quantize_network
+from models.export import export_network
 from models.labelled_images import UnusableData
+from models.quantizing import quantize_network
 from models.transforms import prepare_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid, save_weights
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph

@@ -16,9 +16,9 @@ from models.bundles.engine import BundleEmbedder
 from models.bundles.importing import make_bundle
 from models.decoding.jobs import DecodeJob, run_job
 from models.embedder import load_embedder
-from models.export import quantize_network
 from models.imaging import decode_image
 from models.labelled_images import load_image
+from models.quantizing import quantize_network
 from models.transforms import PREPROCESSING_ID, PREPROCESSINGS, CentreSquare
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 from tests.support.colour_profiles import DISPLAY_P3, matrix_profile
