@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
@@ -225,7 +225,7 @@ def _store_error(cause: BaseException) -> StoreUnavailable:
     return StoreUnavailable("metadata", str(cause))
 
 
-_ATTEMPTS = 5
+_ATTEMPTS = 4  # after the first one
 _Store = TypeVar("_Store", bound=type)
 
 
@@ -236,14 +236,22 @@ def retry_lost_transactions(store: _Store) -> _Store:
     """
     for name, method in list(vars(store).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):
-            setattr(
-                store,
-                name,
-                stamina.retry(
-                    on=TransactionLost, attempts=_ATTEMPTS, wait_initial=0.01, wait_max=0.5
-                )(method),
-            )
+            setattr(store, name, _retry_if_lost(method))
     return store
+
+
+def _retry_if_lost(method: FunctionType) -> Callable[..., Any]:
+    retry = stamina.retry(on=TransactionLost, attempts=_ATTEMPTS, wait_initial=0.01, wait_max=0.5)
+    try_again = retry(method)
+
+    @wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:  # the first attempt alone, because stamina takes longer than a short statement
+            return method(*arguments, **named)
+        except TransactionLost:
+            return try_again(*arguments, **named)
+
+    return call
 
 
 def _limit_statements(seconds: float, connection: Any, record: Any) -> None:

@@ -7,6 +7,7 @@ Processing, 9.4).
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +137,7 @@ class GroupCommit:
                 connection.rollback()
                 return
             try:
+                _check_open(connection)
                 connection.commit()
             except BaseException:
                 connection.rollback()
@@ -162,6 +164,7 @@ def _savepoint(group: _Group) -> Iterator[None]:
         if is_first:  # it is the whole transaction until now
             yield
             return
+        _check_open(group.connection)
         _execute(group.connection, f"SAVEPOINT {name}")
         try:
             yield
@@ -179,6 +182,12 @@ def _savepoint(group: _Group) -> Iterator[None]:
 
 def _execute(connection: sa.Connection, statement: str) -> None:
     _driver_of(connection).execute(statement)
+
+
+def _check_open(connection: sa.Connection) -> None:
+    """Raise an error if an earlier one, which a block has handled, rolled back the transaction."""
+    if not _is_open(connection):
+        raise sqlite3.OperationalError("an error has rolled back the transaction")
 
 
 def _is_open(connection: sa.Connection) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 from uuid import uuid4
@@ -115,7 +116,8 @@ class Ingest:
         self, file: BinaryIO, collection: str, new: NewMaster, image: DecodedImage
     ) -> UploadOutcome:
         owner = uuid4().hex
-        metadata, lease = self._stores.metadata, self._settings.lease_seconds
+        metadata = self._stores.metadata
+        image = self._vision.start_embedding(image, self._indexing.live_versions)
         while True:
             reservation = self._reserve_row(collection, new, owner)
             master = reservation.master
@@ -127,18 +129,35 @@ class Ingest:
                     return self._existing_outcome(master)
                 self._remove_orphan(master)
                 continue  # another upload restored it first, or it was deleted
+            self._wait_for_embeddings(image, master, owner)
             with self._metrics.stage("commit"):
-                versions = metadata.commit_stored(
-                    master.id, owner, self._indexing.live_versions, lease
-                )
-            if versions is not None:
+                indexed = self._commit_stored(master, owner, image)
+            if indexed is not None:
                 break
             # The collection was deleted, or the lease expired and another upload took the row over.
             metadata.abandon_reservation(master.id, owner)
             self._remove_orphan(master)
         self._metrics.uploads.labels("created").inc()
-        indexed = self._indexing.index_inline(master, owner, versions, image)
         return UploadOutcome(master, created=True, indexed=indexed, warnings=image.warnings)
+
+    def _wait_for_embeddings(self, image: DecodedImage, master: Master, owner: str) -> None:
+        """Wait until the embeddings are ready or have failed, and keep the lease meanwhile."""
+        lease = self._settings.lease_seconds
+        while wait(image.embeddings.values(), timeout=lease / 3).not_done:
+            self._stores.metadata.renew_reservation(master.id, owner, lease)
+
+    def _commit_stored(self, master: Master, owner: str, image: DecodedImage) -> bool | None:
+        """Commit the row as stored, and index it, in one transaction where that is possible.
+
+        Returns whether it is indexed; None if the row is no longer this upload's.
+        """
+        with self._stores.together():
+            versions = self._stores.metadata.commit_stored(
+                master.id, owner, list(image.embeddings), self._settings.lease_seconds
+            )
+            if versions is None:
+                return None
+            return self._indexing.index_inline(master, owner, versions, image)
 
     def _reserve_row(self, collection: str, new: NewMaster, owner: str) -> Reservation:
         """Reserve a row, or wait until another upload of the same bytes has finished.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -57,6 +58,8 @@ class DecodedImage:
     height: int
     capture: Capture | None = None  # the capture metadata, if it was asked for
     warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
+    # Embeddings that ``start_embedding`` has begun, by model version.
+    embeddings: Mapping[str, Future[NDArray[np.float32]]] = field(default_factory=dict)
 
 
 class Vision:
@@ -83,6 +86,7 @@ class Vision:
         self._decoder = decoder
         self._slots = threading.BoundedSemaphore(slots)
         self._load = _Load()
+        self._background = ThreadPoolExecutor(slots, thread_name_prefix="embed")
         self._metrics = metrics
         self.keep_gps = keep_gps
         self._accepted_samples = Acceptance(max_pixels, truncated=True)
@@ -93,8 +97,9 @@ class Vision:
         self._decoder.stop()
 
     def close(self) -> None:
-        """End the processes that decode."""
+        """End the processes that decode, and the threads that embed."""
         self._decoder.close()
+        self._background.shutdown(cancel_futures=True)
 
     def decode_image(
         self,
@@ -162,6 +167,18 @@ class Vision:
             return self._accepted_uploads
         return self._accepted_samples if purpose is Purpose.SEARCH and not is_stored else ANYTHING
 
+    def start_embedding(self, image: DecodedImage, versions: Iterable[str]) -> DecodedImage:
+        """Begin to embed the image in the background; ``embed_image`` waits for the results.
+
+        Versions that the image was not decoded for are left out.
+        """
+        begun = {
+            version: self._background.submit(self.embed_image, image, version)
+            for version in versions
+            if version in image.inputs
+        }
+        return replace(image, embeddings=begun)
+
     def embed_image(
         self, image: DecodedImage, version: str, *, mirror: bool = False
     ) -> NDArray[np.float32]:
@@ -172,6 +189,8 @@ class Vision:
         Unavailable if this process has not loaded the version, and Conflict if its network fails
         for this image.
         """
+        if version in image.embeddings and not mirror:
+            return image.embeddings[version].result()
         embedder = self._models.find_embedder(version)
         pixels = image.inputs[version]
         pixels = mirror_input(pixels) if mirror else pixels

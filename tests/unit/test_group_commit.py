@@ -148,6 +148,32 @@ def test_a_full_disk_fails_for_what_it_undoes(database: Database, together: Toge
         assert outcome.exception() is None or isinstance(outcome.exception(), StoreUnavailable)
 
 
+def test_an_error_that_undoes_everything_cannot_be_hidden(
+    database: Database, together: Together
+) -> None:
+    """SQLite rolls back the transaction itself after some errors, and a block may go on."""
+
+    def lose(connection: sa.Connection) -> None:
+        insert(2)(connection)
+        connection.exec_driver_sql("ROLLBACK")
+
+    def lose_inside(connection: sa.Connection) -> None:
+        with suppress(StoreUnavailable), database.write() as inner:
+            lose(inner)
+        with suppress(StoreUnavailable), database.write() as inner:
+            insert(3)(inner)
+
+    for losing in (lose, lose_inside):
+        outcomes = together.run(insert(1), losing, insert(4))
+        with database.read() as connection:
+            found = list(connection.scalars(sa.text("SELECT number FROM numbers")))
+        for number, outcome in ((1, outcomes[0]), (2, outcomes[1]), (4, outcomes[2])):
+            assert (outcome.exception() is None) == (number in found)
+        assert isinstance(outcomes[0].exception(), StoreUnavailable)
+        with database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM numbers")
+
+
 def test_callbacks_run_after_the_commit_in_the_order_of_the_blocks(
     database: Database, together: Together
 ) -> None:
