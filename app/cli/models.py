@@ -165,8 +165,8 @@ def quantize(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="`active` for the active model of the service; or a weights file, or `default` for"
-            " the shipped weights, of which only a file is made.",
+            help="`active` for the active model of the service; or a weights file, a bundle, or"
+            " `default` for the shipped weights, of which only a file is made.",
         ),
     ] = "active",
     images: Annotated[
@@ -183,7 +183,7 @@ def quantize(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="File to write. Default: int8.safetensors, or none for `active`.",
+            help="File to write. Default: int8.safetensors or int8.bundle; none for `active`.",
             dir_okay=False,
         ),
     ] = None,
@@ -217,7 +217,7 @@ def quantize(
         )
     from app.cli import model_files
 
-    model_files.quantize(model, images, file or Path("int8.safetensors"))
+    model_files.quantize(model, images, file)
 
 
 def update_preprocessing(

@@ -19,13 +19,14 @@ from app.cli.model_changes import (
     select_models,
     wait_until_built,
 )
+from app.cli.model_files import show_quantized
 from app.cli.service_errors import HopelessError, ServiceError
-from models.embedder import read_encoder
+from models.bundles.archive import is_bundle
+from models.bundles.check import check_bundle
 from models.labelled_images import find_image_files
 from models.progress import ProgressCallback
 from models.quantizing import (
     MOST_IMAGES,
-    Quantized,
     check_installed,
     check_not_quantized,
     quantize_network,
@@ -34,6 +35,7 @@ from models.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     from app.cli.client import Client
+    from models.embedder import Encoder
 
 _DOWNLOADS = 4  # at the same time
 _PREFIX = "lookalike-quantize-"
@@ -46,14 +48,14 @@ def quantize_active(
     """Quantize the active encoder of a space, build the int8 version, and activate it.
 
     ``images`` is a directory to calibrate with; None means masters of the service. ``file`` keeps
-    the int8 weights. Raises CommandError, EncoderInvalid, EngineMissing, UnusableData.
+    the int8 encoder. Raises CommandError, EncoderInvalid, EngineMissing, UnusableData.
     """
     with on_interrupt(_NOTHING_CHANGED), TemporaryDirectory(prefix=_PREFIX) as temporary:
         check_installed()
         directory = Path(temporary)
         version = _find_active(client, space, activate=activate)
-        weights = _download_weights(client, version, directory)
-        check_not_quantized(weights)
+        encoder = _download_encoder(client, version, directory)
+        check_not_quantized(encoder)
         out.print(f"Quantizing {version}, the active encoder of the space {space}.")
         with show_stages() as advance:
             paths = (
@@ -61,8 +63,8 @@ def quantize_active(
                 if images is None
                 else find_image_files(images)
             )
-            target = file or directory / "int8.safetensors"
-            quantized = quantize_network(weights, paths, target, advance)
+            target = file or directory / "int8"
+            quantized = quantize_network(encoder, paths, target, advance)
         show_quantized(quantized)
         if file is not None:
             out.print(f"Written: {file}")
@@ -70,17 +72,6 @@ def quantize_active(
     with on_interrupt(CONTINUES):
         client.start_model(quantized.version, space)
         _finish(client, quantized.version, space, activate=activate)
-
-
-def show_quantized(quantized: Quantized) -> None:
-    """Print the version, and how near its vectors are to the original's."""
-    out.print(f"The int8 version is {quantized.version}.")
-    if (agreement := quantized.agreement) is not None:
-        out.print(
-            f"Compared on {agreement.images} images: {agreement.recall:.1%} of the"
-            f" {agreement.nearest} nearest of each stay the same; a vector moves by a distance of"
-            f" {agreement.distance:.4f} (median)."
-        )
 
 
 def _finish(client: Client, version: str, space: str, *, activate: bool) -> None:
@@ -123,16 +114,12 @@ def _find_active(client: Client, space: str, *, activate: bool) -> str:
     return str(active["version"])
 
 
-def _download_weights(client: Client, version: str, directory: Path) -> WeightsFile:
+def _download_encoder(client: Client, version: str, directory: Path) -> Encoder:
     path = directory / "encoder"
     with path.open("w+b") as output:
         client.download_encoder(version, output)
-    encoder = read_encoder(path)
-    if not isinstance(encoder, WeightsFile):
-        raise CommandError(
-            f"{version} is a bundle, and only weights of the ResNet can be quantized here. Quantize"
-            " its networks where they were exported, and add the result as a bundle of its own."
-        )
+    # whatever the service sent, its networks are first run in a process with limits
+    encoder = check_bundle(path).bundle if is_bundle(path) else WeightsFile.load(path)
     if encoder.version != version:
         raise CommandError(
             f"the service sent {encoder.version} in place of {version}. Run `lookalike scrub`"

@@ -127,19 +127,41 @@ def test_a_service_without_images_is_left_alone(
     assert calls == []
 
 
-def test_an_encoder_that_cannot_be_quantized_is_refused(
+def test_a_space_without_an_active_encoder_is_refused(
     served: Service, calls: list[dict[str, Any]], tmp_path: Path
 ) -> None:
+    result = quantize(served, "--space", "no-such")
+    assert result.exit_code == 2
+    assert "there is no space no-such" in result.stderr
+    bundle = make_image_bundle(tmp_path / "tiny.bundle")
+    assert quantize(served, bundle, "--space", "shapes", command="start").exit_code == 0
+    result = quantize(served, "--space", "shapes", "--no-activate")
+    assert result.exit_code == 2
+    assert "is being built in the space shapes" in result.stderr
+    assert calls == []
+
+
+def test_the_bundle_of_another_space_is_quantized(
+    served: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_changes, "_POLL_INTERVAL", 0.05)
     bundle = make_image_bundle(tmp_path / "tiny.bundle")
     options = ("--space", "shapes")
     for command, arguments in (("start", (bundle, *options)), ("activate", options)):
         done = quantize(served, *arguments, command=command)
         assert done.exit_code == 0, done.output
-    for space, reason in (("shapes", "is a bundle"), ("no-such", "there is no space no-such")):
-        result = quantize(served, "--space", space)
-        assert result.exit_code == 2
-        assert reason in result.stderr
-    assert calls == []
+    before = active(served, "shapes")
+    result = quantize(served, *options)
+    assert result.exit_code == 0, result.output
+    assert "Compared on 4 images" in result.output
+    assert active(served, "shapes") != before
+    assert active(served, "shapes").startswith("tiny-")
+    sample = encoded(part_of("coffee", 1), quality=90)
+    found = served.client.post(
+        "/search", files={"sample": ("sample.jpg", sample)}, data={"space": "shapes"}
+    ).json()
+    assert found["model_version"] == active(served, "shapes")
+    assert found["hits"][0]["distance"] < 0.01
 
 
 def test_a_missing_library_is_named_before_anything_is_downloaded(

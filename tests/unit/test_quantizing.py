@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from app.cli.main import app
 from app.settings import Settings
-from models.errors import EngineMissing
-from models.quantizing import check_installed, check_not_quantized, compare_vectors
-from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
+from models.bundles.archive import read_bundle
+from models.embedder import load_embedder
+from models.errors import EncoderInvalid, EngineMissing
+from models.quantizing import (
+    check_installed,
+    check_not_quantized,
+    compare_vectors,
+    quantize_network,
+)
+from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
+from tests.support.images import encoded, part_of, photograph
+from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
 
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -47,6 +59,52 @@ def test_the_recall_is_the_share_of_neighbours_that_stay() -> None:
     assert noisy.distance == pytest.approx(0.005, abs=0.002)
 
 
+@pytest.fixture
+def photographs(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.jpg" for number in range(8)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(part_of("coffee", number)))
+    return paths
+
+
+def test_the_network_for_images_of_a_bundle_is_quantized(
+    tmp_path: Path, photographs: list[Path]
+) -> None:
+    path = make_text_bundle(tmp_path / "tiny.bundle", calibration={"intercept": 4.0, "slope": 8.0})
+    bundle, out = read_bundle(path), tmp_path / "int8.bundle"
+    quantized = quantize_network(bundle, photographs, out)
+    int8 = read_bundle(out)
+    assert quantized.version == int8.version != bundle.version
+    assert quantized.agreement is not None
+    assert quantized.agreement.images == 8
+    assert 0 < quantized.agreement.distance < 0.02
+    assert (int8.manifest.licence, int8.manifest.calibration) == (
+        bundle.manifest.licence,
+        bundle.manifest.calibration,
+    )
+    before, after = load_embedder(bundle), load_embedder(int8)
+    image = photograph("coffee")
+    assert np.array_equal(*(each.preprocessing.prepare(image) for each in (before, after)))
+    assert before.text is not None
+    assert after.text is not None
+    texts = [each.embed_text("red dog") for each in (before.text, after.text)]
+    assert np.array_equal(*texts)
+    with pytest.raises(EncoderInvalid, match="quantized already"):
+        quantize_network(int8, photographs, tmp_path / "again.bundle")
+
+
+def test_a_command_quantizes_a_bundle(
+    tmp_path: Path, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = make_image_bundle(tmp_path / "tiny.bundle")
+    command = ["models", "quantize", str(path), str(tmp_path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert read_bundle(tmp_path / "int8.bundle").version in result.output
+    assert "lookalike models start int8.bundle" in result.output
+
+
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -63,5 +121,5 @@ def test_the_precision_int8_is_refused_with_what_to_do_instead() -> None:
 def test_int8_weights_are_not_quantized_again() -> None:
     weights = WeightsFile.load(DEFAULT_WEIGHTS)
     int8 = replace(weights, tensors={"openvino.xml": np.zeros(1, np.uint8)})
-    with pytest.raises(WeightsInvalid, match="quantized already"):
+    with pytest.raises(EncoderInvalid, match="quantized already"):
         check_not_quantized(int8)
