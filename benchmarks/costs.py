@@ -29,7 +29,7 @@ class Costs:
 
     def table(self, title: str) -> Table:
         """Return a table of milliseconds for each image."""
-        table = make_table(title, "", "times an image", "elapsed, ms", "user CPU, ms", "system CPU")
+        table = make_table(title, "an image", "times", "ms", "user CPU ms", "system CPU ms")
 
         def show(seconds: float) -> str:
             return f"{1000 * seconds / self.images:.2f}"
@@ -69,12 +69,12 @@ def _read_processor(service: ServiceProcess) -> dict[str, tuple[float, float]]:
     decoders = [_times_of(decoder) for decoder in service.decoders()]
     own = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "the service's process": _times_of(service.process.pid),
-        "the processes that decode": (
+        "service": _times_of(service.process.pid),
+        "decoders": (
             sum(user for user, _ in decoders),
             sum(system for _, system in decoders),
         ),
-        "the clients": (own.ru_utime, own.ru_stime),
+        "clients": (own.ru_utime, own.ru_stime),
     }
 
 

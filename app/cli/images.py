@@ -48,7 +48,7 @@ def import_(
         typer.Option(
             "--jobs", "-j", metavar="N", min=1, max=64, help="Number of parallel requests."
         ),
-    ] = 4,
+    ] = 8,
     attributes_from_folder: Annotated[
         bool,
         typer.Option(
