@@ -4,7 +4,8 @@
 
 Two services run beside each other, of which one embeds every image on one core. They are measured
 in turns with 1, 2, 4 and 8 clients that send pictures of 448 x 336 pixels. Prints one JSON object
-last: the medians of the ratios of the rates, all cores to one core, and the additional memory.
+last: the medians of the ratios of the rates, and of the processor time of an image, which tells
+more while other work runs beside it; all cores to one core. Also the additional memory.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.costs import measure_costs
+from benchmarks.reporting import make_table
 from benchmarks.service import (
     Client,
     ServiceProcess,
@@ -47,23 +52,44 @@ def search_all(port: int, bodies: list[bytes], clients: int) -> float:
     return len(bodies) / time_threads(work, clients)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Images per second, and the processor time of one in the service, in milliseconds."""
+
+    rate: float
+    processor: float
+
+
+def measure(
+    service: ServiceProcess, bodies: list[bytes], run: Callable[[list[bytes]], float]
+) -> Measured:
+    with measure_costs(service, len(bodies)) as costs:
+        rate = run(bodies)
+    spent = sum(sum(times) for name, times in costs.processor.items() if name != "the clients")
+    return Measured(rate, 1000 * spent / len(bodies))
+
+
 def measure_round(
     services: list[ServiceProcess], clients: int, seed: int
-) -> dict[str, dict[int, float]]:
-    """Return the rates of searches and uploads by port, measured in the order of the services."""
+) -> dict[str, dict[int, Measured]]:
+    """Measure searches and uploads by port, in the order of the services."""
     images = make_photographs(IMAGES[clients], *SIZE, seed=seed)
     samples = [encode_form([("sample", image)]) for image in images]
     uploads = [encode_form([("file", image)]) for image in images]
-    return {
-        "searches": {each.port: search_all(each.port, samples, clients) for each in services},
-        "uploads": {each.port: upload_all(each.port, uploads, clients) for each in services},
-    }
+    measured: dict[str, dict[int, Measured]] = {"searches": {}, "uploads": {}}
+    for each in services:
+        search = partial(search_all, each.port, clients=clients)
+        measured["searches"][each.port] = measure(each, samples, search)
+    for each in services:
+        upload = partial(upload_all, each.port, clients=clients)
+        measured["uploads"][each.port] = measure(each, uploads, upload)
+    return measured
 
 
 def main() -> None:
     make_parser(__doc__).parse_args()
     port = find_free_port()
-    rates: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    pairs: dict[tuple[str, int], list[tuple[Measured, Measured]]] = {}
     with tempfile.TemporaryDirectory() as directory:
         environment = {"LOOKALIKE_DATA_DIR": directory, "LOOKALIKE_PORT": str(port)}
         command = [sys.executable, "-m", "benchmarks.one_core_each"]
@@ -78,19 +104,29 @@ def main() -> None:
                     for kind, by_port in measured.items():
                         pair = by_port[one_core.port], by_port[all_cores.port]
                         if run:
-                            rates.setdefault((kind, clients), []).append(pair)
+                            pairs.setdefault((kind, clients), []).append(pair)
             memory = all_cores.resident_mb() - one_core.resident_mb()
-    table = Table(title=f"Medians of {RUNS} runs in turns")
-    for column in ("", "clients", "one core each, per second", "all cores if alone", "ratio"):
-        table.add_column(column, justify="right" if column else "left")
+    print(json.dumps(show(pairs) | {"additional_mb": round(memory)}))
+
+
+def show(pairs: dict[tuple[str, int], list[tuple[Measured, Measured]]]) -> dict[str, float]:
+    """Print a table, and return the ratios."""
+    table = make_table(
+        f"One core each, and all cores if alone; medians of {RUNS} runs in turns",
+        *("", "clients", "images/s", "all cores", "ratio", "CPU ms", "all cores", "ratio"),
+    )
     ratios = {}
-    for (kind, clients), pairs in sorted(rates.items()):
-        ratio = statistics.median(ours / theirs for theirs, ours in pairs)
-        medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
-        table.add_row(kind, str(clients), *(f"{rate:.1f}" for rate in medians), f"{ratio:.3f}")
-        ratios[f"{kind}_{clients}"] = round(ratio, 3)
+    for (kind, clients), runs in sorted(pairs.items()):
+        row = [kind, str(clients)]
+        for name in ("rate", "processor"):
+            before, after = ([getattr(pair[side], name) for pair in runs] for side in (0, 1))
+            ratio = statistics.median(b / a for a, b in zip(before, after, strict=True))
+            row += [f"{statistics.median(side):.1f}" for side in (before, after)]
+            row.append(f"{ratio:.3f}")
+            ratios[f"{kind}_{clients}_{name}"] = round(ratio, 3)
+        table.add_row(*row)
     Console().print(table)
-    print(json.dumps(ratios | {"additional_mb": round(memory)}))
+    return ratios
 
 
 if __name__ == "__main__":

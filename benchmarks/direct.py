@@ -18,10 +18,12 @@ from models.transforms import INPUT_SIDE, prepare_input
 from storage.cores import available_cores
 
 
-def embed_bytes(embedder: Embedder, content: bytes) -> NDArray[np.float32]:
-    """Decode an image file and embed it: ``(512,)`` float32."""
+def embed_bytes(
+    embedder: Embedder, content: bytes, *, all_cores: bool = False
+) -> NDArray[np.float32]:
+    """Decode an image file and embed it, on one core or on all: ``(512,)`` float32."""
     image = decode_image(io.BytesIO(content), min_side=INPUT_SIDE).image
-    return embedder.embed(prepare_input(image)[None])[0]
+    return embedder.embed(prepare_input(image)[None], all_cores=all_cores)[0]
 
 
 def measure_direct_rate(embedder: Embedder, images: Sequence[bytes]) -> float:
