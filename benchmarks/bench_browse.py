@@ -22,10 +22,11 @@ from rich.console import Console
 
 from benchmarks.reporting import make_table, show_progress
 from benchmarks.service import make_parser
-from storage.database import Database, DatabaseOptions
+from storage.database import Database
 from storage.filter_parser import parse_filter
 from storage.filters import Filter
 from storage.metadata import SqlMetadataStore, new_id
+from storage.mysql_engine import DatabaseOptions
 from storage.records import Collection, Master, MasterRecord, MasterState
 from storage.sorting import parse_sort
 

@@ -10,7 +10,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from types import FunctionType
@@ -23,6 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from storage.errors import StoreFull, StoreUnavailable
 from storage.group_commit import GroupCommit
+from storage.mysql_engine import DatabaseOptions, make_mysql_engine
 from storage.private_files import create_privately, make_private_directory
 from storage.records import FARTHEST
 
@@ -59,16 +59,6 @@ class TransactionLost(StoreUnavailable):
     """The transaction was rolled back (deadlock, lock wait timeout), so a retry is safe."""
 
 
-@dataclass(frozen=True)
-class DatabaseOptions:
-    """How to connect to a database server."""
-
-    pool: int = 32  # connections at most
-    timeout: float = 10.0  # seconds to connect, to wait for a free connection and for each answer
-    limit_answers: bool = True  # False lets each statement take as long as it needs
-    recycle: int = 1800  # seconds after which a connection is replaced
-
-
 class Database:
     """A database engine. ``read`` and ``write`` give a connection inside a transaction.
 
@@ -98,27 +88,9 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_sqlite)
             self._group: GroupCommit | None = GroupCommit(partial(_begin_writing, self.engine))
         else:
-            options = options or DatabaseOptions()
-            answer = options.timeout if options.limit_answers else None
             self._group = None
-            self.engine = sa.create_engine(
-                self.url,
-                isolation_level="READ COMMITTED",
-                pool_pre_ping=True,
-                pool_recycle=options.recycle,
-                pool_size=options.pool,
-                max_overflow=0,
-                pool_timeout=options.timeout,
-                connect_args={
-                    "charset": "utf8mb4",
-                    "connect_timeout": min(3.0, options.timeout),
-                    "read_timeout": answer,
-                    "write_timeout": answer,
-                },
-                json_serializer=json_as_written,
-            )
-            if answer is not None:
-                sa.event.listen(self.engine, "connect", partial(_limit_statements, answer))
+            options = options or DatabaseOptions()
+            self.engine = make_mysql_engine(self.url, options, json_as_written)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -252,16 +224,6 @@ def _retry_if_lost(method: FunctionType) -> Callable[..., Any]:
             return try_again(*arguments, **named)
 
     return call
-
-
-def _limit_statements(seconds: float, connection: Any, record: Any) -> None:
-    """Let the server end a statement by itself: it would go on after the client gave up."""
-    is_mariadb = "MariaDB" in connection.get_server_info()
-    limit = f"max_statement_time = {seconds}"
-    if not is_mariadb:  # MySQL has a limit for SELECT only, in milliseconds
-        limit = f"max_execution_time = {int(seconds * 1000)}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET SESSION {limit}")
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:

@@ -15,9 +15,10 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import sqlalchemy as sa
 
 from storage import schema_upgrade
-from storage.database import Database, DatabaseOptions
+from storage.database import Database
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.metadata import SqlMetadataStore, SqlModelRegistry
+from storage.mysql_engine import DatabaseOptions
 from storage.objects_local import LocalObjectStore
 from storage.protocols import ObjectStore, Stores, VectorStore
 from storage.store_urls import StoreUrls

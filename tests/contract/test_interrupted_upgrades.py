@@ -19,9 +19,10 @@ from pymysql.constants import COMMAND
 
 from storage import database as database_module
 from storage import schema_upgrade
-from storage.database import Database, DatabaseOptions
+from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.metadata import SqlModelRegistry
+from storage.mysql_engine import DatabaseOptions
 from storage.records import LOOK
 from tests.support.schemas import UpgradeProcess, differences, is_change
 from tests.support.service import eventually

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from storage.database import Database, DatabaseOptions
+from storage.database import Database
 from storage.metadata import SqlMetadataStore, SqlModelRegistry
+from storage.mysql_engine import DatabaseOptions
 from storage.records import LOOK, Collection, Master, NewMaster
 from tests.support.service import eventually
 

@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from storage.database import Database, DatabaseOptions
+from storage.database import Database
 from storage.errors import StoreUnavailable
+from storage.mysql_engine import DatabaseOptions
 from tests.support.service import eventually
 
 SLOW = sa.text("SELECT SUM(SQRT(seq)) FROM seq_1_to_1000000000000")  # numbers that MariaDB makes
