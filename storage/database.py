@@ -86,10 +86,12 @@ class Database:
             )
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+            self.timeout = BUSY_TIMEOUT
             self._group: GroupCommit | None = GroupCommit(partial(_begin_writing, self.engine))
         else:
             self._group = None
             options = options or DatabaseOptions()
+            self.timeout = options.timeout  # seconds
             self.engine = make_mysql_engine(self.url, options, json_as_written)
 
     @contextmanager

@@ -31,6 +31,10 @@ class _Entry(Generic[_Item, _Answer]):
     error: BaseException | None = None
 
 
+class NotTogether(Exception):
+    """A call of several items has done nothing, because one of them needs a call of its own."""
+
+
 class SharedCalls(Generic[_Item, _Answer]):
     """Sends the items of several threads in one call at a time."""
 
@@ -40,8 +44,8 @@ class SharedCalls(Generic[_Item, _Answer]):
         """``call`` sends items and returns the answer to each of them, in their order.
 
         A call that fails is repeated by each of its threads alone, so that an item that the server
-        refuses fails by itself. ``patience`` is the time in seconds after which it is not repeated:
-        a refusal comes sooner, so the server is down.
+        refuses fails by itself. ``patience`` is the time in seconds after which only NotTogether is
+        repeated: a refusal comes sooner, so the server is down.
         """
         self._call = call
         self._patience = patience
@@ -76,10 +80,10 @@ class SharedCalls(Generic[_Item, _Answer]):
             for number, entry in enumerate(entries):
                 entry.answers = answers[number : number + 1]
         except BaseException as error:
-            is_refusal = time.monotonic() - started < self._patience
+            is_quick = time.monotonic() - started < self._patience
             for entry in entries:
                 entry.error = error
-                entry.alone = is_refusal and len(entries) > 1
+                entry.alone = len(entries) > 1 and (is_quick or isinstance(error, NotTogether))
         finally:
             self._wake(entries)
 

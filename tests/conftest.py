@@ -25,7 +25,7 @@ _ON_SERVERS = {  # parameters, fixtures and modules of the tests that use a serv
     *("mysql", "mysql_database", "milvus", "s3", "mysql_url", "stack"),
     *("mysql_of_charset", "latin1", "utf8mb4 COLLATE utf8mb4_unicode_ci"),
     *("test_s3", "test_milvus", "test_filters_alike", "test_containers", "test_servers_killed"),
-    *("test_milvus_shared_upserts", "test_server_connections"),
+    *("test_milvus_shared_upserts", "test_server_connections", "test_shared_uploads"),
 }
 _MEASURED = {"unit", "contract"}  # suites whose coverage counts: tracing slows the others by half
 _fleet: Fleet | None = None

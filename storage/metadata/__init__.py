@@ -18,6 +18,7 @@ from storage.metadata.registry import SqlModelRegistry
 from storage.metadata.transfer import SqlRecords
 from storage.metadata.uploads import SqlUploads
 from storage.records import new_id
+from storage.shared_calls import SharedCalls
 
 __all__ = ["SqlMetadataStore", "SqlModelRegistry", "new_id"]
 
@@ -39,6 +40,10 @@ class SqlMetadataStore(
     def __init__(self, database: Database) -> None:
         self._db = database
         self._index = AttributeIndex()
+        patience = database.timeout / 2
+        self._reservations = SharedCalls(self._reserve_together, patience=patience)
+        self._commits = SharedCalls(self._commit_together, patience=patience)
+        self._marks = SharedCalls(self._mark_together, patience=patience)
 
     def upgrade_schema(self) -> None:
         schema_upgrade.upgrade(self._db)

@@ -11,6 +11,8 @@ from storage.errors import CollectionExists, CollectionGone
 from storage.metadata.rows import COLLECTIONS, DELETING, KEPT, LIVE, MASTERS, deleting_values
 from storage.records import Collection, MasterState, new_id
 
+_FIND_COLLECTION = sa.select(COLLECTIONS).where(COLLECTIONS.c.live_name == sa.bindparam("its_name"))
+
 
 @retry_lost_transactions
 class SqlCollections:
@@ -32,9 +34,7 @@ class SqlCollections:
 
     def find_collection(self, name: str) -> Collection | None:
         with self._db.read() as connection:
-            row = connection.execute(
-                sa.select(COLLECTIONS).where(COLLECTIONS.c.live_name == name)
-            ).first()
+            row = connection.execute(_FIND_COLLECTION, {"its_name": name}).first()
         return Collection(row.id, row.name, row.created_at) if row else None
 
     def list_collections(self) -> list[tuple[Collection, int]]:

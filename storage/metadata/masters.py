@@ -29,6 +29,13 @@ from storage.metadata.rows import (
 )
 from storage.records import Attributes, Master, MasterState
 
+# Made once, because making a statement takes longer than running it.
+_FIND_BY_HASH = SELECT_MASTERS.where(
+    COLLECTIONS.c.live_name == sa.bindparam("collection_name"),
+    MASTERS.c.live_sha256 == sa.bindparam("hash"),
+    IS_VISIBLE,
+)
+
 
 @retry_lost_transactions
 class SqlMasters:
@@ -44,9 +51,9 @@ class SqlMasters:
         return master_of(row) if row else None
 
     def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
-        same = sa.and_(COLLECTIONS.c.live_name == collection, MASTERS.c.live_sha256 == sha256)
+        values = {"collection_name": collection, "hash": sha256}
         with self._db.read() as connection:
-            row = connection.execute(SELECT_MASTERS.where(same, IS_VISIBLE)).first()
+            row = connection.execute(_FIND_BY_HASH, values).first()
         return master_of(row) if row else None
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:

@@ -28,8 +28,37 @@ from storage.metadata.rows import (
     new_embedding,
 )
 from storage.records import DeadLetter, IndexTask, MasterState
+from storage.shared_calls import NotTogether, SharedCalls
 
 _MOST_FAILURE = 500  # characters of a failure that are kept
+
+# Statements of every upload are made once, because making one takes longer than running it.
+_LOCK_MASTERS = (
+    sa.select(MASTERS.c.id, MASTERS.c.revision, MASTERS.c.state)
+    .where(MASTERS.c.id.in_(sa.bindparam("ids", expanding=True)))
+    # Without it, a small table would be read as a whole, and wait for rows that others have locked.
+    .with_hint(MASTERS, "FORCE INDEX (PRIMARY)", "mysql")
+    .with_for_update(read=True)
+)
+_MARK_INDEXED = (
+    EMBEDDINGS.update()
+    .where(
+        EMBEDDINGS.c.master_id.in_(sa.bindparam("ids", expanding=True)),
+        EMBEDDINGS.c.model_version == sa.bindparam("version"),
+        sa.tuple_(EMBEDDINGS.c.master_id, EMBEDDINGS.c.lease_owner).in_(
+            sa.bindparam("held", expanding=True)
+        ),
+    )
+    .values(
+        **FREE_LEASE
+        | {
+            "state": INDEXED,
+            "indexed_revision": sa.bindparam("revision"),
+            "attempts": 0,
+            "failure": None,
+        }
+    )
+)
 
 
 @retry_lost_transactions
@@ -37,6 +66,7 @@ class SqlEmbeddingOutbox:
     """EmbeddingOutbox on a SQL database."""
 
     _db: Database
+    _marks: SharedCalls[tuple[IndexTask, str], bool]  # for servers
 
     def claim_embeddings(
         self, versions: Sequence[str], owner: str, limit: int, lease: float
@@ -93,7 +123,7 @@ class SqlEmbeddingOutbox:
         )
         leased = {"lease_owner": owner, "lease_until": from_now(lease)}
         with self._db.write() as connection:
-            if _is_current(task, _lock_master(connection, task)):
+            if _is_current(task, _lock_masters(connection, [task]).get(task.master.id)):
                 result = connection.execute(EMBEDDINGS.update().where(pending).values(**leased))
                 return result.rowcount == 1
             connection.execute(
@@ -102,24 +132,26 @@ class SqlEmbeddingOutbox:
         return False
 
     def mark_indexed(self, task: IndexTask, owner: str) -> bool:
-        indexed = FREE_LEASE | {
-            "state": INDEXED,
-            "indexed_revision": task.master.revision,
-            "attempts": 0,
-            "failure": None,
-        }
+        if self._db.embedded:
+            return self._mark_together([(task, owner)])[0]
+        same = task.model_version, task.master.revision
+        return self._marks.send((task, owner), group=same, key=task.master.id)
+
+    def _mark_together(self, leased: list[tuple[IndexTask, str]]) -> list[bool]:
+        """Mark embeddings of one version at one revision as indexed.
+
+        Raises NotTogether if there are several and any cannot be marked.
+        """
         with self._db.write() as connection:
-            master = _lock_master(connection, task)
-            is_current = _is_current(task, master)
-            result = connection.execute(
-                EMBEDDINGS.update()
-                .where(_is_leased(task, owner))
-                .values(**indexed if is_current else FREE_LEASE)
-            )
-            was_leased = result.rowcount == 1
-            if not was_leased and master and master.revision != task.master.revision:
-                _requeue_overwritten(connection, task)
-        return is_current and was_leased
+            masters = _lock_masters(connection, [task for task, _ in leased])
+            current = [_is_current(task, masters.get(task.master.id)) for task, _ in leased]
+            if all(current) and _mark_all(connection, leased):
+                return current
+            if len(leased) > 1:
+                raise NotTogether
+            ((task, owner),) = leased
+            _leave_unmarked(connection, task, owner, masters.get(task.master.id))
+            return [False]
 
     def retry_embedding(
         self, task: IndexTask, owner: str, failure: str, delay: float | None
@@ -203,15 +235,44 @@ def _is_leased(task: IndexTask, owner: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _lock_master(connection: sa.Connection, task: IndexTask) -> Any:
-    """Return the revision and the state of the master, or None.
+def _lock_masters(connection: sa.Connection, tasks: Sequence[IndexTask]) -> dict[UUID, Any]:
+    """Return the revisions and the states of the masters by id, and lock their rows.
 
-    The row is locked first, as update_master does: a subquery would read it before a change that is
-    under way is committed.
+    The rows are locked first, as update_master does: a subquery would read one before a change that
+    is under way is committed.
     """
-    columns = sa.select(MASTERS.c.revision, MASTERS.c.state)
-    row = columns.where(MASTERS.c.id == task.master.id)
-    return connection.execute(row.with_for_update(read=True)).first()
+    ids = [task.master.id for task in tasks]
+    return {row.id: row for row in connection.execute(_LOCK_MASTERS, {"ids": ids})}
+
+
+def _mark_all(connection: sa.Connection, leased: Sequence[tuple[IndexTask, str]]) -> bool:
+    """Mark the embeddings that are leased to the owner beside them.
+
+    Returns whether these are all of them.
+    """
+    first, _ = leased[0]
+    marked = connection.execute(
+        _MARK_INDEXED,
+        {
+            "ids": [task.master.id for task, _ in leased],
+            "version": first.model_version,
+            "held": [(task.master.id, owner) for task, owner in leased],
+            "revision": first.master.revision,
+        },
+    )
+    return marked.rowcount == len(leased)
+
+
+def _leave_unmarked(connection: sa.Connection, task: IndexTask, owner: str, master: Any) -> None:
+    """Free the lease of an embedding that was changed meanwhile, or queue it again if it is lost.
+
+    If another process holds the lease, the vector of this one may have replaced its vector.
+    """
+    freed = connection.execute(
+        EMBEDDINGS.update().where(_is_leased(task, owner)).values(**FREE_LEASE)
+    )
+    if freed.rowcount == 0 and master and master.revision != task.master.revision:
+        _requeue_overwritten(connection, task)
 
 
 def _is_current(task: IndexTask, master: Any) -> bool:

@@ -35,16 +35,19 @@ _LOCKED = MODELS.c.active_space == LOOK
 _FORGOTTEN_AFTER = 86_400_000  # milliseconds after which a replica without heartbeat is removed
 
 
-def lock_live_models(connection: sa.Connection) -> Sequence[str]:
-    """Return the live versions and lock them: none starts or ends before the transaction commits.
+_LOCK_ACTIVE = sa.select(MODELS.c.id).where(_LOCKED).with_for_update(read=True)
+_LIST_LIVE = sa.select(MODELS.c.id, now().label("clock")).where(MODELS.c.state.in_(_LIVE_STATES))
 
-    A master stored in this transaction needs an embedding of each. The lock is on the active
-    version of `look`, which every change of states in any space also locks; the others are read
-    once it is held.
+
+def lock_live_models(connection: sa.Connection) -> dict[str, int]:
+    """Return the live versions, each with the database's time in milliseconds, and lock them.
+
+    None starts or ends before the transaction commits. A master stored in this transaction needs an
+    embedding of each. The lock is on the active version of `look`, which every change of states in
+    any space also locks; the others are read once it is held.
     """
-    connection.execute(sa.select(MODELS.c.id).where(_LOCKED).with_for_update(read=True)).all()
-    live = sa.select(MODELS.c.id).where(MODELS.c.state.in_(_LIVE_STATES))
-    return connection.scalars(live).all()
+    connection.execute(_LOCK_ACTIVE).all()
+    return {row.id: row.clock for row in connection.execute(_LIST_LIVE)}
 
 
 @retry_lost_transactions

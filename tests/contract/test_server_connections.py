@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import pymysql
 import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
 from storage.errors import StoreUnavailable
+from tests.support.sent_statements import record_statements
 
 ONE = sa.text("SELECT 1")
 
 
 @pytest.fixture
-def sent(mysql_database: Database, monkeypatch: pytest.MonkeyPatch) -> list[bytes | str]:
-    """The statements that are sent once a connection is open; pings are empty."""
+def sent(mysql_database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that are sent once a connection is open."""
     run(mysql_database, "read", ONE)
-    statements: list[bytes | str] = []
-    execute = pymysql.connections.Connection._execute_command
-
-    def record(self: Any, command: int, statement: bytes | str) -> None:
-        statements.append(statement.decode() if isinstance(statement, bytes) else statement)
-        execute(self, command, statement)
-
-    monkeypatch.setattr(pymysql.connections.Connection, "_execute_command", record)
-    return statements
+    return record_statements(monkeypatch)
 
 
 def run(database: Database, kind: str, statement: sa.TextClause) -> Any:
@@ -37,14 +29,14 @@ def run(database: Database, kind: str, statement: sa.TextClause) -> Any:
 
 @pytest.mark.parametrize("kind", ["read", "write"])
 def test_a_transaction_sends_its_statements_and_one_commit(
-    mysql_database: Database, sent: list[bytes | str], kind: str
+    mysql_database: Database, sent: list[str], kind: str
 ) -> None:
     run(mysql_database, kind, ONE)
     assert sent == ["SELECT 1", "COMMIT"]
 
 
 def test_a_transaction_that_fails_is_rolled_back_before_the_next_one(
-    mysql_database: Database, sent: list[bytes | str]
+    mysql_database: Database, sent: list[str]
 ) -> None:
     wrong = "SELECT missing FROM collections"
     with pytest.raises(StoreUnavailable):
