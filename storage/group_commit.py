@@ -75,12 +75,12 @@ class GroupCommit:
                 self._end(group, error)  # there is nothing to commit, or SQLite rolled all back
             else:
                 self._leave(group)
+                self._wait(group)  # the row that it conflicted with may be of another block
             raise
         finally:
             self._mine.group = None
         self._leave(group)
-        while not group.committed.wait(_CHECK):
-            self._commit_abandoned(group)
+        self._wait(group)
         if group.error is not None:
             raise group.error
 
@@ -144,6 +144,10 @@ class GroupCommit:
                 raise
         for callback in group.callbacks:
             callback()
+
+    def _wait(self, group: _Group) -> None:
+        while not group.committed.wait(_CHECK):
+            self._commit_abandoned(group)
 
     def _commit_abandoned(self, group: _Group) -> None:
         """Commit the group if the thread behind it was interrupted before its block began."""

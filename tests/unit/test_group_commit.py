@@ -109,6 +109,37 @@ def test_a_block_that_raises_is_rolled_back_alone(database: Database, together: 
     assert numbers(database) == [1, 3, 4]
 
 
+def test_a_block_that_raises_returns_when_what_it_found_is_committed(
+    database: Database, together: Together
+) -> None:
+    """Its caller looks for the row that it conflicts with, in a transaction of its own."""
+    seen: list[int] = []
+    has_looked = threading.Event()
+
+    def look() -> None:
+        with suppress(sa.exc.IntegrityError), database.write() as connection:
+            insert(1)(connection)
+        seen.extend(numbers(database))
+        has_looked.set()
+
+    def start(connection: sa.Connection) -> threading.Thread:
+        insert(1)(connection)
+        thread = threading.Thread(target=look)
+        thread.start()
+        group = database._group
+        assert group is not None
+        while group._waiting < 2:
+            threading.Event().wait(0.001)
+        return thread
+
+    # The group is still open while the last block waits.
+    started, _ = together.run(start, lambda _: has_looked.wait(0.3))
+    thread = started.result()
+    assert isinstance(thread, threading.Thread)
+    thread.join(10)
+    assert seen == [1]
+
+
 def test_the_first_block_may_raise(database: Database) -> None:
     with suppress(KeyError), database.write() as connection:
         insert(1)(connection)
