@@ -63,6 +63,8 @@ class VectorBlock:
         self.parts = np.empty(capacity, dtype=np.int32)  # the number of the part in its master
         self.collections = np.empty(capacity, dtype=np.int32)  # a code for each collection
         self.alive = np.zeros(capacity, dtype=np.bool_)
+        self.seen: set[int] = set()  # collections
+        self.greatest_error = self.greatest_length = 0.0
         self.values = np.zeros(capacity, dtype=np.int32)  # the number of attribute values
         self._live_values = self._dead_values = 0
         # The box of the part in each row, with the width 0 for the whole image.
@@ -94,10 +96,18 @@ class VectorBlock:
                 self.values[row] = self.attributes.add(row, record.attributes)
                 self._set_box(row, part.box)
         self.alive[start:end] = True
-        self.size = end
-        self.live += end - start
-        self._live_values += int(self.values[start:end].sum())
+        self.summarise(end)
         return firsts[:-1]
+
+    def summarise(self, end: int) -> None:
+        """Include the rows up to ``end``, whose columns have been written, in searches."""
+        rows = slice(self.size, end)
+        self.seen.update(np.unique(self.collections[rows]).tolist())
+        self.greatest_error = max(self.greatest_error, float(self.errors[rows].max(initial=0)))
+        self.greatest_length = max(self.greatest_length, float(self.lengths[rows].max(initial=0)))
+        self.live += int(np.count_nonzero(self.alive[rows]))
+        self._live_values += int(self.values[rows].sum())
+        self.size = end
 
     def _set_box(self, row: int, box: Box4 | None) -> None:
         if box is not None and self.boxes is None:
@@ -126,10 +136,9 @@ class VectorBlock:
         """Whether a copy of the live rows would take much less memory."""
         return self.live * 2 < self.size or self.has_many_dead_values
 
-    def choose(self, collection: int) -> Mask:
-        """Return a mask of the live rows of a collection, ``(size,) bool``."""
-        chosen: Mask = self.alive[: self.size] & (self.collections[: self.size] == collection)
-        return chosen
+    def living(self) -> Mask | None:
+        """Return a copy of the mask of the live rows, ``(size,) bool``; None: all are live."""
+        return None if self.live == self.size else self.alive[: self.size].copy()
 
     def masters(self) -> list[tuple[UUID, int]]:
         """Return the live masters, each with the row of its part 0."""
@@ -164,8 +173,7 @@ def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
         renumbered = np.full(block.size, -1, dtype=np.int64)
         renumbered[kept] = np.arange(start, end)
         merged.attributes.extend(block.attributes, renumbered)
-        merged.size = merged.live = end
-        merged._live_values = int(merged.values[:end].sum())
+        merged.summarise(end)
     return merged
 
 

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import operator
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from functools import partial, reduce
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.attribute_columns import Mask
-from storage.cores import available_cores
 from storage.filters import Filter
 from storage.records import VectorHit, VectorRecord, check_dimension, check_length
-from storage.vector_blocks import (
-    ROWS,
-    EncodedRows,
-    VectorBlock,
-    encode_rows,
-    gather,
-    merge_blocks,
-)
+from storage.shared_passes import SharedPasses
+from storage.vector_blocks import ROWS, EncodedRows, VectorBlock, encode_rows, merge_blocks
+from storage.vector_pass import compare_all, decide_hits
+from storage.vector_queries import Query, View
 
-# Bound of the error of a float32 product of two unit vectors, per number of a vector: three times
-# the unit roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
-_FLOAT32_ERROR = 2e-7
-_LEAST_PARALLEL = 2000  # rows from which slices on several cores are faster than one
 _ROW_BITS = 32  # of a position, for the row; the others are the number of the block
-
-
-@dataclass
-class _View:
-    """What a search sees of a block: the rows that there were when it began."""
-
-    block: VectorBlock
-    chosen: Mask  # (size,)
 
 
 class VectorMatrix:
@@ -55,6 +36,7 @@ class VectorMatrix:
         self._several = False  # whether any master has had more than one part
         self._position_of: dict[UUID, int] = {}  # of part 0: the block's number and the row
         self._collection_codes: dict[UUID, int] = {}
+        self._passes = SharedPasses()
 
     @property
     def capacity(self) -> int:
@@ -152,119 +134,38 @@ class VectorMatrix:
         max_distance: float | None,
     ) -> list[VectorHit]:
         """Search as ``VectorStore.search`` does; slices of large searches run on ``pool``."""
+        query = self._prepare(collection_id, vector, limit, filter, max_distance)
+        if query.views:
+            self._passes.run(query, partial(compare_all, pool))
+        return decide_hits(query)
+
+    def _prepare(
+        self,
+        collection_id: UUID,
+        vector: NDArray[np.float32],
+        limit: int,
+        filter: Filter | None,
+        max_distance: float | None,
+    ) -> Query:
+        """Note which rows there are, and choose those that the search is about."""
         with self._lock:
             check_length(vector, self._dimension)
             code = self._collection_codes.get(collection_id)
-            if code is None:
-                return []
-            views = [_View(block, block.choose(code)) for block in self._blocks.values()]
+            blocks = list(self._blocks.values()) if code is not None else []
+            seen = [
+                (block, block.size, block.living(), len(block.seen) > 1)
+                for block in blocks
+                if code in block.seen
+            ]
             several = self._several
-        if filter is not None:
-            for view in views:
-                view.chosen &= view.block.attributes.select(filter, len(view.chosen))
-        views = [view for view in views if view.chosen.any()]
-        if not views:
-            return []
-        error = _FLOAT32_ERROR * len(vector)
-        rows_of = [np.flatnonzero(view.chosen) for view in views]
-        near = _find_near(pool, views, rows_of, vector)
-        parts = [view.block.parts for view in views]
-        # One distance per master: a master's parts are chosen together, and begin with part 0.
-        nearest = near
-        if several:
-            first = [part[rows] == 0 for part, rows in zip(parts, rows_of, strict=True)]
-            nearest = _least_per_group(near, np.concatenate(first))
-        bound = math.inf
-        if max_distance is not None:
-            bound = max_distance + error
-            nearest = nearest[nearest <= bound]
-        if len(nearest) > limit:
-            bound = np.partition(nearest, limit - 1)[limit - 1] + 2 * error
-        numbers, rows = _locate(rows_of, np.flatnonzero(near <= bound))
-        # The candidates are computed again in float64, row by row: equal vectors tie in any row.
-        candidates = gather([view.block.vectors for view in views], numbers, rows)
-        products = (candidates.astype(np.float64) * vector).sum(axis=1)
-        distances = np.clip(np.round(1.0 - products, 6), 0.0, 2.0)
-        if max_distance is not None:
-            numbers, rows, distances = _where(distances <= max_distance, numbers, rows, distances)
-        ids = gather([view.block.ids for view in views], numbers, rows)
-        order = np.lexsort((gather(parts, numbers, rows), ids[:, 1], ids[:, 0], distances))
-        hits = (
-            views[numbers[place]].block.hit(int(rows[place]), float(distances[place]))
-            for place in order
-        )
-        return _take_masters(hits, limit)
-
-
-def _take_masters(hits: Iterable[VectorHit], limit: int) -> list[VectorHit]:
-    """Return the first hit of each master, for up to ``limit`` masters."""
-    found: dict[UUID, VectorHit] = {}
-    for hit in hits:
-        if len(found) == limit:
-            break
-        found.setdefault(hit.master_id, hit)
-    return list(found.values())
-
-
-def _least_per_group(values: NDArray[np.float32], starts: Mask) -> NDArray[np.float32]:
-    """Return the least value of each group; a group begins where ``starts`` is true."""
-    least: NDArray[np.float32] = np.minimum.reduceat(values, np.flatnonzero(starts))
-    return least
-
-
-def _where(chosen: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    return tuple(array[chosen] for array in arrays)
-
-
-def _locate(
-    rows_of: list[NDArray[np.int64]], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of the arrays each place is in, counted over all of them, and its row there."""
-    ends = np.cumsum([len(rows) for rows in rows_of])
-    numbers = np.searchsorted(ends, places, side="right")
-    starts = ends - [len(rows) for rows in rows_of]
-    return numbers, gather(rows_of, numbers, places - starts[numbers])
-
-
-def _find_near(
-    pool: ThreadPoolExecutor,
-    views: list[_View],
-    rows_of: list[NDArray[np.int64]],
-    vector: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the distances of the chosen rows of each view, in one array.
-
-    The work is split over the cores, because memory bandwidth is the bound: a row of 512
-    numbers has 2 kB.
-    """
-    total = sum(len(view.chosen) for view in views)
-    slices = available_cores() if total >= _LEAST_PARALLEL else 1
-    bounds = [total * index // slices for index in range(slices + 1)]
-
-    def compare(index: int) -> list[NDArray[np.float32]]:
-        start, end, found = bounds[index], bounds[index + 1], []
-        for view, chosen in zip(views, rows_of, strict=True):
-            size = len(view.chosen)
-            if start < size and end > 0:
-                found.append(_distances(view.block, chosen, max(start, 0), min(end, size), vector))
-            start, end = start - size, end - size
-        return found
-
-    run = map if slices == 1 else pool.map
-    return np.concatenate([each for found in run(compare, range(slices)) for each in found])
-
-
-def _distances(
-    block: VectorBlock,
-    rows: NDArray[np.int64],
-    start: int,
-    end: int,
-    vector: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the distances of those of the rows that are from ``start`` to ``end``."""
-    first, last = np.searchsorted(rows, (start, end))
-    some = rows[first:last]
-    if len(some) * 3 < end - start:  # gathering few rows moves less memory than reading all
-        return 1.0 - block.vectors[some] @ vector
-    near: NDArray[np.float32] = 1.0 - block.vectors[start:end] @ vector
-    return near if len(some) == len(near) else near[some - start]
+        views = []
+        for block, size, living, is_shared in seen:
+            masks = [] if living is None else [living]
+            if is_shared:
+                masks.append(block.collections[:size] == code)
+            if filter is not None:
+                masks.append(block.attributes.select(filter, size))
+            chosen = reduce(operator.and_, masks) if masks else None
+            if chosen is None or chosen.any():
+                views.append(View(block, size, chosen))
+        return Query(vector, views, limit, max_distance, several)

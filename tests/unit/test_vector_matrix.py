@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import vector_blocks, vector_matrix
+from storage import vector_blocks, vector_matrix, vector_pass
 from storage.filter_parser import parse_filter
 from storage.records import VectorPart, VectorRecord
 from storage.vector_matrix import VectorMatrix
@@ -76,7 +76,7 @@ def test_a_search_is_exact_after_any_changes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vector_matrix, "ROWS", rows)
         patch.setattr(vector_blocks, "ROWS", rows)
-        patch.setattr(vector_matrix, "_LEAST_PARALLEL", 5)
+        patch.setattr(vector_pass, "_LEAST_PARALLEL", 5)
         for numbers, shape in changes:
             if shape is None:
                 ids = [UUID(int=number) for number in numbers]
