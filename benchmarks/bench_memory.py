@@ -15,7 +15,7 @@ import json
 
 from rich.console import Console
 
-from benchmarks.reporting import make_table
+from benchmarks.reporting import make_table, show_progress
 from benchmarks.service import (
     Client,
     ServiceProcess,
@@ -63,12 +63,15 @@ def main() -> None:
         "Memory of the service", "after", "MB", "private MB", "decoders MB", "a second"
     )
     result: dict[str, float] = {}
-    with run_lookalike() as service:
+    with show_progress() as progress, run_lookalike() as service:
+        task = progress.add_task("uploads and searches", total=2 * options.many)
         done = 0
         for count in (options.few, options.many):
             for work in (upload, search):
                 for start in range(done, count, ROUND):
-                    rate = work(service, range(start, min(start + ROUND, count)))
+                    numbers = range(start, min(start + ROUND, count))
+                    rate = work(service, numbers)
+                    progress.advance(task, len(numbers))
                 name = f"{count}_{'uploads' if work is upload else 'searches'}"
                 resident = service.resident_mb()
                 result[f"mb_after_{name}"] = round(resident)
