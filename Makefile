@@ -108,8 +108,8 @@ bench-all-cores: .venv/.dev ## what a lone image gains from being embedded on al
 bench-ingest: .venv/.dev ## uploads by 8 clients and by lookalike import, compared with the upper bound: OPTIONS='--costs --naive'
 	@$(BIN)/python -m benchmarks.bench_ingest $(OPTIONS)
 
-bench-search: .venv/.dev ## searches of 100 000 masters, compared with the same work called directly
-	$(BIN)/python -m benchmarks.bench_search
+bench-search: .venv/.dev ## searches of 100 000 and of 1 000 000 masters, compared with their bounds: OPTIONS='--only vectors'
+	$(BIN)/python -m benchmarks.bench_search $(OPTIONS)
 
 bench-browse: .venv/.dev ## browsing of 100 000 masters by up to 49 conditions, embedded
 	@$(BIN)/python -m benchmarks.bench_browse
