@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,12 +62,50 @@ def make_durable_directory(directory: Path, *, private: bool = False) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush a directory's entries to the disk, so that renames and removals in it are durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush a directory's entries to the disk, so that renames and removals in it are durable.
+
+    Threads that wait for a flush of the same directory share the next one. Raises OSError.
+    """
+    with _request_flush(directory) as (flushes, number), flushes.running:
+        if flushes.done < number:  # no flush has begun since this one was requested
+            satisfied = flushes.requested
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            flushes.done = satisfied
+
+
+@dataclass
+class _Flushes:
+    """The flushes of one directory that threads wait for."""
+
+    threads: int = 0
+    requested: int = 0
+    done: int = 0  # requests that are satisfied
+    running: threading.Lock = field(default_factory=threading.Lock)
+
+
+_flushes: defaultdict[Path, _Flushes] = defaultdict(_Flushes)
+_flushes_lock = threading.Lock()
+
+
+@contextmanager
+def _request_flush(directory: Path) -> Iterator[tuple[_Flushes, int]]:
+    """Yield the flushes of the directory, and the number of this request among them."""
+    with _flushes_lock:
+        flushes = _flushes[directory]
+        flushes.threads += 1
+        flushes.requested += 1
+        number = flushes.requested
     try:
-        os.fsync(descriptor)
+        yield flushes, number
     finally:
-        os.close(descriptor)
+        with _flushes_lock:
+            flushes.threads -= 1
+            if not flushes.threads:
+                del _flushes[directory]
 
 
 def _move_into_place(temporary: Path, target: Path, *, private: bool) -> None:

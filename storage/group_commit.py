@@ -76,6 +76,8 @@ class GroupCommit:
             else:
                 self._leave(group)
                 self._wait(group)  # the row that it conflicted with may be of another block
+                if group.error is not None:
+                    raise group.error from error
             raise
         finally:
             self._mine.group = None

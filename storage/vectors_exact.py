@@ -39,6 +39,13 @@ _SELECT = sa.select(
     _vectors.c.attributes,
     _vectors.c.revision,
 )
+# Prepared once, because building a statement takes longer than running it.
+_INSERT = _vectors.insert()
+_SELECT_REVISIONS = sa.select(_vectors.c.master_id, _vectors.c.revision).where(
+    _vectors.c.model_version == sa.bindparam("version"),
+    _vectors.c.part == 0,
+    _vectors.c.master_id.in_(sa.bindparam("ids", expanding=True)),
+)
 _BATCH = 4096  # rows read at once
 _MOST_VARIABLES = 500  # ids in one statement
 _FLOAT_BYTES = 4
@@ -90,11 +97,12 @@ class ExactVectorStore:
         with self._in_order(version), self._db.write() as connection:
             dimension = check_dimension(records, self._find_dimension(version))
             newest = _find_newest(connection, version, records)
-            records = [each for each in records if each.revision >= newest[each.master_id]]
-            replaced = _are(version, [record.master_id for record in records])
-            connection.execute(_vectors.delete().where(replaced))
+            records = [each for each in records if each.revision >= newest.get(each.master_id, -1)]
+            if newest:  # there is something to replace
+                replaced = _are(version, [record.master_id for record in records])
+                connection.execute(_vectors.delete().where(replaced))
             if rows := [row for record in records for row in _rows(version, record)]:
-                connection.execute(_vectors.insert(), rows)
+                connection.execute(_INSERT, rows)
             self._db.after_commit(partial(self._put_rows, version, dimension, records))
 
     def _put_rows(
@@ -203,14 +211,11 @@ def _are(version: str, ids: Sequence[UUID]) -> sa.ColumnElement[bool]:
 
 def _find_newest(
     connection: sa.Connection, version: str, records: Sequence[VectorRecord]
-) -> defaultdict[UUID, int]:
-    """Return the revisions that are stored of these masters; -1 for others."""
-    ids = [record.master_id for record in records]
-    stored = sa.select(_vectors.c.master_id, _vectors.c.revision).where(
-        _first_parts(version), _vectors.c.master_id.in_(ids)
-    )
-    rows = connection.execute(stored)
-    return defaultdict(lambda: -1, ((row.master_id, row.revision) for row in rows))
+) -> dict[UUID, int]:
+    """Return the revisions that are stored of these masters."""
+    named = {"version": version, "ids": [record.master_id for record in records]}
+    rows = connection.execute(_SELECT_REVISIONS, named).all()
+    return {row.master_id: row.revision for row in rows}
 
 
 def _first_parts(version: str) -> sa.ColumnElement[bool]:
