@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import BinaryIO, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from app.errors import InvalidInput, TooLarge, Unavailable
 from app.metrics import Metrics
@@ -30,6 +30,7 @@ from storage.protocols import Stores
 from storage.records import Attributes, Claim, Master, MasterState, NewMaster, Reservation
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between polls of another upload's row
+_MOST_KNOWN = 1000  # collections whose ids are remembered
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Ingest:
         self._vision = vision
         self._indexing = indexing
         self._metrics = metrics
+        # The ids of collections by name. A deleted collection is noticed when a row is reserved.
+        self._known: dict[str, UUID] = {}
 
     def upload_image(
         self, file: BinaryIO, *, collection: str, name: str, attributes: object
@@ -168,13 +171,14 @@ class Ingest:
         deadline = time.monotonic() + self._settings.upload_wait
         pause = _FIRST_PAUSE
         while True:
-            target = self._collections.find_or_create_collection(collection)
+            collection_id = self._find_collection_id(collection)
             try:
                 with self._metrics.stage("reserve"):
                     reservation = self._stores.metadata.reserve_master(
-                        target.id, new, owner, self._settings.lease_seconds
+                        collection_id, new, owner, self._settings.lease_seconds
                     )
-            except CollectionGone:  # it was deleted since the line above found it
+            except CollectionGone:  # it was deleted since its id was read
+                self._known.pop(collection, None)
                 continue
             if reservation.claim is not Claim.BUSY:
                 return reservation
@@ -183,6 +187,16 @@ class Ingest:
                 raise Unavailable("upload-in-progress", detail, 5)
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _find_collection_id(self, name: str) -> UUID:
+        """Return the id of the collection, which may be deleted; create it if it is not there."""
+        known = self._known.get(name)
+        if known is None:
+            known = self._collections.find_or_create_collection(name).id
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[name] = known
+        return known
 
     def _remove_orphan(self, master: Master) -> None:
         """Remove the object that was just written if its row is gone or being deleted.

@@ -54,6 +54,27 @@ def test_the_same_bytes_in_another_collection_are_another_master(use_cases: UseC
     assert second.master.id != first.master.id
 
 
+def test_an_upload_goes_to_the_collection_that_has_the_name_now(use_cases: UseCases) -> None:
+    """The id of the collection that an earlier upload went to is remembered."""
+    use_cases.upload(colours(1), "cats")
+    use_cases.collections.delete_collection("cats")
+    new = use_cases.collections.create_collection("cats")
+    assert use_cases.upload(colours(2), "cats").master.collection_id == new.id
+    use_cases.collections.delete_collection("cats")
+    newest = use_cases.upload(colours(2), "cats").master.collection_id
+    assert newest != new.id
+    assert use_cases.collections.find_collection("cats").id == newest
+
+
+def test_a_bounded_number_of_collections_is_remembered(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "_MOST_KNOWN", 3)
+    for number in range(10):
+        use_cases.upload(colours(1), f"c{number}")
+    assert len(use_cases.ingest._known) <= 3
+
+
 def test_a_name_without_visible_characters_becomes_a_part_of_the_hash(use_cases: UseCases) -> None:
     content = colours(1)
     digest = hashlib.sha256(content).hexdigest()
