@@ -1,7 +1,8 @@
 """Lets several threads share one call to a server.
 
-While a call is under way, what other threads want to send waits; the next call takes all of it. So
-the calls become larger as the load grows, and a lone item is sent at once.
+While as many calls are under way as there may be, what other threads want to send waits, and the
+next call takes all of it. So the calls become larger as the load grows, and a lone item is sent at
+once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class _Entry(Generic[_Item, _Answer]):
     group: Hashable
     key: Hashable
     woken: threading.Event = field(default_factory=threading.Event)
-    is_taken: bool = False
+    # What its thread sends, with itself first, if it is the one that begins a call.
+    batch: list[_Entry[_Item, _Answer]] = field(default_factory=list)
     alone: bool = False  # its call failed, perhaps because of another item
     answers: Sequence[_Answer] = ()  # one, once the call has succeeded
     error: BaseException | None = None
@@ -36,22 +38,24 @@ class NotTogether(Exception):
 
 
 class SharedCalls(Generic[_Item, _Answer]):
-    """Sends the items of several threads in one call at a time."""
+    """Sends the items of several threads in few calls at a time."""
 
     def __init__(
-        self, call: Callable[[list[_Item]], Sequence[_Answer]], *, patience: float
+        self, call: Callable[[list[_Item]], Sequence[_Answer]], *, patience: float, calls: int = 1
     ) -> None:
-        """``call`` sends items and returns the answer to each of them, in their order.
+        """Items wait while ``calls`` calls are under way.
 
-        A call that fails is repeated by each of its threads alone, so that an item that the server
-        refuses fails by itself. ``patience`` is the time in seconds after which only NotTogether is
-        repeated: a refusal comes sooner, so the server is down.
+        ``call`` sends items and returns the answer to each of them, in their order. If it fails,
+        each of its threads repeats it alone, so that an item that the server refuses fails by
+        itself. ``patience`` is the time in seconds after which only NotTogether is repeated: a
+        refusal comes sooner, so the server is down.
         """
         self._call = call
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: list[_Entry[_Item, _Answer]] = []
-        self._is_busy = False  # a call is under way, or the thread that begins the next one wakes
+        self._most_calls = calls
+        self._under_way = 0  # calls; items wait only while these are as many as there may be
 
     def send(self, item: _Item, *, group: Hashable = None, key: Hashable) -> _Answer:
         """Send an item, and return the answer to it.
@@ -61,19 +65,20 @@ class SharedCalls(Generic[_Item, _Answer]):
         entry: _Entry[_Item, _Answer] = _Entry(item, group, key)
         with self._lock:
             self._waiting.append(entry)
-            begins, self._is_busy = not self._is_busy, True
-        if not begins:
+            if self._under_way < self._most_calls:
+                self._under_way += 1
+                entry.batch = self._take_waiting()
+        if not entry.batch:
             entry.woken.wait()
-        if not entry.is_taken:
-            self._send_waiting()
+        if entry.batch:
+            self._send_batch(entry.batch)
         if entry.alone:
             return self._call([item])[0]
         if entry.error is not None:
             raise entry.error
         return entry.answers[0]
 
-    def _send_waiting(self) -> None:
-        entries = self._take_waiting()
+    def _send_batch(self, entries: list[_Entry[_Item, _Answer]]) -> None:
         started = time.monotonic()
         try:
             answers = self._call([entry.item for entry in entries])
@@ -89,23 +94,24 @@ class SharedCalls(Generic[_Item, _Answer]):
 
     def _take_waiting(self) -> list[_Entry[_Item, _Answer]]:
         """Take the first entry and those that may share its call; leave the others in order."""
-        with self._lock:
-            group, keys = self._waiting[0].group, set[Hashable]()
-            taken: list[_Entry[_Item, _Answer]] = []
-            left: list[_Entry[_Item, _Answer]] = []
-            for entry in self._waiting:
-                fits = entry.group == group and entry.key not in keys and len(taken) < _MOST
-                entry.is_taken = fits
-                (taken if fits else left).append(entry)
-                if entry.group == group:
-                    keys.add(entry.key)  # what follows with the same key stays behind this one
-            self._waiting = left
+        group, keys = self._waiting[0].group, set[Hashable]()
+        taken: list[_Entry[_Item, _Answer]] = []
+        left: list[_Entry[_Item, _Answer]] = []
+        for entry in self._waiting:
+            fits = entry.group == group and entry.key not in keys and len(taken) < _MOST
+            (taken if fits else left).append(entry)
+            if entry.group == group:
+                keys.add(entry.key)  # what follows with the same key stays behind this one
+        self._waiting = left
         return taken
 
     def _wake(self, entries: list[_Entry[_Item, _Answer]]) -> None:
         """Wake the threads of a call that has ended, and the one that begins the next call."""
         with self._lock:
-            following = self._waiting[:1]
-            self._is_busy = bool(following)
-        for entry in entries + following:
+            following = self._take_waiting() if self._waiting else []
+            if following:
+                following[0].batch = following
+            else:
+                self._under_way -= 1
+        for entry in entries + following[:1]:
             entry.woken.set()

@@ -20,6 +20,10 @@ from storage.metadata.uploads import SqlUploads
 from storage.records import new_id
 from storage.shared_calls import SharedCalls
 
+# Transactions of one kind at the same time; what comes meanwhile shares the next one. With one at a
+# time, 8 clients of a server on the same machine waited 1.6 times as long.
+_CALLS = 4
+
 __all__ = ["SqlMetadataStore", "SqlModelRegistry", "new_id"]
 
 
@@ -41,9 +45,9 @@ class SqlMetadataStore(
         self._db = database
         self._index = AttributeIndex()
         patience = database.timeout / 2
-        self._reservations = SharedCalls(self._reserve_together, patience=patience)
-        self._commits = SharedCalls(self._commit_together, patience=patience)
-        self._marks = SharedCalls(self._mark_together, patience=patience)
+        self._reservations = SharedCalls(self._reserve_together, patience=patience, calls=_CALLS)
+        self._commits = SharedCalls(self._commit_together, patience=patience, calls=_CALLS)
+        self._marks = SharedCalls(self._mark_together, patience=patience, calls=_CALLS)
 
     def upgrade_schema(self) -> None:
         schema_upgrade.upgrade(self._db)

@@ -50,6 +50,15 @@ def test_what_waits_for_a_call_shares_the_next_one() -> None:
     assert calls.made == [["first"], ["a", "b", "c"]]
 
 
+def test_items_wait_only_while_as_many_calls_are_under_way_as_there_may_be() -> None:
+    calls = Calls()
+    calls.shared = SharedCalls(calls.answer, patience=60.0, calls=2)
+    first = calls.send("first")
+    assert calls.shared.send("a", key="a") == "A"
+    calls.release()
+    assert first.result(10) == "FIRST"
+
+
 def test_a_lone_item_is_sent_at_once() -> None:
     calls = Calls()
     assert [calls.shared.send(item, key=item) for item in "ab"] == ["A", "B"]
@@ -103,10 +112,11 @@ def test_a_call_that_failed_after_a_long_time_is_not_repeated() -> None:
     assert len(calls.made) == 2
 
 
-def test_many_threads_get_their_own_answers() -> None:
-    shared = SharedCalls(lambda items: [2 * item for item in items], patience=60.0)
+@pytest.mark.parametrize("calls", [1, 3])
+def test_many_threads_get_their_own_answers(calls: int) -> None:
+    shared = SharedCalls(lambda items: [2 * item for item in items], patience=60.0, calls=calls)
     with ThreadPoolExecutor(16) as pool:
         sent = [pool.submit(shared.send, number, key=number) for number in range(2000)]
         assert [each.result(10) for each in sent] == [2 * number for number in range(2000)]
-    assert not shared._is_busy
+    assert shared._under_way == 0
     assert not shared._waiting
