@@ -68,7 +68,7 @@ class GroupCommit:
             return
         group = self._take_turn()
         try:
-            with _savepoint(group):
+            with self._inside(group), _savepoint(group):
                 yield group.connection
         except BaseException as error:
             if group.blocks == 1 or not _is_open(group.connection):
@@ -79,8 +79,6 @@ class GroupCommit:
                 if group.error is not None:
                     raise group.error from error
             raise
-        finally:
-            self._mine.group = None
         self._leave(group)
         self._wait(group)
         if group.error is not None:
@@ -108,8 +106,15 @@ class GroupCommit:
             self._turn.release()
             raise
         self._open.blocks += 1
-        self._mine.group = self._open
         return self._open
+
+    @contextmanager
+    def _inside(self, group: _Group) -> Iterator[None]:
+        self._mine.group = group
+        try:
+            yield
+        finally:
+            self._mine.group = None
 
     def _leave(self, group: _Group) -> None:
         """Let the next block run, or commit if there is none. This thread has the turn."""

@@ -226,6 +226,22 @@ def test_callbacks_run_after_the_commit_in_the_order_of_the_blocks(
     assert called == [(number, [1, 3]) for number in ran]
 
 
+def test_callbacks_may_read_even_if_the_last_block_raises(
+    database: Database, together: Together
+) -> None:
+    called: list[list[int]] = []
+
+    def notify(connection: sa.Connection) -> None:
+        insert(1)(connection)
+        database.after_commit(lambda: called.append(numbers(database)))
+
+    def fail(connection: sa.Connection) -> None:
+        raise KeyError
+
+    together.run(notify, fail, fail, fail)
+    assert called == [[1]]
+
+
 def test_a_block_inside_a_block_is_a_part_of_it(database: Database) -> None:
     called: list[int] = []
     with suppress(KeyError), database.write() as outer:
