@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-browse bench-scale bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -110,6 +110,9 @@ bench-ingest: .venv/.dev ## uploads by 8 clients and by lookalike import, compar
 
 bench-search: .venv/.dev ## searches of 100 000 and of 1 000 000 masters, compared with their bounds: OPTIONS='--only vectors'
 	$(BIN)/python -m benchmarks.bench_search $(OPTIONS)
+
+bench-start: .venv/.dev ## the start with 100 000 and a million masters: until ready, first searches, memory
+	$(BIN)/python -m benchmarks.bench_start
 
 bench-browse: .venv/.dev ## browsing of 100 000 masters by up to 49 conditions, embedded
 	@$(BIN)/python -m benchmarks.bench_browse

@@ -114,7 +114,7 @@ def scrub(options: dict[str, bool]) -> Iterator[dict[str, Any]]:
     """
     settings = load_settings()
     check_installation(settings)
-    with connect_stores(settings) as stores:
+    with connect_stores(settings, load_vectors=False) as stores:
         if options["repair"]:
             claim_bucket(stores)
         yield from Scrub(stores, Metrics(), grace=settings.scrub_grace).stream_scrub(**options)

@@ -7,8 +7,8 @@ import operator
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,12 @@ _ORDER = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": opera
 class AttributeColumns:
     """One column per attribute path. A filter is evaluated without holding up a writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: StoredColumns | None = None) -> None:
+        """``stored`` has columns of rows to which none is added; each is read when it is needed."""
         self._lock = threading.Lock()
         self._columns: dict[Path, _Column] = {}
+        self._stored = stored
+        self._read: dict[Path, FrozenColumn] = {}  # of those that are stored
 
     def add(self, row: int, attributes: dict[str, Any]) -> int:
         """Add the attributes of a new row, and return the number of values that it has.
@@ -79,8 +82,7 @@ class AttributeColumns:
         ``renumbered[old]`` is the new number of a row; -1 leaves the row out.
         """
         with self._lock:
-            for path, column in other._columns.items():
-                frozen = column.freeze()
+            for path, frozen in other.freeze_all():
                 if (renumbered[frozen.rows] >= 0).any():
                     self._column(path).extend(frozen, renumbered)
 
@@ -109,10 +111,24 @@ class AttributeColumns:
             values.set_others(frozen.coded_rows[known], frozen.codes[known], frozen.values)
         return values
 
-    def _freeze(self, path: Path) -> _FrozenColumn | None:
+    def freeze_all(self) -> list[tuple[Path, FrozenColumn]]:
+        """Return all columns as they are now."""
+        with self._lock:
+            paths = {*self._columns, *(self._stored.paths() if self._stored else ())}
+        found = ((path, self._freeze(path)) for path in paths)
+        return [(path, frozen) for path, frozen in found if frozen is not None]
+
+    def _freeze(self, path: Path) -> FrozenColumn | None:
         with self._lock:
             column = self._columns.get(path)
-            return None if column is None else column.freeze()
+            if column is not None:
+                return column.freeze()
+            found = self._read.get(path)
+            if found is None and self._stored is not None:
+                found = self._stored.read(path)
+                if found is not None:
+                    self._read[path] = found
+            return found
 
     def _select_one(self, path: Path, condition: _Condition, size: int) -> Mask:
         mask: Mask = np.zeros(size, dtype=np.bool_)
@@ -121,6 +137,16 @@ class AttributeColumns:
             rows = frozen.rows_where(condition)
             mask[rows[rows < size]] = True  # others were added meanwhile
         return mask
+
+
+class StoredColumns(Protocol):
+    """Columns that are kept elsewhere."""
+
+    def paths(self) -> Iterable[Path]:
+        """Return the paths that have a column."""
+
+    def read(self, path: Path) -> FrozenColumn | None:
+        """Return the column at a path."""
 
 
 class _GrowingArray:
@@ -156,7 +182,7 @@ class _Column:
         self._number_rows, self._numbers = _GrowingArray("i"), _GrowingArray("d")
         self._coded_rows, self._codes = _GrowingArray("i"), _GrowingArray("i")
         self._code_of: dict[_Coded, int] = {}
-        self._frozen: _FrozenColumn | None = None
+        self._frozen: FrozenColumn | None = None
 
     def add(self, row: int, value: object) -> None:
         self._frozen = None
@@ -168,7 +194,7 @@ class _Column:
             self._coded_rows.append(row)
             self._codes.append(self._code_of.setdefault(coded, len(self._code_of)))
 
-    def extend(self, other: _FrozenColumn, renumbered: NDArray[np.int64]) -> None:
+    def extend(self, other: FrozenColumn, renumbered: NDArray[np.int64]) -> None:
         """Add the rows of another column under new numbers, with the values that they use."""
         self._frozen = None
         moved = renumbered[other.number_rows]
@@ -183,10 +209,10 @@ class _Column:
         self._coded_rows.extend(moved[moved >= 0])
         self._codes.extend(np.array(new, dtype=np.int32)[codes])
 
-    def freeze(self) -> _FrozenColumn:
+    def freeze(self) -> FrozenColumn:
         """Return the column as it is now; it is kept until the next change."""
         if self._frozen is None:
-            self._frozen = _FrozenColumn(
+            self._frozen = FrozenColumn(
                 self._number_rows.join(),
                 self._numbers.join(),
                 self._coded_rows.join(),
@@ -196,7 +222,7 @@ class _Column:
         return self._frozen
 
 
-class _FrozenColumn:
+class FrozenColumn:
     """A column at one moment, which any thread may read."""
 
     def __init__(

@@ -21,6 +21,8 @@ from storage.metadata import SqlMetadataStore, SqlModelRegistry
 from storage.mysql_engine import DatabaseOptions
 from storage.objects_local import LocalObjectStore
 from storage.protocols import ObjectStore, Stores, VectorStore
+from storage.records import ModelState
+from storage.store_locks import find_database_file
 from storage.store_urls import StoreUrls
 from storage.vectors_exact import ExactVectorStore
 
@@ -40,10 +42,10 @@ _OBJECTS_HINT = (
 def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool = False) -> Stores:
     """Open the stores, ready for use.
 
-    The schema of an embedded database is upgraded, a missing bucket is created, and embedded
-    vectors are read into memory unless ``load_vectors`` is false. ``read_only`` opens embedded
-    stores beside a running service, so that their schema and unfinished uploads are left alone.
-    Milvus is connected to when it is first used.
+    The schema of an embedded database is upgraded, and a missing bucket is created. Embedded
+    vectors are read into memory in the background, unless ``load_vectors`` is false. ``read_only``
+    opens embedded stores beside a running service, so that their schema and unfinished uploads are
+    left alone. Milvus is connected to when it is first used.
 
     Raises ConfigurationError if the settings are wrong, so that waiting does not help, and
     StoreUnavailable if a store does not answer yet.
@@ -65,7 +67,7 @@ def open_stores(urls: StoreUrls, *, load_vectors: bool = True, read_only: bool =
             )
         objects = on_failure.enter_context(closing(open_objects(urls, shared=read_only)))
         vectors = on_failure.enter_context(
-            closing(_open_vectors(urls, database, load=load_vectors))
+            closing(_open_vectors(urls, database, load=load_vectors, read_only=read_only))
         )
         on_failure.pop_all()
     stores = Stores(metadata, SqlModelRegistry(database), objects, vectors)
@@ -171,11 +173,16 @@ def _s3_options(urls: StoreUrls) -> S3Options:
     )
 
 
-def _open_vectors(urls: StoreUrls, database: Database, *, load: bool) -> VectorStore:
+def _open_vectors(
+    urls: StoreUrls, database: Database, *, load: bool, read_only: bool
+) -> VectorStore:
     if urls.vectors == "embedded:":
-        exact = ExactVectorStore(database)
+        file = find_database_file(urls.database)
+        snapshots = None if file is None else file.with_name(f"{file.name}.vectors")
+        exact = ExactVectorStore(database, None if read_only else snapshots)
         if load:
-            exact.load()
+            models = SqlModelRegistry(database).list_models()
+            exact.load([model.id for model in models if model.state is ModelState.ACTIVE])
         return exact
     _check_milvus(urls)
     from storage.vectors_milvus import MilvusVectorStore

@@ -284,3 +284,11 @@ class VectorHit:
     distance: float  # cosine distance, 0 to 2
     part: int = 0  # the number of the part
     box: Box4 | None = None  # of the part
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """How far a model version's vectors have been read into memory."""
+
+    loaded: int  # rows
+    total: int  # 0 until it is known

@@ -59,9 +59,10 @@ def run_steps(revision: str, steps: Sequence[Step]) -> None:
 class CreateTable:
     """Create a table. Indexes are steps of their own, because MySQL commits in between."""
 
-    def __init__(self, name: str, *columns: sa.Column[Any] | sa.Constraint) -> None:
+    def __init__(self, name: str, *columns: sa.Column[Any] | sa.Constraint, **options: Any) -> None:
         self.name = name
         self.columns = columns
+        self.options = options  # of the dialects, such as sqlite_autoincrement
 
     def __str__(self) -> str:
         return f"create the table {self.name}"
@@ -70,7 +71,7 @@ class CreateTable:
         return schema.has_table(self.name)
 
     def make(self) -> None:
-        op.create_table(self.name, *self.columns)
+        op.create_table(self.name, *self.columns, **self.options)
 
 
 @dataclass(frozen=True)

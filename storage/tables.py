@@ -12,6 +12,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     String,
     Table,
@@ -192,6 +193,35 @@ class VectorRow(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)  # little-endian float32
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[int]
+
+
+class VectorFileRow(Base):
+    """A file of the embedded vectors' snapshot; see ``storage.vector_snapshots``.
+
+    Once a version has a row here, triggers of SQLite record each change of its vectors in
+    ``vector_changes``.
+    """
+
+    __tablename__ = "vector_files"
+
+    model_version: Mapped[str] = mapped_column(text(64), primary_key=True)
+    # Random, and empty in the row that makes the triggers record changes.
+    file: Mapped[str] = mapped_column(text(64), primary_key=True)
+    rows: Mapped[int]
+    alive: Mapped[bytes] = mapped_column(LargeBinary)  # a bit for each row that is up to date
+
+
+class VectorChangeRow(Base):
+    """A master whose vectors were written or removed since the snapshot of a version."""
+
+    __tablename__ = "vector_changes"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # no number is used again
+
+    number: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    model_version: Mapped[str] = mapped_column(text(64))
+    master_id: Mapped[UUID] = mapped_column(UuidBytes)
 
 
 def table_of(row: type[Base]) -> Table:

@@ -18,10 +18,8 @@ from storage.records import Box4, VectorHit, VectorRecord
 from storage.vector_codes import Codes, quantise
 
 ROWS = 16_384  # in a block; memory for rows that are not used yet costs nothing
-_COLUMNS = (
-    *("vectors", "codes", "scales", "errors", "lengths"),
-    *("ids", "parts", "collections", "alive", "values"),
-)
+# The columns that a search reads, beside the vectors themselves.
+CODED_COLUMNS = ("codes", "scales", "errors", "lengths", "ids", "parts", "collections", "values")
 _MAX_DEAD_VALUES = 100_000  # attribute values of dead rows; each takes up to about 250 bytes
 
 
@@ -49,11 +47,16 @@ class VectorBlock:
     in consecutive rows of one block, in order.
     """
 
-    def __init__(self, dimension: int, capacity: int = ROWS) -> None:
+    def __init__(
+        self, dimension: int, capacity: int = ROWS, vectors: NDArray[np.float32] | None = None
+    ) -> None:
+        """``vectors`` are those of rows that are filled in by ``close``, if they are elsewhere."""
         self.capacity = capacity
         self.size = 0
         self.live = 0  # rows that are not dead
-        self.vectors = np.empty((capacity, dimension), dtype=np.float32)
+        if vectors is None:
+            vectors = np.empty((capacity, dimension), dtype=np.float32)
+        self.vectors = vectors
         # What a search reads first: each vector as codes * scale, and by how much that is wrong.
         self.codes = np.empty((capacity, dimension), dtype=np.int8)
         self.scales = np.empty(capacity, dtype=np.float32)
@@ -67,6 +70,8 @@ class VectorBlock:
         self.greatest_error = self.greatest_length = 0.0
         self.values = np.zeros(capacity, dtype=np.int32)  # the number of attribute values
         self._live_values = self._dead_values = 0
+        self.file = ""  # the file that has the first rows of this block, and how many
+        self.file_rows = 0
         # The box of the part in each row, with the width 0 for the whole image.
         self.boxes: NDArray[np.int32] | None = None  # until the first box
         self.attributes = AttributeColumns()
@@ -114,6 +119,12 @@ class VectorBlock:
             self.boxes = np.zeros((self.capacity, 4), dtype=np.int32)
         if self.boxes is not None:
             self.boxes[row] = box or (0, 0, 0, 0)
+
+    def close(self) -> None:
+        """Include all rows, whose columns have been filled, in searches; some may be dead."""
+        self.summarise(self.capacity)
+        self._dead_values = int(self.values[~self.alive].sum())
+        self._live_values -= self._dead_values
 
     def drop(self, row: int) -> None:
         """Mark the master whose part 0 is in that row as dead, with all its parts."""
@@ -164,7 +175,7 @@ def merge_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
     for block in blocks:
         kept = np.flatnonzero(block.alive[: block.size])
         start, end = merged.size, merged.size + len(kept)
-        for name in _COLUMNS:
+        for name in (*CODED_COLUMNS, "vectors", "alive"):
             getattr(merged, name)[start:end] = getattr(block, name)[kept]
         if block.boxes is not None:
             if merged.boxes is None:

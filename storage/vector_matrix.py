@@ -6,13 +6,16 @@ import operator
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial, reduce
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.attribute_columns import Mask
 from storage.filters import Filter
+from storage.master_positions import MasterPositions
 from storage.records import VectorHit, VectorRecord, check_dimension, check_length
 from storage.shared_passes import SharedPasses
 from storage.vector_blocks import ROWS, EncodedRows, VectorBlock, encode_rows, merge_blocks
@@ -20,6 +23,15 @@ from storage.vector_pass import compare_all, decide_hits
 from storage.vector_queries import Query, View
 
 _ROW_BITS = 32  # of a position, for the row; the others are the number of the block
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """The rows that a block had at a moment, and which of them were not dead."""
+
+    block: VectorBlock
+    size: int
+    alive: Mask  # (size,)
 
 
 class VectorMatrix:
@@ -34,7 +46,7 @@ class VectorMatrix:
         self._blocks: dict[int, VectorBlock] = {}  # by number; only the newest has room
         self._next_number = 0
         self._several = False  # whether any master has had more than one part
-        self._position_of: dict[UUID, int] = {}  # of part 0: the block's number and the row
+        self._positions = MasterPositions()  # of part 0: the block's number and the row
         self._collection_codes: dict[UUID, int] = {}
         self._passes = SharedPasses()
 
@@ -69,7 +81,7 @@ class VectorMatrix:
             some, rows[:end], [codes.setdefault(each.collection_id, len(codes)) for each in some]
         )
         for record, row in zip(some, firsts.tolist(), strict=True):
-            self._position_of[record.master_id] = number << _ROW_BITS | row
+            self._positions.add(record.master_id, number << _ROW_BITS | row)
         self._several = self._several or end > count
         return records[count:], rows[end:]
 
@@ -80,7 +92,7 @@ class VectorMatrix:
                 self._drop(master_id)
 
     def _drop(self, master_id: UUID) -> None:
-        position = self._position_of.pop(master_id, None)
+        position = self._positions.pop(master_id)
         if position is None:
             return
         number, row = position >> _ROW_BITS, position & (1 << _ROW_BITS) - 1
@@ -122,7 +134,50 @@ class VectorMatrix:
             # It keeps a number below the newest one, so that nothing is appended to it.
             self._blocks[number] = kept
             for master_id, row in kept.masters():
-                self._position_of[master_id] = number << _ROW_BITS | row
+                self._positions.pop(master_id)
+                self._positions.add(master_id, number << _ROW_BITS | row)
+
+    def restore(self, blocks: Sequence[tuple[VectorBlock, Sequence[UUID]]]) -> None:
+        """Fill an empty matrix with filled blocks, each with its collections by their codes.
+
+        Blocks that are mostly empty are copied into one that has room.
+        """
+        with self._lock:
+            for block, collections in blocks:
+                codes = self._collection_codes
+                renumbered = [codes.setdefault(each, len(codes)) for each in collections]
+                block.collections = np.array(renumbered, dtype=np.int32)[block.collections]
+                block.close()
+                self._dimension = block.vectors.shape[1]
+            full = [block for block, _ in blocks if block.live * 2 >= ROWS]
+            small = [block for block, _ in blocks if 0 < block.live * 2 < ROWS]
+            kept = [*full, *([merge_blocks(small)] if small else [])]
+            self._blocks, self._next_number = dict(enumerate(kept)), len(kept)
+            firsts = [
+                block.alive[: block.size] & (block.parts[: block.size] == 0) for block in kept
+            ]
+            if kept:
+                rows_of = [np.flatnonzero(first) for first in firsts]
+                self._several = sum(map(len, rows_of)) < sum(block.live for block in kept)
+                ids = [block.ids[rows] for block, rows in zip(kept, rows_of, strict=True)]
+                positions = [number << _ROW_BITS | rows for number, rows in enumerate(rows_of)]
+                self._positions.add_many(np.concatenate(ids), np.concatenate(positions))
+
+    def list_blocks(self) -> tuple[list[BlockView], list[UUID]]:
+        """Return what there is now, and the collections by their codes."""
+        with self._lock:
+            views = [
+                BlockView(block, block.size, block.alive[: block.size].copy())
+                for block in self._blocks.values()
+                if block.size
+            ]
+            return views, list(self._collection_codes)
+
+    def move_vectors(self, block: VectorBlock, vectors: NDArray[np.float32]) -> None:
+        """Replace the vectors of a block by equal ones, unless rows may be appended to it."""
+        with self._lock:
+            if block is not self._blocks.get(self._next_number - 1):
+                block.vectors = vectors
 
     def search(
         self,

@@ -22,7 +22,7 @@ from storage.filters import Filter
 from storage.milvus_connection import LISTS, Layout, MilvusConnection
 from storage.milvus_pages import SearchPage, SearchQuery, merge_pages, nearest_parts
 from storage.milvus_rows import SLICES
-from storage.records import VectorHit, VectorRecord, check_dimension, check_length
+from storage.records import LoadProgress, VectorHit, VectorRecord, check_dimension, check_length
 from storage.shared_calls import SharedCalls
 from storage.store_urls import MilvusOptions
 
@@ -294,6 +294,9 @@ class MilvusVectorStore:
         name = self._name(version)
         layout = self._connection.find_collection(name)
         return 0 if layout is None else self._count(name, _first_parts(layout), "Strong")
+
+    def loading(self) -> dict[str, LoadProgress]:
+        return {}  # Milvus loads collections by itself
 
     def ping(self) -> None:
         self._connection.call(lambda client: client.get_server_version(timeout=self._timeout))

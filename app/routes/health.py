@@ -33,10 +33,15 @@ async def livez() -> Response:
 )
 @requires(Access.PUBLIC)
 async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
-    """Answers 200 when every store answers and the active model is loaded.
+    """Answers 200 when every store answers, and the active models and their vectors are loaded.
 
-    Otherwise it answers 503, and `checks` has the reason. Results are up to a second old.
+    Otherwise it answers 503, and `checks` has the reason. Results are up to a second old. `loading`
+    is always as of now.
     """
+    loading = {
+        version: schemas.Loading(loaded=progress.loaded, total=progress.total)
+        for version, progress in health.loading().items()
+    }
     checks = await health.check_readiness()
     ready = all(state == OK for state in checks.values())
     response.status_code = 200 if ready else 503
@@ -45,6 +50,7 @@ async def readyz(health: HealthDep, response: Response) -> schemas.Readiness:
         checks=checks,
         model_version=health.last_active_version(),
         warnings=health.warnings,
+        loading=loading,
     )
 
 

@@ -14,6 +14,7 @@ from app.logs import log
 from app.services.loaded_models import LoadedModels
 from storage.errors import StoreUnavailable
 from storage.protocols import MetadataStore, ObjectStore, Stores, VectorStore
+from storage.records import LoadProgress
 
 OK = "ok"
 _KEPT = 1.0  # seconds for which a result is given again
@@ -37,6 +38,7 @@ class Health:
     ) -> None:
         """``warnings`` were found at the start; ``kept`` is in seconds."""
         self.warnings = list(warnings)
+        self._stores = stores
         self._models = models
         self._checks = {
             "metadata": _Check(partial(_ping, stores.metadata), kept),
@@ -46,12 +48,22 @@ class Health:
         }
 
     async def check_readiness(self) -> dict[str, str]:
-        """Check each store and the model. Each result is ``ok`` or the reason of the failure."""
+        """Check each store and the model. Each result is ``ok`` or the reason of the failure.
+
+        The vectors are not ready before those of every active version are loaded.
+        """
         results = await asyncio.gather(*(check.result() for check in self._checks.values()))
         checks = dict(zip(self._checks, results, strict=True))
         if checks["metadata"] != OK:  # the metadata database knows which model is active
             checks["model"] = "unknown while the metadata store does not answer"
+        active = [each for each in self._models.active_versions if each in self.loading()]
+        if checks["vectors"] == OK and active:
+            checks["vectors"] = f"the vectors of {', '.join(active)} are being loaded"
         return checks
+
+    def loading(self) -> dict[str, LoadProgress]:
+        """Return the model versions whose vectors are still being read into memory."""
+        return self._stores.vectors.loading()
 
     def last_active_version(self) -> str:
         """Return the version that was active at the last refresh, or an empty string."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.filters import Filter
-from storage.records import VectorHit, VectorRecord
+from storage.records import LoadProgress, VectorHit, VectorRecord
 
 
 class VectorStore(Protocol):
@@ -79,6 +79,12 @@ class VectorStore(Protocol):
 
     def count(self, version: str) -> int:
         """Return the number of masters with a vector of a version."""
+
+    def loading(self) -> dict[str, LoadProgress]:
+        """Return the versions that this process is still reading into memory.
+
+        A search of one of them waits. Does not raise StoreUnavailable.
+        """
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the store does not answer."""

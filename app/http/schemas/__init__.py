@@ -27,6 +27,7 @@ from app.http.schemas.models import AddedModel, Model, ModelList, Space, SpaceLi
 from app.http.schemas.operations import (
     DeadLetter,
     DeadLetters,
+    Loading,
     Readiness,
     Reread,
     Revived,
@@ -48,6 +49,7 @@ __all__ = [
     "DeadLetters",
     "Hit",
     "Links",
+    "Loading",
     "Master",
     "MasterChange",
     "MasterPage",

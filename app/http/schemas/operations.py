@@ -74,6 +74,13 @@ class Reread(BaseModel):
     unread: int = Field(description="Number of masters whose files the worker will read.")
 
 
+class Loading(BaseModel):
+    """How far the vectors of a model version have been read into memory."""
+
+    loaded: int = Field(description="Number of vectors that have been read.")
+    total: int = Field(description="Number of vectors to read; 0 until it is known.")
+
+
 class Readiness(BaseModel):
     """Whether the process can answer requests."""
 
@@ -85,4 +92,9 @@ class Readiness(BaseModel):
     warnings: list[str] = Field(
         description="Problems that were found when the process started, and that an operator should"
         " solve although the process is ready."
+    )
+    loading: dict[str, Loading] = Field(
+        description="Model versions whose vectors are still being read into memory. Searches with"
+        " such a version wait, and uploads do not. The process is ready once those of the active"
+        " versions are loaded."
     )

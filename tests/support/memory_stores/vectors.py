@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.filters import Filter, matches
-from storage.records import VectorHit, VectorRecord, check_dimension, check_length
+from storage.records import LoadProgress, VectorHit, VectorRecord, check_dimension, check_length
 
 _BATCH = 4096  # ids that are listed at once
 
@@ -73,6 +73,9 @@ class MemoryVectorStore:
 
     def count(self, version: str) -> int:
         return len(self._of(version))
+
+    def loading(self) -> dict[str, LoadProgress]:
+        return {}
 
     def ping(self) -> None:
         """Do nothing: memory always answers."""
