@@ -71,7 +71,7 @@ def measure_embedded_bytes(directory: Path, count: int, progress: Progress) -> i
     _fill(metadata, vectors, count, progress, f"{count:,} masters into SQLite")
     vectors.close()
     metadata.close()
-    return sum(file.stat().st_size for file in directory.glob("lookalike.db*"))
+    return sum(file.stat().st_size for file in directory.glob("lookalike.db*") if file.is_file())
 
 
 def _fill(

@@ -22,6 +22,7 @@ from models.embedder import Embedder
 from models.weights_file import WeightsFile
 from tests.support.embedded import free_port, run_on, serve_fork
 from tests.support.images import CAT, encoded, part_of, photograph
+from tests.support.installations import remove_database
 from tests.support.processes import ROOT, CommandProcess
 from tests.support.service import Service, eventually, serving
 from tests.support.tiny_network import TinyNetwork
@@ -239,8 +240,7 @@ def test_a_backup_without_its_database_is_not_restored(
         service.put_master(CAT)
     assert run("backup", directory, settings.data_dir).returncode == 0
     for remains in (b"", None):
-        for path in directory.glob("lookalike.db*"):
-            path.unlink()
+        remove_database(directory)
         if remains is not None:
             (directory / "lookalike.db").write_bytes(remains)
         result = run("restore", directory, tmp_path / "restored")

@@ -15,6 +15,7 @@ from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.embedded import run_on
 from tests.support.images import CAT, encoded, part_of
+from tests.support.installations import remove_database
 from tests.support.service import Service, eventually, serving
 
 Result = subprocess.CompletedProcess[str]
@@ -56,8 +57,7 @@ def copy_database(settings: Settings, target: Path) -> None:
 
 
 def roll_back(settings: Settings, dump: Path) -> None:
-    for path in settings.data_dir.glob("lookalike.db*"):
-        path.unlink()
+    remove_database(settings.data_dir)
     shutil.copy(dump, settings.data_dir / "lookalike.db")
 
 
@@ -219,8 +219,7 @@ def test_a_backup_that_lost_its_database_is_recovered_and_restored(
     with serving(settings, embedder) as service:
         master = service.put_master(CAT, "räume.jpg", attributes='{"n": 1.5}')
         assert back_up(settings, directory).returncode == 0
-    for path in directory.glob("lookalike.db*"):
-        path.unlink()
+    remove_database(directory)
     refused = run_on(restored, "restore", str(directory))
     assert (refused.returncode, "lookalike recover" in refused.stderr) == (2, True), refused
     weights = str(tiny_weights_file)

@@ -16,6 +16,7 @@ from storage.protocols import Stores
 from storage.records import Master, MasterRecord, MasterState, new_id
 from tests.support.embedded import run_on
 from tests.support.images import CAT
+from tests.support.installations import remove_database
 from tests.support.processes import CommandProcess
 from tests.support.service import eventually, serving
 
@@ -52,8 +53,7 @@ def test_an_older_database_does_not_overwrite_it(
     database, dump = settings.data_dir / "lookalike.db", tmp_path / "dump.db"
     shutil.copy(database, dump)
     assert run_on(settings.data_dir, "catalogue").returncode == 0
-    for path in settings.data_dir.glob("lookalike.db*"):
-        path.unlink()
+    remove_database(settings.data_dir)
     nowhere = run_on(settings.data_dir, "catalogue")
     assert (nowhere.returncode, "there is no installation" in nowhere.stderr) == (2, True)
     shutil.copy(dump, database)

@@ -16,6 +16,7 @@ from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.embedded import run_on
 from tests.support.images import CAT, encoded, part_of
+from tests.support.installations import remove_database
 from tests.support.service import Service, eventually, serving
 
 Result = subprocess.CompletedProcess[str]
@@ -62,8 +63,7 @@ def dump_database(settings: Settings, target: Path) -> None:
 
 def lose_database(settings: Settings, dump: Path | None = None) -> None:
     """Remove the database, and put a dump in its place."""
-    for path in settings.data_dir.glob("lookalike.db*"):
-        path.unlink()
+    remove_database(settings.data_dir)
     if dump:
         shutil.copy(dump, settings.data_dir / "lookalike.db")
 

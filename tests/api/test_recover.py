@@ -15,7 +15,7 @@ from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.embedded import run_on
 from tests.support.images import CAT, encoded, part_of, photograph
-from tests.support.installations import IMAGES, answers
+from tests.support.installations import IMAGES, answers, remove_database
 from tests.support.service import Service, eventually, serving
 
 Result = subprocess.CompletedProcess[str]
@@ -50,8 +50,7 @@ def write_catalogue(settings: Settings) -> None:
 
 
 def lose_database(settings: Settings) -> None:
-    for path in settings.data_dir.glob("lookalike.db*"):
-        path.unlink()
+    remove_database(settings.data_dir)
 
 
 def dump_database(settings: Settings, target: Path) -> None:

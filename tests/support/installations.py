@@ -1,8 +1,9 @@
-"""Collects everything that an installation shows over HTTP, to compare it with its copy."""
+"""Compares what an installation shows over HTTP with its copy, and loses its database."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,3 +33,10 @@ def answers(client: httpx.Client) -> dict[str, Any]:
                     (hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits
                 ]
     return seen
+
+
+def remove_database(directory: Path) -> None:
+    """Remove the files of an installation's database, but not the vectors' files beside it."""
+    for path in directory.glob("lookalike.db*"):
+        if path.is_file():
+            path.unlink()
