@@ -7,9 +7,9 @@ from pathlib import Path
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.images import CAT, encoded, photograph
-from tests.support.installations import IMAGES, answers
+from tests.support.installations import IMAGES, answers, comes_to_show
 from tests.support.requests import put, result_of
-from tests.support.service import eventually, serving
+from tests.support.service import serving
 from tests.support.stack import Stack
 
 
@@ -71,7 +71,7 @@ def test_a_backup_is_restored_into_servers(
     assert "13 have no vector in the backup" in restored.stderr
     with stack.replica() as client:
         stack.start("worker")
-        assert eventually(lambda: answers(client) == before, 60)
+        assert comes_to_show(client, before, 60)
 
 
 def test_an_installation_that_moved_to_servers_keeps_its_backup(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from tests.support.images import CAT
-from tests.support.installations import IMAGES, answers
+from tests.support.installations import IMAGES, answers, comes_to_show
 from tests.support.service import eventually
 from tests.support.stack import Stack
 
@@ -42,5 +42,5 @@ def test_a_lost_database_comes_back_on_servers(stack: Stack) -> None:
     assert (done.returncode, "13 were recovered with name" in done.stdout) == (0, True), done
     with stack.replica() as client:
         stack.start("worker")
-        assert eventually(lambda: answers(client) == before, 60)
+        assert comes_to_show(client, before, 60)
         assert stack.run("catalogue").returncode == 0

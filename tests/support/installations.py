@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 
 from tests.support.images import CAT, encoded, part_of
 from tests.support.requests import search
+from tests.support.service import eventually
 
 IMAGES = [encoded(part_of("coffee", seed)) for seed in range(12)]
 
@@ -33,6 +35,21 @@ def answers(client: httpx.Client) -> dict[str, Any]:
                     (hit["master"], round(hit["distance"], 3), hit["exact"]) for hit in hits
                 ]
     return seen
+
+
+def comes_to_show(client: httpx.Client, expected: dict[str, Any], seconds: float) -> bool:
+    """Return whether ``answers`` becomes what is expected in that time.
+
+    A search may be refused meanwhile: Milvus takes seconds to load a new collection on a busy
+    machine.
+    """
+
+    def shows() -> bool:
+        with suppress(AssertionError):
+            return answers(client) == expected
+        return False
+
+    return eventually(shows, seconds)
 
 
 def remove_database(directory: Path) -> None:
