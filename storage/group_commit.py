@@ -27,7 +27,8 @@ class _Group:
     connection: sa.Connection
     blocks: int = 0
     depth: int = 0  # of the block that is running
-    callbacks: list[Callable[[], object]] = field(default_factory=list)
+    callbacks: list[tuple[int, Callable[[], object]]] = field(default_factory=list)  # with blocks
+    failures: dict[int, BaseException] = field(default_factory=dict)  # of callbacks, by block
     committed: threading.Event = field(default_factory=threading.Event)  # or rolled back
     error: BaseException | None = None
 
@@ -36,7 +37,8 @@ class GroupCommit:
     """Runs blocks of statements one after the other, and commits those that wait together.
 
     The last block that nobody waits behind commits at once, so a lone one is not delayed. A block
-    that raises is rolled back alone. If the commit itself fails, it fails for all of them.
+    that raises is rolled back alone. If the commit itself fails, it fails for all of them. If no
+    transaction can begin, those that waited for all of the attempt fail with it.
     """
 
     def __init__(self, connect: Callable[[], sa.Connection]) -> None:
@@ -45,6 +47,8 @@ class GroupCommit:
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0  # blocks
+        self._attempts = 0  # to begin a transaction; only the thread that has the turn changes it
+        self._failure: tuple[int, BaseException] | None = None  # of the last attempt, if it failed
         self._open: _Group | None = None
         self._mine = threading.local()
 
@@ -67,6 +71,7 @@ class GroupCommit:
                 yield group.connection
             return
         group = self._take_turn()
+        block = group.blocks
         try:
             with self._inside(group), _savepoint(group):
                 yield group.connection
@@ -81,19 +86,23 @@ class GroupCommit:
             raise
         self._leave(group)
         self._wait(group)
-        if group.error is not None:
-            raise group.error
+        failure = group.error or group.failures.get(block)
+        if failure is not None:
+            raise failure
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call back after the commit of this thread's block, and before the block returns.
 
-        Callbacks run in the order of the blocks, and not at all for a block that is rolled back.
+        Callbacks run in the order of the blocks, and not at all for a block that is rolled back. If
+        one raises, its block raises that, although it is committed; the others run all the same.
         """
-        self._mine.group.callbacks.append(callback)
+        group: _Group = self._mine.group
+        group.callbacks.append((group.blocks, callback))
 
     def _take_turn(self) -> _Group:
         with self._counting:
             self._waiting += 1
+            attempts = self._attempts
         try:
             self._turn.acquire()
         finally:
@@ -101,12 +110,30 @@ class GroupCommit:
                 self._waiting -= 1
         try:
             if self._open is None:
-                self._open = _Group(self._connect())
+                self._open = self._begin(attempts)
         except BaseException:
             self._turn.release()
             raise
         self._open.blocks += 1
         return self._open
+
+    def _begin(self, attempts: int) -> _Group:
+        """Begin a transaction for a block before which there were so many attempts to do so.
+
+        An attempt waits for other processes for as long as it may, so a block does not try again
+        after one that began and failed while it waited: many would wait one after the other.
+        """
+        if self._failure is not None and self._failure[0] > attempts:
+            raise self._failure[1]
+        with self._counting:
+            self._attempts += 1
+        try:
+            group = _Group(self._connect())
+        except BaseException as error:
+            self._failure = self._attempts, error
+            raise
+        self._failure = None
+        return group
 
     @contextmanager
     def _inside(self, group: _Group) -> Iterator[None]:
@@ -149,8 +176,11 @@ class GroupCommit:
             except BaseException:
                 connection.rollback()
                 raise
-        for callback in group.callbacks:
-            callback()
+        for block, callback in group.callbacks:
+            try:
+                callback()
+            except BaseException as failure:
+                group.failures.setdefault(block, failure)
 
     def _wait(self, group: _Group) -> None:
         while not group.committed.wait(_CHECK):

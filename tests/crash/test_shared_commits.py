@@ -46,7 +46,7 @@ def kill_at(moment: Moment, number: int) -> None:
         if group.blocks >= _SHARING and len(seen) == number:
             if moment == "before":
                 end()
-            group.callbacks.insert(0, end)
+            group.callbacks.insert(0, (1, end))
         finish(self, group, error)
 
     GroupCommit._leave = leave_late  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from storage.database import Database
 from storage.errors import StoreFull, StoreUnavailable
+from storage.group_commit import GroupCommit
 
 TABLES = (
     "CREATE TABLE numbers (number INTEGER PRIMARY KEY, text TEXT)",
@@ -288,3 +290,58 @@ def test_a_block_is_committed_if_those_behind_it_never_come(database: Database) 
         group._waiting -= 1  # it was interrupted
         outcome.result(10)
     assert numbers(database) == [1]
+
+
+def test_a_callback_that_raises_fails_for_its_block_alone(
+    database: Database, together: Together
+) -> None:
+    called: list[str] = []
+
+    def notify(connection: sa.Connection) -> None:
+        database.after_commit(lambda: called.append("notified"))
+
+    def fail() -> None:
+        called.append("failed")
+        raise KeyError("of this callback")
+
+    def notify_badly(connection: sa.Connection) -> None:
+        insert(1)(connection)
+        database.after_commit(fail)
+
+    outcomes = together.run(notify, notify_badly, notify, insert(2))
+    assert sorted(called) == ["failed", "notified", "notified"]
+    errors = [type(outcome.exception()) for outcome in outcomes]
+    assert errors == [type(None), KeyError, type(None), type(None)]
+    assert numbers(database) == [1, 2]
+
+
+def test_blocks_do_not_wait_one_after_the_other_for_a_transaction_that_cannot_begin() -> None:
+    """Another process may hold the lock: each attempt to begin takes the whole busy timeout."""
+    attempts: list[int] = []
+    is_held, go_on = threading.Event(), threading.Event()
+
+    def connect() -> sa.Connection:
+        attempts.append(1)
+        is_held.set()
+        go_on.wait(10)
+        raise sqlite3.OperationalError("database is locked")
+
+    group = GroupCommit(connect)
+
+    def write() -> None:
+        with group.join():
+            pass
+
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(write)
+        is_held.wait(10)
+        others = [pool.submit(write) for _ in range(8)]
+        while group._waiting < 8:
+            threading.Event().wait(0.001)
+        go_on.set()
+        for outcome in (first, *others):
+            assert isinstance(outcome.exception(10), sqlite3.OperationalError)
+    assert len(attempts) == 2  # the one that was under way when they came, and a later one
+    with pytest.raises(sqlite3.OperationalError):
+        write()
+    assert len(attempts) == 3  # what comes afterwards tries for itself
