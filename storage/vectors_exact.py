@@ -263,9 +263,12 @@ class ExactVectorStore:
         if loaded is not None:
             try:
                 loaded.apply(change, masters)
-            except SnapshotDamaged:
+            except Exception as error:
                 # A commit must not wait for another one: the next search reads everything again.
-                self._damaged.add(version)
+                if isinstance(error, SnapshotDamaged):
+                    self._damaged.add(version)
+                else:
+                    _log.exception("a change of the vectors in memory has failed")
                 self._discard(version, loaded)
         if loaded is None or loaded.changes >= loaded.save_at:
             self._wake.set()

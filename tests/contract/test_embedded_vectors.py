@@ -102,3 +102,24 @@ def test_an_older_revision_never_replaces_a_newer_one(database: Database) -> Non
         assert hits[0].distance < 1e-6
         assert opened.search(VERSION, SHOP, unit(1), 10, parse_filter({"n": 0})) == []
         opened.close()
+
+
+def test_a_change_that_fails_in_memory_is_read_from_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is committed, so the next search has it, and its writer must not see an error."""
+    store = ExactVectorStore(database)
+    first, second, third = (record(seed) for seed in range(3))
+    store.upsert(VERSION, [first])
+    store.search(VERSION, SHOP, unit(1), 10)
+
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vector_matrix.VectorMatrix, "put_rows", fail)
+        store.upsert(VERSION, [second])
+    store.upsert(VERSION, [third])
+    found = {hit.master_id for hit in store.search(VERSION, SHOP, unit(1), 10)}
+    assert found == {each.master_id for each in (first, second, third)}
+    store.close()
