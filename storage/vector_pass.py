@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -26,6 +26,7 @@ _FIRST_ROWS = 2048  # compared before others: they bound how similar a hit must 
 _SPARSE = 4  # gathering fewer than one row in so many is faster than reading all
 _LEAST_PARALLEL = 20_000  # rows from which several cores are faster than one
 _EXACT_ROWS = 64  # compared in float64 at first
+_MOST_EXACT_ROWS = 1024  # whose numbers in float64 are in memory at once
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ def compare_all(pool: ThreadPoolExecutor, queries: Sequence[Query]) -> None:
         work()
     finally:
         tasks.clear()
-        for other in others:
-            other.result()
+        wait(others)  # also if one has failed: the queries may be compared again
+    for other in others:
+        other.result()
 
 
 def _plan(queries: Sequence[Query]) -> list[_Task]:
@@ -176,13 +178,23 @@ def decide_hits(query: Query) -> list[VectorHit]:
     while start < len(candidates) and candidates.greatest[start] >= query.floor:
         some = candidates[start : start + count]
         some = some[np.lexsort((some.rows, some.numbers))]
-        vectors = [view.block.vectors for view in query.views]
-        near = gather(vectors, some.numbers, some.rows).astype(np.float64)
-        products = (near * query.vector).sum(axis=1)
+        products = _exact_products(query, some)
         query.raise_floor(some.firsts, products)
         decided.append((some, np.clip(np.round(1.0 - products, 6), 0.0, 2.0)))
         start, count = start + count, count * 2
     return _order(query, decided)
+
+
+def _exact_products(query: Query, some: Candidates) -> NDArray[np.float64]:
+    """Compare some candidates, which are sorted by their views."""
+    vectors = [view.block.vectors for view in query.views]
+    products = np.empty(len(some))
+    for start in range(0, len(some), _MOST_EXACT_ROWS):
+        piece = slice(start, start + _MOST_EXACT_ROWS)
+        near = gather(vectors, some.numbers[piece], some.rows[piece]).astype(np.float64)
+        near *= query.vector
+        near.sum(axis=1, out=products[piece])
+    return products
 
 
 def _order(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -295,3 +298,65 @@ def test_searches_are_exact_while_others_write(pool: ThreadPoolExecutor) -> None
     done.set()
     writer.join()
     assert failures == []
+
+
+class _NumberedPool(ThreadPoolExecutor):
+    """Tells each call which one of those that were submitted it is."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.mine = threading.local()
+        self._count = itertools.count()
+
+    def submit(self, call: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        number = next(self._count)
+
+        def run() -> Any:
+            self.mine.number = number
+            return call(*arguments, **named)
+
+        return super().submit(run)
+
+
+def test_a_pass_that_fails_ends_when_all_of_its_threads_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The queries are compared again then, and must not get rows from the pass before."""
+    all_run, ended = threading.Barrier(3), threading.Event()
+
+    class Task:
+        first, end = 0, 10
+
+        def compare(self, buffers: object) -> None:
+            all_run.wait(10)
+            number = getattr(numbered.mine, "number", None)
+            if number == 0:
+                raise MemoryError
+            if number == 1:
+                threading.Event().wait(0.3)
+                ended.set()
+
+    monkeypatch.setattr(vector_pass, "available_cores", lambda: 3)
+    monkeypatch.setattr(vector_pass, "_LEAST_PARALLEL", 1)
+    monkeypatch.setattr(vector_pass, "_plan", lambda _: [Task(), Task(), Task()])
+    with _NumberedPool() as numbered:
+        with pytest.raises(MemoryError):
+            compare_all(numbered, [])
+        assert ended.is_set()
+
+
+def test_memory_is_bounded_where_all_vectors_are_nearly_the_same(pool: ThreadPoolExecutor) -> None:
+    """Each of them has to be compared in float64, but not all of them at once."""
+    vector = np.full(512, 512**-0.5, dtype=np.float32)
+    parts, matrix, count = (VectorPart(vector),), VectorMatrix(), 10_000
+    for start in range(0, count, 1000):
+        ids = [UUID(int=number) for number in range(start, start + 1000)]
+        matrix.put_rows([VectorRecord(each, SHOPS[0], parts, {}, 1) for each in ids])
+    tracemalloc.start()
+    try:
+        hits = matrix.search(pool, SHOPS[0], vector, 5, None, None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [hit.master_id.int for hit in hits] == list(range(5))
+    assert peak < 20e6  # all rows in float64 are 41 MB
