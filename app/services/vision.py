@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
@@ -99,7 +99,8 @@ class Vision:
     def close(self) -> None:
         """End the processes that decode, and the threads that embed."""
         self._decoder.close()
-        self._background.shutdown(cancel_futures=True)
+        # Nothing is cancelled: an upload would wait for ever for a future that nobody runs.
+        self._background.shutdown()
 
     def decode_image(
         self,
@@ -170,13 +171,14 @@ class Vision:
     def start_embedding(self, image: DecodedImage, versions: Iterable[str]) -> DecodedImage:
         """Begin to embed the image in the background; ``embed_image`` waits for the results.
 
-        Versions that the image was not decoded for are left out.
+        Versions that the image was not decoded for are left out, and all of them once this object
+        is closed.
         """
-        begun = {
-            version: self._background.submit(self.embed_image, image, version)
-            for version in versions
-            if version in image.inputs
-        }
+        begun = {}
+        with suppress(RuntimeError):  # it is closed
+            for version in versions:
+                if version in image.inputs:
+                    begun[version] = self._background.submit(self.embed_image, image, version)
         return replace(image, embeddings=begun)
 
     def embed_image(

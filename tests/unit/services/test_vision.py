@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from models.decoding.turns import Caller, Purpose
 from models.imaging import ImageRejected
 from storage.protocols import Stores
 from tests.support.direct_decoder import DirectDecoder
+from tests.support.service import eventually
 from tests.support.use_cases import FakeClock, TinyEmbedder, colours
 
 
@@ -140,3 +141,26 @@ def test_failures_do_not_count_for_ever(service: Service) -> None:
         with pytest.raises(ImageRejected):
             service.vision.decode_image(io.BytesIO(b"no image"), Purpose.SEARCH)
     assert service.embed()
+
+
+def test_embeddings_that_wait_end_when_the_service_is_closed(stores: Stores) -> None:
+    """An upload waits for them without an end: one that is cancelled would never be done."""
+    service = Service(stores)
+    service.vision = Vision(service.models, service.decoder, 1, Metrics())
+    image = service.vision.decode_image(io.BytesIO(colours(1)), Purpose.UPLOAD)
+    service.embedder.gate.open.clear()
+    under_way = service.vision.start_embedding(image, ["model-1"])
+    assert service.embedder.gate.reached.wait(60)
+    waiting = service.vision.start_embedding(image, ["model-1"])
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(service.vision.close)
+        assert eventually(lambda: service.vision._background._shutdown, 10)
+        service.embedder.gate.open.set()
+        closed.result(60)
+    for each in (under_way, waiting):
+        assert wait(each.embeddings.values(), timeout=10).not_done == set()
+        assert each.embeddings["model-1"].exception() is None
+    late = service.vision.start_embedding(image, ["model-1"])
+    assert late.embeddings == {}  # the worker embeds it after the next start
+    service.models.stop()
+    service.pool.shutdown()
