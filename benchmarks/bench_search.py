@@ -46,6 +46,7 @@ from benchmarks.service import (
     time_threads,
     upload_all,
 )
+from models.capture.reading import READER
 from models.embedder import load_embedder
 from storage.cores import available_cores
 from storage.database import Database
@@ -125,6 +126,7 @@ def make_rows(
         "state": MasterState.STORED,
         "created_at": 0,
         "updated_at": 0,
+        "capture_reader": READER,  # otherwise the worker would try to read the missing files
     }
     embedding = {
         "master_id": id_,

@@ -21,9 +21,10 @@ from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.bulk_installation import fill_quickly
+from benchmarks.filling import add_masters, make_installation
 from benchmarks.service import (
     Client,
     encode_form,
@@ -87,7 +88,9 @@ def main() -> None:
             directory = root / name
             if masters and not directory.exists():
                 directory.mkdir(parents=True)
-                fill_quickly(directory, version, masters)
+                collection = make_installation(directory, version)
+                with Progress() as progress:
+                    add_masters(directory, version, collection, range(masters), progress)
             if masters:
                 snapshot_s[name] = round(write_snapshot(directory), 1)
         for _ in range(arguments.rounds):

@@ -28,7 +28,7 @@ class ServiceError(CommandError):
 
 
 class HopelessError(ServiceError):
-    """Every other file would fail, too: no service, no key, an invalid collection name."""
+    """No other file can succeed either: no service, no key, an invalid collection name."""
 
 
 class EveryFileFailed(ServiceError):

@@ -18,7 +18,7 @@ def upload_files(
 
     The service acknowledges each file for itself. A file that is not acknowledged is sent again if
     it may be accepted later; bytes that were stored nevertheless are found again. Raises
-    HopelessError if every other file would fail, too.
+    HopelessError if no other file can succeed either.
     """
     outcomes: dict[int, dict[str, Any] | ServiceError] = {}
     waiting = list(range(len(files)))

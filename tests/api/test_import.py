@@ -174,7 +174,8 @@ def test_a_file_that_is_refused_for_ever_fails_no_other(
 def test_requests_that_are_too_large_for_the_service_are_divided(
     tmp_path: Path, embedder: Embedder, folder: Path, limit: dict[str, int]
 ) -> None:
-    settings = Settings(data_dir=tmp_path / "data", _env_file=None, **limit)  # type: ignore[arg-type]
+    data = tmp_path / "data"
+    settings = Settings(data_dir=data, _env_file=None, **limit)  # type: ignore[arg-type]
     with serving(settings, embedder) as service:
         result = import_into(service, folder)
         assert result.exit_code == 0, result.output

@@ -1,6 +1,6 @@
 """Stores whose n-th call fails: before or after it took effect, with its effect later, or for good.
 
-A kill ends everything at once. After an error, the process goes on with what it has in memory.
+A kill ends everything at once. After an error, the process continues with what it has in memory.
 """
 
 from __future__ import annotations
