@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import itertools
 import json
 import lzma
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +25,11 @@ from tests.support import system_packages
 class CannotStart(Exception):
     """A server cannot run here; the message says what is missing."""
 
+
+# The kernel kills a server when the process that started it dies, even if a test run is killed.
+# A ``preexec_fn`` would do the same, but Python then forks, and the copy of a process in which gRPC
+# is busy sometimes aborts before it becomes the server ("epoll_wait error: Bad file descriptor").
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 _ports = itertools.count(20000 + os.getpid() * 37 % 10000)
 _ports_lock = threading.Lock()
@@ -66,25 +69,18 @@ class Server:
     def launch(self) -> None:
         log = (self.directory / f"{self.name}.log").open("ab")
         self.process = subprocess.Popen(
-            self.command,
+            [*_DIE_WITH_PARENT, *self.command],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.directory,
             env=os.environ | self.environment,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock taken
         )
         log.close()
 
     def wait(self, timeout: float = 120.0) -> None:
         assert self.process is not None
         until = time.monotonic() + timeout
-        aborted = 0
         while not self.answers():
-            # The gRPC of Milvus sometimes aborts at the start with "epoll_wait error: Bad file
-            # descriptor".
-            if self.process.poll() == -signal.SIGABRT and aborted < 3:
-                aborted += 1
-                self.launch()
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 tail = (self.directory / f"{self.name}.log").read_text(errors="replace")[-2000:]
@@ -109,11 +105,6 @@ class Server:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
-
-
-def _die_with_parent() -> None:
-    """Kill this process when its parent dies (PR_SET_PDEATHSIG), even if the test run is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _connects(port: int) -> bool:
