@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory in bytes that this process and those in which it decodes images may"
         " take together, without vectors and the encoders of further spaces. It bounds how large"
-        " an image may be. 0: 1.6 GB with two slots, and 126 MB more for each further one.",
+        " an image may be. 0: 1.6 GB with two slots, and 143 MB more for each further one.",
     )
     decode_seconds: float = Field(
         5.0, gt=0, description="CPU time that decoding one image may take, in seconds."

@@ -20,8 +20,8 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_PLAIN_BYTES = (
     256 * 1024
 )  # of a body that is not a form: it is read into memory and parsed whole
-_IN_MEMORY = 64 * MIB  # of all bodies, before the files of further ones go to the disk at once
-_FILE_IN_MEMORY = 256 * 1024  # bytes of a file, before it goes to the disk
+_IN_MEMORY = 64 * MIB  # of all bodies, before the files of further ones go to the disk
+_FILE_IN_MEMORY = 256 * 1024  # bytes of a file in a body of unknown length, or without room
 
 
 class BodyLimits:
@@ -36,6 +36,7 @@ class BodyLimits:
         self._settings = settings
         self._requests = 0
         self._held = 0  # bytes of the bodies under way
+        self._in_memory = 0  # bytes that they may keep in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_body(scope):
@@ -44,7 +45,7 @@ class BodyLimits:
         body = _Body(self, receive, send, self.limit_for(scope))
         self._requests += 1
         try:
-            self._admit(scope)
+            self._admit(scope, body)
             await self._app(scope, body.receive, body.send)
         except AppError as error:
             body.refused = body.refused or error
@@ -54,12 +55,13 @@ class BodyLimits:
         finally:
             self._requests -= 1
             self._held -= body.size
+            self._in_memory -= body.reserved or body.size
         if body.refused is not None and not body.answered:
             problem = problem_of(body.refused)
             problem.headers["Connection"] = "close"  # the rest of the body is not read
             await problem.response(scope.get("request_id", ""))(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope, body: _Body) -> None:
         settings = self._settings
         if self._requests > settings.max_requests:
             detail = f"{settings.max_requests} requests with a body are under way. Retry later."
@@ -70,6 +72,13 @@ class BodyLimits:
             # answers 415 to other media types first; their smaller limit applies as they are read.
             held = self._held + int(declared)
             self._check_size(int(declared), held, self._form_limit(scope))
+            self._reserve_memory(body, int(declared))
+
+    def _reserve_memory(self, body: _Body, declared: int) -> None:
+        """Let the files of a body stay in memory if there is room for all of it."""
+        if self._in_memory + declared <= _IN_MEMORY:
+            body.reserved = declared
+            self._in_memory += declared
 
     def limit_for(self, scope: Scope) -> int:
         """Return the largest body in bytes. Forms go to disk and may be large, others may not."""
@@ -97,9 +106,12 @@ class BodyLimits:
         body.size += more
         body.time_left += more / self._settings.body_min_rate
         self._held += more
+        if not body.reserved:
+            self._in_memory += more
         # Starlette asks for this as it begins a file. The files of many bodies at once would take
         # all of LOOKALIKE_MAX_SPOOL_BYTES in memory if each of them was small.
-        MultiPartParser.spool_max_size = _FILE_IN_MEMORY if self._held < _IN_MEMORY else 1
+        spooled = _FILE_IN_MEMORY if self._in_memory < _IN_MEMORY else 1
+        MultiPartParser.spool_max_size = body.reserved or spooled
         self._check_size(body.size, self._held, body.limit)
 
     def time_left(self, body: _Body) -> float:
@@ -126,6 +138,7 @@ class _Body:
         self.limit = limit  # bytes
         self.time_left = math.inf  # seconds
         self.size = 0
+        self.reserved = 0  # bytes of memory for all of it; 0 if its files may go to the disk
         self.complete = False
         self.refused: AppError | None = None
         self.answered = False

@@ -14,7 +14,7 @@ from models.decoding.turns import Caller, Purpose, Refused, Turn, Turns
 from models.imaging import ImageRejected
 
 SMALL_IMAGE = 80 << 20  # bytes that any image may take: 10 megapixels, or most JPEGs of any size
-PROCESS_MEMORY = 40 << 20  # bytes of a process that decodes nothing
+PROCESS_MEMORY = 56 << 20  # bytes of an idle process, with what it keeps for the next file
 _MOST_TURNS = 4  # of an image: one that gives way, and more as its estimates grow
 _QUICK = 0.25  # seconds that a small image may take before it counts as costly
 _ADDRESS_SPACE = 256 << 20  # bytes for everything but pixels

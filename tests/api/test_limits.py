@@ -68,21 +68,72 @@ def test_a_chunked_body_over_the_cap_is_413(service: Service) -> None:
     assert problem_of(response) == (413, "body-too-large")
 
 
-def test_small_files_go_to_the_disk_once_many_bytes_are_held(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rolled: list[bool] = []
+@pytest.fixture
+def rolled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """An entry for each file that goes to the disk."""
+    found: list[bool] = []
     rollover = SpooledTemporaryFile.rollover
 
     def note(self: SpooledTemporaryFile[bytes]) -> None:
-        rolled.append(True)
+        found.append(True)
         rollover(self)
 
     monkeypatch.setattr(SpooledTemporaryFile, "rollover", note)
+    return found
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of undeclared length go to the disk from 1000 bytes on."""
+    monkeypatch.setattr(body_limits, "_FILE_IN_MEMORY", 1000)
+
+
+def put_undeclared(service: Service, content: bytes) -> httpx.Response:
+    """Upload a file in a body that does not declare its length."""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    return service.client.post(
+        "/masters",
+        content=iter([head, content, b"\r\n--x--\r\n"]),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+
+
+def test_a_file_stays_in_memory_if_its_body_declares_a_length(
+    service: Service, rolled: list[bool], small_files: None
+) -> None:
     assert service.put(CAT).status_code == 201
     assert not rolled
+    assert put_undeclared(service, CAT).status_code == 200
+    assert rolled
+
+
+def test_small_files_go_to_the_disk_once_many_bytes_are_held(
+    service: Service, rolled: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(body_limits, "_IN_MEMORY", 1)
-    assert service.put(CAT).status_code == 200
+    assert service.put(CAT).status_code == 201
+    assert rolled
+
+
+def test_a_body_gives_its_memory_back(
+    service: Service, rolled: list[bool], small_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limits, "_IN_MEMORY", 3 * len(CAT))
+    for _ in range(6):
+        assert service.put(CAT).status_code in (200, 201)
+    assert not rolled
+
+
+def test_a_file_goes_to_the_disk_while_another_body_has_announced_that_it_fills_the_memory(
+    service: Service, rolled: list[bool], small_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limits, "_IN_MEMORY", 3 * len(CAT))
+    announced = b"Expect: 100-continue\r\nContent-Length: %d\r\n" % (2.5 * len(CAT))
+    address = service.client.base_url.host, service.client.base_url.port
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(HALF_A_REQUEST.replace(b"Content-Length: 1000\r\n", announced))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        assert service.put(CAT).status_code == 201
     assert rolled
 
 

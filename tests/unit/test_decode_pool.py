@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -79,6 +80,11 @@ def pid_of(pool: DecodePool) -> int:
     return process._child.pid
 
 
+def count_page_faults(pid: int) -> int:
+    """Return how many pages of memory the process has been given so far."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def refusal(pool: DecodePool, content: bytes) -> str:
     with pytest.raises(ImageRejected) as caught:
         decode(pool, content)
@@ -98,6 +104,15 @@ def test_a_process_is_used_again(pool: DecodePool) -> None:
         decode(pool, b"")
     decode(pool, _PHOTOGRAPH)
     assert pid_of(pool) == first
+
+
+def test_a_process_uses_the_memory_of_one_file_again_for_the_next(pool: DecodePool) -> None:
+    content = _PHOTOGRAPH + bytes(2 * _MIB)
+    for _ in range(3):
+        decode(pool, content)
+    mapped = count_page_faults(pid_of(pool))
+    decode(pool, content)
+    assert count_page_faults(pid_of(pool)) - mapped < len(content) // resource.getpagesize() // 2
 
 
 def test_a_costly_image_is_decoded_with_the_memory_it_needs(pool: DecodePool) -> None:
