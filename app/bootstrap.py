@@ -21,6 +21,7 @@ from app.services.captures import Captures
 from app.services.collections import DEFAULT, Collections
 from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
+from app.services.examples import Examples
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
@@ -259,6 +260,7 @@ def _build_services(
     )
     texts = Texts(stores, models, metrics, partial(_load_words, settings.slots))
     ranking = Ranking(stores, models, metrics)
+    examples = Examples(stores, models, masters, vision, texts, ranking)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return Services(
@@ -274,7 +276,7 @@ def _build_services(
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(stores, models, collections, masters, vision, texts, ranking),
+        search=Search(models, collections, vision, examples, ranking),
         spaces=Spaces(stores, models, texts),
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),

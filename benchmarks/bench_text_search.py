@@ -20,7 +20,7 @@ import numpy as np
 
 from app.bootstrap import run_service
 from app.container import Services
-from app.services.ranking import SearchOptions
+from app.services.queries import MasterExample, SearchOptions, TextExample
 from app.settings import Settings
 from benchmarks.bench_search import (
     ROUNDS,
@@ -50,14 +50,15 @@ def list_searches(services: Services, weights: WeightsFile) -> dict[str, Callabl
     masters = [master.id for master in page.masters]
     collection = services.collections.find_collection(COLLECTION).id
     search, store = services.search, services.stores.vectors
+    options = SearchOptions(COLLECTION)
 
     def search_words(text: str) -> object:
-        return search.search_by_text(SearchOptions(COLLECTION, text=text))
+        return search.search([TextExample(text)], options)
 
     return {
         VECTORS: lambda n: store.search(weights.version, collection, vectors[n], 10),
         EMBED: lambda n: words.embed_text(names[n], weights),
-        MASTER: lambda n: search.search_by_master(masters[n], SearchOptions(COLLECTION)),
+        MASTER: lambda n: search.search([MasterExample(masters[n])], options),
         NAME: lambda n: search_words(names[n]),
         SENTENCE: lambda n: search_words(f"a photograph of a {names[n]} beside an open window"),
     }

@@ -18,6 +18,7 @@ from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
+JSON = "application/json"
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -29,6 +30,9 @@ class ApiRoute(SecuredRoute):
 
     A misspelled option would otherwise change the meaning of a request silently. Forms are bounded
     in their number of files and fields, and in the size of a field, before FastAPI parses them.
+
+    An endpoint whose ``openapi_extra`` describes a JSON body takes that instead of a form, too. Its
+    forms may have files with any names, which it has to check itself.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -36,12 +40,19 @@ class ApiRoute(SecuredRoute):
         query = [field.alias for field in self.dependant.query_params]
         fields = [field.alias for field in self.dependant.body_params]
 
+        takes_form = self.body_field is not None and isinstance(
+            self.body_field.field_info, params.Form
+        )
+        body = (self.openapi_extra or {}).get("requestBody", {})
+        takes_json = JSON in body.get("content", {})
+
         async def handle_known(request: Request) -> Response:
             _refuse_unknown(request.query_params, query, "unknown-parameter", "query parameter")
-            if self.body_field is not None and isinstance(self.body_field.field_info, params.Form):
-                form = await _read_form(request)
+            if takes_form and not (takes_json and media_type_of(request) == JSON):
+                form = await _read_form(request, takes_json=takes_json)
+                names = form if not takes_json else _names_of_fields(form)
                 try:
-                    _refuse_unknown(form, fields, "unknown-field", "field")
+                    _refuse_unknown(names, fields, "unknown-field", "field")
                 except InvalidInput:
                     await form.close()
                     raise
@@ -50,10 +61,19 @@ class ApiRoute(SecuredRoute):
         return handle_known
 
 
-async def _read_form(request: Request) -> FormData:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in _FORM_TYPES:
-        detail = "Send multipart/form-data, with each image as a file part."
+def media_type_of(request: Request) -> str:
+    """Return the media type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _names_of_fields(form: FormData) -> list[str]:
+    return [name for name, value in form.multi_items() if isinstance(value, str)]
+
+
+async def _read_form(request: Request, *, takes_json: bool) -> FormData:
+    if media_type_of(request) not in _FORM_TYPES:
+        detail = "Send multipart/form-data, with each image as a file part"
+        detail += ", or application/json." if takes_json else "."
         raise WrongMediaType("unsupported-media-type", detail)
     # Starlette decodes with any codec of Python, and some take time that grows with the square.
     _, options = parse_options_header(request.headers["content-type"])

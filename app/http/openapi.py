@@ -7,10 +7,19 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 
+from app.http.api_route import JSON
 from app.http.security import Access, SecuredRoute
 
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_REFERENCE = "#/components/schemas/"
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": _REFERENCE + "Problem"}}}
+
+
+def takes_json(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the ``openapi_extra`` of an endpoint that takes a form or this body in JSON."""
+    described = schema.model_json_schema(ref_template=_REFERENCE + "{model}")
+    return {"requestBody": {"content": {JSON: {"schema": described}}}}
 
 
 def install(app: FastAPI) -> None:
@@ -51,6 +60,9 @@ def _complete(document: dict[str, Any], public: set[str]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            body = operation.get("requestBody", {}).get("content", {}).get(JSON)
+            if body is not None and "title" in body["schema"]:
+                body["schema"] = _name_schema(body["schema"], components["schemas"])
             error = {"description": "An error in the form of RFC 9457.", "content": _PROBLEM}
             operation["responses"]["default"] = error
             if path in public:
@@ -63,6 +75,13 @@ def _complete(document: dict[str, Any], public: set[str]) -> None:
             required = schema.get("required", [])
             for field, member in schema["properties"].items():
                 _make_fillable(member, optional=field not in required)
+
+
+def _name_schema(schema: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    """Move a schema, and those that it refers to, to the named ones; return a reference."""
+    named |= schema.pop("$defs", {})
+    named[schema["title"]] = schema
+    return {"$ref": _REFERENCE + schema["title"]}
 
 
 def _make_fillable(member: dict[str, Any], *, optional: bool) -> None:

@@ -37,10 +37,13 @@ def parse_json(text: str, code: str, name: str) -> Any:
 
 def parse_filter_text(text: str | None) -> Filter | None:
     """Parse a filter in JSON; None for an empty or missing one. Raises InvalidInput."""
-    if not text:
-        return None
+    return parse_filter_json(parse_json(text, "invalid-filter", "filter")) if text else None
+
+
+def parse_filter_json(value: Any) -> Filter:
+    """Parse a filter from the value of its JSON. Raises InvalidInput."""
     try:
-        return parse_filter(parse_json(text, "invalid-filter", "filter"))
+        return parse_filter(value)
     except InvalidFilter as error:
         raise InvalidInput("invalid-filter", str(error)) from None
 

@@ -8,29 +8,47 @@ from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
-from app.errors import InvalidInput, TooLarge
+from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.dependencies import MastersDep, SearchDep, SettingsDep, SpacesDep
+from app.http.openapi import takes_json
 from app.http.parameters import parse_box, parse_filter_text
+from app.http.search_queries import SentDep, read_query, refuse_files
 from app.http.security import Access, requires
+from app.http.uploads import file_of
 from app.services.collections import DEFAULT
 from app.services.masters import Masters
-from app.services.ranking import MAX_REACH, Hit, SearchOptions
-from app.services.search import Search, SearchResult
+from app.services.queries import (
+    MAX_REACH,
+    Example,
+    FileExample,
+    MasterExample,
+    SearchOptions,
+    TextExample,
+)
+from app.services.ranking import Hit
+from app.services.search import SearchResult
 from app.services.texts import MAX_LENGTH
-from app.settings import MIB, Settings
+from app.settings import Settings
+from models.imaging import Box
+
+DEFAULT_TEXT_WEIGHT = 0.5
 
 router = APIRouter(route_class=ApiRoute, tags=["search"])
 
 
 @router.post(
-    "/search", response_model=schemas.SearchAnswer, summary="Find masters by image or words"
+    "/search",
+    response_model=schemas.SearchAnswer,
+    summary="Find masters by image or words",
+    openapi_extra=takes_json(schemas.SearchQuery),
 )
 @requires(Access.READ)
 def search(
     search: SearchDep,
     settings: SettingsDep,
+    sent: SentDep,
     sample: Annotated[
         UploadFile | None, File(description="Image to search with. It is not stored.")
     ] = None,
@@ -104,60 +122,90 @@ def search(
             " It is ignored if the text is hardly understood."
         ),
     ] = False,
+    query: Annotated[
+        str | None,
+        Form(
+            description="The search in JSON, as in a body of application/json, instead of all other"
+            " fields. Its examples name file parts of the form."
+        ),
+    ] = None,
 ) -> Response:
-    """Returns the masters nearest to an image, to a text, or to both, nearest first.
+    """Returns the masters nearest to the examples, nearest first.
 
-    With both, the query is the unit vector of (1 - text_weight) x image + text_weight x text.
+    In a form, the example is a sample, a master or a text, or one of the first two with a text.
+    Their weights are then 1 - text_weight and text_weight. JSON takes up to 20 examples, each with
+    a weight, which is negative for those that hits are to be unlike, and with a space. Masters are
+    ordered by the weighted sum of their similarities with the examples.
+
     Distances between texts and images are larger than those between images, and depend on the
-    space; such hits have no probability.
+    space. Only hits of a search with a single image have a probability.
     """
     start = time.perf_counter()
-    if offset + k > MAX_REACH:
-        raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
-    conditions, part = parse_filter_text(filter), parse_box(box)
-    options = SearchOptions(
-        collection=collection,
-        k=k,
-        offset=offset,
-        max_distance=max_distance,
-        filter=conditions,
-        box=part,
-        mirror=mirror,
-        min_probability=min_probability,
-        space=space or None,
-        text=text,
-        text_weight=text_weight,
-        feedback=feedback,
-    )
-    answer = _search(search, settings, sample, master_id, options)
-    hits = [_hit(hit) for hit in answer.hits]
-    took = round((time.perf_counter() - start) * 1000, 2)
-    body = schemas.SearchAnswer.model_construct(
-        hits=hits,
-        model_version=answer.model_version,
-        took_ms=took,
-        space=answer.space,
-        understood=answer.understood,
-        warnings=list(answer.warnings),
-    )
-    return Response(body.model_dump_json(), media_type="application/json")
+    if sent.query is not None:
+        examples, options = read_query(sent, settings)
+    else:
+        refuse_files(sent, known="sample")
+        file = None if sample is None else file_of(sample, settings)
+        examples = _list_examples(file, master_id, parse_box(box), text, text_weight)
+        options = SearchOptions(
+            collection=collection,
+            k=k,
+            offset=offset,
+            max_distance=max_distance,
+            filter=parse_filter_text(filter),
+            mirror=mirror,
+            min_probability=min_probability,
+            space=space or None,
+            feedback=feedback,
+        )
+    answer = _answer(search.search(examples, options), start)
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _search(
-    search: Search,
-    settings: Settings,
-    sample: UploadFile | None,
+def _list_examples(
+    file: BinaryIO | None,
     master_id: UUID | None,
-    options: SearchOptions,
-) -> SearchResult:
-    if sample is not None and master_id is None:
-        return search.search_by_sample(_file_of(sample, settings), options)
-    if master_id is not None and sample is None:
-        return search.search_by_master(master_id, options)
-    if sample is None and options.text is not None:
-        return search.search_by_text(options)
-    detail = "Send sample (a file part), master_id or text; a text can go with one of the others."
-    raise InvalidInput("invalid-request", detail)
+    box: Box | None,
+    text: str | None,
+    text_weight: float | None,
+) -> list[Example]:
+    """Return the examples of a form without a query. Raises InvalidInput."""
+    if (file is None) == (master_id is None) and (text is None or file is not None):
+        detail = (
+            "Send sample (a file part), master_id or text; a text can go with one of the others."
+        )
+        raise InvalidInput("invalid-request", detail)
+    if text is None and text_weight is not None:
+        raise InvalidInput(
+            "invalid-request", "text_weight needs a text. Send one, or leave it out."
+        )
+    has_image = file is not None or master_id is not None
+    if not has_image and (box is not None or text_weight is not None):
+        detail = "box and text_weight need an image. Send a sample too, or leave them out."
+        raise InvalidInput("invalid-request", detail)
+    share = DEFAULT_TEXT_WEIGHT if text_weight is None else text_weight
+    examples: list[Example] = []
+    if has_image:
+        weight = 1.0 if text is None else 1 - share
+        if file is not None:
+            examples.append(FileExample(file, box, weight=weight))
+        elif master_id is not None:
+            examples.append(MasterExample(master_id, box, weight=weight))
+    if text is not None:
+        examples.append(TextExample(text, weight=share if has_image else 1.0))
+    return examples
+
+
+def _answer(found: SearchResult, start: float) -> schemas.SearchAnswer:
+    return schemas.SearchAnswer.model_construct(
+        hits=[_hit(hit) for hit in found.hits],
+        model_version=found.model_version,
+        took_ms=round((time.perf_counter() - start) * 1000, 2),
+        space=found.space,
+        understood=found.understood,
+        warnings=list(found.warnings),
+        model_versions=found.versions,
+    )
 
 
 def _hit(hit: Hit) -> schemas.Hit:
@@ -220,16 +268,8 @@ def _image(
     settings: Settings,
 ) -> BinaryIO:
     if file is not None and master_id is None:
-        return _file_of(file, settings)
+        return file_of(file, settings)
     if master_id is not None and file is None:
         return masters.read_verified(masters.find_master(master_id))
     detail = f"Send either a file part named {name} or the field {name}_id."
     raise InvalidInput("invalid-request", detail)
-
-
-def _file_of(upload: UploadFile, settings: Settings) -> BinaryIO:
-    limit = settings.max_file_bytes
-    if (upload.size or 0) > limit:
-        detail = f"The file is larger than the limit of {limit / MIB:g} MiB. Send a smaller one."
-        raise TooLarge("file-too-large", detail)
-    return upload.file

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import Conflict
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
-from models.imaging import Box
-from storage.filters import Filter, matches
+from app.services.queries import Query
+from app.services.view_search import MAX_DISTANCE, compare_view, nearest_of, search_view
 from storage.protocols import Stores
-from storage.records import Collection, Master, VectorRecord
+from storage.records import Master
 
-MAX_REACH = 10_000  # maximum of offset + k
-MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
 _PROBABILITY_PLACES = 4
-_DISTANCE_PLACES = 6
 _FAR = 4096  # hits of the vector store among which too few are live
 _FEW = 10_000  # live masters that are compared one by one then, at most
-_BATCH = 500  # vectors read at once
-Vector = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What to search for, and how much to return."""
-
-    collection: str
-    k: int = 10  # number of hits
-    offset: int = 0  # number of hits to skip
-    max_distance: float | None = None  # 0 to 2, inclusive
-    filter: Filter | None = None
-    box: Box | None = None  # in pixels of the upright sample
-    mirror: bool = False  # also search with the mirrored sample
-    min_probability: float | None = None  # 0 to 1; needs a calibrated model
-    space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
-    text: str | None = None  # words to search with, instead of an image or beside it
-    text_weight: float | None = None  # 0 to 1: share of the text, if there is an image too
-    feedback: bool = False  # move the text's vector towards its first hits
 
 
 @dataclass(frozen=True)
@@ -54,23 +29,6 @@ class Hit:
     distance: float  # 0 to 2
     exact: bool  # whether it has the same bytes as the sample
     probability: float | None  # that both show the same thing; None if it is not known
-
-
-@dataclass(frozen=True)
-class Query:
-    """One search: vectors, and the collection and version that they are compared in.
-
-    ``sha256`` finds the master with the sample's own bytes; None if there is no such sample.
-    """
-
-    vectors: list[Vector]  # (dimension,) each: the query's, and that of the mirrored sample
-    sha256: bytes | None
-    collection: Collection
-    version: str
-    options: SearchOptions
-
-    def accepts(self, master: Master) -> bool:
-        return self.options.filter is None or matches(self.options.filter, master.filterable)
 
 
 class Ranking:
@@ -99,23 +57,25 @@ class Ranking:
         return 1.0 if exact else round(calibration.probability(distance), _PROBABILITY_PLACES)
 
     def _rate_hit(self, query: Query, distance: float, *, exact: bool) -> float | None:
-        """Return a hit's probability; None with a text, because only images are calibrated."""
-        if query.options.text is not None:
+        if query.calibrated is None:
             return None
-        return self.find_probability(query.version, distance, exact=exact)
+        return self.find_probability(query.calibrated, distance, exact=exact)
 
     def _distance_limit(self, query: Query) -> float | None:
         """Return the maximum distance of a hit, or None. Raises Conflict."""
         options = query.options
         if options.min_probability is None:
             return options.max_distance
-        if options.text is not None:
-            detail = "Texts have no calibrated probability. Leave out min_probability or the text."
+        if query.calibrated is None:
+            detail = (
+                "Only a search with a single image has calibrated probabilities. Leave out"
+                " min_probability, or everything but the image."
+            )
             raise Conflict("not-calibrated", detail)
-        calibration = self._models.find_embedder(query.version).calibration
+        calibration = self._models.find_embedder(query.calibrated).calibration
         if calibration is None:
             detail = (
-                f"The model {query.version} has no calibration. Leave min_probability out, or"
+                f"The model {query.calibrated} has no calibration. Leave min_probability out, or"
                 " change to a fine-tuned model."
             )
             raise Conflict("not-calibrated", detail)
@@ -148,8 +108,9 @@ class Ranking:
             return []
         reach, compared = wanted + len(skip), False
         while True:
-            distances, exhausted = self._search_vectors(query, reach, limit)
-            # With two vectors, only the nearest ``reach`` ids are sure to have their true distance.
+            distances, exhausted = self._search_views(query, reach, limit)
+            # With several views, only the nearest ``reach`` ids are sure to have their true
+            # distance.
             candidates = (id_ for id_ in distances if id_ not in skip)
             order = sorted(candidates, key=lambda id_: (distances[id_], id_))[:reach]
             hits = self._load_hits(query, order, distances)
@@ -175,38 +136,38 @@ class Ranking:
             page = metadata.list_masters(query.collection.id, options.filter, _FEW, None)
         if page.next_after is not None:
             return None
-        wanted = np.stack(query.vectors).astype(np.float64)
-        hits = []
-        for start in range(0, len(page.masters), _BATCH):
-            masters = page.masters[start : start + _BATCH]
-            with self._metrics.stage("vector_search"):
-                stored = self._stores.vectors.fetch_vectors(
-                    query.version, [master.id for master in masters]
-                )
-            for master in masters:
-                if master.id in stored:
-                    distance = _find_distance(stored[master.id], wanted)
-                    if limit is None or distance <= limit:
-                        probability = self._rate_hit(query, distance, exact=False)
-                        hits.append(Hit(master, distance, False, probability))
+        ids = [master.id for master in page.masters]
+        with self._metrics.stage("vector_search"):
+            distances = nearest_of(
+                compare_view(self._stores.vectors, view, ids) for view in query.views
+            )
+        hits = [
+            Hit(
+                master,
+                distances[master.id],
+                False,
+                self._rate_hit(query, distances[master.id], exact=False),
+            )
+            for master in page.masters
+            if master.id in distances and (limit is None or distances[master.id] <= limit)
+        ]
         return sorted(hits, key=lambda hit: (hit.distance, hit.master.id))
 
-    def _search_vectors(
+    def _search_views(
         self, query: Query, reach: int, limit: float | None
     ) -> tuple[dict[UUID, float], bool]:
         """Return the smallest distance per master, and whether the store has no further hits."""
-        distances: dict[UUID, float] = {}
-        exhausted = True
-        for vector in query.vectors:
-            with self._metrics.stage("vector_search"):
-                hits = self._stores.vectors.search(
-                    query.version, query.collection.id, vector, reach, query.options.filter, limit
-                )
-            exhausted = exhausted and len(hits) < reach
-            for hit in hits:
-                known = distances.get(hit.master_id, MAX_DISTANCE)
-                distances[hit.master_id] = min(hit.distance, known)
-        return distances, exhausted
+        with self._metrics.stage("vector_search"):
+            found = [
+                search_view(self._stores.vectors, query, view, reach, limit) for view in query.views
+            ]
+        horizon = min(nearest.horizon for nearest in found)
+        distances = nearest_of(nearest.distances for nearest in found)
+        within = MAX_DISTANCE if limit is None else limit
+        return (
+            {id_: each for id_, each in distances.items() if each <= min(horizon, within)},
+            math.isinf(horizon),
+        )
 
     def _load_hits(
         self, query: Query, order: Sequence[UUID], distances: dict[UUID, float]
@@ -222,10 +183,3 @@ class Ranking:
                 probability = self._rate_hit(query, distance, exact=False)
                 hits.append(Hit(master, distance, False, probability))
         return hits
-
-
-def _find_distance(record: VectorRecord, vectors: NDArray[np.float64]) -> float:
-    """Return the cosine distance between the nearest of the parts and of the vectors."""
-    parts = np.stack([part.vector for part in record.parts]).astype(np.float64)
-    distance = round(1.0 - float((vectors @ parts.T).max()), _DISTANCE_PLACES)
-    return min(max(distance, 0.0), MAX_DISTANCE)

@@ -243,7 +243,8 @@ def test_a_bad_search_is_refused_with_a_code_and_a_detail(
 def test_a_search_needs_a_sample_or_a_master(service: Service) -> None:
     assert service.client.post("/search", data={"k": "3"}).json()["code"] == "invalid-request"
     assert service.client.post("/search", data={"master_id": str(uuid4())}).status_code == 404
-    assert service.client.post("/search", json={"k": 3}).status_code == 415
+    assert service.client.post("/search", json={"k": 3}).json()["code"] == "invalid-request"
+    assert service.client.post("/search", content=b"text").status_code == 415
     broken = service.client.post("/search", files={"sample": ("a.jpg", CAT[:500])})
     assert (broken.status_code, broken.json()["code"]) == (422, "invalid-image")
 

@@ -148,7 +148,14 @@ def test_the_answer_of_a_search_by_image_has_only_added_members(
 ) -> None:
     content = encoded(photograph("coffee"))
     answer = service.client.post("/search", files={"sample": ("a.jpg", content)}).json()
-    assert list(answer) == ["hits", "model_version", "took_ms", "space", "understood", "warnings"]
+    assert list(answer)[:6] == [
+        "hits",
+        "model_version",
+        "took_ms",
+        "space",
+        "understood",
+        "warnings",
+    ]
     assert (answer["space"], answer["understood"], answer["warnings"]) == ("look", None, [])
 
 

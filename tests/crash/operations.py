@@ -17,7 +17,7 @@ import httpx
 
 from app.container import Services
 from app.errors import Conflict, NotFound
-from app.services.ranking import SearchOptions
+from app.services.queries import FileExample, SearchOptions
 from storage.records import LOOK, Master
 
 
@@ -104,7 +104,7 @@ class DirectOperations:
         """Search a collection in a space; return None if the collection does not exist."""
         options = SearchOptions(collection, k=100, space=space)
         try:
-            answer = self._services.search.search_by_sample(io.BytesIO(content), options)
+            answer = self._services.search.search([FileExample(io.BytesIO(content))], options)
         except NotFound:
             return None
         hits = [(str(hit.master.id), hit.exact) for hit in answer.hits]

@@ -19,6 +19,7 @@ from app.services.attributes import Attributes
 from app.services.captures import Captures
 from app.services.collections import DEFAULT, Collections
 from app.services.dead_letters import DeadLetters
+from app.services.examples import Examples
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest, UploadOutcome
@@ -173,6 +174,7 @@ def build_use_cases(
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
     texts = Texts(stores, models, metrics, LookWords)
     ranking = Ranking(stores, models, metrics)
+    examples = Examples(stores, models, masters, vision, texts, ranking)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return UseCases(
@@ -191,7 +193,7 @@ def build_use_cases(
         indexing=indexing,
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(stores, models, collections, masters, vision, texts, ranking),
+        search=Search(models, collections, vision, examples, ranking),
         spaces=Spaces(stores, models, texts),
         texts=texts,
         scrub=scrub,

@@ -34,6 +34,7 @@ from app.http.schemas.operations import (
     ScrubOptions,
     Stats,
 )
+from app.http.schemas.queries import Example, SearchQuery
 from app.http.schemas.search import Comparison, Hit, SearchAnswer, score_of
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Comparison",
     "DeadLetter",
     "DeadLetters",
+    "Example",
     "Hit",
     "Links",
     "Loading",
@@ -64,6 +66,7 @@ __all__ = [
     "Revived",
     "ScrubOptions",
     "SearchAnswer",
+    "SearchQuery",
     "Space",
     "SpaceList",
     "Stats",

@@ -15,8 +15,8 @@ class Hit(BaseModel):
     score: float = Field(description="100 x (1 - distance / 2), from 0 to 100.")
     exact: bool = Field(description="Whether the master has the same bytes as the sample.")
     probability: float | None = Field(
-        description="Probability that both show the same thing; null with a text, and without a"
-        " calibration."
+        description="Probability that both show the same thing; null unless the search has a"
+        " single image, and without a calibration."
     )
 
 
@@ -26,14 +26,19 @@ class SearchAnswer(BaseModel):
     hits: list[Hit] = Field(description="Hits, nearest first; equal distances in the order of ids.")
     model_version: str
     took_ms: float = Field(description="Duration of the search in milliseconds.")
-    space: str = Field(description="Space that was searched.")
+    space: str = Field(
+        description="Space that was searched; with several, that of the first example."
+    )
     understood: float | None = Field(
         description="How near the text is to what the built-in words know, from 0 to 1; below 0.5,"
         " the hits mean little. Null without a text, and in a space whose own encoder reads it."
     )
     warnings: list[str] = Field(
-        description="`truncated`: the sample lacks its last bytes, and the search used the rest."
+        description="`truncated`: an image lacks its last bytes, and the search used the rest."
         " Otherwise empty."
+    )
+    model_versions: dict[str, str] = Field(
+        description="Model version that was compared in, for each space that was searched."
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from app.services.encoder_files import encoder_key
 from app.services.installation_copy import CopyCounts, InstallationCopy
 from app.services.mirroring import CopyRefused
-from app.services.search import SearchOptions
+from app.services.queries import FileExample, SearchOptions
 from models.weights_file import WeightsFile
 from storage.protocols import Stores
 from storage.records import LOOK, Master, VectorPart, VectorRecord
@@ -142,7 +142,7 @@ def test_another_space_is_built_beside_look_and_searches_stay_in_look(
     assert later.indexed
     indexed = use_cases.stores.metadata.find_records([master.id, later.master.id])
     assert [one.indexed for one in indexed.values()] == [{"model-1": 1, version: 1}] * 2
-    found = use_cases.search.search_by_sample(io.BytesIO(colours(2)), SearchOptions("default"))
+    found = use_cases.search.search([FileExample(io.BytesIO(colours(2)))], SearchOptions("default"))
     assert found.model_version == "model-1"
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.errors import Conflict, NotFound
 from app.services import ranking as ranking_module
-from app.services.search import SearchOptions
+from app.services.queries import FileExample, MasterExample, SearchOptions
 from models.calibration import Calibration
 from models.imaging import Box, ImageRejected
 from storage.filter_parser import parse_filter
@@ -52,7 +52,7 @@ def test_the_same_bytes_are_an_exact_hit_before_they_are_indexed(
     with monkeypatch.context() as patched:
         patched.setattr(use_cases.indexing, "index_inline", lambda *_: False)
         master = use_cases.upload(colours(1)).master
-    result = use_cases.search.search_by_sample(io.BytesIO(colours(1)), OPTIONS)
+    result = use_cases.search.search([FileExample(io.BytesIO(colours(1)))], OPTIONS)
     (hit,) = result.hits
     assert (hit.master.id, hit.distance, hit.exact, hit.probability) == (master.id, 0.0, True, None)
     assert result.model_version == "model-1"
@@ -60,7 +60,9 @@ def test_the_same_bytes_are_an_exact_hit_before_they_are_indexed(
 
 def test_hits_are_ordered_by_distance_and_none_comes_twice(use_cases: UseCases) -> None:
     masters = [use_cases.upload(colours(seed)).master.id for seed in range(5)]
-    result = use_cases.search.search_by_sample(io.BytesIO(slightly_different(colours(2))), OPTIONS)
+    result = use_cases.search.search(
+        [FileExample(io.BytesIO(slightly_different(colours(2))))], OPTIONS
+    )
     assert ids(result)[0] == masters[2]
     assert sorted(ids(result)) == sorted(masters)
     distances = [hit.distance for hit in result.hits]
@@ -71,18 +73,18 @@ def test_hits_are_ordered_by_distance_and_none_comes_twice(use_cases: UseCases) 
 def test_offset_and_k_select_a_part_of_the_hits(use_cases: UseCases) -> None:
     for seed in range(5):
         use_cases.upload(colours(seed))
-    everything = use_cases.search.search_by_sample(io.BytesIO(colours(0)), options(k=5))
-    part = use_cases.search.search_by_sample(io.BytesIO(colours(0)), options(k=2, offset=2))
+    everything = use_cases.search.search([FileExample(io.BytesIO(colours(0)))], options(k=5))
+    part = use_cases.search.search([FileExample(io.BytesIO(colours(0)))], options(k=2, offset=2))
     assert ids(part) == ids(everything)[2:4]
 
 
 def test_hits_that_are_deleted_are_replaced_by_further_ones(use_cases: UseCases) -> None:
     masters = [use_cases.upload(colours(seed)).master for seed in range(8)]
     sample = slightly_different(colours(0))
-    order = ids(use_cases.search.search_by_sample(io.BytesIO(sample), options(k=8)))
+    order = ids(use_cases.search.search([FileExample(io.BytesIO(sample))], options(k=8)))
     for id_ in order[:3]:
         assert use_cases.stores.metadata.delete_master(id_)  # its vector stays
-    result = use_cases.search.search_by_sample(io.BytesIO(sample), options(k=2))
+    result = use_cases.search.search([FileExample(io.BytesIO(sample))], options(k=2))
     assert ids(result) == order[3:5]
     assert len(masters) == 8
 
@@ -93,10 +95,10 @@ def test_a_vector_with_outdated_attributes_does_not_pass_the_filter(
     master = use_cases.upload(colours(1), attributes={"colour": "red"}).master
     red = options(filter=parse_filter({"colour": "red"}))
     sample = slightly_different(colours(1))
-    assert ids(use_cases.search.search_by_sample(io.BytesIO(sample), red)) == [master.id]
+    assert ids(use_cases.search.search([FileExample(io.BytesIO(sample))], red)) == [master.id]
     use_cases.stores.metadata.update_master(master.id, name=None, attributes={"colour": "blue"})
-    assert ids(use_cases.search.search_by_sample(io.BytesIO(sample), red)) == []
-    assert ids(use_cases.search.search_by_sample(io.BytesIO(colours(1)), red)) == []
+    assert ids(use_cases.search.search([FileExample(io.BytesIO(sample))], red)) == []
+    assert ids(use_cases.search.search([FileExample(io.BytesIO(colours(1)))], red)) == []
 
 
 def test_a_filter_reaches_what_a_file_says_once_it_was_read(use_cases: UseCases) -> None:
@@ -122,8 +124,8 @@ def test_a_filter_reaches_what_a_file_says_once_it_was_read(use_cases: UseCases)
         ({"capture.time": {"$exists": False}}, {two.id}),
         ({"created_at": {"$lt": "2000-01-01"}}, set()),
     ):
-        result = use_cases.search.search_by_sample(
-            io.BytesIO(sample), options(filter=parse_filter(form))
+        result = use_cases.search.search(
+            [FileExample(io.BytesIO(sample))], options(filter=parse_filter(form))
         )
         assert set(ids(result)) == found, form
 
@@ -132,16 +134,16 @@ def test_a_maximum_distance_leaves_farther_hits_out(use_cases: UseCases) -> None
     near = use_cases.upload(colours(0)).master.id
     use_cases.upload(colours(1))
     sample = io.BytesIO(slightly_different(colours(0)))
-    nearest = use_cases.search.search_by_sample(sample, OPTIONS).hits[0].distance
+    nearest = use_cases.search.search([FileExample(sample)], OPTIONS).hits[0].distance
     for limit, found in ((nearest, [near]), (nearest - 1e-4, [])):
-        result = use_cases.search.search_by_sample(sample, options(max_distance=limit))
+        result = use_cases.search.search([FileExample(sample)], options(max_distance=limit))
         assert ids(result) == found
 
 
 def test_a_box_searches_with_a_part_of_the_sample(use_cases: UseCases) -> None:
     whole = use_cases.upload(colours(1)).master.id
-    result = use_cases.search.search_by_sample(
-        io.BytesIO(colours(1)), options(box=Box(0, 0, 64, 48))
+    result = use_cases.search.search(
+        [FileExample(io.BytesIO(colours(1)), Box(0, 0, 64, 48))], OPTIONS
     )
     (hit,) = result.hits
     assert (hit.master.id, hit.exact) == (whole, False)
@@ -150,8 +152,8 @@ def test_a_box_searches_with_a_part_of_the_sample(use_cases: UseCases) -> None:
 def test_a_mirrored_search_takes_the_smaller_distance(use_cases: UseCases) -> None:
     master = use_cases.upload(colours(1)).master.id
     sample = mirrored(colours(1))
-    (plain,) = use_cases.search.search_by_sample(io.BytesIO(sample), OPTIONS).hits
-    (both,) = use_cases.search.search_by_sample(io.BytesIO(sample), options(mirror=True)).hits
+    (plain,) = use_cases.search.search([FileExample(io.BytesIO(sample))], OPTIONS).hits
+    (both,) = use_cases.search.search([FileExample(io.BytesIO(sample))], options(mirror=True)).hits
     assert plain.master.id == both.master.id == master
     assert both.distance < 1e-5 < plain.distance
 
@@ -159,37 +161,39 @@ def test_a_mirrored_search_takes_the_smaller_distance(use_cases: UseCases) -> No
 def test_a_search_by_a_master_uses_its_stored_vector(use_cases: UseCases) -> None:
     masters = [use_cases.upload(colours(seed)).master.id for seed in range(3)]
     calls = use_cases.embedder.calls
-    by_master = use_cases.search.search_by_master(masters[1], OPTIONS)
+    by_master = use_cases.search.search([MasterExample(masters[1])], OPTIONS)
     assert use_cases.embedder.calls == calls
-    by_sample = use_cases.search.search_by_sample(io.BytesIO(colours(1)), OPTIONS)
+    by_sample = use_cases.search.search([FileExample(io.BytesIO(colours(1)))], OPTIONS)
     assert ids(by_master) == ids(by_sample)
     assert by_master.hits[0].exact
 
 
-@pytest.mark.parametrize("given", [{"mirror": True}, {"box": Box(0, 0, 32, 32)}])
-def test_a_changed_master_is_embedded_anew(use_cases: UseCases, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("box", "mirror"), [(None, True), (Box(0, 0, 32, 32), False)])
+def test_a_changed_master_is_embedded_anew(
+    use_cases: UseCases, box: Box | None, mirror: bool
+) -> None:
     master = use_cases.upload(colours(1)).master.id
     calls = use_cases.embedder.calls
-    assert use_cases.search.search_by_master(master, options(**given)).hits
+    assert use_cases.search.search([MasterExample(master, box)], options(mirror=mirror)).hits
     assert use_cases.embedder.calls > calls
 
 
 def test_a_master_without_a_vector_is_searched_by_its_bytes(use_cases: UseCases) -> None:
     master = use_cases.upload(colours(1)).master.id
     use_cases.stores.vectors.delete("model-1", [master])
-    assert ids(use_cases.search.search_by_master(master, OPTIONS)) == [master]
+    assert ids(use_cases.search.search([MasterExample(master)], OPTIONS)) == [master]
 
 
 def test_what_does_not_exist_is_not_found(use_cases: UseCases) -> None:
     with pytest.raises(NotFound, match="no master"):
-        use_cases.search.search_by_master(uuid4(), OPTIONS)
+        use_cases.search.search([MasterExample(uuid4())], OPTIONS)
     with pytest.raises(NotFound, match="no collection"):
-        use_cases.search.search_by_sample(io.BytesIO(colours(1)), options(collection="cats"))
+        use_cases.search.search([FileExample(io.BytesIO(colours(1)))], options(collection="cats"))
 
 
 def test_a_probability_needs_a_calibrated_model(use_cases: UseCases) -> None:
     with pytest.raises(Conflict, match="has no calibration") as caught:
-        use_cases.search.search_by_sample(io.BytesIO(colours(1)), options(min_probability=0.5))
+        use_cases.search.search([FileExample(io.BytesIO(colours(1)))], options(min_probability=0.5))
     assert caught.value.code == "not-calibrated"
 
 
@@ -198,16 +202,16 @@ def test_a_minimum_probability_selects_by_what_is_shown(use_cases: UseCases) -> 
     for seed in range(4):
         use_cases.upload(colours(seed))
     sample = slightly_different(colours(0))
-    hits = use_cases.search.search_by_sample(io.BytesIO(sample), OPTIONS).hits
+    hits = use_cases.search.search([FileExample(io.BytesIO(sample))], OPTIONS).hits
     shown = [hit.probability for hit in hits]
     assert shown == sorted(shown, reverse=True)
     for count, probability in enumerate(shown, 1):
-        kept = use_cases.search.search_by_sample(
-            io.BytesIO(sample), options(min_probability=probability)
+        kept = use_cases.search.search(
+            [FileExample(io.BytesIO(sample))], options(min_probability=probability)
         )
         assert len(kept.hits) == count
     nearer = options(min_probability=shown[-1], max_distance=hits[0].distance)
-    assert len(use_cases.search.search_by_sample(io.BytesIO(sample), nearer).hits) == 1
+    assert len(use_cases.search.search([FileExample(io.BytesIO(sample))], nearer).hits) == 1
 
 
 def test_a_probability_of_one_finds_exact_hits_alone(use_cases: UseCases) -> None:
@@ -215,7 +219,7 @@ def test_a_probability_of_one_finds_exact_hits_alone(use_cases: UseCases) -> Non
     master = use_cases.upload(colours(0)).master.id
     use_cases.upload(colours(1))
     certain = options(min_probability=1.0)
-    (hit,) = use_cases.search.search_by_sample(io.BytesIO(colours(0)), certain).hits
+    (hit,) = use_cases.search.search([FileExample(io.BytesIO(colours(0)))], certain).hits
     assert (hit.master.id, hit.probability) == (master, 1.0)
 
 
@@ -232,7 +236,7 @@ def test_more_hits_are_requested_until_enough_are_live(
 
     monkeypatch.setattr(vectors, "search", crowded)
     sample = io.BytesIO(slightly_different(colours(0)))
-    assert ids(use_cases.search.search_by_sample(sample, options(k=2))) == [master]
+    assert ids(use_cases.search.search([FileExample(sample)], options(k=2))) == [master]
     assert reaches == [2, 4, 8]
 
 
@@ -284,10 +288,10 @@ class TestManyHitsThatAreNotLive:
         """Whether they are few enough to be compared one by one or not, the answer is the same."""
         monkeypatch.setattr(ranking_module, "_FEW", few)
         sample = io.BytesIO(slightly_different(colours(0)))
-        expected = use_cases.search.search_by_sample(sample, options(k=100, **given)).hits
+        expected = use_cases.search.search([FileExample(sample)], options(k=100, **given)).hits
         assert len(expected) == 4
         for k in range(1, 6):
-            hits = use_cases.search.search_by_sample(sample, options(k=k, **given)).hits
+            hits = use_cases.search.search([FileExample(sample)], options(k=k, **given)).hits
             assert hits == expected[:k]
 
     def test_the_reach_stays_bounded_if_few_masters_match(
@@ -303,7 +307,7 @@ class TestManyHitsThatAreNotLive:
 
         monkeypatch.setattr(vectors, "search", search_without_filter)
         rare = options(k=3, filter=parse_filter({"n": {"$nin": [0, 1, 9]}}))
-        result = use_cases.search.search_by_sample(io.BytesIO(colours(0)), rare)
+        result = use_cases.search.search([FileExample(io.BytesIO(colours(0)))], rare)
         assert sorted(ids(result)) == sorted(master.id for master in shop[2:])
         assert max(reaches) < 16
 
@@ -313,5 +317,5 @@ class TestManyHitsThatAreNotLive:
         search = use_cases.stores.vectors.search
         monkeypatch.setattr(use_cases.stores.vectors, "search", lambda *given: search(*given)[:12])
         sample = io.BytesIO(slightly_different(colours(0)))
-        result = use_cases.search.search_by_sample(sample, options(k=4))
+        result = use_cases.search.search([FileExample(sample)], options(k=4))
         assert sorted(ids(result)) == sorted(master.id for master in shop)

@@ -11,7 +11,14 @@ import pytest
 
 from app.errors import Conflict, InvalidInput
 from app.services.encoder_files import EncoderFiles
-from app.services.search import SearchOptions, SearchResult
+from app.services.queries import (
+    Example,
+    FileExample,
+    MasterExample,
+    SearchOptions,
+    TextExample,
+)
+from app.services.search import SearchResult
 from app.services.spaces import SpaceSummary
 from app.services.texts import clean_text
 from models.bundles.archive import read_bundle
@@ -50,11 +57,21 @@ def words(use_cases: UseCases, masters: list[Master], bundle: Path) -> str:
     return build_space(use_cases, bundle)
 
 
-def search(use_cases: UseCases, image: bytes | None = None, **given: Any) -> SearchResult:
-    options = SearchOptions(**({"collection": "default"} | given))
-    if image is None:
-        return use_cases.search.search_by_text(options)
-    return use_cases.search.search_by_sample(io.BytesIO(image), options)
+def search(
+    use_cases: UseCases,
+    image: bytes | None = None,
+    text: str | None = None,
+    share: float = 0.5,
+    **given: Any,
+) -> SearchResult:
+    """Search with an image, with a text, or with both; ``share`` is then the weight of the text."""
+    examples: list[Example] = []
+    if image is not None:
+        file = io.BytesIO(image)
+        examples.append(FileExample(file, weight=1.0 if text is None else 1 - share))
+    if text is not None:
+        examples.append(TextExample(text, weight=share if examples else 1.0))
+    return use_cases.search.search(examples, SearchOptions(**({"collection": "default"} | given)))
 
 
 def distances(result: SearchResult) -> dict[Any, float]:
@@ -98,7 +115,7 @@ def test_a_weight_of_0_or_1_is_the_search_with_one_of_both(
 ) -> None:
     image = None if alone else colours(8)
     expected = search(use_cases, image, space=WORDS, **alone)
-    mixed = search(use_cases, colours(8), text="dog", text_weight=weight)
+    mixed = search(use_cases, colours(8), text="dog", share=weight)
     assert distances(mixed) == pytest.approx(distances(expected), abs=1e-5)
 
 
@@ -107,11 +124,11 @@ def test_an_image_and_a_text_are_mixed_by_their_weights(use_cases: UseCases, wor
     text = use_cases.texts.embed_text("dog", words).vector
     mixed = 0.7 * use_cases.vision.embed_image(image, words) + 0.3 * text
     mixed /= np.linalg.norm(mixed)
-    found = search(use_cases, colours(8), text="dog", text_weight=0.3)
+    found = search(use_cases, colours(8), text="dog", share=0.3)
     stored = use_cases.stores.vectors.fetch_vectors(words, list(distances(found)))
     expected = {id_: 1 - float(mixed @ each.parts[0].vector) for id_, each in stored.items()}
     assert distances(found) == pytest.approx(expected, abs=1e-5)
-    half = search(use_cases, colours(8), text="dog", text_weight=0.5)
+    half = search(use_cases, colours(8), text="dog", share=0.5)
     assert search(use_cases, colours(8), text="dog").hits == half.hits
 
 
@@ -122,8 +139,8 @@ def test_an_image_with_a_text_has_no_exact_hit(use_cases: UseCases, words: str) 
 def test_a_master_and_a_text_are_mixed(
     use_cases: UseCases, words: str, masters: list[Master]
 ) -> None:
-    options = SearchOptions("default", text="dog")
-    by_master = use_cases.search.search_by_master(masters[1].id, options)
+    both = [MasterExample(masters[1].id), TextExample("dog")]
+    by_master = use_cases.search.search(both, SearchOptions("default"))
     by_sample = search(use_cases, colours(1), text="dog")
     assert distances(by_master) == pytest.approx(distances(by_sample), abs=1e-4)
 
@@ -147,7 +164,6 @@ def test_feedback_searches_with_the_first_hits(use_cases: UseCases, words: str) 
         ({"text": "dog", "space": LOOK}, "text-not-supported"),
         ({"text": "dog", "space": "nowhere"}, "space-not-found"),
         ({"text": "dog", "mirror": True}, "invalid-request"),
-        ({"text": "dog", "text_weight": 0.5}, "invalid-request"),
     ],
 )
 def test_a_text_that_cannot_be_searched_is_refused(
@@ -158,14 +174,13 @@ def test_a_text_that_cannot_be_searched_is_refused(
     assert refused.value.code == code
 
 
-@pytest.mark.parametrize("given", [{"feedback": True}, {"text_weight": 0.5}])
-def test_options_of_a_text_need_one(use_cases: UseCases, given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="need a text"):
-        search(use_cases, colours(1), **given)
+def test_feedback_needs_a_text(use_cases: UseCases) -> None:
+    with pytest.raises(InvalidInput, match="needs a text"):
+        search(use_cases, colours(1), feedback=True)
 
 
 def test_a_text_has_no_probability(use_cases: UseCases, words: str) -> None:
-    with pytest.raises(Conflict, match="no calibrated probability") as refused:
+    with pytest.raises(Conflict, match="calibrated probabilities") as refused:
         search(use_cases, text="dog", min_probability=0.5)
     assert refused.value.code == "not-calibrated"
 
@@ -228,5 +243,5 @@ def test_a_network_that_fails_for_an_image_leaves_a_dead_letter(
     assert refused.value.code == "not-embeddable"
     use_cases.worker.run_round()
     assert use_cases.stores.vectors.count("model-1") == 1
-    found = use_cases.search.search_by_master(master.id, SearchOptions("default"))
+    found = use_cases.search.search([MasterExample(master.id)], SearchOptions("default"))
     assert len(found.hits) == 1

@@ -1,0 +1,101 @@
+"""What a search is asked in JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.services.collections import DEFAULT
+from app.services.queries import MAX_EXAMPLES, MAX_REACH
+from app.services.texts import MAX_LENGTH
+
+_Pixels = Annotated[int, Field(ge=0, lt=10**9)]
+_SOURCES = ("upload", "master_id", "text", "vector")
+
+
+class Example(BaseModel):
+    """What hits are to be like: one of an uploaded image, a master, a text and a vector."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload: str | None = Field(
+        None,
+        description="Name of the file part that has the image. The query is then sent in the form"
+        " field `query`, beside the file parts.",
+    )
+    master_id: UUID | None = Field(None, description="Id of a master.")
+    text: str | None = Field(None, description=f"Words, 1 to {MAX_LENGTH} characters.")
+    vector: list[FiniteFloat] | None = Field(
+        None,
+        description="Vector of the active version of the space, of any length but 0."
+        " POST /embed gives one.",
+    )
+    box: tuple[_Pixels, _Pixels, _Pixels, _Pixels] | None = Field(
+        None,
+        description="Part of the image to search with: x, y, width and height in pixels of the"
+        " upright image.",
+    )
+    weight: FiniteFloat = Field(
+        1.0, ge=-1, le=1, description="How much it counts. Negative: hits are to be unlike it."
+    )
+    space: str | None = Field(None, description="Space to compare in. Default: the query's.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise PydanticCustomError(
+                "sources",
+                "An example has one of upload, master_id, text and vector; this one has {found}.",
+                {"found": found},
+            )
+        if self.box is not None and given[0] not in ("upload", "master_id"):
+            raise PydanticCustomError("box", "box needs an upload or a master_id.")
+        return self
+
+
+class SearchQuery(BaseModel):
+    """One search. Masters are ordered by the weighted sum of their similarities with examples."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    examples: list[Example] = Field(
+        min_length=1, max_length=MAX_EXAMPLES, description="What hits are to be like, or unlike."
+    )
+    k: int = Field(10, ge=1, le=1000, description="Number of hits.")
+    offset: int = Field(
+        0, ge=0, le=MAX_REACH, description="Hits to skip. offset + k is at most 10 000."
+    )
+    collection: str = Field(DEFAULT, description="Collection to search in.")
+    max_distance: FiniteFloat | None = Field(
+        None, ge=0, le=2, description="Maximum distance of a hit."
+    )
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="Filter on attributes and built-in fields:"
+        ' {"colour": "red", "capture.time": {"$gte": "2024-05-01"}}.',
+    )
+    mirror: bool = Field(
+        False,
+        description="Search with the mirrored images, too. The smaller distance counts.",
+    )
+    min_probability: FiniteFloat | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Minimum probability that a hit shows the same thing. For one image only.",
+    )
+    space: str | None = Field(
+        None,
+        description="Space to compare in. The default is `look`; with a text it is `words` if that"
+        " space exists.",
+    )
+    feedback: bool = Field(
+        False,
+        description="Move texts towards their own first hits, which finds more of the same. It is"
+        " ignored for a text that is hardly understood.",
+    )

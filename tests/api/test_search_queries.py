@@ -1,0 +1,159 @@
+"""Searches that are sent in JSON, alone or in a form beside files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
+from tests.support.service import Service
+
+
+@pytest.fixture
+def gallery(service: Service) -> dict[str, str]:
+    """Upload every photograph; return the ids by name."""
+    return {
+        name: service.put_master(encoded(photograph(name)), f"{name}.jpg")["id"]
+        for name in PHOTOGRAPHS
+    }
+
+
+def ask(service: Service, *examples: dict[str, Any], **options: Any) -> httpx.Response:
+    return service.client.post("/search", json={"examples": list(examples), **options})
+
+
+def ask_in_form(
+    service: Service, query: dict[str, Any] | str, files: dict[str, bytes], **fields: str
+) -> httpx.Response:
+    text = query if isinstance(query, str) else json.dumps(query)
+    return service.client.post(
+        "/search",
+        data={"query": text, **fields},
+        files={name: (f"{name}.jpg", content) for name, content in files.items()},
+    )
+
+
+def hits(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["hits"]
+    return found
+
+
+def test_json_finds_what_a_form_finds(service: Service, gallery: dict[str, str]) -> None:
+    form = {
+        "master_id": gallery["coffee"],
+        "k": "3",
+        "offset": "1",
+        "filter": '{"a": {"$exists": false}}',
+    }
+    expected = service.client.post("/search", data=form)
+    options = {"k": 3, "offset": 1, "filter": {"a": {"$exists": False}}}
+    answer = ask(service, {"master_id": gallery["coffee"]}, **options)
+    assert hits(answer) == hits(expected)
+    assert answer.json()["model_versions"] == {"look": answer.json()["model_version"]}
+
+
+def test_a_form_has_the_files_that_the_query_names(
+    service: Service, gallery: dict[str, str]
+) -> None:
+    photo = encoded(part_of("coffee", 0))
+    expected = service.search(photo)
+    lone = ask_in_form(service, {"examples": [{"upload": "mine"}]}, {"mine": photo})
+    assert hits(lone) == expected
+    query = {
+        "examples": [
+            {"upload": "like", "box": [0, 0, 100, 100]},
+            {"upload": "unlike", "weight": -1.0},
+            {"upload": "like", "weight": 0.5},
+            {"master_id": gallery["coffee"], "weight": 0.1},
+        ]
+    }
+    files = {"like": photo, "unlike": encoded(photograph("chelsea"))}
+    found = hits(ask_in_form(service, query, files))
+    order = [hit["master"]["id"] for hit in found]
+    assert (order[0], order[-1]) == (gallery["coffee"], gallery["chelsea"])
+    assert found[-1]["distance"] > 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("", "invalid-request", "JSON"),
+        ("{", "invalid-request", "JSON"),
+        ("[]", "invalid-request", "object"),
+        ('{"examples": []}', "invalid-request", "at least 1 item"),
+        ('{"examples": [{}]}', "invalid-request", "none of them"),
+        ('{"examples": [{"text": "dog", "vector": [1]}]}', "invalid-request", "text and vector"),
+        ('{"examples": [{"text": "dog", "box": [0, 0, 1, 1]}]}', "invalid-request", "box needs"),
+        ('{"examples": [{"text": "dog", "weight": 1.5}]}', "invalid-request", "weight"),
+        ('{"examples": [{"text": "dog", "weight": NaN}]}', "invalid-request", "weight"),
+        ('{"examples": [{"text": 1}]}', "invalid-request", "text"),
+        ('{"examples": [{"text": "dog", "colour": 1}]}', "invalid-request", "colour"),
+        ('{"examples": [{"text": "dog"}], "limit": 3}', "invalid-request", "limit"),
+        ('{"examples": [{"text": "dog"}], "k": 0}', "invalid-request", "k"),
+        ('{"examples": [{"text": "dog"}], "filter": []}', "invalid-request", "filter"),
+        ('{"examples": [{"vector": [NaN]}]}', "invalid-request", "finite"),
+        ('{"examples": [{"vector": [1e999]}]}', "invalid-request", "finite"),
+        ('{"examples": [{"vector": ["a"]}]}', "invalid-request", "number"),
+        ('{"examples": [{"vector": []}]}', "invalid-vector", "0 numbers"),
+        ('{"examples": [{"master_id": "abc"}]}', "invalid-request", "UUID"),
+        ('{"examples": [{"upload": "mine"}]}', "file-missing", "mine"),
+        (json.dumps({"examples": [{"text": "dog"}] * 21}), "invalid-request", "20 items"),
+        (
+            '{"examples": [{"text": "dog"}], "filter": ' + '{"$and": [' * 50 + "]}" * 50 + "}",
+            "invalid-filter",
+            "deep",
+        ),
+        ("[" * 100_000, "invalid-request", "JSON"),
+    ],
+)
+def test_a_query_that_cannot_be_understood_is_refused(
+    service: Service, body: str, code: str, words: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = service.client.post("/search", content=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, code)
+    assert words in refused.json()["detail"]
+
+
+def test_a_form_with_a_query_has_nothing_else(service: Service, gallery: dict[str, str]) -> None:
+    photo = encoded(photograph("coffee"))
+    lone = {"examples": [{"upload": "mine"}]}
+    for refused, code in (
+        (ask_in_form(service, lone, {}), "file-missing"),
+        (ask_in_form(service, lone, {"mine": photo, "other": photo}), "file-not-used"),
+        (ask_in_form(service, lone, {"mine": photo}, k="3"), "invalid-request"),
+        (ask_in_form(service, lone, {"mine": photo}, limit="3"), "unknown-field"),
+        (ask_in_form(service, "{", {"mine": photo}), "invalid-request"),
+        (
+            service.client.post(
+                "/search",
+                data={"query": json.dumps(lone)},
+                files=[("mine", ("a.jpg", photo)), ("mine", ("b.jpg", photo))],
+            ),
+            "invalid-request",
+        ),
+        (
+            service.client.post("/search", files={"picture": ("a.jpg", photo)}),
+            "unknown-field",
+        ),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (422, code)
+
+
+def test_a_master_that_is_not_there_is_not_found(service: Service) -> None:
+    refused = ask(service, {"master_id": str(uuid4())})
+    assert (refused.status_code, refused.json()["code"]) == (404, "master-not-found")
+
+
+def test_the_document_shows_both_ways_to_search(service: Service) -> None:
+    document = service.client.get("/openapi.json").json()
+    content = document["paths"]["/search"]["post"]["requestBody"]["content"]
+    assert set(content) == {"multipart/form-data", "application/json"}
+    schema = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert set(document["components"]["schemas"][schema]["properties"]) > {"examples", "k"}
+    assert "weight" in document["components"]["schemas"]["Example"]["properties"]
