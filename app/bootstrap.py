@@ -33,6 +33,7 @@ from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
+from app.services.stored_vectors import StoredVectors
 from app.services.texts import Texts
 from app.services.vision import Decoder, Vision
 from app.settings import MIB, Settings
@@ -260,7 +261,8 @@ def _build_services(
     )
     texts = Texts(stores, models, metrics, partial(_load_words, settings.slots))
     ranking = Ranking(stores, models, metrics)
-    examples = Examples(stores, models, masters, vision, texts, ranking)
+    examples = Examples(stores, models, masters, vision, texts)
+    vectors = StoredVectors(stores, masters)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return Services(
@@ -276,8 +278,9 @@ def _build_services(
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(models, collections, vision, examples, ranking),
+        search=Search(models, collections, vision, examples, ranking, vectors),
         spaces=Spaces(stores, models, texts),
+        stored_vectors=vectors,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
         worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),

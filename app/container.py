@@ -17,6 +17,7 @@ from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
+from app.services.stored_vectors import StoredVectors
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
@@ -41,6 +42,7 @@ class Services:
     masters: Masters
     search: Search
     spaces: Spaces
+    stored_vectors: StoredVectors
     scrub: Scrub
     reembed: Reembed
     worker: Worker

@@ -18,6 +18,8 @@ from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
+_MAX_QUERY_BYTES = 1024 * 1024  # of a field that may be a query in JSON
+_MAX_QUERY_FIELDS = 25
 JSON = "application/json"
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -82,7 +84,9 @@ async def _read_form(request: Request, *, takes_json: bool) -> FormData:
     limit = request.app.state.settings.max_request_files
     try:
         return await request.form(
-            max_files=limit, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+            max_files=limit,
+            max_fields=_MAX_QUERY_FIELDS if takes_json else _MAX_FIELDS,
+            max_part_size=_MAX_QUERY_BYTES if takes_json else _MAX_FIELD_BYTES,
         )
     except HTTPException as error:
         if error.detail.startswith("Too many files"):

@@ -16,10 +16,11 @@ from app.http.problems import problem_of
 from app.settings import MIB, Settings
 
 _ENCODERS = "/admin/models"
+_BATCH = "/search/batch"
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_MAX_PLAIN_BYTES = (
-    256 * 1024
-)  # of a body that is not a form: it is read into memory and parsed whole
+# Of a body that is not a form: it is read into memory and parsed whole.
+_MAX_PLAIN_BYTES = 256 * 1024
+_MAX_BATCH_BYTES = 4 * MIB  # a hundred searches, each by a vector of some thousand numbers
 _IN_MEMORY = 64 * MIB  # of all bodies, before the files of further ones go to the disk
 _FILE_IN_MEMORY = 256 * 1024  # bytes of a file in a body of unknown length, or without room
 
@@ -83,8 +84,9 @@ class BodyLimits:
     def limit_for(self, scope: Scope) -> int:
         """Return the largest body in bytes. Forms go to disk and may be large, others may not."""
         media_type = Headers(scope=scope).get("content-type", "").lower()
-        is_form = media_type.startswith("multipart/form-data")
-        return self._form_limit(scope) if is_form else _MAX_PLAIN_BYTES
+        if media_type.startswith("multipart/form-data"):
+            return self._form_limit(scope)
+        return _MAX_BATCH_BYTES if scope["path"] == _BATCH else _MAX_PLAIN_BYTES
 
     def _form_limit(self, scope: Scope) -> int:
         is_encoder = scope["path"] == _ENCODERS

@@ -20,6 +20,7 @@ from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
+from app.services.stored_vectors import StoredVectors
 from app.settings import Settings
 
 
@@ -44,3 +45,4 @@ ReembedDep = Annotated[Reembed, Depends(_of_services("reembed"))]
 ScrubDep = Annotated[Scrub, Depends(_of_services("scrub"))]
 SearchDep = Annotated[Search, Depends(_of_services("search"))]
 SpacesDep = Annotated[Spaces, Depends(_of_services("spaces"))]
+StoredVectorsDep = Annotated[StoredVectors, Depends(_of_services("stored_vectors"))]

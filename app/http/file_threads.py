@@ -1,4 +1,4 @@
-"""Threads that work on several files of one request at a time, shared by all such requests."""
+"""Threads that work on several parts of one request at a time, shared by all such requests."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from fastapi import UploadFile
 
 from storage.hashing import sha256_of_file
 
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_THREADS_PER_SLOT = 4  # while some files use the cores, others wait for the disk or for a commit
+_THREADS_PER_SLOT = 4  # while some parts use the cores, others wait for the disk or for a commit
 _MOST_THREADS = 32
 
 
 class FileThreads:
-    """The threads that requests with several files use beside the one that each request has.
+    """The threads that requests with several files or searches use beside the one of their own.
 
-    A request gives such a thread back after each file, so that one with many files delays no other.
+    A request gives such a thread back after each part, so that one with many parts delays no other.
     """
 
     def __init__(self, slots: int) -> None:
@@ -35,16 +36,26 @@ class FileThreads:
         Files with the same bytes are worked on one after the other, in their order. If ``work``
         raises, the other files are finished first; then one of the exceptions is raised.
         """
+        chains = await to_thread.run_sync(_chain_equal_files, files)
+        return await self.map_chains(work, files, chains)
+
+    async def map_chains(
+        self, work: Callable[[_Item], _Result], items: Sequence[_Item], chains: list[list[int]]
+    ) -> list[_Result]:
+        """Call ``work`` for each item in threads, and return the results in the items' order.
+
+        The items whose numbers are in one chain are worked on one after the other.
+        """
         results: dict[int, _Result] = {}
         failures: list[Exception] = []
-        chains = iter(await to_thread.run_sync(_chain_equal_files, files))
+        waiting = iter(chains)
 
         def work_on(chain: list[int]) -> None:
             for number in chain:
-                results[number] = work(files[number])
+                results[number] = work(items[number])
 
         async def work_on_next() -> bool:
-            chain = next(chains, None)
+            chain = next(waiting, None)
             if chain is None:
                 return False
             with CancelScope(shield=True):
@@ -61,14 +72,14 @@ class FileThreads:
                     is_left = await work_on_next()
 
         async with create_task_group() as group:
-            for _ in range(min(self.count, len(files) - 1)):
+            for _ in range(min(self.count, len(chains) - 1)):
                 group.start_soon(use_shared_thread)
             while await work_on_next():  # in the thread of its own
                 pass
             group.cancel_scope.cancel()  # what still waits for a shared thread
         if failures:
             raise failures[0]
-        return [results[number] for number in range(len(files))]
+        return [results[number] for number in range(len(items))]
 
 
 def _chain_equal_files(files: Sequence[UploadFile]) -> list[list[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar, cast
+from uuid import UUID
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,7 @@ from app.services.queries import (
 from app.settings import Settings
 from models.imaging import Box
 
+_MOST_EXAMPLES = 200  # of a batch
 QUERY = "query"  # the form field
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
@@ -62,17 +64,58 @@ SentDep = Annotated[Sent, Depends(read_sent)]
 
 
 def read_query(sent: Sent, settings: Settings) -> tuple[list[Example], SearchOptions]:
-    """Return the examples and options of a query in JSON.
+    """Return the examples and options of a search in JSON.
 
     Raises RequestValidationError, InvalidInput, TooLarge.
     """
-    query = parse_body(schemas.SearchQuery, sent.query or b"")
-    if sent.others:
-        detail = f"Put {sent.others[0][:60]} into the JSON of query, or leave query out."
+    query = _parse(schemas.SearchQuery, sent)
+    _check_unused(query.examples, sent.files)
+    return make_examples(query.examples, sent.files, settings), make_options(query)
+
+
+def read_inputs(sent: Sent, settings: Settings) -> tuple[list[Example], str | None]:
+    """Return what to embed, and the space. Raises what ``read_query`` raises."""
+    query = _parse(schemas.EmbedQuery, sent)
+    _check_unused(query.examples, sent.files)
+    return make_examples(query.examples, sent.files, settings), query.space
+
+
+def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]:
+    """Return the searches of a batch, and an error in the place of each that is malformed.
+
+    Raises what ``read_query`` raises.
+    """
+    queries = [_check_query(each) for each in _parse(schemas.SearchBatch, sent).queries]
+    valid = [each for each in queries if isinstance(each, schemas.SearchQuery)]
+    examples = [example for query in valid for example in query.examples]
+    if len(examples) > _MOST_EXAMPLES:
+        detail = f"The queries of a batch have at most {_MOST_EXAMPLES} examples together."
         raise InvalidInput("invalid-request", detail)
-    check_files(query.examples, sent.files)
-    examples = [example_of(each, sent.files, settings) for each in query.examples]
-    return examples, options_of(query)
+    if len(valid) == len(queries):  # otherwise a file may be that of a malformed query
+        _check_unused(examples, sent.files)
+    return queries
+
+
+def _check_query(value: object) -> schemas.SearchQuery | RequestValidationError:
+    try:
+        return schemas.SearchQuery.model_validate(value)
+    except ValidationError as error:
+        return _request_error(error)
+
+
+def chain_by_files(queries: Sequence[object]) -> list[list[int]]:
+    """Group the numbers of searches that read the same files: a file has one position."""
+    chains: list[tuple[set[str], list[int]]] = []
+    for number, query in enumerate(queries):
+        examples = query.examples if isinstance(query, schemas.SearchQuery) else []
+        names = {each.upload for each in examples if each.upload is not None}
+        numbers = [number]
+        for joined in [chain for chain in chains if chain[0] & names]:
+            chains.remove(joined)
+            names |= joined[0]
+            numbers = joined[1] + numbers
+        chains.append((names, sorted(numbers)))
+    return [numbers for _, numbers in chains]
 
 
 def refuse_files(sent: Sent, known: str) -> None:
@@ -85,10 +128,12 @@ def refuse_files(sent: Sent, known: str) -> None:
             raise InvalidInput("unknown-field", detail)
 
 
-def parse_body(schema: type[_Body], body: bytes | str) -> _Body:
-    """Parse a body in JSON. Raises RequestValidationError."""
+def _parse(schema: type[_Body], sent: Sent) -> _Body:
+    if sent.others:
+        detail = f"Put {sent.others[0][:60]} into the JSON of query, or leave query out."
+        raise InvalidInput("invalid-request", detail)
     try:
-        return schema.model_validate_json(body)
+        return schema.model_validate_json(sent.query or b"")
     except ValidationError as error:
         raise _request_error(error) from None
 
@@ -98,18 +143,23 @@ def _request_error(error: ValidationError) -> RequestValidationError:
     return RequestValidationError(errors)
 
 
-def check_files(examples: list[schemas.Example], files: Files) -> None:
-    """Raise InvalidInput unless the examples name all of the files, and no others."""
-    named = {each.upload for each in examples if each.upload is not None}
-    if missing := sorted(named - set(files)):
-        detail = f"There is no file part named {missing[0][:60]}, which upload names."
-        raise InvalidInput("file-missing", detail)
-    if unused := sorted(set(files) - named):
-        detail = f"No example has the upload {unused[0][:60]}. Name it in one, or leave it out."
-        raise InvalidInput("file-not-used", detail)
+def _check_named(examples: Sequence[schemas.Input], files: Files) -> None:
+    """Raise InvalidInput if an example names a file that was not sent."""
+    for example in examples:
+        if example.upload is not None and example.upload not in files:
+            detail = f"There is no file part named {example.upload[:60]}, which upload names."
+            raise InvalidInput("file-missing", detail)
 
 
-def options_of(query: schemas.SearchQuery) -> SearchOptions:
+def _check_unused(examples: Sequence[schemas.Input], files: Files) -> None:
+    named = {example.upload for example in examples}
+    for name in files:
+        if name not in named:
+            detail = f"No example has the upload {name[:60]}. Name it in one, or leave it out."
+            raise InvalidInput("file-not-used", detail)
+
+
+def make_options(query: schemas.SearchQuery) -> SearchOptions:
     """Return the options of a search in JSON. Raises InvalidInput."""
     return SearchOptions(
         collection=query.collection,
@@ -121,12 +171,21 @@ def options_of(query: schemas.SearchQuery) -> SearchOptions:
         min_probability=query.min_probability,
         space=query.space,
         feedback=query.feedback,
+        include=frozenset(query.include),
     )
 
 
-def example_of(example: schemas.Example, files: Files, settings: Settings) -> Example:
-    """Return an example, with the file that it names. Raises TooLarge."""
-    given: dict[str, Any] = {"weight": example.weight, "space": example.space}
+def make_examples(
+    examples: Sequence[schemas.Input], files: Files, settings: Settings
+) -> list[Example]:
+    """Return the examples with the files that they name. Raises InvalidInput, TooLarge."""
+    _check_named(examples, files)
+    return [_make_example(each, files, settings) for each in examples]
+
+
+def _make_example(example: schemas.Input, files: Files, settings: Settings) -> Example:
+    weight = example.weight if isinstance(example, schemas.Example) else 1.0
+    given: dict[str, Any] = {"weight": weight, "space": example.space}
     box = Box(*example.box) if example.box else None
     if example.upload is not None:
         return FileExample(file_of(files[example.upload], settings), box, **given)
@@ -135,3 +194,19 @@ def example_of(example: schemas.Example, files: Files, settings: Settings) -> Ex
     if example.text is not None:
         return TextExample(example.text, **given)
     return VectorExample(example.vector or [], **given)
+
+
+def list_inputs(
+    file: BinaryIO | None, master_id: UUID | None, box: Box | None, text: str | None
+) -> list[Example]:
+    """Return the example of a form without a query. Raises InvalidInput."""
+    if [file, master_id, text].count(None) != 2:
+        detail = "Send one of sample (a file part), master_id and text."
+        raise InvalidInput("invalid-request", detail)
+    if text is not None:
+        if box is not None:
+            raise InvalidInput("invalid-request", "box needs an image. Leave it out.")
+        return [TextExample(text)]
+    if file is not None:
+        return [FileExample(file, box)]
+    return [MasterExample(cast("UUID", master_id), box)]

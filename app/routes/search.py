@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, BinaryIO
 from uuid import UUID
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from anyio import to_thread
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 
 from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.dependencies import MastersDep, SearchDep, SettingsDep, SpacesDep
+from app.http.file_threads import FileThreads
 from app.http.openapi import takes_json
 from app.http.parameters import parse_box, parse_filter_text
-from app.http.search_queries import SentDep, read_query, refuse_files
+from app.http.problems import EXPECTED, problem_of, request_id_of
+from app.http.search_queries import (
+    SentDep,
+    chain_by_files,
+    make_examples,
+    make_options,
+    read_batch,
+    read_query,
+    refuse_files,
+)
 from app.http.security import Access, requires
 from app.http.uploads import file_of
 from app.services.collections import DEFAULT
@@ -23,12 +36,13 @@ from app.services.queries import (
     MAX_REACH,
     Example,
     FileExample,
+    Include,
     MasterExample,
     SearchOptions,
     TextExample,
 )
 from app.services.ranking import Hit
-from app.services.search import SearchResult
+from app.services.search import Search, SearchResult
 from app.services.texts import MAX_LENGTH
 from app.settings import Settings
 from models.imaging import Box
@@ -122,6 +136,13 @@ def search(
             " It is ignored if the text is hardly understood."
         ),
     ] = False,
+    include: Annotated[
+        set[Include],
+        Form(
+            description="What to return of the part of each hit that is nearest: `box`, its place"
+            " in the image, and `vector`."
+        ),
+    ] = set(),  # noqa: B006 - it is not changed
     query: Annotated[
         str | None,
         Form(
@@ -140,7 +161,6 @@ def search(
     Distances between texts and images are larger than those between images, and depend on the
     space. Only hits of a search with a single image have a probability.
     """
-    start = time.perf_counter()
     if sent.query is not None:
         examples, options = read_query(sent, settings)
     else:
@@ -157,8 +177,9 @@ def search(
             min_probability=min_probability,
             space=space or None,
             feedback=feedback,
+            include=frozenset(include),
         )
-    answer = _answer(search.search(examples, options), start)
+    answer = _search(search, examples, options)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
@@ -196,9 +217,13 @@ def _list_examples(
     return examples
 
 
-def _answer(found: SearchResult, start: float) -> schemas.SearchAnswer:
+def _search(
+    search: Search, examples: Sequence[Example], options: SearchOptions
+) -> schemas.SearchAnswer:
+    start = time.perf_counter()
+    found = search.search(examples, options)
     return schemas.SearchAnswer.model_construct(
-        hits=[_hit(hit) for hit in found.hits],
+        hits=[_hit(hit, found, options) for hit in found.hits],
         model_version=found.model_version,
         took_ms=round((time.perf_counter() - start) * 1000, 2),
         space=found.space,
@@ -208,14 +233,71 @@ def _answer(found: SearchResult, start: float) -> schemas.SearchAnswer:
     )
 
 
-def _hit(hit: Hit) -> schemas.Hit:
+def _hit(hit: Hit, found: SearchResult, options: SearchOptions) -> schemas.Hit:
+    parts = None
+    if found.parts is not None:
+        parts = [
+            schemas.Part.of(
+                space, found.versions[space], part, with_vector="vector" in options.include
+            )
+            for space, part in found.parts[hit.master.id].items()
+        ]
     return schemas.Hit.model_construct(
         master=schemas.Master.of(hit.master),
         distance=hit.distance,
         score=schemas.score_of(hit.distance),
         exact=hit.exact,
         probability=hit.probability,
+        parts=parts,
     )
+
+
+@router.post(
+    "/search/batch",
+    response_model=schemas.BatchAnswer,
+    summary="Search several times",
+    openapi_extra=takes_json(schemas.SearchBatch),
+)
+@requires(Access.READ)
+async def search_batch(
+    request: Request,
+    search: SearchDep,
+    settings: SettingsDep,
+    sent: SentDep,
+    query: Annotated[
+        str | None,
+        Form(
+            description="The batch in JSON, as in a body of application/json. Its examples name"
+            " file parts of the form."
+        ),
+    ] = None,
+) -> Response:
+    """Returns the answers of up to 100 searches, which run at the same time.
+
+    A search that fails has its error in the place of its answer, and does not affect the others.
+    """
+    request_id = request_id_of(request)
+
+    def answer_one(each: schemas.SearchQuery | RequestValidationError) -> schemas.BatchResult:
+        try:
+            if isinstance(each, RequestValidationError):
+                raise each
+            examples = make_examples(each.examples, sent.files, settings)
+            answer = _search(search, examples, make_options(each))
+        except (*EXPECTED, RequestValidationError) as error:
+            problem = problem_of(error)
+            body = schemas.Problem(**problem.body(request_id))
+            return schemas.BatchResult(status=problem.status, error=body)
+        return schemas.BatchResult.model_construct(status=200, answer=answer, error=None)
+
+    def make_response(results: list[schemas.BatchResult]) -> Response:
+        body = schemas.BatchAnswer.model_construct(results=results)
+        return Response(body.model_dump_json(), media_type="application/json")
+
+    queries = await to_thread.run_sync(read_batch, sent)
+    threads: FileThreads = request.app.state.file_threads
+    results = await threads.map_chains(answer_one, queries, chain_by_files(queries))
+    return await to_thread.run_sync(make_response, results)
 
 
 @router.get("/spaces", summary="List spaces")

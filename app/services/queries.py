@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 from uuid import UUID
 
 import numpy as np
@@ -18,6 +18,7 @@ MAX_REACH = 10_000  # maximum of offset + k
 MAX_EXAMPLES = 20
 _NO_DIRECTION = 1e-6  # length of a weighted sum whose vectors cancel each other out
 Vector = NDArray[np.float32]
+Include = Literal["box", "vector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,7 @@ class SearchOptions:
     min_probability: float | None = None  # 0 to 1; needs a calibrated model
     space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
     feedback: bool = False  # move the vectors of texts towards their first hits
+    include: frozenset[Include] = frozenset()  # what to return of each hit's nearest part
 
 
 @dataclass(frozen=True)

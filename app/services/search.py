@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
+from uuid import UUID
 
 import numpy as np
 
+from app.errors import InvalidInput
 from app.services.collections import Collections
-from app.services.examples import Examples, combine_examples
+from app.services.examples import EmbeddedExample, Examples, Scope, combine_examples
 from app.services.loaded_models import LoadedModels
-from app.services.queries import Example, SearchOptions
+from app.services.queries import (
+    MAX_REACH,
+    Aspect,
+    Example,
+    FileExample,
+    MasterExample,
+    Query,
+    SearchOptions,
+    TextExample,
+    Vector,
+)
 from app.services.ranking import Hit, Ranking
+from app.services.stored_vectors import StoredVectors
 from app.services.view_search import MAX_DISTANCE
 from app.services.vision import Vision
 from models.decoding.turns import Purpose
+from models.words.feedback import HITS, refine_query
 from storage.hashing import sha256_of_file
+from storage.records import Collection, VectorPart
 
 _DISTANCE_PLACES = 6
 
@@ -27,13 +42,15 @@ class SearchResult:
 
     ``versions`` has the version of each space, that of the first example first. ``understood`` is
     that of the text that was understood least; None without a text. ``warnings`` are those of the
-    files: ``models.imaging.TRUNCATED`` or nothing.
+    files: ``models.imaging.TRUNCATED`` or nothing. ``parts``, if the options ask for it, has the
+    part of each hit that is nearest to the examples of each space.
     """
 
     hits: list[Hit]
     versions: dict[str, str]
     understood: float | None
     warnings: tuple[str, ...] = ()
+    parts: dict[UUID, dict[str, VectorPart]] | None = None
 
     @property
     def space(self) -> str:
@@ -57,6 +74,17 @@ class Comparison:
     warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` if that is true of one of them
 
 
+@dataclass(frozen=True)
+class EmbeddedVector:
+    """The vector of an image or a text in a space."""
+
+    space: str
+    version: str
+    vector: Vector  # (dimension,), of length 1
+    understood: float | None  # as in ``EmbeddedText``; None for an image
+    warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
+
+
 class Search:
     """Searches collections and compares images. Every method may raise StoreUnavailable."""
 
@@ -67,25 +95,78 @@ class Search:
         vision: Vision,
         examples: Examples,
         ranking: Ranking,
+        vectors: StoredVectors,
     ) -> None:
         self._models = models
         self._collections = collections
         self._vision = vision
         self._examples = examples
         self._ranking = ranking
+        self._vectors = vectors
 
     def search(self, examples: Sequence[Example], options: SearchOptions) -> SearchResult:
         """Find the masters nearest to the examples.
 
         Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
         """
+        _check_options(examples, options)
         collection = self._collections.find_collection(options.collection)
-        target = self._examples.find_target(collection, examples, options)
-        embedded = self._examples.embed_examples(examples, target, options)
-        hits = self._ranking.find_hits(combine_examples(embedded, target, options))
-        understood = [each.understood for each in embedded if each.understood is not None]
-        warnings = dict.fromkeys(name for each in embedded for name in each.warnings)
-        return SearchResult(hits, target.versions, min(understood, default=None), tuple(warnings))
+        scope = self._examples.find_scope(examples, options.space)
+        embedded = [
+            self._examples.embed_example(
+                each, scope.versions[scope.space_of(each)], mirror=options.mirror
+            )
+            for each in examples
+        ]
+        if options.feedback:
+            embedded = [self._follow_first_hits(each, collection, options) for each in embedded]
+        query = combine_examples(embedded, collection, options)
+        hits = self._ranking.find_hits(query)
+        parts = None
+        if options.include:
+            ids = [hit.master.id for hit in hits]
+            parts = self._vectors.find_nearest_parts(ids, scope.versions, query.views)
+        return SearchResult(
+            hits,
+            scope.versions,
+            understood=min(
+                (each.understood for each in embedded if each.understood is not None), default=None
+            ),
+            warnings=tuple(dict.fromkeys(name for each in embedded for name in each.warnings)),
+            parts=parts,
+        )
+
+    def _follow_first_hits(
+        self, embedded: EmbeddedExample, collection: Collection, options: SearchOptions
+    ) -> EmbeddedExample:
+        """Move a text's vector towards those of its own first hits, if it was understood."""
+        if not isinstance(embedded.example, TextExample):
+            return embedded
+        version, vector = embedded.version, embedded.vectors[0]
+        plain = SearchOptions(options.collection, filter=options.filter)
+        query = Query([(Aspect(version, vector, 1.0),)], collection, plain)
+        hits = self._ranking.find_nearest(query, HITS)
+        parts = self._vectors.find_nearest_parts(
+            [hit.master.id for hit in hits], {"": version}, query.views
+        )
+        found = [part.vector for parts_of in parts.values() for part in parts_of.values()]
+        confidence = 1.0 if embedded.understood is None else embedded.understood
+        moved = refine_query(vector, np.array(found), confidence)
+        return replace(embedded, vectors=(moved,))
+
+    def embed(self, examples: Sequence[Example], space: str | None) -> list[EmbeddedVector]:
+        """Return the vectors of examples, which are not stored.
+
+        Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
+        """
+        scope = self._examples.find_scope(examples, space)
+        return [self._embed_lone(each, scope.space_of(each), scope) for each in examples]
+
+    def _embed_lone(self, example: Example, space: str, scope: Scope) -> EmbeddedVector:
+        found = self._examples.embed_example(example, scope.versions[space], mirror=False)
+        return EmbeddedVector(
+            space, found.version, found.vectors[0], found.understood, found.warnings
+        )
 
     def compare_images(self, first: BinaryIO, second: BinaryIO) -> Comparison:
         """Return the distance between two images. Raises ImageRejected, Unavailable."""
@@ -105,3 +186,16 @@ class Search:
         probability = find_probability(version, distance, exact=False)
         warnings = tuple({name: None for image in images for name in image.warnings})
         return Comparison(distance, probability, False, version, warnings)
+
+
+def _check_options(examples: Sequence[Example], options: SearchOptions) -> None:
+    if options.offset + options.k > MAX_REACH:
+        raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
+    has_image = any(isinstance(each, FileExample | MasterExample) for each in examples)
+    if options.mirror and not has_image:
+        raise InvalidInput(
+            "invalid-request", "mirror needs an image. Add one, or leave mirror out."
+        )
+    if options.feedback and not any(isinstance(each, TextExample) for each in examples):
+        detail = "feedback needs a text. Add one, or leave feedback out."
+        raise InvalidInput("invalid-request", detail)

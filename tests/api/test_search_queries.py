@@ -64,19 +64,26 @@ def test_a_form_has_the_files_that_the_query_names(
     expected = service.search(photo)
     lone = ask_in_form(service, {"examples": [{"upload": "mine"}]}, {"mine": photo})
     assert hits(lone) == expected
-    query = {
-        "examples": [
-            {"upload": "like", "box": [0, 0, 100, 100]},
-            {"upload": "unlike", "weight": -1.0},
-            {"upload": "like", "weight": 0.5},
-            {"master_id": gallery["coffee"], "weight": 0.1},
-        ]
-    }
-    files = {"like": photo, "unlike": encoded(photograph("chelsea"))}
-    found = hits(ask_in_form(service, query, files))
-    order = [hit["master"]["id"] for hit in found]
-    assert (order[0], order[-1]) == (gallery["coffee"], gallery["chelsea"])
-    assert found[-1]["distance"] > 1
+    weights = {"coffee": 0.5, "chelsea": -1.0, "retina": 0.3}
+    files = {name: encoded(photograph(name)) for name in ("coffee", "chelsea")}
+    uploads = [
+        {"upload" if name in files else "master_id": name if name in files else gallery[name]}
+        | {"weight": weight}
+        for name, weight in weights.items()
+    ]
+    masters = [{"master_id": gallery[name], "weight": each} for name, each in weights.items()]
+    by_upload = hits(ask_in_form(service, {"examples": uploads}, files))
+    by_master = hits(ask(service, *masters))
+    assert distances(by_upload) == pytest.approx(distances(by_master), abs=1e-5)
+    assert distances(by_upload)[gallery["chelsea"]] > 1
+    part = {"examples": [{"upload": "mine", "box": [0, 0, 90, 80]}]}
+    form = {"master_id": gallery["coffee"], "box": "0,0,90,80"}
+    by_part = hits(ask_in_form(service, part, {"mine": encoded(photograph("coffee"))}))
+    assert by_part == hits(service.client.post("/search", data=form))
+
+
+def distances(found: list[dict[str, Any]]) -> dict[str, float]:
+    return {hit["master"]["id"]: hit["distance"] for hit in found}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from app.services.reembed import Reembed
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
+from app.services.stored_vectors import StoredVectors
 from app.services.texts import Texts
 from app.services.vision import Vision
 from app.settings import Settings
@@ -174,7 +175,8 @@ def build_use_cases(
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
     texts = Texts(stores, models, metrics, LookWords)
     ranking = Ranking(stores, models, metrics)
-    examples = Examples(stores, models, masters, vision, texts, ranking)
+    examples = Examples(stores, models, masters, vision, texts)
+    vectors = StoredVectors(stores, masters)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return UseCases(
@@ -193,8 +195,9 @@ def build_use_cases(
         indexing=indexing,
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(models, collections, vision, examples, ranking),
+        search=Search(models, collections, vision, examples, ranking, vectors),
         spaces=Spaces(stores, models, texts),
+        stored_vectors=vectors,
         texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),

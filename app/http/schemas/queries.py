@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.services.collections import DEFAULT
-from app.services.queries import MAX_EXAMPLES, MAX_REACH
+from app.services.queries import MAX_EXAMPLES, MAX_REACH, Include
 from app.services.texts import MAX_LENGTH
 
+MAX_QUERIES = 100  # of a batch
 _Pixels = Annotated[int, Field(ge=0, lt=10**9)]
 _SOURCES = ("upload", "master_id", "text", "vector")
 
 
-class Example(BaseModel):
-    """What hits are to be like: one of an uploaded image, a master, a text and a vector."""
+class Input(BaseModel):
+    """One of an uploaded image, a master, a text and a vector, and the space to embed it in."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,10 +39,7 @@ class Example(BaseModel):
         description="Part of the image to search with: x, y, width and height in pixels of the"
         " upright image.",
     )
-    weight: FiniteFloat = Field(
-        1.0, ge=-1, le=1, description="How much it counts. Negative: hits are to be unlike it."
-    )
-    space: str | None = Field(None, description="Space to compare in. Default: the query's.")
+    space: str | None = Field(None, description="Space to embed it in. Default: the query's.")
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -56,6 +54,14 @@ class Example(BaseModel):
         if self.box is not None and given[0] not in ("upload", "master_id"):
             raise PydanticCustomError("box", "box needs an upload or a master_id.")
         return self
+
+
+class Example(Input):
+    """What hits are to be like: one of an uploaded image, a master, a text and a vector."""
+
+    weight: FiniteFloat = Field(
+        1.0, ge=-1, le=1, description="How much it counts. Negative: hits are to be unlike it."
+    )
 
 
 class SearchQuery(BaseModel):
@@ -94,8 +100,38 @@ class SearchQuery(BaseModel):
         description="Space to compare in. The default is `look`; with a text it is `words` if that"
         " space exists.",
     )
+    include: set[Include] = Field(
+        set(),
+        description="What to return of the part of each hit that is nearest to the examples:"
+        " `box`, its place in the image, and `vector`.",
+    )
     feedback: bool = Field(
         False,
         description="Move texts towards their own first hits, which finds more of the same. It is"
         " ignored for a text that is hardly understood.",
+    )
+
+
+class SearchBatch(BaseModel):
+    """Several searches, each of which succeeds or fails by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    queries: list[SkipValidation[SearchQuery]] = Field(  # one that is malformed fails by itself
+        min_length=1, max_length=MAX_QUERIES, description="Bodies of POST /search."
+    )
+
+
+class EmbedQuery(BaseModel):
+    """What to embed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    examples: list[Input] = Field(
+        min_length=1, max_length=MAX_EXAMPLES, description="Images, masters and texts."
+    )
+    space: str | None = Field(
+        None,
+        description="Space to embed in. The default is `look`; with a text it is `words` if that"
+        " space exists.",
     )

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from app.http.schemas.masters import Master
+from app.http.schemas.masters import Master, Problem
+from storage import records
+
+_VECTOR_PLACES = 8
+
+
+class Part(BaseModel):
+    """A part of a master in one space."""
+
+    space: str
+    model_version: str
+    box: tuple[int, int, int, int] | None = Field(
+        description="x, y, width and height in pixels; null for the whole image."
+    )
+    vector: list[float] | None = Field(
+        description="Vector of length 1, to 8 decimal places; null unless it was asked for."
+    )
+
+    @classmethod
+    def of(cls, space: str, version: str, part: records.VectorPart, *, with_vector: bool) -> Part:
+        vector = numbers_of(part.vector) if with_vector else None
+        return cls.model_construct(space=space, model_version=version, box=part.box, vector=vector)
 
 
 class Hit(BaseModel):
@@ -17,6 +40,11 @@ class Hit(BaseModel):
     probability: float | None = Field(
         description="Probability that both show the same thing; null unless the search has a"
         " single image, and without a calibration."
+    )
+    parts: list[Part] | None = Field(
+        None,
+        description="The part that is nearest to the examples, for each space. Only if `include`"
+        " asks for it.",
     )
 
 
@@ -61,3 +89,52 @@ class Comparison(BaseModel):
 def score_of(distance: float) -> float:
     """Turn a cosine distance, 0 to 2, into a score, 100 to 0."""
     return round(100.0 * (1.0 - distance / 2.0), 4)
+
+
+class BatchResult(BaseModel):
+    """The outcome of one search of a batch: either an answer or an error."""
+
+    status: int = Field(description="200, or the status of the error.")
+    answer: SearchAnswer | None = None
+    error: Problem | None = None
+
+
+class BatchAnswer(BaseModel):
+    """The outcomes of the searches of a batch."""
+
+    results: list[BatchResult] = Field(description="One per query, in their order.")
+
+
+class Embedded(BaseModel):
+    """The vector of an image or a text."""
+
+    space: str
+    model_version: str
+    vector: list[float] = Field(description="Vector of length 1, to 8 decimal places.")
+    understood: float | None = Field(
+        description="How near a text is to what the built-in words know, from 0 to 1; null for"
+        " everything else."
+    )
+    warnings: list[str] = Field(
+        description="`truncated`: the image lacks its last bytes. Otherwise empty."
+    )
+
+
+class EmbedAnswer(BaseModel):
+    """Vectors of images and texts, which were not stored."""
+
+    vectors: list[Embedded] = Field(description="One per example, in their order.")
+
+
+class MasterVectors(BaseModel):
+    """The vectors that are stored for a master."""
+
+    vectors: list[Part] = Field(
+        description="One per part and space. A master that is not indexed yet has none."
+    )
+
+
+def numbers_of(vector: NDArray[np.float32]) -> list[float]:
+    """Return a vector as clients get it; more decimal places would be noise of float32."""
+    rounded: list[float] = np.round(vector.astype(np.float64), _VECTOR_PLACES).tolist()
+    return rounded
