@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -105,20 +106,19 @@ class Client:
             raise self._unexpected_answer()
         return results
 
-    def search(self, image: Path | None, fields: dict[str, str]) -> dict[str, Any]:
-        """Search with an image file, if any, and the fields of the form; return the answer."""
-        if image is None:
-            found: dict[str, Any] = self._call(
-                "POST", "/search", answers.SearchAnswer, fields=fields
-            )
-            return found
-        with image.open("rb") as file:
+    def search(self, query: dict[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+        """Search with a query and the image files that its examples name; return the answer."""
+        with ExitStack() as opened:
+            parts = [
+                (name, path.name, opened.enter_context(path.open("rb")))
+                for name, path in files.items()
+            ]
             answer: dict[str, Any] = self._call(
                 "POST",
                 "/search",
                 answers.SearchAnswer,
-                files=[("sample", image.name, file)],
-                fields=fields,
+                files=parts,
+                fields={"query": json.dumps(query)},
             )
         return answer
 

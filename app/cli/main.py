@@ -18,6 +18,7 @@ from app.cli import (
     operations,
     quarantine,
     recovery,
+    searching,
     serve,
     spaces,
     training,
@@ -74,7 +75,7 @@ app.command("serve", rich_help_panel=_RUN)(serve.serve)
 app.command("worker", rich_help_panel=_RUN)(serve.worker)
 app.add_typer(_database, name="db", rich_help_panel=_RUN)
 app.command("import", rich_help_panel=_IMAGES)(images.import_)
-app.command("search", rich_help_panel=_IMAGES)(images.search)
+app.command("search", rich_help_panel=_IMAGES)(searching.search)
 app.command("list", rich_help_panel=_IMAGES)(listing.list_)
 app.command("export", rich_help_panel=_IMAGES)(images.export)
 app.command("backup", rich_help_panel=_OPERATE)(installations.backup)

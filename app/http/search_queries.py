@@ -18,6 +18,7 @@ from app.http.api_route import JSON, media_type_of
 from app.http.parameters import parse_filter_json
 from app.http.uploads import file_of
 from app.services.queries import (
+    MAX_REACH,
     Example,
     FileExample,
     MasterExample,
@@ -29,6 +30,7 @@ from app.settings import Settings
 from models.imaging import Box
 
 _MOST_EXAMPLES = 200  # of a batch
+_HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
 QUERY = "query"  # the form field
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
@@ -91,9 +93,19 @@ def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]
     if len(examples) > _MOST_EXAMPLES:
         detail = f"The queries of a batch have at most {_MOST_EXAMPLES} examples together."
         raise InvalidInput("invalid-request", detail)
+    if sum(map(_count_hits, valid)) > MAX_REACH:
+        detail = (
+            f"offset + k of the queries of a batch is at most {MAX_REACH} together; with vectors, k"
+            f" counts {_HITS_OF_A_VECTOR} times."
+        )
+        raise InvalidInput("invalid-request", detail)
     if len(valid) == len(queries):  # otherwise a file may be that of a malformed query
         _check_unused(examples, sent.files)
     return queries
+
+
+def _count_hits(query: schemas.SearchQuery) -> int:
+    return query.offset + query.k * (_HITS_OF_A_VECTOR if "vector" in query.include else 1)
 
 
 def _check_query(value: object) -> schemas.SearchQuery | RequestValidationError:

@@ -205,6 +205,36 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
 
 
+def test_search_takes_several_images(service: Service, folder: Path) -> None:
+    run(service, "import", folder)
+    stored = {each["name"]: each["id"] for each in service.client.get("/masters").json()["masters"]}
+    image = folder / "about-chelsea" / "chelsea.jpg"
+
+    def distances(*arguments: str | Path) -> dict[str, float]:
+        result = run(service, "search", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        hits = json.loads(result.output)["hits"]
+        return {hit["master"]["name"]: hit["distance"] for hit in hits}
+
+    alone = distances(image)
+    assert alone == pytest.approx(distances("--master", stored["chelsea.jpg"]), abs=1e-5)
+    both = distances(image, "--master", stored["coffee.jpg"])
+    assert set(list(both)[:2]) == {"chelsea.jpg", "coffee.jpg"}
+    for other in (stored["coffee.jpg"], folder / "about-coffee" / "coffee.jpg"):
+        assert distances(image, "--unlike", other)["coffee.jpg"] > alone["coffee.jpg"]
+    arguments: tuple[str | Path, ...]
+    for arguments, message in (
+        ((), "nothing to search with"),
+        ((image, "--unlike", "nowhere.jpg"), "there is no such file"),
+        ((image, image, "--box", "0,0,9,9"), "a single image"),
+        ((image, "--box", "0,0,9"), "four whole numbers"),
+        ((image, "--filter", "{"), "not valid JSON"),
+        ((image, "--text-weight", "0.5"), "needs an image and --text"),
+    ):
+        refused = run(service, "search", *arguments)
+        assert (refused.exit_code, message in refused.output) == (2, True)
+
+
 def test_list_prints_a_table_and_json_in_order(service: Service, folder: Path) -> None:
     run(service, "import", folder)
     shown = run(service, "list", "--sort", "name", "--limit", "2")

@@ -104,6 +104,11 @@ def test_queries_run_at_the_same_time(
         ({"queries": [{}], "k": 3}, "invalid-request"),
         ([], "invalid-request"),
         ({"queries": [{"examples": [{"text": "dog"}] * 20}] * 11}, "invalid-request"),
+        ({"queries": [{"examples": [{"text": "dog"}], "k": 101}] * 100}, "invalid-request"),
+        (
+            {"queries": [{"examples": [{"text": "dog"}], "include": ["vector"], "k": 501}] * 2},
+            "invalid-request",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_understood_is_refused(
