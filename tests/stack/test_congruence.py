@@ -144,6 +144,7 @@ def perform(script: Script) -> None:
     script.search(CAT, collection="none")
     script.search(CAT, k="0")
     script("POST", "/search", data={"master_id": masters[3]["id"], "k": "4"})
+    query_in_json(script, [master["id"] for master in masters])
     script("POST", "/compare", data={"a_id": masters[0]["id"], "b_id": masters[1]["id"]})
     one = f"/masters/{masters[4]['id']}"
     script("GET", one)
@@ -175,6 +176,26 @@ def perform(script: Script) -> None:
     script("POST", "/collections", json={"name": "cats"})
     script("POST", "/collections", json={"name": "cats"})
     script("GET", "/collections")
+
+
+def query_in_json(script: Script, ids: list[str]) -> None:
+    """Search with several examples, alone and in a batch, and with vectors."""
+    like: list[dict[str, Any]] = [{"master_id": id_} for id_ in ids]
+    vectors = script("GET", f"/masters/{ids[5]}/vectors")["vectors"]
+    script("POST", "/embed", json={"examples": like[:2]})
+    queries = [
+        {"examples": like[:3], "k": 20},
+        {"examples": [like[0], like[7] | {"weight": -0.6}], "k": 20, "offset": 1},
+        {"examples": [like[1] | {"weight": -1}], "k": 20, "include": ["box", "vector"]},
+        {"examples": [{"vector": vectors[0]["vector"]}], "max_distance": 0.3},
+        {"examples": [like[2], like[9]], "filter": {"n": {"$gte": 1}}, "mirror": True},
+        {"examples": [{"vector": [1.0]}]},
+        {"examples": [like[0], like[0] | {"weight": -1}]},
+        {"examples": []},
+    ]
+    for query in queries:
+        script("POST", "/search", json=query)
+    script("POST", "/search/batch", json={"queries": queries})
 
 
 def build_words(script: Script, bundle: Path) -> str:
@@ -227,6 +248,13 @@ def search_words(script: Script) -> None:
         script.search(image, space="words", k="3", offset="2", mirror="true")
         script.search(image, space="words", max_distance="0.1", filter='{"n": {"$gte": 1}}')
         script.search(image, k="3")
+    masters = script("GET", "/masters?limit=3")["masters"]
+    look = [{"master_id": master["id"], "space": "look"} for master in masters]
+    for k in (1, 5, 20):
+        for weight in (1, -0.4):
+            examples = [*look, {"text": "dog", "weight": weight}]
+            script("POST", "/search", json={"examples": examples, "k": k, "include": ["box"]})
+    script("POST", "/embed", json={"examples": [{"text": "dog"}, look[0]]})
 
 
 def test_every_answer_is_the_same_on_both(
