@@ -197,7 +197,6 @@ def build_use_cases(
         masters=masters,
         search=Search(models, collections, vision, examples, ranking, vectors),
         spaces=Spaces(stores, models, texts),
-        stored_vectors=vectors,
         texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
