@@ -18,9 +18,10 @@ from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
-_MAX_QUERY_BYTES = 1024 * 1024  # of a field that may be a query in JSON
+_MAX_QUERY_BYTES = 1024 * 1024
 _MAX_QUERY_FIELDS = 25
 JSON = "application/json"
+QUERY = "query"  # the form field that has a whole query in JSON
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -83,7 +84,7 @@ async def _read_form(request: Request, *, takes_json: bool) -> FormData:
         raise HTTPException(400, "The form's charset is not UTF-8. Send the form in UTF-8.")
     limit = request.app.state.settings.max_request_files
     try:
-        return await request.form(
+        form = await request.form(
             max_files=limit,
             max_fields=_MAX_QUERY_FIELDS if takes_json else _MAX_FIELDS,
             max_part_size=_MAX_QUERY_BYTES if takes_json else _MAX_FIELD_BYTES,
@@ -93,6 +94,12 @@ async def _read_form(request: Request, *, takes_json: bool) -> FormData:
             detail = f"A request may have {limit} files. Send the others in another request."
             raise TooLarge("too-many-files", detail) from None
         raise
+    for name, value in form.multi_items():
+        if isinstance(value, str) and name != QUERY and len(value) > _MAX_FIELD_BYTES:
+            await form.close()
+            detail = f"A field of a form has at most {_MAX_FIELD_BYTES // 1024} KiB."
+            raise HTTPException(400, detail)
+    return form
 
 
 def _refuse_unknown(names: Collection[str], known: list[str], code: str, what: str) -> None:

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 
 from app.errors import InvalidInput
 from app.http import schemas
-from app.http.api_route import JSON, media_type_of
+from app.http.api_route import JSON, QUERY, media_type_of
 from app.http.parameters import parse_filter_json
 from app.http.uploads import file_of
 from app.services.queries import (
@@ -31,7 +31,6 @@ from models.imaging import Box
 
 _MOST_EXAMPLES = 200  # of a batch
 _HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
-QUERY = "query"  # the form field
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
 
@@ -54,12 +53,12 @@ async def read_sent(request: Request) -> Sent:
         return Sent(await request.body(), {}, [])
     parts = (await request.form()).multi_items()
     files = [(name, value) for name, value in parts if isinstance(value, UploadFile)]
-    others = [name for name, value in parts if isinstance(value, str) and name != QUERY]
+    fields = [(name, value) for name, value in parts if isinstance(value, str) and value]
     if len(dict(files)) < len(files):
         detail = "Two file parts have the same name. Give each its own."
         raise InvalidInput("invalid-request", detail)
-    query = dict(parts).get(QUERY)
-    return Sent(query if isinstance(query, str) else None, dict(files), others)
+    others = [name for name, _ in fields if name != QUERY]
+    return Sent(dict(fields).get(QUERY), dict(files), others)
 
 
 SentDep = Annotated[Sent, Depends(read_sent)]
