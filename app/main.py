@@ -19,7 +19,19 @@ from app.http.head import HeadAsGet
 from app.http.request_context import RequestContext
 from app.http.security import HostAndOrigin, KeyRing
 from app.logs import log
-from app.routes import admin, collections, content, docs, health, masters, search, vectors, web
+from app.routes import (
+    admin,
+    collections,
+    comparison,
+    content,
+    docs,
+    health,
+    masters,
+    search,
+    spaces,
+    vectors,
+    web,
+)
 from app.settings import Settings
 
 _SPARE_THREADS = 32  # for reads: neither requests with a body nor thumbnails that wait
@@ -74,7 +86,19 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.keys = keys
     app.state.services = services
-    for module in (masters, content, search, vectors, collections, admin, health, docs, web):
+    for module in (
+        masters,
+        content,
+        search,
+        vectors,
+        comparison,
+        spaces,
+        collections,
+        admin,
+        health,
+        docs,
+        web,
+    ):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)

@@ -1,4 +1,4 @@
-"""/search, /spaces and /compare: find the masters nearest to a sample, a text, or both."""
+"""/search and /search/batch: find the masters nearest to images, texts and vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import ApiRoute
-from app.http.dependencies import MastersDep, SearchDep, SettingsDep, SpacesDep
+from app.http.dependencies import SearchDep, SettingsDep
 from app.http.file_threads import FileThreads
 from app.http.openapi import takes_json
 from app.http.parameters import parse_box, parse_filter_text
@@ -31,7 +31,6 @@ from app.http.search_queries import (
 from app.http.security import Access, requires
 from app.http.uploads import file_of
 from app.services.collections import DEFAULT
-from app.services.masters import Masters
 from app.services.queries import (
     MAX_REACH,
     Example,
@@ -44,7 +43,6 @@ from app.services.queries import (
 from app.services.ranking import Hit
 from app.services.search import Search, SearchResult
 from app.services.texts import MAX_LENGTH
-from app.settings import Settings
 from models.imaging import Box
 
 DEFAULT_TEXT_WEIGHT = 0.5
@@ -298,60 +296,3 @@ async def search_batch(
     threads: FileThreads = request.app.state.file_threads
     results = await threads.map_chains(answer_one, queries, chain_by_files(queries))
     return await to_thread.run_sync(make_response, results)
-
-
-@router.get("/spaces", summary="List spaces")
-@requires(Access.READ)
-def list_spaces(spaces: SpacesDep) -> schemas.SpaceList:
-    """Returns the spaces that a search can compare in, and whether each takes words."""
-    listed = [
-        schemas.Space(
-            name=space.name,
-            model_version=space.version,
-            dimension=space.dimension,
-            text=space.text,
-            calibrated=space.calibrated,
-        )
-        for space in spaces.list_spaces()
-    ]
-    return schemas.SpaceList(spaces=listed)
-
-
-@router.post("/compare", summary="Compare two images")
-@requires(Access.READ)
-def compare(
-    search: SearchDep,
-    masters: MastersDep,
-    settings: SettingsDep,
-    a: Annotated[UploadFile | None, File(description="The first image.")] = None,
-    b: Annotated[UploadFile | None, File(description="The second image.")] = None,
-    a_id: Annotated[UUID | None, Form(description="A master as the first image.")] = None,
-    b_id: Annotated[UUID | None, Form(description="A master as the second image.")] = None,
-) -> schemas.Comparison:
-    """Returns the distance between two images, each of which is a file or a master."""
-    first = _image(a, a_id, "a", masters, settings)
-    second = _image(b, b_id, "b", masters, settings)
-    compared = search.compare_images(first, second)
-    return schemas.Comparison(
-        distance=compared.distance,
-        score=schemas.score_of(compared.distance),
-        exact=compared.exact,
-        probability=compared.probability,
-        model_version=compared.model_version,
-        warnings=list(compared.warnings),
-    )
-
-
-def _image(
-    file: UploadFile | None,
-    master_id: UUID | None,
-    name: str,
-    masters: Masters,
-    settings: Settings,
-) -> BinaryIO:
-    if file is not None and master_id is None:
-        return file_of(file, settings)
-    if master_id is not None and file is None:
-        return masters.read_verified(masters.find_master(master_id))
-    detail = f"Send either a file part named {name} or the field {name}_id."
-    raise InvalidInput("invalid-request", detail)
