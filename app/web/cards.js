@@ -4,6 +4,7 @@ import { isDeleting } from "./deletion.js";
 import { button, el, icon, isolated } from "./dom.js";
 import { percent } from "./format.js";
 import { release, show, thumbnailSize } from "./images.js";
+import { markOf, toggle } from "./refine.js";
 
 /**
  * Creates a card, or a placeholder for a master that is not loaded yet.
@@ -39,13 +40,25 @@ export function card(master, width, actions, hit = null) {
 			{ class: "over" },
 			overlay("Find similar to", "like", () => actions.like(master)),
 			hit && actions.compare && overlay("Compare with", "compare", () => actions.compare(hit)),
+			hit && marker("More like", "plus", "more", master),
+			hit && marker("Less like", "minus", "less", master),
 		),
 	);
 }
 
+/** Returns a button that refines the search by a result, or takes that back. */
+function marker(label, symbol, mark, { id, name }) {
+	const pressed = String(markOf(id) === mark);
+	const click = () => toggle(mark, id);
+	return button(
+		{ "aria-label": `${label} ${name}`, "aria-pressed": pressed, on: { click } },
+		symbol,
+	);
+}
+
 /** Returns a text that changes when the card must be rendered again. */
-export const cardKey = (master, hit) =>
-	master && JSON.stringify([master, hit?.distance, hit?.probability, isDeleting(master)]);
+export const cardKey = (master, hit, mark = "") =>
+	master && JSON.stringify([master, hit?.distance, hit?.probability, isDeleting(master), mark]);
 
 export function disposeCard(cell) {
 	const image = cell.querySelector("img");

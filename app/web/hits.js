@@ -6,6 +6,7 @@ import { card, cardKey, disposeCard } from "./cards.js";
 import { announce, find } from "./dom.js";
 import { count } from "./format.js";
 import { Grid } from "./grid.js";
+import { examplesOf, isRefined, markOf } from "./refine.js";
 import { hasPicture } from "./state.js";
 import { showError } from "./toasts.js";
 
@@ -15,12 +16,27 @@ const DEEPEST = 10_000; // the limit of the service on offset + k
  * Returns the form fields of a search, except for a file.
  * @param {State} state
  */
-function queryOf(state) {
+function fieldsOf(state) {
 	const { collection, filter, text, weight, space, like, box, mirror } = state;
 	const fields = { collection, filter, text, space };
 	if (!hasPicture(state)) return fields;
 	const picture = { master_id: like, box, mirror: mirror || "" };
 	return { ...fields, ...picture, text_weight: text ? weight : "" };
+}
+
+/**
+ * Returns the query of a refined search.
+ * @param {State} state
+ */
+function queryOf(state) {
+	const { collection, filter, space, mirror } = state;
+	return {
+		examples: examplesOf(state),
+		collection,
+		filter: filter ? JSON.parse(filter) : null,
+		space: space || null,
+		mirror: mirror && hasPicture(state),
+	};
 }
 
 export class Hits {
@@ -41,7 +57,7 @@ export class Hits {
 			render: (hit, width) => card(hit?.master, width, this.cardActions(), hit),
 			dispose: disposeCard,
 			item: (index) => this.shown[index],
-			cellKey: (hit) => cardKey(hit?.master, hit),
+			cellKey: (hit) => cardKey(hit?.master, hit, markOf(hit?.master.id)),
 			caption: 68,
 		});
 		this.slider = find("#distance");
@@ -70,8 +86,9 @@ export class Hits {
 	 */
 	async show(state) {
 		const { filter, text, like, sample } = state;
-		const query = queryOf(state);
-		const search = JSON.stringify([query, this.k]);
+		const fields = fieldsOf(state);
+		const query = isRefined(state) ? queryOf(state) : null;
+		const search = JSON.stringify([fields, query, this.k]);
 		if (search === this.searched && sample === this.sample) return;
 		this.retry = () => this.show(state);
 		this.searched = search;
@@ -89,7 +106,8 @@ export class Hits {
 		this.like = like;
 		this.text = text;
 		this.filter = filter;
-		this.fields = { ...query, sample: sample?.file };
+		this.fields = fields;
+		this.query = query;
 		this.readSlider();
 		const hits = await this.fetch(0);
 		if (!hits) return;
@@ -144,7 +162,10 @@ export class Hits {
 		find("#more").setAttribute("aria-disabled", true); // unlike `disabled`, this keeps the focus
 		const k = Math.min(this.k, DEEPEST - offset);
 		try {
-			const answer = await api.search({ ...this.fields, k, offset }, stop.signal);
+			const asked = this.query
+				? { query: JSON.stringify({ ...this.query, k, offset }) }
+				: { ...this.fields, k, offset };
+			const answer = await api.search({ ...asked, sample: this.sample?.file }, stop.signal);
 			const { hits } = answer;
 			this.complete = hits.length < k || offset + k >= DEEPEST;
 			main.dataset.tookMs = answer.took_ms;

@@ -11,6 +11,7 @@ import { droppedFiles, hasSeveral, isImage } from "./files.js";
 import { Filters } from "./filters.js";
 import { Hits } from "./hits.js";
 import { askForKey } from "./key.js";
+import { forget, Refinements } from "./refine.js";
 import { SamplePanel } from "./sample.js";
 import { SearchBox } from "./searchbox.js";
 import { Sorting } from "./sorting.js";
@@ -32,7 +33,8 @@ const actions = {
 	open: (master) => state.update({ master: master.id }),
 	like: ({ id, collection }) => {
 		const text = searchBox.words; // a picture refines them
-		state.update({ text, like: id, sample: null, box: "", master: "", collection });
+		const picture = { like: id, sample: null, box: "", more: [], less: [] };
+		state.update({ ...picture, text, master: "", collection });
 	},
 	compare: (hit) => compare.show(hit),
 	answered(answer) {
@@ -61,6 +63,7 @@ const browse = new Browse(actions);
 const hits = new Hits(actions);
 const sample = new SamplePanel((box) => state.update({ box }, { replace: true }));
 const compare = new Compare(() => hits.shown);
+const refinements = new Refinements();
 const filters = new Filters();
 const sorting = new Sorting();
 const timeline = new Timeline();
@@ -84,6 +87,7 @@ function show() {
 	filters.show(now);
 	sorting.show(now);
 	detail.show(now);
+	refinements.show(now);
 	find("#mirror").checked = now.mirror;
 	const searching = state.isSearch(now);
 	document.body.dataset.view = searching ? "search" : "browse";
@@ -147,7 +151,8 @@ function searchWith(file) {
 		return showToast(text, { error: true });
 	}
 	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
-	state.update({ text: searchBox.words, sample: { file }, box: "", master: "" });
+	const picture = { sample: { file }, box: "", more: [], less: [] };
+	state.update({ ...picture, text: searchBox.words, master: "" });
 }
 
 // Search pictures: chosen, taken with the camera, or pasted
@@ -236,6 +241,7 @@ onDeletion({
 	},
 	deleted(id) {
 		checkStatus();
+		forget(id);
 		const now = state.current();
 		if (now.master === id) state.update({ master: "" }, { replace: true });
 		if (state.isSearch(now)) hits.without(id);

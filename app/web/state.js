@@ -11,6 +11,8 @@ export const NO_SEARCH = {
 	sample: null,
 	box: "",
 	mirror: false,
+	more: [],
+	less: [],
 };
 
 const changes = new EventTarget();
@@ -31,10 +33,15 @@ export function current() {
 		like: sample ? "" : query.get("like") || "",
 		box: query.get("box") || "",
 		mirror: query.get("mirror") === "1",
+		more: listOf(query.get("more")),
+		less: listOf(query.get("less")),
 		master: query.get("master") || "",
 		sample,
 	};
 }
+
+/** @param {string | null} text */
+const listOf = (text) => (text ? [...new Set(text.split(","))] : []);
 
 /** @param {string | null} text */
 function shareOf(text) {
@@ -65,6 +72,8 @@ export function urlOf(state) {
 		like: state.like,
 		box: picture ? state.box : "",
 		mirror: picture && state.mirror ? "1" : "",
+		more: isSearch(state) ? state.more.join(",") : "",
+		less: isSearch(state) ? state.less.join(",") : "",
 		master: state.master,
 	};
 	const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));

@@ -155,6 +155,10 @@ interface State {
 	/** "x,y,width,height" in pixels, or "". */
 	box: string;
 	mirror: boolean;
+	/** The IDs of masters that results are to be like. */
+	more: string[];
+	/** The IDs of masters that results are to be unlike. */
+	less: string[];
 	/** The ID of the master whose details are open, or "". */
 	master: string;
 	sample: Sample | null;

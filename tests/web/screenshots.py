@@ -104,10 +104,16 @@ def searching(page: Page, folder: Path) -> Iterator[str]:
     page.wait_for_timeout(1500)
     yield "box"
     page.locator("#hits .card").nth(1).hover()
-    page.locator("#hits .over button").nth(3).click()
+    page.get_by_role("button", name=re.compile("Compare with")).nth(1).click()
     page.wait_for_timeout(500)
     yield "compare"
     page.keyboard.press("Escape")
+    page.get_by_role("button", name=re.compile("More like")).nth(1).click()
+    page.get_by_role("button", name=re.compile("Less like")).nth(8).click()
+    expect(page.locator("#refinements button")).to_have_count(2)
+    page.locator("#hits .card").nth(2).hover()
+    page.wait_for_timeout(1000)
+    yield "refined"
     page.locator("#distance").focus()
     page.keyboard.press("Home")
     yield "narrowed"

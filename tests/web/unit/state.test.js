@@ -35,6 +35,8 @@ test("an empty URL shows the default collection", () => {
 		like: "",
 		box: "",
 		mirror: false,
+		more: [],
+		less: [],
 		master: "",
 		sample: null,
 	});
