@@ -80,8 +80,3 @@ def prepare_input(image: Image.Image) -> NDArray[np.uint8]:
         reducing_gap=3.0,
     )
     return np.asarray(square)
-
-
-def mirror_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mirror a network input left to right: ``(height, width, 3)`` uint8 in and out."""
-    return np.ascontiguousarray(pixels[:, ::-1])

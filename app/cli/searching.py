@@ -92,6 +92,12 @@ def search(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also search with the mirrored image.")
     ] = False,
+    turns: Annotated[
+        bool,
+        typer.Option(
+            "--turns", help="Also search with the image turned by 90, 180 and 270 degrees."
+        ),
+    ] = False,
     space: Annotated[
         str,
         typer.Option(
@@ -136,6 +142,7 @@ def search(
         "offset": offset,
         "collection": collection,
         "mirror": mirror,
+        "turns": turns,
         "filter": _parse_filter(filter),
         "max_distance": max_distance,
         "min_probability": min_probability,

@@ -28,8 +28,10 @@ from app.services.queries import (
 )
 from app.settings import Settings
 from models.imaging import Box
+from models.orientations import list_orientations
 
 _MOST_EXAMPLES = 200  # of a batch
+_MOST_VIEWS = 400  # of the images of a batch
 _HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
@@ -92,6 +94,12 @@ def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]
     if len(examples) > _MOST_EXAMPLES:
         detail = f"The queries of a batch have at most {_MOST_EXAMPLES} examples together."
         raise InvalidInput("invalid-request", detail)
+    if sum(map(_count_views, valid)) > _MOST_VIEWS:
+        detail = (
+            f"The images of a batch have at most {_MOST_VIEWS} views together; mirror and turns"
+            " give each image several."
+        )
+        raise InvalidInput("invalid-request", detail)
     if sum(map(_count_hits, valid)) > MAX_REACH:
         detail = (
             f"offset + k of the queries of a batch is at most {MAX_REACH} together; with vectors, k"
@@ -101,6 +109,11 @@ def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]
     if len(valid) == len(queries):  # otherwise a file may be that of a malformed query
         _check_unused(examples, sent.files)
     return queries
+
+
+def _count_views(query: schemas.SearchQuery) -> int:
+    images = sum(each.upload is not None or each.master_id is not None for each in query.examples)
+    return images * len(list_orientations(mirror=query.mirror, turns=query.turns))
 
 
 def _count_hits(query: schemas.SearchQuery) -> int:
@@ -179,6 +192,7 @@ def make_options(query: schemas.SearchQuery) -> SearchOptions:
         max_distance=query.max_distance,
         filter=None if query.filter is None else parse_filter_json(query.filter),
         mirror=query.mirror,
+        turns=query.turns,
         min_probability=query.min_probability,
         space=query.space,
         feedback=query.feedback,

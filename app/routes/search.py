@@ -102,6 +102,13 @@ def search(
         bool,
         Form(description="Search with the mirrored image, too. The smaller distance counts."),
     ] = False,
+    turns: Annotated[
+        bool,
+        Form(
+            description="Search with the image turned by 90, 180 and 270 degrees, too. With mirror,"
+            " it has eight views."
+        ),
+    ] = False,
     min_probability: Annotated[
         float | None,
         Form(
@@ -172,6 +179,7 @@ def search(
             max_distance=max_distance,
             filter=parse_filter_text(filter),
             mirror=mirror,
+            turns=turns,
             min_probability=min_probability,
             space=space or None,
             feedback=feedback,

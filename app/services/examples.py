@@ -26,8 +26,10 @@ from app.services.queries import (
     make_view,
 )
 from app.services.texts import Texts
-from app.services.vision import DecodedImage, Vision
+from app.services.vision import DecodedImage, Source, Vision
 from models.decoding.turns import Purpose
+from models.imaging import Box
+from models.orientations import UPRIGHT, Orientation
 from storage.hashing import sha256_of_file
 from storage.protocols import Stores
 from storage.records import LOOK, WORDS, Collection
@@ -90,16 +92,18 @@ class Examples:
         has_text = any(isinstance(example, TextExample) for example in examples)
         return WORDS if has_text and self._stores.registry.find_active(WORDS) else LOOK
 
-    def embed_example(self, example: Example, version: str, *, mirror: bool) -> EmbeddedExample:
-        """Embed an example. With ``mirror`` an image has a second vector, of the mirrored image.
+    def embed_example(
+        self, example: Example, version: str, orientations: Sequence[Orientation] = (UPRIGHT,)
+    ) -> EmbeddedExample:
+        """Embed an example. An image has a vector for each orientation.
 
         Raises InvalidInput, NotFound, Conflict, ImageRejected, Unavailable.
         """
         match example:
             case FileExample():
-                return self._embed_file(example, version, mirror=mirror)
+                return self._embed_file(example, version, orientations)
             case MasterExample():
-                return self._embed_master(example, version, mirror=mirror)
+                return self._embed_master(example, version, orientations)
             case TextExample():
                 text = self._texts.embed_text(example.text, version)
                 return EmbeddedExample(example, version, (text.vector,), understood=text.understood)
@@ -107,37 +111,43 @@ class Examples:
                 return self._check_vector(example, version)
         raise TypeError(f"{type(example).__name__} is not an example")
 
-    def _embed_file(self, example: FileExample, version: str, *, mirror: bool) -> EmbeddedExample:
+    def _embed_file(
+        self, example: FileExample, version: str, orientations: Sequence[Orientation]
+    ) -> EmbeddedExample:
         sha256 = None if example.box else sha256_of_file(example.file)
-        image = self._vision.decode_image(
-            example.file, Purpose.SEARCH, example.box, versions=[version]
-        )
-        vectors = self._embed_views(image, version, mirror=mirror)
+        image = self._decode(example.file, example.box, version, orientations)
+        vectors = self._embed_views(image, version, orientations)
         return EmbeddedExample(example, version, vectors, sha256, warnings=image.warnings)
 
     def _embed_master(
-        self, example: MasterExample, version: str, *, mirror: bool
+        self, example: MasterExample, version: str, orientations: Sequence[Orientation]
     ) -> EmbeddedExample:
         """Use a master's stored vector, or embed its original if there is none that fits."""
         master = self._masters.find_master(example.master_id)
-        if example.box is None and not mirror:
+        if example.box is None and tuple(orientations) == (UPRIGHT,):
             stored = self._stores.vectors.fetch_vectors(version, [master.id])
             if master.id in stored:
                 vector = stored[master.id].parts[0].vector
                 return EmbeddedExample(example, version, (vector,), master.sha256)
         original = partial(self._masters.read_verified, master)
-        image = self._vision.decode_image(original, Purpose.SEARCH, example.box, versions=[version])
-        vectors = self._embed_views(image, version, mirror=mirror)
+        image = self._decode(original, example.box, version, orientations)
+        vectors = self._embed_views(image, version, orientations)
         sha256 = None if example.box else master.sha256
         return EmbeddedExample(example, version, vectors, sha256)
 
+    def _decode(
+        self, source: Source, box: Box | None, version: str, orientations: Sequence[Orientation]
+    ) -> DecodedImage:
+        turns = any(each.turns for each in orientations)
+        return self._vision.decode_image(
+            source, Purpose.SEARCH, box, versions=[version], turns=turns
+        )
+
     def _embed_views(
-        self, image: DecodedImage, version: str, *, mirror: bool
+        self, image: DecodedImage, version: str, orientations: Sequence[Orientation]
     ) -> tuple[Vector, ...]:
-        plain = self._vision.embed_image(image, version)
-        if not mirror:
-            return (plain,)
-        return plain, self._vision.embed_image(image, version, mirror=True)
+        """Embed one view after the other: a batch takes as long, and lets no other image in."""
+        return tuple(self._vision.embed_image(image, version, each) for each in orientations)
 
     def _check_vector(self, example: VectorExample, version: str) -> EmbeddedExample:
         dimension = self._models.find_embedder(version).dimension

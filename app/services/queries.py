@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.imaging import Box
+from models.orientations import Orientation, list_orientations
 from storage.filters import Filter, matches
 from storage.records import Collection, Master
 
 MAX_REACH = 10_000  # maximum of offset + k
 MAX_EXAMPLES = 20
+MAX_VIEWS = 40  # images of a search, in each orientation
 _NO_DIRECTION = 1e-6  # length of a weighted sum whose vectors cancel each other out
 Vector = NDArray[np.float32]
 Include = Literal["box", "vector"]
@@ -69,10 +71,16 @@ class SearchOptions:
     max_distance: float | None = None  # 0 to 2, inclusive
     filter: Filter | None = None
     mirror: bool = False  # also search with the mirrored images
+    turns: bool = False  # also search with the images turned by 90, 180 and 270 degrees
     min_probability: float | None = None  # 0 to 1; needs a calibrated model
     space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
     feedback: bool = False  # move the vectors of texts towards their first hits
     include: frozenset[Include] = frozenset()  # what to return of each hit's nearest part
+
+    @property
+    def orientations(self) -> tuple[Orientation, ...]:
+        """The orientations of the images to search with."""
+        return list_orientations(mirror=self.mirror, turns=self.turns)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Aspect:
     share: float  # of the distance; the shares of a view sum to 1
 
 
-# One way to look at the examples: as they are, or mirrored. The nearest view of a master counts.
+# The examples in one orientation of their images. The nearest view of a master counts.
 View = tuple[Aspect, ...]
 
 

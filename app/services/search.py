@@ -15,6 +15,7 @@ from app.services.examples import EmbeddedExample, Examples, Scope, combine_exam
 from app.services.loaded_models import LoadedModels
 from app.services.queries import (
     MAX_REACH,
+    MAX_VIEWS,
     Aspect,
     Example,
     FileExample,
@@ -114,7 +115,7 @@ class Search:
         scope = self._examples.find_scope(examples, options.space)
         embedded = [
             self._examples.embed_example(
-                each, scope.versions[scope.space_of(each)], mirror=options.mirror
+                each, scope.versions[scope.space_of(each)], options.orientations
             )
             for each in examples
         ]
@@ -163,7 +164,7 @@ class Search:
         return [self._embed_lone(each, scope.space_of(each), scope) for each in examples]
 
     def _embed_lone(self, example: Example, space: str, scope: Scope) -> EmbeddedVector:
-        found = self._examples.embed_example(example, scope.versions[space], mirror=False)
+        found = self._examples.embed_example(example, scope.versions[space])
         return EmbeddedVector(
             space, found.version, found.vectors[0], found.understood, found.warnings
         )
@@ -191,11 +192,22 @@ class Search:
 def _check_options(examples: Sequence[Example], options: SearchOptions) -> None:
     if options.offset + options.k > MAX_REACH:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
-    has_image = any(isinstance(each, FileExample | MasterExample) for each in examples)
-    if options.mirror and not has_image:
-        raise InvalidInput(
-            "invalid-request", "mirror needs an image. Add one, or leave mirror out."
-        )
+    images = sum(isinstance(each, FileExample | MasterExample) for each in examples)
+    _check_views(images, options)
     if options.feedback and not any(isinstance(each, TextExample) for each in examples):
         detail = "feedback needs a text. Add one, or leave feedback out."
+        raise InvalidInput("invalid-request", detail)
+
+
+def _check_views(images: int, options: SearchOptions) -> None:
+    for name, wanted in (("mirror", options.mirror), ("turns", options.turns)):
+        if wanted and not images:
+            detail = f"{name} needs an image. Add one, or leave {name} out."
+            raise InvalidInput("invalid-request", detail)
+    each = len(options.orientations)
+    if images * each > MAX_VIEWS:
+        detail = (
+            f"A search has at most {MAX_VIEWS} views, and here each of {images} images has {each}."
+            f" Send at most {MAX_VIEWS // each} images, or leave turns out."
+        )
         raise InvalidInput("invalid-request", detail)

@@ -23,7 +23,7 @@ from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.process import DecoderUnavailable
 from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
 from models.imaging import ANYTHING, MAX_PIXELS, Acceptance, Box
-from models.transforms import mirror_input
+from models.orientations import UPRIGHT, Orientation, find_turned_rule, orient_input
 
 _CALM = 0.1  # seconds with a single image after which it gets all cores
 # A file, or a function that reads it from a store once its turn has come, and perhaps once more.
@@ -58,6 +58,8 @@ class DecodedImage:
     height: int
     capture: Capture | None = None  # the capture metadata, if it was asked for
     warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
+    # The inputs of the image turned by 90 degrees, where ``find_turned_rule`` has a rule for them.
+    turned: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     # Embeddings that ``start_embedding`` has begun, by model version.
     embeddings: Mapping[str, Future[NDArray[np.float32]]] = field(default_factory=dict)
 
@@ -110,20 +112,25 @@ class Vision:
         *,
         versions: Iterable[str] | None = None,
         capture: bool = False,
+        turns: bool = False,
     ) -> DecodedImage:
         """Decode the whole file, or the part of the image in ``box``, for the encoders named.
 
-        ``versions`` None means all that are loaded. ``capture`` also reads the metadata. Raises
-        ImageRejected, what ``source`` raises, and Unavailable if too many images are waiting, or if
-        this process has not loaded a version.
+        ``versions`` None means all that are loaded. ``capture`` also reads the metadata, and
+        ``turns`` also prepares the turned image. Raises ImageRejected, what ``source`` raises, and
+        Unavailable if too many images are waiting, or if this process has not loaded a version.
         """
         if versions is None:
             rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
         else:
             rules = {name: self._models.find_embedder(name).preprocessing for name in versions}
-        job = DecodeJob(
-            tuple(dict.fromkeys(rules.values())), box, capture=capture, keep_gps=self.keep_gps
-        )
+        turned_rules = {
+            version: turned
+            for version, rule in rules.items()
+            if turns and (turned := find_turned_rule(rule)) is not None
+        }
+        distinct = tuple(dict.fromkeys([*rules.values(), *turned_rules.values()]))
+        job = DecodeJob(distinct, box, capture=capture, keep_gps=self.keep_gps)
         with self._metrics.stage("decode"):
             decoded = self._decode(source, job, purpose)
         inputs = {version: decoded.inputs[rule] for version, rule in rules.items()}
@@ -135,6 +142,7 @@ class Vision:
             decoded.height,
             decoded.capture,
             decoded.warnings,
+            {version: decoded.inputs[rule] for version, rule in turned_rules.items()},
         )
 
     def read_capture(self, source: Source) -> Capture:
@@ -182,20 +190,19 @@ class Vision:
         return replace(image, embeddings=begun)
 
     def embed_image(
-        self, image: DecodedImage, version: str, *, mirror: bool = False
+        self, image: DecodedImage, version: str, orientation: Orientation = UPRIGHT
     ) -> NDArray[np.float32]:
         """Return the embedding under that model version: ``(dimension,) float32`` of length 1.
 
-        The image must have been decoded for the version. ``mirror`` embeds the mirrored image. It
-        is embedded on all cores if no other one is or was just in work, otherwise on one. Raises
-        Unavailable if this process has not loaded the version, and Conflict if its network fails
-        for this image.
+        The image must have been decoded for the version, with ``turns`` if the orientation is a
+        turned one. It is embedded on all cores if no other one is or was just in work, otherwise on
+        one. Raises Unavailable if this process has not loaded the version, and Conflict if its
+        network fails for this image.
         """
-        if version in image.embeddings and not mirror:
+        if version in image.embeddings and orientation == UPRIGHT:
             return image.embeddings[version].result()
         embedder = self._models.find_embedder(version)
-        pixels = image.inputs[version]
-        pixels = mirror_input(pixels) if mirror else pixels
+        pixels = orient_input(image.inputs[version], orientation, image.turned.get(version))
         with self._load.one_more(), self._slots, self._metrics.stage("embed"):
             all_cores = self._load.is_calm()
             embedding: NDArray[np.float32] = embedder.embed(pixels[None], all_cores=all_cores)[0]

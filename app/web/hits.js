@@ -17,10 +17,10 @@ const DEEPEST = 10_000; // the limit of the service on offset + k
  * @param {State} state
  */
 function fieldsOf(state) {
-	const { collection, filter, text, weight, space, like, box, mirror } = state;
+	const { collection, filter, text, weight, space, like, box, mirror, turns } = state;
 	const fields = { collection, filter, text, space };
 	if (!hasPicture(state)) return fields;
-	const picture = { master_id: like, box, mirror: mirror || "" };
+	const picture = { master_id: like, box, mirror: mirror || "", turns: turns || "" };
 	return { ...fields, ...picture, text_weight: text ? weight : "" };
 }
 
@@ -29,13 +29,14 @@ function fieldsOf(state) {
  * @param {State} state
  */
 function queryOf(state) {
-	const { collection, filter, space, mirror } = state;
+	const { collection, filter, space, mirror, turns } = state;
 	return {
 		examples: examplesOf(state),
 		collection,
 		filter: filter ? JSON.parse(filter) : null,
 		space: space || null,
 		mirror: mirror && hasPicture(state),
+		turns: turns && hasPicture(state),
 	};
 }
 

@@ -21,6 +21,8 @@ import { Timeline } from "./timeline.js";
 import { showToast } from "./toasts.js";
 import { Uploads } from "./upload.js";
 
+const VIEWS = ["mirror", "turns"]; // switches, and the parts of the state that they set
+
 const action = (text, click, kind = "") =>
 	el("button", { type: "button", class: kind, text, on: { click } });
 
@@ -88,7 +90,7 @@ function show() {
 	sorting.show(now);
 	detail.show(now);
 	refinements.show(now);
-	find("#mirror").checked = now.mirror;
+	for (const name of VIEWS) find(`#${name}`).checked = now[name];
 	const searching = state.isSearch(now);
 	document.body.dataset.view = searching ? "search" : "browse";
 	document.body.toggleAttribute("data-picture", state.hasPicture(now));
@@ -219,9 +221,11 @@ find(".skip").addEventListener("click", (event) => {
 	event.preventDefault(); // a URL with #results would end a search with a file
 	find("#results").focus();
 });
-find("#mirror").addEventListener("change", ({ target }) =>
-	state.update({ mirror: target.checked }, { replace: true }),
-);
+for (const name of VIEWS) {
+	find(`#${name}`).addEventListener("change", ({ target }) =>
+		state.update({ [name]: target.checked }, { replace: true }),
+	);
+}
 find("#end-search").addEventListener("click", () => state.update(state.NO_SEARCH));
 find("#home").addEventListener("click", (event) => {
 	event.preventDefault();

@@ -7,7 +7,7 @@ import { adviceOn, balance, needsEncoder, spaceForWords } from "./spaces.js";
 import * as state from "./state.js";
 
 const COMMAND = "lookalike spaces create words --encoder words.bundle";
-const NO_PICTURE = { like: "", sample: null, box: "", mirror: false };
+const NO_PICTURE = { like: "", sample: null, box: "", mirror: false, turns: false };
 const isTouch = () => matchMedia("(hover: none)").matches;
 
 export class SearchBox {

@@ -11,6 +11,7 @@ export const NO_SEARCH = {
 	sample: null,
 	box: "",
 	mirror: false,
+	turns: false,
 	more: [],
 	less: [],
 };
@@ -33,6 +34,7 @@ export function current() {
 		like: sample ? "" : query.get("like") || "",
 		box: query.get("box") || "",
 		mirror: query.get("mirror") === "1",
+		turns: query.get("turns") === "1",
 		more: listOf(query.get("more")),
 		less: listOf(query.get("less")),
 		master: query.get("master") || "",
@@ -72,6 +74,7 @@ export function urlOf(state) {
 		like: state.like,
 		box: picture ? state.box : "",
 		mirror: picture && state.mirror ? "1" : "",
+		turns: picture && state.turns ? "1" : "",
 		more: isSearch(state) ? state.more.join(",") : "",
 		less: isSearch(state) ? state.less.join(",") : "",
 		master: state.master,

@@ -155,6 +155,7 @@ interface State {
 	/** "x,y,width,height" in pixels, or "". */
 	box: string;
 	mirror: boolean;
+	turns: boolean;
 	/** The IDs of masters that results are to be like. */
 	more: string[];
 	/** The IDs of masters that results are to be unlike. */

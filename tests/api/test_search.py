@@ -151,6 +151,20 @@ def test_a_mirrored_copy_is_found_with_mirror(service: Service, gallery: dict[st
     assert len({hit["master"]["id"] for hit in hits}) == 5
 
 
+@pytest.mark.real_network
+def test_a_turned_copy_is_found_with_turns(service: Service, gallery: dict[str, Any]) -> None:
+    turned = encoded(photograph("astronaut").transpose(Image.Transpose.ROTATE_90), quality=95)
+    plain, turns = (
+        service.search(turned, k="1", **fields)[0] for fields in ({}, {"turns": "true"})
+    )
+    assert turns["master"]["name"] == "astronaut.jpg"
+    assert turns["distance"] < 0.01 < plain["distance"]
+    both = encoded(ImageOps.flip(photograph("astronaut")), quality=95)
+    assert service.search(both, k="1", turns="true", mirror="true")[0]["distance"] < 0.01
+    hits = service.search(CAT, turns="true", mirror="true")
+    assert (hits[0]["exact"], hits[0]["distance"], len(hits)) == (True, 0.0, 5)
+
+
 def by_master(service: Service, master_id: str, **fields: str) -> list[dict[str, Any]]:
     response = service.client.post("/search", data={"master_id": master_id} | fields)
     assert response.status_code == 200, response.text
@@ -226,6 +240,7 @@ def test_compare_gives_the_distance_of_two_images(
         ({"box": "0,0,10000,10"}, 422, "invalid-box"),
         ({"box": "0,0,0,10"}, 422, "invalid-box"),
         ({"mirror": "perhaps"}, 422, "invalid-request"),
+        ({"turns": "2"}, 422, "invalid-request"),
         ({"collection": "unknown"}, 404, "collection-not-found"),
         ({"collection": "Not A Name"}, 422, "invalid-collection-name"),
         ({"master_id": str(uuid4())}, 422, "invalid-request"),

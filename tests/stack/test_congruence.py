@@ -140,6 +140,8 @@ def perform(script: Script) -> None:
         script.search(image, k="3", offset="2")
         script.search(image, max_distance="0.3")
         script.search(image, mirror="true", k="5")
+        script.search(image, turns="true", k="12")
+        script.search(image, turns="true", mirror="true", max_distance="0.4")
         script.search(image, box="10,10,100,90", k="5")
     script.search(CAT, collection="none")
     script.search(CAT, k="0")
@@ -189,6 +191,7 @@ def query_in_json(script: Script, ids: list[str]) -> None:
         {"examples": [like[1] | {"weight": -1}], "k": 20, "include": ["box", "vector"]},
         {"examples": [{"vector": vectors[0]["vector"]}], "max_distance": 0.3},
         {"examples": [like[2], like[9]], "filter": {"n": {"$gte": 1}}, "mirror": True},
+        {"examples": [like[3], like[8] | {"weight": -0.3}], "turns": True},
         {"examples": [{"vector": [1.0]}]},
         {"examples": [like[0], like[0] | {"weight": -1}]},
         {"examples": []},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.embedder import Embedder
 from models.engines import OpenVinoEmbedder
 from models.imaging import decode_image
-from models.transforms import INPUT_SIDE, mirror_input, prepare_input
+from models.transforms import INPUT_SIDE, prepare_input
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile, WeightsInvalid
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
@@ -80,16 +80,6 @@ def test_a_downscaled_decode_hardly_changes_the_vector(embedder: Embedder) -> No
         full = prepare_input(large)
         a, b = embedder.embed(np.stack([drafted, full]))
         assert float(a @ b) > 0.97
-
-
-def test_a_mirrored_input_is_the_input_of_the_mirrored_image() -> None:
-    image = photograph("coffee").crop((0, 0, 301, 200))
-    from PIL import ImageOps
-
-    difference = prepare_input(ImageOps.mirror(image)).astype(int) - mirror_input(
-        prepare_input(image)
-    ).astype(int)
-    assert np.abs(difference).max() <= 1
 
 
 def test_the_model_version_depends_on_the_bytes_alone(weights: WeightsFile, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import make_url
 
@@ -246,6 +246,20 @@ def test_mirrored_samples_are_found_with_the_switch(
     shows(page, "12 results")
     before = float(page.locator("#hits .score b").first.inner_text())
     page.get_by_role("switch", name="Include mirrored").check()
+    assert eventually(lambda: float(page.locator("#hits .score b").first.inner_text()) > before)
+    assert names(page, "#hits")[0] == "rocket 1.jpg"
+
+
+def test_turned_samples_are_found_with_the_switch(
+    shelf: Service, page: Page, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned.png"
+    part_of("rocket", 1).transpose(Image.Transpose.ROTATE_90).save(turned)
+    page.set_input_files("#choose", turned)
+    shows(page, "12 results")
+    before = float(page.locator("#hits .score b").first.inner_text())
+    page.get_by_role("switch", name="Include rotated").check()
+    expect(page).to_have_url(re.compile("turns=1"))
     assert eventually(lambda: float(page.locator("#hits .score b").first.inner_text()) > before)
     assert names(page, "#hits")[0] == "rocket 1.jpg"
 

@@ -89,6 +89,11 @@ class SearchQuery(BaseModel):
         False,
         description="Search with the mirrored images, too. The smaller distance counts.",
     )
+    turns: bool = Field(
+        False,
+        description="Search with the images turned by 90, 180 and 270 degrees, too. With mirror,"
+        " each image has eight views.",
+    )
     min_probability: FiniteFloat | None = Field(
         None,
         ge=0,

@@ -243,6 +243,7 @@ def test_mirroring_mirrors_every_image(use_cases: UseCases, masters: list[Master
         ([], {}, "invalid-request"),
         ([TextExample("dog")] * 21, {}, "invalid-request"),
         ([TextExample("dog")], {"mirror": True}, "invalid-request"),
+        ([TextExample("dog")], {"turns": True}, "invalid-request"),
         ([VectorExample([1.0] * 512)], {"mirror": True}, "invalid-request"),
         ([VectorExample([1.0] * 512)], {"feedback": True}, "invalid-request"),
         ([VectorExample([1.0] * 512, space="nowhere")], {}, "space-not-found"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.services import ranking as ranking_module
 from app.services.queries import FileExample, MasterExample, SearchOptions
 from models.calibration import Calibration
@@ -31,6 +31,12 @@ def mirrored(content: bytes) -> bytes:
     output = io.BytesIO()
     turned = Image.open(io.BytesIO(content)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turned.save(output, "PNG")
+    return output.getvalue()
+
+
+def turned(content: bytes, quarters: int) -> bytes:
+    output = io.BytesIO()
+    Image.open(io.BytesIO(content)).rotate(90 * quarters, expand=True).save(output, "PNG")
     return output.getvalue()
 
 
@@ -156,6 +162,64 @@ def test_a_mirrored_search_takes_the_smaller_distance(use_cases: UseCases) -> No
     (both,) = use_cases.search.search([FileExample(io.BytesIO(sample))], options(mirror=True)).hits
     assert plain.master.id == both.master.id == master
     assert both.distance < 1e-5 < plain.distance
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_search_with_turns_takes_the_smallest_distance(
+    use_cases: UseCases, quarters: int, flip: bool
+) -> None:
+    master = use_cases.upload(colours(1)).master.id
+    use_cases.upload(colours(2))
+    sample = turned(mirrored(colours(1)) if flip else colours(1), quarters)
+
+    def distance(**given: Any) -> float:
+        hits = use_cases.search.search([FileExample(io.BytesIO(sample))], options(**given)).hits
+        assert len(hits) == 2
+        return next(hit.distance for hit in hits if hit.master.id == master)
+
+    plain, turns = distance(), distance(turns=True)
+    every = distance(turns=True, mirror=True)
+    assert every < 1e-5 < plain
+    assert (turns < 1e-5) == (not flip)
+
+
+def test_the_exact_master_stays_first_in_every_view(use_cases: UseCases) -> None:
+    masters = [
+        use_cases.upload(turned(colours(1), quarters)).master.id for quarters in (1, 0, 2, 3)
+    ]
+    found = use_cases.search.search(
+        [FileExample(io.BytesIO(turned(colours(1), 0)))], options(turns=True, mirror=True)
+    )
+    assert set(ids(found)) == set(masters)
+    assert (found.hits[0].master.id, found.hits[0].exact) == (masters[1], True)
+    assert all(hit.distance < 1e-5 for hit in found.hits)
+    by_master = use_cases.search.search([MasterExample(masters[1])], options(turns=True))
+    assert by_master.hits == found.hits
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "allowed"),
+    [
+        (20, {"mirror": True}, True),
+        (10, {"turns": True}, True),
+        (11, {"turns": True}, False),
+        (5, {"turns": True, "mirror": True}, True),
+        (6, {"turns": True, "mirror": True}, False),
+    ],
+)
+def test_the_views_of_a_search_are_bounded(
+    use_cases: UseCases, count: int, given: dict[str, bool], allowed: bool
+) -> None:
+    master = use_cases.upload(colours(1)).master.id
+    calls = use_cases.embedder.calls
+    examples = [MasterExample(master)] * count
+    if allowed:
+        assert use_cases.search.search(examples, options(**given)).hits
+        return
+    with pytest.raises(InvalidInput, match="at most 40 views"):
+        use_cases.search.search(examples, options(**given))
+    assert use_cases.embedder.calls == calls
 
 
 def test_a_search_by_a_master_uses_its_stored_vector(use_cases: UseCases) -> None:

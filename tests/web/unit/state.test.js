@@ -35,6 +35,7 @@ test("an empty URL shows the default collection", () => {
 		like: "",
 		box: "",
 		mirror: false,
+		turns: false,
 		more: [],
 		less: [],
 		master: "",
@@ -50,6 +51,7 @@ test("a link shows the same again", () => {
 		like: "m1",
 		box: "1,2,3,4",
 		mirror: true,
+		turns: true,
 	});
 	const shown = state.current();
 	go(null, state.urlOf(shown));
@@ -65,8 +67,8 @@ test("a link to a search by words and a picture shows the same again", () => {
 	assert.equal(shown.weight, 0.25);
 });
 
-test("words alone have no weight, box or mirrored image", () => {
-	state.update({ text: "cat", weight: 0.25, box: "1,2,3,4", mirror: true });
+test("words alone have no weight, box, mirrored or turned image", () => {
+	state.update({ text: "cat", weight: 0.25, box: "1,2,3,4", mirror: true, turns: true });
 	assert.equal(browser.location.search, "?text=cat");
 });
 
@@ -92,7 +94,7 @@ test("words stay when a picture is added or removed", () => {
 
 test("default values are left out of the URL", () => {
 	assert.equal(state.urlOf(state.current()), "/");
-	state.update({ box: "1,2,3,4", mirror: true }); // without a search
+	state.update({ box: "1,2,3,4", mirror: true, turns: true }); // without a search
 	assert.equal(browser.location.search, "");
 });
 
