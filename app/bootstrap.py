@@ -22,6 +22,7 @@ from app.services.collections import DEFAULT, Collections
 from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
 from app.services.examples import Examples
+from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
@@ -275,6 +276,7 @@ def _build_services(
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
         dead_letters=DeadLetters(stores.metadata, wake.set),
+        explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,

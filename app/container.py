@@ -9,6 +9,7 @@ from app.services.attributes import Attributes
 from app.services.captures import Captures
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
+from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.ingest import Ingest
 from app.services.loaded_models import LoadedModels
@@ -37,6 +38,7 @@ class Services:
     attributes: Attributes
     captures: Captures
     dead_letters: DeadLetters
+    explanations: Explanations
     health: Health
     ingest: Ingest
     masters: Masters

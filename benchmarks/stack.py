@@ -156,6 +156,7 @@ class SleepingEmbedder:
     dimension = 512
     preprocessing = CentreSquare()
     text = None
+    places = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

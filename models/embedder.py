@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.bundles.archive import Bundle, is_bundle, read_bundle
 from models.calibration import Calibration
 from models.errors import EncoderInvalid
+from models.place_encoder import PlaceEncoder
 from models.text_encoder import TextEncoder
 from models.transforms import Preprocessing
 from models.weights_file import DEFAULT_WEIGHTS, WeightsFile
@@ -25,7 +26,7 @@ class Embedder(Protocol):
     ``model_version`` identifies the networks together with the preprocessing. Vectors of two
     versions must never be compared; they may have different dimensions. ``calibration`` maps a
     distance to a probability; it is None if the encoder was not calibrated. ``text`` is None
-    unless the network embeds texts too.
+    unless the network embeds texts too, and ``places`` unless it can embed place by place.
     """
 
     model_version: str
@@ -33,6 +34,7 @@ class Embedder(Protocol):
     preprocessing: Preprocessing
     calibration: Calibration | None
     text: TextEncoder | None
+    places: PlaceEncoder | None
 
     def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, height, width, 3)`` uint8 RGB images, made by ``preprocessing.prepare``.

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from openvino.op import Constant
 
 from models.errors import EngineMissing
+from models.feature_places import FeaturePlaces
 from models.openvino_network import CompiledNetwork
+from models.place_encoder import PlaceEncoder
 from models.text_encoder import TextEncoder
 from models.transforms import INPUT_SIDE, PIXEL_MEAN, PIXEL_STD, Preprocessing
 from models.weights_file import (
@@ -28,6 +30,7 @@ from models.weights_file import (
 
 _MEAN = np.array(PIXEL_MEAN, dtype=np.float32) * 255
 _STD = np.array(PIXEL_STD, dtype=np.float32) * 255
+_FEATURES = "features"  # the node that yields the feature maps
 
 
 def build_graph(weights: WeightsFile) -> ov.Model:
@@ -42,13 +45,26 @@ def build_graph(weights: WeightsFile) -> ov.Model:
     pixels = ops.parameter([-1, INPUT_SIDE, INPUT_SIDE, 3], np.uint8, name="images")
     x = ops.divide(ops.subtract(ops.convert(pixels, np.float32), _MEAN), _STD)
     x = ops.transpose(x, np.array([0, 3, 1, 2]))
-    x = _pool(_backbone(x, weights.tensors), weights)
+    x = _backbone(x, weights.tensors)
+    x.set_friendly_name(_FEATURES)
+    x = _pool(x, weights)
     if weights.has_projection:
         projection = _constant(weights.tensors["projection.weight"].astype(np.float32))
         bias = _constant(weights.tensors["projection.bias"].astype(np.float32))
         x = ops.add(ops.matmul(x, projection, False, True), bias)
     x = ops.normalize_l2(x, np.array([1]), 1e-12, "max")
     return ov.Model([x], [pixels], "lookalike")
+
+
+def find_feature_graph(graph: ov.Model) -> ov.Model | None:
+    """Return the part of a graph up to the feature maps ``(n, 2048, 7, 7)`` that are pooled.
+
+    It has the same constants in memory. Returns None if the graph does not name its feature maps.
+    """
+    for node in graph.get_ops():
+        if node.get_friendly_name() == _FEATURES:
+            return ov.Model([node.output(0)], graph.get_parameters(), "lookalike features")
+    return None
 
 
 def _backbone(x: Any, tensors: dict[str, np.ndarray]) -> Any:
@@ -142,6 +158,10 @@ class OpenVinoEmbedder:
         self._network = CompiledNetwork(graph, slots=slots, precision=precision)
         self.dimension = EMBEDDING_DIM if weights.has_projection else FEATURE_DIM
         self.precision = self._network.precision
+        features = find_feature_graph(graph)
+        self.places: PlaceEncoder | None = None
+        if features is not None and "projection.weight" in weights.tensors:
+            self.places = FeaturePlaces(features, weights, precision=precision, cores=slots)
 
     def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, 224, 224, 3)`` uint8 RGB images as ``(n, 512)`` float32, rows of length 1.
@@ -160,6 +180,7 @@ class TorchEmbedder:
     """Runs the network in PyTorch (the extra ``torch``), on a GPU if there is one. Thread-safe."""
 
     text: TextEncoder | None = None
+    places: PlaceEncoder | None = None
 
     def __init__(self, weights: WeightsFile, *, device: str = "auto") -> None:
         """Load the network onto ``device``: ``cpu``, ``cuda`` or ``auto``.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.transforms import Preprocessing
+from models.transforms import Preprocessing, Region
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class QuarterTurned:
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         return self.rule.prepare(image.transpose(Image.Transpose.ROTATE_90))
+
+    def find_region(self, width: int, height: int) -> Region:
+        """Return what the input shows of the turned image."""
+        return self.rule.find_region(height, width)
 
 
 def find_turned_rule(rule: Preprocessing) -> QuarterTurned | None:

@@ -18,6 +18,20 @@ PIXEL_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, from 0 
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in pixels of an image, which may go beyond its edges."""
+
+    x: float  # of the left edge
+    y: float  # of the top edge
+    width: float
+    height: float
+
+    def scale(self, factor: float) -> Region:
+        """Return the rectangle in pixels of an image that is that much larger."""
+        return Region(self.x * factor, self.y * factor, self.width * factor, self.height * factor)
+
+
 class Preprocessing(Protocol):
     """Turns an upright RGB image into the input of one encoder.
 
@@ -39,6 +53,9 @@ class Preprocessing(Protocol):
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Scale, crop or pad an RGB image to the encoder's ``(height, width, 3)`` uint8."""
 
+    def find_region(self, width: int, height: int) -> Region:
+        """Return what the input shows of an image of that size, to about a pixel."""
+
 
 @dataclass(frozen=True)
 class CentreSquare:
@@ -55,6 +72,11 @@ class CentreSquare:
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the centre square as ``(224, 224, 3)`` uint8."""
         return prepare_input(image)
+
+    def find_region(self, width: int, height: int) -> Region:
+        """Return the centre square."""
+        side = min(width, height)
+        return Region((width - side) / 2, (height - side) / 2, side, side)
 
 
 PREPROCESSING_ID = "centre-square-224-bicubic-2"  # of weights that this release makes

@@ -75,6 +75,11 @@ class SearchAnswer(TypedDict):
     warnings: NotRequired[list[str]]
 
 
+class Explanation(TypedDict):
+    method: str
+    similarity: float
+
+
 class DeadLetter(TypedDict):
     master: Master
     model_version: str

@@ -33,6 +33,7 @@ _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _ENCODER_TIMEOUT = httpx.Timeout(600.0, connect=5.0)  # a bundle is tried for up to 5 minutes
 _MAX_ANSWER = 256 * 1024 * 1024  # bytes of JSON; a page of masters with long attributes
 _MAX_ENCODER = 8 << 30  # bytes of weights or of a bundle
+_MAX_OVERLAY = 16 << 20  # bytes of a PNG
 _MAX_LINE = 1024 * 1024  # characters of a line of a stream
 ATTEMPTS = 7
 _FIRST_BACKOFF = 0.5  # seconds
@@ -121,6 +122,30 @@ class Client:
                 fields={"query": json.dumps(query)},
             )
         return answer
+
+    def explain(self, sample: Path, fields: dict[str, str]) -> dict[str, Any]:
+        """Return which places of a sample and a master make them alike."""
+        with sample.open("rb") as file:
+            answer: dict[str, Any] = self._call(
+                "POST",
+                "/explain",
+                answers.Explanation,
+                files=[("sample", sample.name, file)],
+                fields=fields,
+            )
+        return answer
+
+    def draw_explanation(self, sample: Path, fields: dict[str, str], output: IO[bytes]) -> None:
+        """Write a PNG of both images, coloured by what makes them alike."""
+        with sample.open("rb") as file:
+            self._call(
+                "POST",
+                "/explain",
+                files=[("sample", sample.name, file)],
+                fields=fields | {"overlay": "both"},
+                output=output,
+                max_bytes=_MAX_OVERLAY,
+            )
 
     def masters(
         self, collection: str, filter: str = "", sort: str = "", page: int = 500

@@ -11,6 +11,7 @@ from app import __version__
 from app.cli import (
     captures,
     encoders,
+    explaining,
     images,
     installations,
     listing,
@@ -76,6 +77,7 @@ app.command("worker", rich_help_panel=_RUN)(serve.worker)
 app.add_typer(_database, name="db", rich_help_panel=_RUN)
 app.command("import", rich_help_panel=_IMAGES)(images.import_)
 app.command("search", rich_help_panel=_IMAGES)(searching.search)
+app.command("explain", rich_help_panel=_IMAGES)(explaining.explain)
 app.command("list", rich_help_panel=_IMAGES)(listing.list_)
 app.command("export", rich_help_panel=_IMAGES)(images.export)
 app.command("backup", rich_help_panel=_OPERATE)(installations.backup)

@@ -13,6 +13,7 @@ from app.services.attributes import Attributes
 from app.services.captures import Captures
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
+from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.ingest import Ingest
 from app.services.masters import Masters
@@ -38,6 +39,7 @@ AttributesDep = Annotated[Attributes, Depends(_of_services("attributes"))]
 CapturesDep = Annotated[Captures, Depends(_of_services("captures"))]
 CollectionsDep = Annotated[Collections, Depends(_of_services("collections"))]
 DeadLettersDep = Annotated[DeadLetters, Depends(_of_services("dead_letters"))]
+ExplanationsDep = Annotated[Explanations, Depends(_of_services("explanations"))]
 HealthDep = Annotated[Health, Depends(_of_services("health"))]
 IngestDep = Annotated[Ingest, Depends(_of_services("ingest"))]
 MastersDep = Annotated[Masters, Depends(_of_services("masters"))]

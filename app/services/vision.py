@@ -18,12 +18,14 @@ from app.errors import Busy, Conflict
 from app.logs import log
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
+from models.attribution import Attribution, attribute_similarity
 from models.capture.values import Capture
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.process import DecoderUnavailable
 from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
 from models.imaging import ANYTHING, MAX_PIXELS, Acceptance, Box
 from models.orientations import UPRIGHT, Orientation, find_turned_rule, orient_input
+from models.transforms import Preprocessing
 
 _CALM = 0.1  # seconds with a single image after which it gets all cores
 # A file, or a function that reads it from a store once its turn has come, and perhaps once more.
@@ -131,8 +133,7 @@ class Vision:
         }
         distinct = tuple(dict.fromkeys([*rules.values(), *turned_rules.values()]))
         job = DecodeJob(distinct, box, capture=capture, keep_gps=self.keep_gps)
-        with self._metrics.stage("decode"):
-            decoded = self._decode(source, job, purpose)
+        decoded = self._decode_pixels(source, job, purpose)
         inputs = {version: decoded.inputs[rule] for version, rule in rules.items()}
         return DecodedImage(
             inputs,
@@ -144,6 +145,19 @@ class Vision:
             decoded.warnings,
             {version: decoded.inputs[rule] for version, rule in turned_rules.items()},
         )
+
+    def decode_inputs(
+        self, source: Source, rules: tuple[Preprocessing, ...], box: Box | None = None
+    ) -> DecodedFile:
+        """Decode a sample or a master, or the part of it in ``box``, for other uses than embedding.
+
+        Raises what ``decode_image`` raises.
+        """
+        return self._decode_pixels(source, DecodeJob(rules, box), Purpose.SEARCH)
+
+    def _decode_pixels(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
+        with self._metrics.stage("decode"):
+            return self._decode(source, job, purpose)
 
     def read_capture(self, source: Source) -> Capture:
         """Return the capture metadata of an image, without decoding its pixels if possible.
@@ -208,6 +222,18 @@ class Vision:
             embedding: NDArray[np.float32] = embedder.embed(pixels[None], all_cores=all_cores)[0]
         check_finite(embedding, version)
         return embedding
+
+    def attribute_similarity(
+        self, version: str, one: NDArray[np.uint8], other: NDArray[np.uint8]
+    ) -> Attribution:
+        """Compare two inputs of an encoder place by place. Raises what ``embed_image`` raises."""
+        embedder = self._models.find_embedder(version)
+        with self._load.one_more(), self._slots, self._metrics.stage("explain"):
+            all_cores = self._load.is_calm()
+            found = attribute_similarity(embedder, one, other, all_cores=all_cores)
+        for grid in found.grids:
+            check_finite(grid, version)
+        return found
 
 
 class _Load:

@@ -10,6 +10,7 @@ from models.bundles.framing import Framing
 from models.bundles.graphs import build_image_graph, translate_failures
 from models.bundles.texts import BundleTextEncoder
 from models.openvino_network import CompiledNetwork
+from models.place_encoder import PlaceEncoder
 from models.text_encoder import TextEncoder
 from models.transforms import Preprocessing
 
@@ -41,6 +42,7 @@ class BundleEmbedder:
             else BundleTextEncoder(bundle, manifest.text, slots=slots, precision=precision)
         )
         self.text: TextEncoder | None = self.bundle_text
+        self.places: PlaceEncoder | None = None
 
     def embed(self, images: NDArray[np.uint8], *, all_cores: bool = False) -> NDArray[np.float32]:
         """Embed ``(n, height, width, 3)`` uint8 RGB images as ``(n, dimension)`` float32.

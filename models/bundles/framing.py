@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.bundles.manifest import ImageTower
+from models.transforms import Region
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -48,9 +49,26 @@ class Framing:
             framed = self._crop_centre(image)
         return np.asarray(framed)
 
+    def find_region(self, width: int, height: int) -> Region:
+        """Return the part of an image that is in the input, or with ``pad`` what lies around it."""
+        tower = self.tower
+        if tower.resize == "squash":
+            return Region(0, 0, width, height)
+        if tower.resize == "pad":
+            scale = max(width / tower.width, height / tower.height)
+            sides = tower.width * scale, tower.height * scale
+            return Region((width - sides[0]) / 2, (height - sides[1]) / 2, *sides)
+        left, top, right, bottom = self._find_crop(width, height)
+        return Region(left, top, right - left, bottom - top)
+
     def _crop_centre(self, image: Image.Image) -> Image.Image:
         """Scale and crop as torchvision's Resize and CenterCrop do, in one step."""
-        tower, (width, height) = self.tower, image.size
+        box = self._find_crop(*image.size)
+        return self._resize(image, (self.tower.width, self.tower.height), box)
+
+    def _find_crop(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the left, top, right and bottom edges of what is kept, in pixels of the image."""
+        tower = self.tower
         if tower.shortest_side is not None:
             side, shorter = tower.shortest_side, min(width, height)
             scaled = int(side * width / shorter), int(side * height / shorter)
@@ -63,13 +81,12 @@ class Framing:
         left = round((scaled[0] - tower.width) / 2)
         top = round((scaled[1] - tower.height) / 2)
         x, y = width / scaled[0], height / scaled[1]  # pixels of the image per scaled pixel
-        box = (
+        return (
             left * x,
             top * y,
             min(width, (left + tower.width) * x),
             min(height, (top + tower.height) * y),
         )
-        return self._resize(image, (tower.width, tower.height), box)
 
     def _pad(self, image: Image.Image) -> Image.Image:
         tower, (width, height) = self.tower, image.size

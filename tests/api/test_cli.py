@@ -13,8 +13,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -203,6 +205,25 @@ def test_search_prints_a_table_and_json(service: Service, folder: Path) -> None:
     assert re.search(r"100\.0\s+same\s+100%\s+chelsea\.jpg", table.output)
     answer = json.loads(run(service, "search", image, "--k", "2", "--json").output)
     assert [hit["exact"] for hit in answer["hits"]] == [True, False]
+
+
+def test_explain_writes_a_picture_or_prints_numbers(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
+    image = folder / "about-chelsea" / "chelsea.jpg"
+    master = service.put_master(encoded(photograph("coffee")), "coffee.jpg")["id"]
+    output = tmp_path / "why.png"
+    written = run(service, "explain", image, master, "--output", output)
+    assert (written.exit_code, written.output.split()[0]) == (0, "Wrote")
+    with Image.open(output) as drawn:
+        assert (drawn.format, drawn.width) == ("PNG", 512 * 2 + 8)
+    numbers = json.loads(run(service, "explain", image, master, "--json").output)
+    assert numbers["sample"]["grid"]
+    for wrong in ((), ("--output", output, "--json"), ("--output", tmp_path / "no" / "a.png")):
+        assert run(service, "explain", image, master, *wrong).exit_code != 0
+    unknown = run(service, "explain", image, str(uuid4()), "--output", tmp_path / "none.png")
+    assert unknown.exit_code != 0
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_search_takes_several_images(service: Service, folder: Path) -> None:

@@ -147,6 +147,9 @@ def perform(script: Script) -> None:
     script.search(CAT, k="0")
     script("POST", "/search", data={"master_id": masters[3]["id"], "k": "4"})
     query_in_json(script, [master["id"] for master in masters])
+    pair = {"sample_id": masters[0]["id"], "master_id": masters[1]["id"]}
+    for fields in ({}, {"box": "10,10,100,90"}, {"overlay": "both"}, {"overlay": "none"}):
+        script("POST", "/explain", data=pair | fields)
     script("POST", "/compare", data={"a_id": masters[0]["id"], "b_id": masters[1]["id"]})
     one = f"/masters/{masters[4]['id']}"
     script("GET", one)

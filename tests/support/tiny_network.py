@@ -40,6 +40,7 @@ class TinyNetwork:
     calibration = None
     dimension = EMBEDDING_DIM
     text = None
+    places = None
 
     def __init__(self, weights: WeightsFile) -> None:
         self.model_version = weights.version

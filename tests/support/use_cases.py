@@ -20,6 +20,7 @@ from app.services.captures import Captures
 from app.services.collections import DEFAULT, Collections
 from app.services.dead_letters import DeadLetters
 from app.services.examples import Examples
+from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest, UploadOutcome
@@ -69,6 +70,7 @@ class TinyEmbedder:
     dimension = EMBEDDING_DIM
     preprocessing = CentreSquare()
     text = None
+    places = None
 
     def __init__(self, version: str, calibration: Calibration | None = None) -> None:
         self.model_version = version
@@ -122,6 +124,7 @@ class UseCases:
     attributes: Attributes
     captures: Captures
     dead_letters: DeadLetters
+    explanations: Explanations
     health: Health
     indexing: Indexing
     ingest: Ingest
@@ -191,6 +194,7 @@ def build_use_cases(
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
         dead_letters=DeadLetters(stores.metadata, wake.set),
+        explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),
         indexing=indexing,
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),

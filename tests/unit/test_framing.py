@@ -14,7 +14,7 @@ from models.bundles.framing import Framing
 from models.bundles.manifest import ImageTower
 from models.embedder import Embedder
 from models.imaging import decode_image
-from models.transforms import INPUT_SIDE, prepare_input
+from models.transforms import INPUT_SIDE, Region, prepare_input
 from tests.support.images import PHOTOGRAPHS, encoded, photograph
 
 NEUTRAL = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -101,3 +101,22 @@ def test_the_preprocessing_of_the_resnet_is_unchanged(embedder: Embedder) -> Non
     for name in PHOTOGRAPHS:
         image = photograph(name)
         assert np.array_equal(embedder.preprocessing.prepare(image), prepare_input(image))
+
+
+@pytest.mark.parametrize("rule", ["shortest-side", "squash", "pad"])
+@pytest.mark.parametrize("size", [(96, 96), (64, 128), (128, 64)])
+@pytest.mark.parametrize("given", [(600, 400), (400, 600)])
+def test_the_region_is_what_the_input_shows(
+    rule: str, size: tuple[int, int], given: tuple[int, int]
+) -> None:
+    ours = framing(*size, resize=rule)
+    image = photograph("coffee").resize(given)
+    region = ours.find_region(*given)
+    edges = (region.x, region.y, region.x + region.width, region.y + region.height)
+    shown = image.crop(tuple(round(edge) for edge in edges)).resize(size, Image.Resampling.BICUBIC)
+    assert difference(ours.prepare(image), np.asarray(shown)) < 4
+
+
+def test_the_region_of_the_resnet_is_the_centre_square(embedder: Embedder) -> None:
+    assert embedder.preprocessing.find_region(300, 200) == Region(50, 0, 200, 200)
+    assert embedder.preprocessing.find_region(200, 301) == Region(0, 50.5, 200, 200)

@@ -12,6 +12,7 @@ from app.http.schemas.collections import (
     NewCollection,
     Timeline,
 )
+from app.http.schemas.explanations import Explanation
 from app.http.schemas.masters import (
     Capture,
     Links,
@@ -74,6 +75,7 @@ __all__ = [
     "EmbedQuery",
     "Embedded",
     "Example",
+    "Explanation",
     "Hit",
     "Input",
     "Links",
