@@ -134,6 +134,9 @@ export const deleteMaster = (id, options) =>
 	request(masterPath(id), { method: "DELETE", ...options });
 export const search = (fields, signal) =>
 	json("/search", { method: "POST", body: form(fields), signal });
+/** @returns {Promise<{sample: ExplainedImage, master: ExplainedImage}>} */
+export const explain = (fields, signal) =>
+	json("/explain", { method: "POST", body: form(fields), signal });
 /** @returns {Promise<{spaces: Space[]}>} */
 export const listSpaces = (options = {}) => json("/spaces", options);
 /** @returns {Promise<{collections: Collection[], pending: number}>} */

@@ -1,8 +1,12 @@
 /** The dialog that shows the search picture and a result side by side. */
 
+import * as api from "./api.js";
 import { el, find, isolated } from "./dom.js";
 import { percent } from "./format.js";
+import { drawHeat } from "./heat.js";
 import { release, show } from "./images.js";
+import * as state from "./state.js";
+import { showError } from "./toasts.js";
 
 export class Compare {
 	/** @param {() => Hit[]} hits returns the hits on the screen, nearest first */
@@ -12,11 +16,16 @@ export class Compare {
 		this.hit = null;
 		this.dialog = find("#compare");
 		this.image = find("#compare-hit");
+		this.explaining = find("#compare-explain");
+		this.stop = new AbortController();
+		this.explaining.addEventListener("change", () => this.explain());
 		find("#compare-previous").addEventListener("click", () => this.step(-1));
 		find("#compare-next").addEventListener("click", () => this.step(1));
 		this.dialog.addEventListener("close", () => {
 			release(this.image);
 			find("#compare-sample").removeAttribute("src");
+			this.stop.abort();
+			this.showHeat(null);
 		});
 		this.dialog.addEventListener("keydown", (event) => {
 			if (event.key === "ArrowLeft") this.step(-1);
@@ -49,6 +58,35 @@ export class Compare {
 			),
 		);
 		if (!this.dialog.open) this.dialog.showModal();
+		this.explain();
+	}
+
+	/** Shows what makes the two pictures alike, if that is wanted. */
+	async explain() {
+		this.stop.abort();
+		this.stop = new AbortController();
+		this.showHeat(null);
+		if (!this.explaining.checked || !this.hit) return;
+		const { signal } = this.stop;
+		const { sample, like, box, space } = state.current();
+		const pair = { sample: sample?.file, sample_id: like, master_id: this.hit.master.id };
+		try {
+			const explanation = await api.explain({ ...pair, box, space }, signal);
+			if (!signal.aborted) this.showHeat(explanation);
+		} catch (problem) {
+			if (signal.aborted) return;
+			this.explaining.checked = false;
+			showError(problem);
+		}
+	}
+
+	/** @param {{sample: ExplainedImage, master: ExplainedImage} | null} explanation */
+	showHeat(explanation) {
+		for (const name of ["sample", "master"]) {
+			const canvas = find(`#compare-heat-${name}`);
+			canvas.hidden = !explanation;
+			if (explanation) drawHeat(canvas, explanation[name]);
+		}
 	}
 
 	hide() {

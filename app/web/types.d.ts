@@ -48,6 +48,16 @@ interface Capture {
 	rating?: number;
 }
 
+interface ExplainedImage {
+	/** Pixels of the upright picture. */
+	width: number;
+	height: number;
+	/** What the grid covers: left, top, width and height in these pixels. */
+	region: number[];
+	/** Rows of numbers: how much each place adds to the similarity. */
+	grid: number[][];
+}
+
 interface Hit {
 	master: Master;
 	/** Cosine distance, 0 to 2. */

@@ -317,6 +317,49 @@ def test_a_master_is_searched_with_and_results_are_compared(
     assert names(other, "#hits") == names(page, "#hits")
 
 
+def test_the_comparison_shows_what_is_alike(shelf: Service, page: Page, sample: Path) -> None:
+    page.set_input_files("#choose", sample)
+    shows(page, "12 results")
+    page.locator("#hits .card").first.hover()
+    page.get_by_role("button", name=re.compile("Compare with")).first.click()
+    heat = page.locator("#compare .heat")
+    expect(heat.first).to_be_hidden()
+    page.get_by_role("switch", name="Show what is alike").check()
+    for canvas in (heat.first, heat.last):
+        expect(canvas).to_be_visible()
+        assert canvas.evaluate(
+            "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
+            ".data.some((value, i) => i % 4 === 3 && value > 100)"
+        )
+    drawn = heat.last.evaluate("canvas => canvas.toDataURL()")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#compare-title")).to_have_text("Result 2 of 12")
+    expect(heat.last).to_be_visible()
+    assert eventually(lambda: heat.last.evaluate("canvas => canvas.toDataURL()") != drawn)
+    page.get_by_role("switch", name="Show what is alike").uncheck()
+    expect(heat.last).to_be_hidden()
+
+
+def test_a_comparison_that_cannot_be_explained_says_why(
+    shelf: Service, page: Page, sample: Path
+) -> None:
+    page.set_input_files("#choose", sample)
+    shows(page, "12 results")
+    page.locator("#hits .card").nth(1).hover()
+    page.get_by_role("button", name=re.compile("Compare with")).nth(1).click()
+    expect(page.locator("#compare-title")).to_have_text("Result 2 of 12")
+    master = page.locator("#compare-name").inner_text()
+    gone = next(
+        each["id"]
+        for each in shelf.client.get("/masters").json()["masters"]
+        if each["name"] == master
+    )
+    shelf.client.delete(f"/masters/{gone}")
+    page.get_by_role("switch", name="Show what is alike").check()
+    expect(page.get_by_role("alert").last).to_be_visible()
+    expect(page.get_by_role("switch", name="Show what is alike")).not_to_be_checked()
+
+
 def test_a_file_that_is_not_a_picture_is_rejected_as_a_sample(
     shelf: Service, page: Page, tmp_path: Path
 ) -> None:
