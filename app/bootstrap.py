@@ -18,6 +18,7 @@ from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.captures import Captures
+from app.services.changes import Changes
 from app.services.collections import DEFAULT, Collections
 from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
@@ -275,6 +276,7 @@ def _build_services(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
+        changes=Changes(stores.metadata, collections, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),

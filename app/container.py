@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.captures import Captures
+from app.services.changes import Changes
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
 from app.services.explanations import Explanations
@@ -37,6 +38,7 @@ class Services:
     collections: Collections
     attributes: Attributes
     captures: Captures
+    changes: Changes
     dead_letters: DeadLetters
     explanations: Explanations
     health: Health

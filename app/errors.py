@@ -5,6 +5,7 @@
   - TooLarge       the caller sent more than the settings allow
   - NotFound       the caller named something that does not exist
   - Conflict       the current state does not allow the call
+    - CountChanged   another number of masters matches than was confirmed
   - Outdated       the caller saw an older state than the current one
   - Unavailable    the same call may succeed after ``retry_after`` seconds
     - Busy         this process has no room for the work now
@@ -17,12 +18,16 @@ from __future__ import annotations
 
 
 class AppError(Exception):
-    """An error that a client can act on: ``code`` is for programs, ``detail`` for people."""
+    """An error that a client can act on: ``code`` is for programs, ``detail`` for people.
+
+    ``members`` are numbers that a client may need, by their names.
+    """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.members: dict[str, int] = {}
 
 
 class InvalidInput(AppError):
@@ -39,6 +44,18 @@ class NotFound(AppError):
 
 class Conflict(AppError):
     """The current state does not allow the call."""
+
+
+class CountChanged(Conflict):
+    """Another number of masters matches a filter than the caller has confirmed."""
+
+    def __init__(self, confirmed: int, matched: int) -> None:
+        super().__init__(
+            "count-changed",
+            f"The filter matches {matched} masters, not {confirmed} as was confirmed. Nothing was"
+            " done. Check what it matches, and repeat the request with this number.",
+        )
+        self.members = {"matched": matched}
 
 
 class Outdated(AppError):

@@ -21,6 +21,7 @@ from app.http.security import HostAndOrigin, KeyRing
 from app.logs import log
 from app.routes import (
     admin,
+    changes,
     collections,
     comparison,
     content,
@@ -89,6 +90,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.state.services = services
     for module in (
         masters,
+        changes,
         content,
         search,
         vectors,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from storage.filters import MAX_SAFE_INTEGER, check_key, check_text
@@ -36,6 +37,41 @@ def clean_attributes(value: object) -> dict[str, Any]:
     return cleaned
 
 
+def clean_patch(value: object) -> dict[str, Any]:
+    """Return a JSON merge patch (RFC 7396) for attributes, normalised, with its nulls.
+
+    Raises InvalidAttributes.
+    """
+    clean_attributes(value)
+    patch: dict[str, Any] = _clean(value, 0, keep_nulls=True)
+    if _count_keys(patch) > MAX_KEYS:
+        raise InvalidAttributes(f"a change names at most {MAX_KEYS} keys, including nested ones")
+    return patch
+
+
+def merge_patch(attributes: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes after a JSON merge patch (RFC 7396, 2), which null removes from."""
+    merged = {key: value for key, value in attributes.items() if key not in patch}
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            own = attributes.get(key)
+            merged[key] = merge_patch(own if isinstance(own, dict) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def remove_path(attributes: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes without the value at a path; all of them if it has none."""
+    key, *rest = path
+    if key not in attributes:
+        return attributes
+    if not rest:
+        return {each: value for each, value in attributes.items() if each != key}
+    own = attributes[key]
+    return attributes | {key: remove_path(own, rest)} if isinstance(own, dict) else attributes
+
+
 def _count_keys(value: object) -> int:
     return (
         len(value) + sum(_count_keys(item) for item in value.values())
@@ -44,13 +80,17 @@ def _count_keys(value: object) -> int:
     )
 
 
-def _clean(value: object, depth: int) -> Any:
+def _clean(value: object, depth: int, *, keep_nulls: bool = False) -> Any:
     if depth > MAX_DEPTH:
         raise InvalidAttributes(f"attributes are nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
         keys = _clean_keys(value)
         items = zip(keys, value.values(), strict=True)
-        return {key: _clean(item, depth + 1) for key, item in items if item is not None}
+        return {
+            key: _clean(item, depth + 1, keep_nulls=keep_nulls)
+            for key, item in items
+            if keep_nulls or item is not None
+        }
     if isinstance(value, list):
         for item in value:
             if item is None or isinstance(item, dict | list):

@@ -11,6 +11,7 @@ from app.container import Services
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.captures import Captures
+from app.services.changes import Changes
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
 from app.services.explanations import Explanations
@@ -37,6 +38,7 @@ SettingsDep = Annotated[Settings, Depends(_of_services("settings"))]
 MetricsDep = Annotated[Metrics, Depends(_of_services("metrics"))]
 AttributesDep = Annotated[Attributes, Depends(_of_services("attributes"))]
 CapturesDep = Annotated[Captures, Depends(_of_services("captures"))]
+ChangesDep = Annotated[Changes, Depends(_of_services("changes"))]
 CollectionsDep = Annotated[Collections, Depends(_of_services("collections"))]
 DeadLettersDep = Annotated[DeadLetters, Depends(_of_services("dead_letters"))]
 ExplanationsDep = Annotated[Explanations, Depends(_of_services("explanations"))]

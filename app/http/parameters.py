@@ -17,6 +17,7 @@ from storage.sorting import NEWEST_FIRST, InvalidSort, Sort, parse_sort
 ConfirmQuery = Annotated[
     str, Query(description="Repeats the collection's name, to confirm the deletion.")
 ]
+CollectionQuery = Annotated[str, Query(description="Name of the collection.")]
 MasterId = Annotated[UUID, Path(description="Id of the master.")]
 FilterQuery = Annotated[
     str | None,

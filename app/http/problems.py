@@ -34,6 +34,7 @@ _STATUS: dict[type[AppError], int] = {
     errors.TooLarge: 413,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.CountChanged: 409,
     errors.Outdated: 412,
     errors.Unavailable: 503,
     Unauthorized: 401,
@@ -101,7 +102,8 @@ def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem
             headers = {"Content-Range": f"bytes */{error.size}"}
             return Problem(416, error.code, error.detail, headers)
         case AppError():
-            return Problem(_STATUS[type(error)], error.code, error.detail)
+            status = _STATUS[type(error)]
+            return Problem(status, error.code, error.detail, members=error.members)
         case ImageRejected():
             status = 415 if error.code == "unsupported-image-type" else 422
             return Problem(status, error.code, str(error))

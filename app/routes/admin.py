@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
@@ -13,8 +11,8 @@ from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.dependencies import CapturesDep, DeadLettersDep, ReembedDep, ScrubDep
 from app.http.download import Download
-from app.http.problems import EXPECTED, problem_of, request_id_of
 from app.http.security import Access, requires
+from app.http.streams import STREAMED, streamed
 from storage.records import LOOK
 
 _SPACE = "^[a-z0-9][a-z0-9-]{0,62}$"
@@ -22,16 +20,12 @@ router = APIRouter(route_class=ApiRoute, tags=["admin"])
 VersionPath = Annotated[
     str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Model version.")
 ]
-_STREAM = "One JSON object per line with the progress. The last line has the result."
-_STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/x-ndjson": {}}, "description": _STREAM}
-}
 
 
 @router.post(
     "/admin/scrub",
     response_class=StreamingResponse,
-    responses=_STREAMED,
+    responses=STREAMED,
     summary="Check the stores against each other",
 )
 @requires(Access.ADMIN)
@@ -43,7 +37,7 @@ def scrub(request: Request, scrub: ScrubDep, options: schemas.ScrubOptions) -> S
     Closing the connection stops the scrub.
     """
     scrub.count_items()  # raises if a store is down, while the status can still say so
-    return _streamed(request, scrub.stream_scrub(**options.model_dump()))
+    return streamed(request, scrub.stream_scrub(**options.model_dump()))
 
 
 @router.get("/admin/dead-letters", summary="List embeddings that failed too often")
@@ -143,7 +137,7 @@ def start_model(
 @router.post(
     "/admin/models/{version}/activate",
     response_class=StreamingResponse,
-    responses=_STREAMED,
+    responses=STREAMED,
     summary="Switch to a model version",
 )
 @requires(Access.ADMIN)
@@ -155,7 +149,7 @@ def activate_model(
     The version that was active is kept as the previous one, and activating it again rolls back.
     """
     reembed.check_registered(version)
-    return _streamed(request, reembed.activate_version(version))
+    return streamed(request, reembed.activate_version(version))
 
 
 @router.post("/admin/models/{version}/retire", status_code=202, summary="Remove a model version")
@@ -168,17 +162,3 @@ def retire_model(reembed: ReembedDep, version: VersionPath) -> schemas.AddedMode
     """
     reembed.retire_version(version)
     return schemas.AddedModel(version=version)
-
-
-def _streamed(request: Request, events: Iterator[dict[str, Any]]) -> StreamingResponse:
-    lines = _lines(events, request_id_of(request))
-    return StreamingResponse(lines, media_type="application/x-ndjson")
-
-
-def _lines(events: Iterator[dict[str, Any]], request_id: str) -> Iterator[str]:
-    """The status is sent already, so an error becomes the last line."""
-    try:
-        for event in events:
-            yield json.dumps(event) + "\n"
-    except EXPECTED as error:
-        yield json.dumps({"error": problem_of(error).body(request_id)}) + "\n"

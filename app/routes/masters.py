@@ -13,13 +13,12 @@ from app.http import schemas
 from app.http.api_route import ApiRoute
 from app.http.conditional import etag_matches, parse_if_match, revision_etag
 from app.http.cursors import parse_cursor, write_cursor
-from app.http.dependencies import CollectionsDep, IngestDep, MastersDep
+from app.http.dependencies import IngestDep, MastersDep
 from app.http.file_threads import FileThreads
 from app.http.parameters import (
-    ConfirmQuery,
+    CollectionQuery,
     FilterQuery,
     MasterId,
-    check_confirmed,
     parse_filter_text,
     parse_json,
     parse_sort_text,
@@ -32,7 +31,6 @@ from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 
 router = APIRouter(route_class=ApiRoute, tags=["masters"])
-CollectionQuery = Annotated[str, Query(description="Name of the collection.")]
 IfMatch = Annotated[
     list[str] | None,
     Header(description="ETag of the master as it was seen. If it has changed since: 412."),
@@ -174,16 +172,6 @@ def list_masters(
         total=page.total,
     )
     return _json(body)
-
-
-@router.delete("/masters", status_code=204, summary="Delete all masters of a collection")
-@requires(Access.WRITE)
-def delete_all_masters(
-    collections: CollectionsDep, collection: CollectionQuery, confirm: ConfirmQuery
-) -> None:
-    """Deletes all masters of a collection. The collection itself stays, empty."""
-    check_confirmed(collection, confirm)
-    collections.empty_collection(collection)
 
 
 @router.get(

@@ -8,6 +8,7 @@ from storage import schema_upgrade
 from storage.database import Database, retry_lost_transactions
 from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.captures import SqlCaptures
+from storage.metadata.changes import SqlChanges
 from storage.metadata.collections import SqlCollections
 from storage.metadata.identity import SqlIdentity
 from storage.metadata.leases import SqlLeases
@@ -38,6 +39,7 @@ class SqlMetadataStore(
     SqlRecords,
     SqlIdentity,
     SqlCaptures,
+    SqlChanges,
 ):
     """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
 

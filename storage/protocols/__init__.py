@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
+from storage.protocols.changes import AttributeUpdate, ChangeStore
 from storage.protocols.lists import ListStore
 from storage.protocols.metadata import (
     CollectionStore,
@@ -23,8 +24,10 @@ from storage.protocols.registry import ModelRegistry
 from storage.protocols.vectors import VectorStore
 
 __all__ = [
+    "AttributeUpdate",
     "CaptureChange",
     "CaptureStore",
+    "ChangeStore",
     "CollectionStore",
     "EmbeddingOutbox",
     "IdentityStore",

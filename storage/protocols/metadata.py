@@ -19,6 +19,7 @@ from typing import Protocol
 from uuid import UUID
 
 from storage.protocols.captures import CaptureStore
+from storage.protocols.changes import ChangeStore
 from storage.protocols.lists import ListStore
 from storage.records import (
     Attributes,
@@ -343,6 +344,7 @@ class MetadataStore(
     RecordStore,
     IdentityStore,
     CaptureStore,
+    ChangeStore,
     ListStore,
     Protocol,
 ):

@@ -316,7 +316,7 @@ def test_several_uploads_that_all_failed_are_answered_with_the_longest_wait(
     [
         ("GET", "/masters?colection=default", "collection"),
         ("GET", "/collections?limit=1", "takes none"),
-        ("DELETE", "/masters?collection=default&confirm=default&filter={}", "collection"),
+        ("DELETE", "/masters?collection=default&confirm=default&filtr={}", "filter"),
         ("DELETE", "/collections/default?confirm=default&force=true", "confirm"),
     ],
 )

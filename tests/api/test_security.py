@@ -42,6 +42,7 @@ def with_key(scope: str) -> dict[str, str]:
         ("GET", "/collections", "read"),
         ("POST", "/masters", "write"),
         ("DELETE", "/masters?collection=default&confirm=default", "write"),
+        ("PATCH", "/masters", "write"),
         ("POST", "/collections", "write"),
         ("DELETE", "/collections/default?confirm=default", "write"),
         ("GET", "/metrics", "admin"),

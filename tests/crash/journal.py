@@ -89,6 +89,23 @@ class Journal:
 
         self._carry_out(operations, change)
 
+    def change_matching(self, operations: Operations, name: str, **attributes: Any) -> None:
+        """Merge attributes into those of all images of a collection."""
+        inside = [image for image in self.stored() if image.collection == name]
+        before = {id(image): image.attributes[-1] for image in inside}
+
+        def change_all(operations: Operations) -> None:
+            for image in inside:
+                image.attributes = [before[id(image)], before[id(image)] | attributes]
+            operations.change_matching(name, attributes)
+            for image in inside:
+                image.attributes = [before[id(image)] | attributes]
+
+        self._carry_out(operations, change_all)
+
+    def delete_matching(self, operations: Operations, name: str) -> None:
+        self._delete_all(operations, name, lambda target: target.delete_matching(name))
+
     def delete_collection(self, operations: Operations, name: str) -> None:
         self._delete_all(operations, name, lambda target: target.delete_collection(name))
 

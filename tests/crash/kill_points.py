@@ -30,6 +30,14 @@ WRITES_OF: dict[str, tuple[str, ...]] = {
         "vectors.upsert",
         "metadata.mark_indexed",
     ),
+    "matching": (
+        "metadata.update_masters",
+        "metadata.claim_embeddings",
+        "vectors.upsert",
+        "metadata.mark_indexed",
+        "metadata.delete_masters",
+        *_REMOVAL,
+    ),
     "deletions": ("metadata.delete_master", *_UPLOAD, *_REMOVAL),
     "collections": (
         "metadata.delete_collection",

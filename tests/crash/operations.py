@@ -14,11 +14,18 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 
 from app.container import Services
 from app.errors import Conflict, NotFound
+from app.services import changes
+from app.services.changes import AttributeChange
 from app.services.queries import FileExample, SearchOptions
+from storage.filter_parser import parse_filter
 from storage.records import LOOK, Master
+
+_ALL = {"size": {"$gte": 0}}
+ALL = parse_filter(_ALL)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,22 @@ class DirectOperations:
 
     def change(self, master_id: str, attributes: dict[str, Any]) -> None:
         self._services.masters.update_master(UUID(master_id), None, attributes)
+
+    def change_matching(self, collection: str, attributes: dict[str, Any]) -> None:
+        """Merge attributes into those of all masters, one master at a time."""
+        service, change = self._services.changes, AttributeChange.parse(attributes, [])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(changes, "_BATCH", 1)
+            number = service.count_matching(collection, ALL)
+            list(service.change_matching(collection, ALL, change, number))
+
+    def delete_matching(self, collection: str) -> None:
+        """Delete all masters by a filter, one at a time."""
+        service = self._services.changes
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(changes, "_BATCH", 1)
+            number = service.count_matching(collection, ALL)
+            list(service.delete_matching(collection, ALL, number))
 
     def delete_collection(self, name: str) -> None:
         try:
@@ -189,6 +212,18 @@ class HttpOperations:
 
     def change(self, master_id: str, attributes: dict[str, Any]) -> None:
         self._ask("PATCH", f"/masters/{master_id}", (200,), json={"attributes": attributes})
+
+    def change_matching(self, collection: str, attributes: dict[str, Any]) -> None:
+        body = {"collection": collection, "filter": _ALL, "set": attributes}
+        counted = self._ask("PATCH", "/masters", (200,), json=body | {"dry_run": True})
+        confirm = {"confirm": counted.json()["matched"]}
+        self._ask("PATCH", "/masters", (200,), json=body | confirm)
+
+    def delete_matching(self, collection: str) -> None:
+        params = {"collection": collection, "filter": json.dumps(_ALL)}
+        counted = self._ask("DELETE", "/masters", (200,), params=params | {"dry_run": "true"})
+        confirm = {"confirm": counted.json()["matched"]}
+        self._ask("DELETE", "/masters", (200,), params=params | confirm)
 
     def delete_collection(self, name: str) -> None:
         self._ask("DELETE", f"/collections/{name}", (204, 404), params={"confirm": name})

@@ -57,6 +57,14 @@ def changes(journal: Journal, setting: Setting) -> None:
     journal.change(setting.operations, IMAGES[0], n=8)
 
 
+def matching(journal: Journal, setting: Setting) -> None:
+    """Change and then delete all masters of a collection by a filter."""
+    journal.change_matching(setting.operations, "animals", n=7)
+    setting.drain()
+    journal.delete_matching(setting.operations, "animals")
+    setting.drain()
+
+
 def deletions(journal: Journal, setting: Setting) -> None:
     journal.delete(setting.operations, IMAGES[0])
     journal.upload(setting.operations, IMAGES[0], n=9)  # another master with the same bytes
@@ -177,6 +185,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         uploads,
         changes,
+        matching,
         deletions,
         collections,
         building,

@@ -26,6 +26,8 @@ WRITES = {
         "expire_reservations",
         "update_master",
         "delete_master",
+        "update_masters",
+        "delete_masters",
         "claim_deleting",
         "forget_master",
         "claim_embeddings",

@@ -166,6 +166,14 @@ def change(world: World) -> None:
     world.journal.change(world.operations, IMAGES[0], n=7)
 
 
+def change_matching(world: World) -> None:
+    world.journal.change_matching(world.operations, "default", n=7)
+
+
+def delete_matching(world: World) -> None:
+    world.journal.delete_matching(world.operations, "default")
+
+
 def delete(world: World) -> None:
     world.journal.delete(world.operations, IMAGES[0])
 
@@ -238,6 +246,8 @@ OPERATIONS: dict[Callable[[World], None], Callable[[World], None]] = {
     upload_again: begin,
     upload_to_new_collection: begin,
     change: begin,
+    change_matching: begin,
+    delete_matching: begin,
     delete: begin,
     delete_and_upload: begin,
     delete_collection: begin,

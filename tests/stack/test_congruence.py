@@ -172,6 +172,7 @@ def perform(script: Script) -> None:
     script("DELETE", one)
     script("DELETE", one)
     script.search(IMAGES[4], k="20")
+    change_by_filter(script)
     script.put(IMAGES[4])
     script("DELETE", "/masters", params={"collection": "cats", "confirm": "cat"})
     script("DELETE", "/masters", params={"collection": "cats", "confirm": "cats"})
@@ -181,6 +182,28 @@ def perform(script: Script) -> None:
     script("POST", "/collections", json={"name": "cats"})
     script("POST", "/collections", json={"name": "cats"})
     script("GET", "/collections")
+
+
+def change_by_filter(script: Script) -> None:
+    """Change and delete masters that match a filter: counted, confirmed, refused."""
+    by_filter: list[dict[str, Any]] = [
+        {"filter": {"tag": {"$in": ["a", "b"]}}, "set": {"camera": {"lens": "é"}}, "unset": ["n"]},
+        {"filter": {"tag": {"$in": ["a", "b"]}}, "set": {"camera": {"make": None}, "neu": [True]}},
+        {"filter": {"tag": True, "name": {"$like": "%ä%"}, "width": {"$gt": 1}}, "set": {"n": 1}},
+        {"filter": {"tag": {"$bad": 1}}, "set": {"n": 1}},
+        {"filter": {"tag": "a"}, "unset": ["$x"]},
+    ]
+    for body in by_filter:
+        matched = script("PATCH", "/masters", json=body | {"dry_run": True}).get("matched", 0)
+        script("PATCH", "/masters", json=body | {"confirm": matched + 1})
+        script("PATCH", "/masters", json=body | {"confirm": matched})
+        script("GET", "/masters")
+    condition = {"filter": json.dumps({"camera.lens": {"$exists": True}}), "collection": "default"}
+    matched = script("DELETE", "/masters", params=condition | {"dry_run": "true"})["matched"]
+    for confirm in ("", "default", matched + 1, matched, 0):
+        script("DELETE", "/masters", params=condition | {"confirm": confirm})
+        script("GET", "/masters")
+    script.search(IMAGES[5], k="20")
 
 
 def query_in_json(script: Script, ids: list[str]) -> None:

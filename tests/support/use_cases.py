@@ -17,6 +17,7 @@ from PIL import Image
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.captures import Captures
+from app.services.changes import Changes
 from app.services.collections import DEFAULT, Collections
 from app.services.dead_letters import DeadLetters
 from app.services.examples import Examples
@@ -123,6 +124,7 @@ class UseCases:
     collections: Collections
     attributes: Attributes
     captures: Captures
+    changes: Changes
     dead_letters: DeadLetters
     explanations: Explanations
     health: Health
@@ -193,6 +195,7 @@ def build_use_cases(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
+        changes=Changes(stores.metadata, collections, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),

@@ -15,10 +15,12 @@ from app.http.schemas.collections import (
 from app.http.schemas.explanations import Explanation
 from app.http.schemas.masters import (
     Capture,
+    FilterChange,
     Links,
     Master,
     MasterChange,
     MasterPage,
+    MatchCount,
     Position,
     Problem,
     UploadResult,
@@ -76,6 +78,7 @@ __all__ = [
     "Embedded",
     "Example",
     "Explanation",
+    "FilterChange",
     "Hit",
     "Input",
     "Links",
@@ -84,6 +87,7 @@ __all__ = [
     "MasterChange",
     "MasterPage",
     "MasterVectors",
+    "MatchCount",
     "Model",
     "ModelList",
     "Month",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic cannot use that of Python 3.11
 
 from app.http.schemas.times import local_time, utc_time
+from app.services.collections import DEFAULT
 from storage import records
 
 
@@ -118,6 +119,34 @@ class MasterChange(BaseModel):
     attributes: dict[str, Any] | None = Field(
         None, description="Replaces all attributes of the master."
     )
+
+
+class FilterChange(BaseModel):
+    """A change of all masters of a collection that match a filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str = Field(DEFAULT, description="Name of the collection.")
+    filter: Any = Field(description="Which masters to change, as in a search.")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Attributes to merge into those of each master (RFC 7396): objects are merged,"
+        " other values are replaced, and null removes.",
+    )
+    unset: list[str] = Field(
+        default_factory=list,
+        description="Paths of attributes to remove before that, as a filter spells them.",
+    )
+    dry_run: bool = Field(False, description="Only count the masters that match.")
+    confirm: int | None = Field(
+        None, ge=0, strict=True, description="Repeats the number that match, to confirm the change."
+    )
+
+
+class MatchCount(BaseModel):
+    """The answer to a dry run."""
+
+    matched: int = Field(description="Number of masters that match.")
 
 
 class Problem(BaseModel):

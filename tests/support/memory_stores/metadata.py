@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.memory_stores.captures import MemoryCaptures
+from tests.support.memory_stores.changes import MemoryChanges
 from tests.support.memory_stores.collections import MemoryCollections
 from tests.support.memory_stores.identity import MemoryIdentity
 from tests.support.memory_stores.lists import MemoryLists
@@ -22,6 +23,7 @@ class MemoryMetadataStore(
     MemoryRecords,
     MemoryIdentity,
     MemoryCaptures,
+    MemoryChanges,
 ):
     """Implements MetadataStore in memory."""
 
