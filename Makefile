@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-turns bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-explain bench-turns bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -125,6 +125,9 @@ bench-scale: .venv/.dev ## throughput and latency over clients and masters, with
 
 bench-quality: .venv/.dev ## R@1, R@10, mAP of a labelled folder: DATA=path [ON=servers]
 	@$(BIN)/python -m benchmarks.bench_quality '$(DATA)' $(or $(ON),embedded)
+
+bench-explain: .venv/.dev ## what turned views and explanations cost, compared with a search
+	@$(BIN)/python -m benchmarks.bench_explain
 
 bench-turns: .venv/.dev ## how often a turned image finds its original: DATA='folder …' [ORIGINALS=200]
 	@$(BIN)/python -m benchmarks.bench_turns $(DATA) --originals $(or $(ORIGINALS),200)
