@@ -173,3 +173,31 @@ class ActivationEvent(TypedDict):
     error: NotRequired[Problem]
     checked: NotRequired[int]
     active: NotRequired[str]
+
+
+class MatchCount(TypedDict):
+    matched: int
+
+
+class RefusedChange(TypedDict):
+    id: UUID
+    reason: str
+
+
+class ChangeResult(TypedDict):
+    matched: int
+    skipped: int
+    changed: NotRequired[int]
+    deleted: NotRequired[int]
+    unchanged: NotRequired[int]
+    refused: NotRequired[int]
+    examples: NotRequired[list[RefusedChange]]
+
+
+class ChangeEvent(TypedDict):
+    """A line of the stream of a change or a deletion by filter."""
+
+    error: NotRequired[Problem]
+    result: NotRequired[ChangeResult]
+    done: NotRequired[int]
+    total: NotRequired[int]

@@ -231,15 +231,40 @@ class Client:
     def activate_model(self, version: str) -> Iterator[dict[str, Any]]:
         """Switch to a model version and yield the events; the last one has the key ``active``."""
         path = f"/admin/models/{version}/activate"
-        return self._events(path, answers.ActivationEvent, None)
+        return self._events("POST", path, answers.ActivationEvent)
 
     def scrub(self, options: dict[str, bool]) -> Iterator[dict[str, Any]]:
         """Run a scrub and yield the events; the last one has the key ``report``."""
-        return self._events("/admin/scrub", answers.ScrubEvent, options)
+        return self._events("POST", "/admin/scrub", answers.ScrubEvent, json=options)
 
-    def _events(self, path: str, form: type, body: object) -> Iterator[dict[str, Any]]:
+    def count_changes(self, change: dict[str, Any]) -> int:
+        """Return the number of masters that a change by filter would be about."""
+        request = {"json": change | {"dry_run": True}}
+        return self._count_matching("PATCH", request)
+
+    def count_deletions(self, params: dict[str, str]) -> int:
+        """Return the number of masters that a deletion by filter would delete."""
+        return self._count_matching("DELETE", {"params": params | {"dry_run": "true"}})
+
+    def _count_matching(self, method: str, request: dict[str, Any]) -> int:
+        (counted,) = self._events(method, "/masters", answers.MatchCount, **request)
+        return int(counted["matched"])
+
+    def change_masters(self, change: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
+        """Change masters by a filter and yield the events; the last one has the result."""
+        body = change | {"confirm": number}
+        return self._events("PATCH", "/masters", answers.ChangeEvent, json=body)
+
+    def delete_masters(self, params: dict[str, str], number: int) -> Iterator[dict[str, Any]]:
+        """Delete masters by a filter and yield the events; the last one has the result."""
+        confirmed = params | {"confirm": str(number)}
+        return self._events("DELETE", "/masters", answers.ChangeEvent, params=confirmed)
+
+    def _events(
+        self, method: str, path: str, form: type, **request: Any
+    ) -> Iterator[dict[str, Any]]:
         try:
-            with self._http.stream("POST", path, json=body) as response:
+            with self._http.stream(method, path, **request) as response:
                 if not response.is_success:
                     raise self._problem(response, self._read(response))
                 for line in _bounded_lines(response):

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from app import __version__
 from app.cli import (
     captures,
+    changing,
     encoders,
     explaining,
     images,
@@ -79,6 +80,8 @@ app.command("import", rich_help_panel=_IMAGES)(images.import_)
 app.command("search", rich_help_panel=_IMAGES)(searching.search)
 app.command("explain", rich_help_panel=_IMAGES)(explaining.explain)
 app.command("list", rich_help_panel=_IMAGES)(listing.list_)
+app.command("change", rich_help_panel=_IMAGES)(changing.change)
+app.command("delete", rich_help_panel=_IMAGES)(changing.delete)
 app.command("export", rich_help_panel=_IMAGES)(images.export)
 app.command("backup", rich_help_panel=_OPERATE)(installations.backup)
 app.command("restore", rich_help_panel=_OPERATE)(installations.restore)
