@@ -32,6 +32,7 @@ from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
 from app.services.ranking import Ranking
 from app.services.reembed import Reembed
+from app.services.results import FindResults
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
@@ -265,6 +266,7 @@ def _build_services(
     ranking = Ranking(stores, models, metrics)
     examples = Examples(stores, models, masters, vision, texts)
     vectors = StoredVectors(stores, masters)
+    results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return Services(
@@ -282,7 +284,7 @@ def _build_services(
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
         masters=masters,
-        search=Search(models, collections, vision, examples, ranking, vectors),
+        search=Search(models, collections, vision, examples, ranking, results, vectors),
         spaces=Spaces(stores, models, texts),
         stored_vectors=vectors,
         scrub=scrub,

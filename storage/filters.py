@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.patterns import fits_pattern
-from storage.unicode_text import UNSAFE
+from storage.unicode_text import UNSAFE, normalize_text
 
 Scalar = str | bool | int | float
 Path = tuple[str, ...]
@@ -106,6 +106,16 @@ def check_key(key: str, error: Callable[[str], Exception]) -> None:
             " does not start with $ or -, and contains no dot, double quote, backslash or control"
             " character."
         )
+
+
+def parse_path(text: str, error: Callable[[str], Exception]) -> Path:
+    """Parse a dotted path, as in a filter. Raises ``error(message)``."""
+    path = tuple(normalize_text(text).split("."))
+    if len(path) > MAX_PATH:
+        raise error(f"a path has at most {MAX_PATH} keys")
+    for key in path:
+        check_key(key, error)
+    return path
 
 
 def count_conditions(filter: Filter) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from storage.filters import MAX_PATH, MISSING, Path, Scalar, check_key, find_value, type_name
+from storage.filters import MISSING, Path, Scalar, find_value, parse_path, type_name
 from storage.list_records import Position
 from storage.records import Master
-from storage.unicode_text import normalize_text
 
 MAX_TEXT = 255  # characters that count; MariaDB sorts by the first 1024 bytes
 NAME = ("name",)
@@ -53,11 +53,7 @@ NEWEST_FIRST = Sort(("created_at",), descending=True)
 
 def parse_sort(text: str) -> Sort:
     """Parse a dotted path; a hyphen before it reverses the order. Raises InvalidSort."""
-    path = tuple(normalize_text(text.removeprefix("-")).split("."))
-    if len(path) > MAX_PATH:
-        raise InvalidSort(f"a path has at most {MAX_PATH} keys")
-    for key in path:
-        check_key(key, InvalidSort)
+    path = parse_path(text.removeprefix("-"), InvalidSort)
     return Sort(path, descending=text.startswith("-"))
 
 
@@ -88,3 +84,14 @@ def clean_value(value: Any) -> Scalar | None:
 def rank_of(value: Scalar | None) -> int:
     """Return the place of a value's type in the order."""
     return NO_RANK if value is None else _RANKS[type_name(value)]
+
+
+def sort_key(master: Master, sort: Sort) -> tuple[int, Scalar, UUID]:
+    """Return what masters are compared by; those without a value come last in both directions.
+
+    With a descending order, sort in reverse.
+    """
+    value = position_of(master, sort).value
+    if value is None:
+        return (-1 if sort.descending and not sort.by_id else NO_RANK, 0, master.id)
+    return rank_of(value), value, master.id

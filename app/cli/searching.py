@@ -117,6 +117,39 @@ def search(
             "--feedback", help="Search again, with the words moved towards their first hits."
         ),
     ] = False,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Show one image, the nearest, for each value of an attribute or built-in field.",
+        ),
+    ] = "",
+    collapse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="D",
+            min=0,
+            max=2,
+            help="Fold images that are at most this distant from a nearer hit into that one.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Order of the hits that are shown: distance, created_at, name, or the path of an"
+            " attribute or built-in field. A hyphen before it reverses the order.",
+        ),
+    ] = "distance",
+    facets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--facet",
+            metavar="PATH",
+            help="Count the values of an attribute or built-in field among the masters within"
+            " --max-distance, or else among the nearest. Repeatable.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the images nearest to images, to words, or to both.
@@ -148,6 +181,10 @@ def search(
         "min_probability": min_probability,
         "space": space or None,
         "feedback": feedback,
+        "group_by": group_by or None,
+        "collapse_duplicates": collapse,
+        "sort": sort,
+        "facets": facets or [],
     }
     with connect(url, api_key) as client:
         answer = client.search(query, examples.files)
@@ -162,6 +199,8 @@ def search(
         _show_hits(answer["hits"])
     else:
         out.print(f"Nothing found: no master in the collection {collection} matches the search.")
+    if answer["facets"]:
+        _show_facets(answer["facets"])
 
 
 @dataclass
@@ -230,7 +269,24 @@ def _show_hits(hits: list[dict[str, Any]]) -> None:
             attributes = json.dumps(master["attributes"], ensure_ascii=False)
             description.append(f"\n{show_printable(attributes)}", style="dim")
         description.append(f"\n{master['id']}", style="dim")
+        if hit["duplicates"] and hit["duplicates"]["count"]:
+            description.append(f"\nand {hit['duplicates']['count']} like it", style="dim")
         distance = "same" if hit["exact"] else f"{hit['distance']:.4f}"
         probability = [f"{hit['probability']:.0%}"] if calibrated else []
         table.add_row(f"{hit['score']:.1f}", distance, *probability, description)
     out.print(table, soft_wrap=False)
+
+
+def _show_facets(facets: dict[str, Any]) -> None:
+    for facet in facets["paths"]:
+        counts = [
+            f"{json.dumps(each['value'], ensure_ascii=False)} {each['count']}"
+            for each in facet["values"]
+        ]
+        if facet["others"]:
+            counts.append(f"others {facet['others']}")
+        out.print(
+            f"{facet['path']}: {show_printable(', '.join(counts) or 'no values')}", markup=False
+        )
+    if not facets["complete"]:
+        out.print(f"Counted among the nearest {facets['masters']} masters; there are more.")

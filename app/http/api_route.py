@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from fastapi import Request, Response, params
+from fastapi.dependencies.models import Dependant
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -19,7 +20,7 @@ from app.http.security import SecuredRoute
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
 _MAX_QUERY_BYTES = 1024 * 1024
-_MAX_QUERY_FIELDS = 25
+_MAX_QUERY_FIELDS = 50
 JSON = "application/json"
 QUERY = "query"  # the form field that has a whole query in JSON
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -41,7 +42,7 @@ class ApiRoute(SecuredRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         query = [field.alias for field in self.dependant.query_params]
-        fields = [field.alias for field in self.dependant.body_params]
+        fields = _list_fields(self.dependant)
 
         takes_form = self.body_field is not None and isinstance(
             self.body_field.field_info, params.Form
@@ -62,6 +63,12 @@ class ApiRoute(SecuredRoute):
             return await handler(request)
 
         return handle_known
+
+
+def _list_fields(dependant: Dependant) -> list[str]:
+    """Return the names of the form fields of an endpoint and of what it depends on."""
+    fields = [field.alias for field in dependant.body_params]
+    return fields + [name for each in dependant.dependencies for name in _list_fields(each)]
 
 
 def media_type_of(request: Request) -> str:

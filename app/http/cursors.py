@@ -9,6 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import InvalidInput
+from app.services.queries import HitPosition
+from app.services.results import MAX_PASSED
+from app.services.view_search import MAX_DISTANCE
 from storage.filters import MAX_SAFE_INTEGER, check_text
 from storage.list_records import Position
 from storage.sorting import CAPTURE_TIME, MAX_TEXT, NAME, NEWEST_FIRST, Sort, write_sort
@@ -21,8 +24,7 @@ def write_cursor(position: Position, sort: Sort) -> str:
     """
     if sort == NEWEST_FIRST:
         return str(position.id)
-    form = json.dumps([write_sort(sort), position.value, position.id.hex])
-    return base64.urlsafe_b64encode(form.encode()).decode().rstrip("=")
+    return _encode([write_sort(sort), position.value, position.id.hex])
 
 
 def parse_cursor(text: str | None, sort: Sort) -> Position | None:
@@ -38,12 +40,48 @@ def parse_cursor(text: str | None, sort: Sort) -> Position | None:
         raise InvalidInput("invalid-cursor", detail) from None
 
 
+def write_hit_cursor(position: HitPosition) -> str:
+    """Return the cursor of a place among the hits of a search."""
+    return _encode([position.search, position.distance, position.id.hex, position.passed])
+
+
+def parse_hit_cursor(text: str | None) -> HitPosition | None:
+    """Parse an answer's ``next_cursor``; None for an empty or missing one. Raises InvalidInput."""
+    if not text:
+        return None
+    try:
+        search, distance, id_, passed = _decode(text, 4)
+        if not _is_place(search, distance, id_, passed):
+            raise ValueError("it is no place")
+        return HitPosition(distance, UUID(hex=id_), passed, search)
+    except (ValueError, RecursionError):
+        detail = "cursor takes the next_cursor of the previous page of this search, unchanged."
+        raise InvalidInput("invalid-cursor", detail) from None
+
+
+def _is_place(search: Any, distance: Any, id_: Any, passed: Any) -> bool:
+    texts = isinstance(search, str) and isinstance(id_, str)
+    numbers = type(passed) is int and type(distance) is float
+    return texts and numbers and -1 <= distance <= MAX_DISTANCE and 0 <= passed <= MAX_PASSED
+
+
+def _encode(form: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(form).encode()).decode().rstrip("=")
+
+
+def _decode(text: str, length: int) -> list[Any]:
+    """Return the list in a cursor. Raises ValueError, RecursionError."""
+    form = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+    if not isinstance(form, list) or len(form) != length:
+        raise ValueError("it is no position")
+    return form
+
+
 def _parse(text: str, sort: Sort) -> Position:
     """Return the position. Raises ValueError if it is none in a list of this order."""
-    form = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
-    if not isinstance(form, list) or len(form) != 3 or form[0] != write_sort(sort):
+    order, value, id_ = _decode(text, 3)
+    if order != write_sort(sort):
         raise ValueError("it is the cursor of another order")
-    _, value, id_ = form
     if not isinstance(id_, str) or not _can_be_sorted(value, sort):
         raise ValueError("it is no position")
     return Position(UUID(hex=id_), value)

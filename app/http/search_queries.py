@@ -16,6 +16,7 @@ from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import JSON, QUERY, media_type_of
 from app.http.parameters import parse_filter_json
+from app.http.result_options import make_results
 from app.http.uploads import file_of
 from app.services.queries import (
     MAX_REACH,
@@ -117,7 +118,8 @@ def _count_views(query: schemas.SearchQuery) -> int:
 
 
 def _count_hits(query: schemas.SearchQuery) -> int:
-    return query.offset + query.k * (_HITS_OF_A_VECTOR if "vector" in query.include else 1)
+    k = query.k * query.group_size
+    return query.offset + k * (_HITS_OF_A_VECTOR if "vector" in query.include else 1)
 
 
 def _check_query(value: object) -> schemas.SearchQuery | RequestValidationError:
@@ -197,6 +199,14 @@ def make_options(query: schemas.SearchQuery) -> SearchOptions:
         space=query.space,
         feedback=query.feedback,
         include=frozenset(query.include),
+        results=make_results(
+            query.group_by,
+            query.group_size,
+            query.collapse_duplicates,
+            query.sort,
+            query.facets,
+            query.cursor,
+        ),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from typing import Annotated, BinaryIO
 from uuid import UUID
 
@@ -19,6 +17,8 @@ from app.http.file_threads import FileThreads
 from app.http.openapi import takes_json
 from app.http.parameters import parse_box, parse_filter_text
 from app.http.problems import EXPECTED, problem_of, request_id_of
+from app.http.result_options import ResultsDep
+from app.http.search_answers import answer_search
 from app.http.search_queries import (
     SentDep,
     chain_by_files,
@@ -37,11 +37,10 @@ from app.services.queries import (
     FileExample,
     Include,
     MasterExample,
+    ResultOptions,
     SearchOptions,
     TextExample,
 )
-from app.services.ranking import Hit
-from app.services.search import Search, SearchResult
 from app.services.texts import MAX_LENGTH
 from models.imaging import Box
 
@@ -148,6 +147,7 @@ def search(
             " in the image, and `vector`."
         ),
     ] = set(),  # noqa: B006 - it is not changed
+    results: ResultsDep = ResultOptions(),  # noqa: B008 - it is not changed
     query: Annotated[
         str | None,
         Form(
@@ -184,8 +184,9 @@ def search(
             space=space or None,
             feedback=feedback,
             include=frozenset(include),
+            results=results,
         )
-    answer = _search(search, examples, options)
+    answer = answer_search(search, examples, options)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
@@ -223,41 +224,6 @@ def _list_examples(
     return examples
 
 
-def _search(
-    search: Search, examples: Sequence[Example], options: SearchOptions
-) -> schemas.SearchAnswer:
-    start = time.perf_counter()
-    found = search.search(examples, options)
-    return schemas.SearchAnswer.model_construct(
-        hits=[_hit(hit, found, options) for hit in found.hits],
-        model_version=found.model_version,
-        took_ms=round((time.perf_counter() - start) * 1000, 2),
-        space=found.space,
-        understood=found.understood,
-        warnings=list(found.warnings),
-        model_versions=found.versions,
-    )
-
-
-def _hit(hit: Hit, found: SearchResult, options: SearchOptions) -> schemas.Hit:
-    parts = None
-    if found.parts is not None:
-        parts = [
-            schemas.Part.of(
-                space, found.versions[space], part, with_vector="vector" in options.include
-            )
-            for space, part in found.parts[hit.master.id].items()
-        ]
-    return schemas.Hit.model_construct(
-        master=schemas.Master.of(hit.master),
-        distance=hit.distance,
-        score=schemas.score_of(hit.distance),
-        exact=hit.exact,
-        probability=hit.probability,
-        parts=parts,
-    )
-
-
 @router.post(
     "/search/batch",
     response_model=schemas.BatchAnswer,
@@ -289,7 +255,7 @@ async def search_batch(
             if isinstance(each, RequestValidationError):
                 raise each
             examples = make_examples(each.examples, sent.files, settings)
-            answer = _search(search, examples, make_options(each))
+            answer = answer_search(search, examples, make_options(each))
         except (*EXPECTED, RequestValidationError) as error:
             problem = problem_of(error)
             body = schemas.Problem(**problem.body(request_id))

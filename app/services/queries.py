@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 from uuid import UUID
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.imaging import Box
 from models.orientations import Orientation, list_orientations
-from storage.filters import Filter, matches
+from storage.filters import And, Filter, Path, matches
 from storage.records import Collection, Master
+from storage.sorting import Sort
 
 MAX_REACH = 10_000  # maximum of offset + k
 MAX_EXAMPLES = 20
@@ -62,6 +63,28 @@ class VectorExample(Example):
 
 
 @dataclass(frozen=True)
+class HitPosition:
+    """The place behind a hit, which may have gone meanwhile, in the order of the distances."""
+
+    distance: float  # that of the hit; -1 for the exact hit, which comes first
+    id: UUID
+    passed: int  # number of hits up to here
+    search: str  # names the search, see ``app.services.search_names``
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What a search makes of the masters that it finds; see ``app.services.results``."""
+
+    group_by: Path | None = None  # return one hit, the nearest, for each value at this path
+    group_size: int = 1  # hits to return of each group
+    collapse_duplicates: float | None = None  # fold hits that are as near as this to a nearer one
+    sort: Sort | None = None  # order of the hits that are returned; None: by distance
+    facets: tuple[Path, ...] = ()  # paths whose values are counted
+    after: HitPosition | None = None  # begin behind this position instead of at the offset
+
+
+@dataclass(frozen=True)
 class SearchOptions:
     """What a search does with its examples, and how much it returns."""
 
@@ -76,6 +99,7 @@ class SearchOptions:
     space: str | None = None  # None: `words` for a text if there is such a space, otherwise `look`
     feedback: bool = False  # move the vectors of texts towards their first hits
     include: frozenset[Include] = frozenset()  # what to return of each hit's nearest part
+    results: ResultOptions = ResultOptions()
 
     @property
     def orientations(self) -> tuple[Orientation, ...]:
@@ -112,6 +136,12 @@ class Query:
 
     def accepts(self, master: Master) -> bool:
         return self.options.filter is None or matches(self.options.filter, master.filterable)
+
+    def narrow(self, filter: Filter) -> Query:
+        """Return this query for the masters alone that also match another filter."""
+        own = self.options.filter
+        both = filter if own is None else And((own, filter))
+        return replace(self, options=replace(self.options, filter=both))
 
 
 @dataclass(frozen=True)

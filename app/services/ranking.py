@@ -11,7 +11,7 @@ from uuid import UUID
 from app.errors import Conflict
 from app.metrics import Metrics
 from app.services.loaded_models import LoadedModels
-from app.services.queries import Query
+from app.services.queries import HitPosition, Query
 from app.services.view_search import MAX_DISTANCE, compare_view, nearest_of, search_view
 from storage.protocols import Stores
 from storage.records import Master
@@ -39,15 +39,22 @@ class Ranking:
         self._models = models
         self._metrics = metrics
 
-    def find_hits(self, query: Query) -> list[Hit]:
-        """Return the hits from ``offset`` on, nearest first. Raises Conflict, Unavailable."""
-        options = query.options
-        wanted = options.offset + options.k
+    def find_hits(self, query: Query, wanted: int) -> list[Hit]:
+        """Return the first hits, the exact one before the others. Raises Conflict, Unavailable."""
         exact = self._find_exact_hit(query)
         hits = [exact] if exact else []
         hits += self.find_nearest(query, wanted, skip={hit.master.id for hit in hits})
-        self._metrics.searches.inc()
-        return hits[options.offset : wanted]
+        return hits[:wanted]
+
+    def find_hits_behind(self, query: Query, after: HitPosition, wanted: int) -> list[Hit]:
+        """Return the first hits behind a position. Raises Conflict, Unavailable.
+
+        Milvus computes in float32, and may round a distance otherwise the next time: the hit at the
+        position does not come again.
+        """
+        exact = self._find_exact_hit(query)
+        skip = {after.id, exact.master.id} if exact else {after.id}
+        return self.find_nearest(query, wanted, skip, after)
 
     def find_probability(self, version: str, distance: float, *, exact: bool) -> float | None:
         """Return the probability that two images show the same thing; 1 for the same bytes."""
@@ -96,32 +103,44 @@ class Ranking:
         return Hit(master, 0.0, True, probability)
 
     def find_nearest(
-        self, query: Query, wanted: int, skip: AbstractSet[UUID] = frozenset()
+        self,
+        query: Query,
+        wanted: int,
+        skip: AbstractSet[UUID] = frozenset(),
+        after: HitPosition | None = None,
+        most: float = math.inf,
     ) -> list[Hit]:
-        """Return up to ``wanted`` live hits without those in ``skip``. Raises Conflict.
+        """Return the first live hits, behind ``after`` and not in ``skip``. Raises Conflict.
 
         The vector store may still have deleted or changed masters, so more are requested until
-        enough of them are live or the store has no more.
+        enough of them are live or the store has no more, or about ``most`` were requested.
         """
         limit = self._distance_limit(query)
         if limit is not None and limit < 0:
             return []
-        reach, compared = wanted + len(skip), False
+        passed = after.passed if after else 0
+        behind = (after.distance, after.id) if after else (-math.inf, UUID(int=0))
+        reach, compared = passed + wanted + len(skip), False
         while True:
             distances, exhausted = self._search_views(query, reach, limit)
             # With several views, only the nearest ``reach`` ids are sure to have their true
             # distance.
-            candidates = (id_ for id_ in distances if id_ not in skip)
+            candidates = (
+                id_
+                for id_, distance in distances.items()
+                if id_ not in skip and (distance, id_) > behind
+            )
             order = sorted(candidates, key=lambda id_: (distances[id_], id_))[:reach]
             hits = self._load_hits(query, order, distances)
             if len(hits) >= wanted:
                 return hits[:wanted]
-            if reach >= _FAR and not compared:
+            if reach >= passed + _FAR and not compared:
                 compared = True
                 every = self._compare_all(query, limit)
                 if every is not None:
-                    return [hit for hit in every if hit.master.id not in skip][:wanted]
-            if exhausted:
+                    found = [hit for hit in every if hit.master.id not in skip]
+                    return [hit for hit in found if (hit.distance, hit.master.id) > behind][:wanted]
+            if exhausted or reach >= most:
                 return hits
             reach *= 2
 

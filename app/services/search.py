@@ -10,8 +10,11 @@ from uuid import UUID
 import numpy as np
 
 from app.errors import InvalidInput
+from app.services.collapsing import Duplicates
 from app.services.collections import Collections
 from app.services.examples import EmbeddedExample, Examples, Scope, combine_examples
+from app.services.facets import Facets
+from app.services.grouping import Group
 from app.services.loaded_models import LoadedModels
 from app.services.queries import (
     MAX_REACH,
@@ -19,6 +22,7 @@ from app.services.queries import (
     Aspect,
     Example,
     FileExample,
+    HitPosition,
     MasterExample,
     Query,
     SearchOptions,
@@ -26,6 +30,8 @@ from app.services.queries import (
     Vector,
 )
 from app.services.ranking import Hit, Ranking
+from app.services.results import FindResults, check_results, position_behind
+from app.services.search_names import name_search
 from app.services.stored_vectors import StoredVectors
 from app.services.view_search import MAX_DISTANCE
 from app.services.vision import Vision
@@ -35,6 +41,10 @@ from storage.hashing import sha256_of_file
 from storage.records import Collection, VectorPart
 
 _DISTANCE_PLACES = 6
+_OTHER_SEARCH = (
+    "cursor belongs to another search, or the model has changed since. Pass the next_cursor of the"
+    " previous page with the same examples and options, or begin again without it."
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,8 @@ class SearchResult:
     ``versions`` has the version of each space, that of the first example first. ``understood`` is
     that of the text that was understood least; None without a text. ``warnings`` are those of the
     files: ``models.imaging.TRUNCATED`` or nothing. ``parts``, if the options ask for it, has the
-    part of each hit that is nearest to the examples of each space.
+    part of each hit that is nearest to the examples of each space. ``groups`` and ``duplicates``
+    are those of ``Results``; ``next_page`` is where the next page begins.
     """
 
     hits: list[Hit]
@@ -52,6 +63,10 @@ class SearchResult:
     understood: float | None
     warnings: tuple[str, ...] = ()
     parts: dict[UUID, dict[str, VectorPart]] | None = None
+    groups: dict[UUID, Group] | None = None
+    duplicates: Duplicates | None = None
+    facets: Facets | None = None
+    next_page: HitPosition | None = None
 
     @property
     def space(self) -> str:
@@ -96,6 +111,7 @@ class Search:
         vision: Vision,
         examples: Examples,
         ranking: Ranking,
+        results: FindResults,
         vectors: StoredVectors,
     ) -> None:
         self._models = models
@@ -103,6 +119,7 @@ class Search:
         self._vision = vision
         self._examples = examples
         self._ranking = ranking
+        self._results = results
         self._vectors = vectors
 
     def search(self, examples: Sequence[Example], options: SearchOptions) -> SearchResult:
@@ -122,19 +139,28 @@ class Search:
         if options.feedback:
             embedded = [self._follow_first_hits(each, collection, options) for each in embedded]
         query = combine_examples(embedded, collection, options)
-        hits = self._ranking.find_hits(query)
+        after = options.results.after
+        if after is not None and after.search != name_search(embedded, query):
+            raise InvalidInput("invalid-cursor", _OTHER_SEARCH)
+        found = self._results.find(query)
         parts = None
         if options.include:
-            ids = [hit.master.id for hit in hits]
-            parts = self._vectors.find_nearest_parts(ids, scope.versions, query.views)
+            parts = self._vectors.find_nearest_parts(found.ids, scope.versions, query.views)
+        next_page = None
+        if found.last is not None:
+            next_page = position_behind(found.last, options, name_search(embedded, query))
         return SearchResult(
-            hits,
+            found.hits,
             scope.versions,
             understood=min(
                 (each.understood for each in embedded if each.understood is not None), default=None
             ),
             warnings=tuple(dict.fromkeys(name for each in embedded for name in each.warnings)),
             parts=parts,
+            groups=found.groups,
+            duplicates=found.duplicates,
+            facets=found.facets,
+            next_page=next_page,
         )
 
     def _follow_first_hits(
@@ -194,6 +220,7 @@ def _check_options(examples: Sequence[Example], options: SearchOptions) -> None:
         raise InvalidInput("invalid-request", f"offset + k is at most {MAX_REACH}.")
     images = sum(isinstance(each, FileExample | MasterExample) for each in examples)
     _check_views(images, options)
+    check_results(options)
     if options.feedback and not any(isinstance(each, TextExample) for each in examples):
         detail = "feedback needs a text. Add one, or leave feedback out."
         raise InvalidInput("invalid-request", detail)

@@ -11,7 +11,7 @@ import numpy as np
 from app.services.masters import Masters
 from app.services.queries import View
 from storage.protocols import Stores
-from storage.records import ModelState, VectorPart
+from storage.records import ModelState, VectorPart, VectorRecord
 
 _BATCH = 500  # masters read at once
 
@@ -49,6 +49,10 @@ class StoredVectors:
             if master.id in records:
                 found.append(SpaceVectors(model.space, model.id, records[master.id].parts))
         return found
+
+    def fetch(self, version: str, ids: Sequence[UUID]) -> dict[UUID, VectorRecord]:
+        """Return the records of these masters; those without a vector are left out."""
+        return self._stores.vectors.fetch_vectors(version, ids)
 
     def find_nearest_parts(
         self, ids: Sequence[UUID], versions: Mapping[str, str], views: Sequence[View]

@@ -226,6 +226,23 @@ def test_explain_writes_a_picture_or_prints_numbers(
     assert not (tmp_path / "none.png").exists()
 
 
+def test_search_groups_folds_sorts_and_counts(service: Service, folder: Path) -> None:
+    for name in ("coffee", "chelsea", "rocket"):
+        service.client.post(
+            "/masters",
+            files={"file": (f"{name}.jpg", encoded(photograph(name)))},
+            data={"attributes": json.dumps({"kind": "cat" if name == "chelsea" else "thing"})},
+        )
+    image = folder / "about-chelsea" / "chelsea.jpg"
+    options = ("--group-by", "kind", "--sort", "-name", "--facet", "kind", "--facet", "nothing")
+    answer = json.loads(run(service, "search", image, *options, "--json").output)
+    assert [hit["group"]["value"] for hit in answer["hits"]] == ["thing", "cat"]
+    shown = run(service, "search", image, *options, "--collapse", "2").output
+    assert 'kind: "thing" 2, "cat" 1' in shown
+    assert "nothing: no values" in shown
+    assert "and 1 like it" in shown
+
+
 def test_search_takes_several_images(service: Service, folder: Path) -> None:
     run(service, "import", folder)
     stored = {each["name"]: each["id"] for each in service.client.get("/masters").json()["masters"]}

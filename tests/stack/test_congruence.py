@@ -19,6 +19,7 @@ from tests.support.stack import Stack
 from tests.support.tiny_encoders import make_text_bundle
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+CURSOR = re.compile(r"'cursor': '[\w-]{9,}'")
 VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")
 IMAGES = [encoded(part_of(name, seed)) for name in ("coffee", "astronaut") for seed in range(6)]
 FILTERS = (
@@ -32,6 +33,20 @@ FILTERS = (
     {"$or": [{"n": 1}, {"$not": {"n": {"$lt": 10}}}]},
     {"$and": [{"n": {"$ne": 1}}, {"tag": {"$nin": ["a", None]}}]},
     {"n": {"$near": 1}},
+)
+ASKED: tuple[dict[str, Any], ...] = (
+    {"group_by": "tag"},
+    {"group_by": "tag", "group_size": 3, "offset": 1},
+    {"group_by": "camera.make", "k": 12, "filter": {"n": {"$ne": 2}}},
+    {"group_by": "n", "sort": "-n", "mirror": True},
+    {"collapse_duplicates": 0.2},
+    {"collapse_duplicates": 0.4, "group_by": "tag", "k": 10},
+    {"sort": "tag"},
+    {"facets": ["tag", "tags", "n", "mime"], "max_distance": 0.5},
+    {"facets": ["n"], "group_by": "tag"},
+    {"group_size": 2},
+    {"group_by": "a..b"},
+    {"cursor": "x"},
 )
 CHANGE = {"attributes": {"n": 77}}
 
@@ -63,7 +78,7 @@ class Script:
         self.numbers.append(numbers)
         self.answers.append(
             (
-                UUID.sub("id", f"{method} {path} {request}"[:300]),
+                CURSOR.sub("", UUID.sub("id", f"{method} {path} {request}"[:300])),
                 response.status_code,
                 kind,
                 headers,
@@ -218,13 +233,22 @@ def query_in_json(script: Script, ids: list[str]) -> None:
         {"examples": [{"vector": vectors[0]["vector"]}], "max_distance": 0.3},
         {"examples": [like[2], like[9]], "filter": {"n": {"$gte": 1}}, "mirror": True},
         {"examples": [like[3], like[8] | {"weight": -0.3}], "turns": True},
+        *({"examples": [like[0]], "k": 4, **asked} for asked in ASKED),
         {"examples": [{"vector": [1.0]}]},
         {"examples": [like[0], like[0] | {"weight": -1}]},
         {"examples": []},
     ]
     for query in queries:
         script("POST", "/search", json=query)
+    walk(script, {"examples": [like[4]], "k": 5})
     script("POST", "/search/batch", json={"queries": queries})
+
+
+def walk(script: Script, query: dict[str, Any]) -> None:
+    """Go through all pages of the hits."""
+    cursor = script("POST", "/search", json=query)["next_cursor"]
+    while cursor is not None:
+        cursor = script("POST", "/search", json=query | {"cursor": cursor})["next_cursor"]
 
 
 def build_words(script: Script, bundle: Path) -> str:

@@ -10,9 +10,27 @@ from pydantic_core import PydanticCustomError
 
 from app.services.collections import DEFAULT
 from app.services.queries import MAX_EXAMPLES, MAX_REACH, Include
+from app.services.results import MAX_FACETS, MAX_GROUP_SIZE
 from app.services.texts import MAX_LENGTH
 
 MAX_QUERIES = 100  # of a batch
+GROUP_BY = (
+    "Return the nearest hit alone for each value of this attribute or built-in field: `product`."
+)
+GROUP_SIZE = "Number of hits of each group. k times group_size is at most 1000."
+COLLAPSE = (
+    "Fold hits that are at most this distant from a nearer hit into that one. 0.02 to 0.1 finds"
+    " copies of a picture."
+)
+SORT = (
+    "Order of the hits that are returned: `distance`, `created_at`, `name`, `capture.time`, or the"
+    " path of an attribute or built-in field; with a hyphen before it, the reverse."
+)
+FACETS = (
+    "Paths whose values are counted, at most 10, among the masters within max_distance, or without"
+    " it among the k nearest."
+)
+CURSOR = "`next_cursor` of the previous page, of a search with the same examples and options."
 _Pixels = Annotated[int, Field(ge=0, lt=10**9)]
 _SOURCES = ("upload", "master_id", "text", "vector")
 
@@ -115,6 +133,13 @@ class SearchQuery(BaseModel):
         description="Move texts towards their own first hits, which finds more of the same. It is"
         " ignored for a text that is hardly understood.",
     )
+
+    group_by: str | None = Field(None, description=GROUP_BY)
+    group_size: int = Field(1, ge=1, le=MAX_GROUP_SIZE, description=GROUP_SIZE)
+    collapse_duplicates: FiniteFloat | None = Field(None, ge=0, le=2, description=COLLAPSE)
+    sort: str | None = Field(None, description=SORT)
+    facets: list[str] = Field([], max_length=MAX_FACETS, description=FACETS)
+    cursor: str | None = Field(None, description=CURSOR)
 
 
 class SearchBatch(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
@@ -47,11 +49,63 @@ class Hit(BaseModel):
         " asks for it.",
     )
 
+    group: Group | None = Field(None, description="The hit's group. Only with `group_by`.")
+    duplicates: Duplicates | None = Field(
+        None, description="What is folded into the hit. Only with `collapse_duplicates`."
+    )
+
+
+class Group(BaseModel):
+    """Hits with the same value; the nearest is the hit that has the group."""
+
+    value: str | bool | int | float | None = Field(
+        description="The value; null for a master that has none and is a group of its own."
+    )
+    more: list[Hit] = Field(
+        description="The further hits, nearest first; `group_size` says how many there may be."
+    )
+
+
+class Duplicates(BaseModel):
+    """Masters that are nearly the same picture as a hit, which stands for them."""
+
+    count: int = Field(description="Number of masters, among those that the search read.")
+    ids: list[UUID] = Field(description="The first 100 ids.")
+
+
+class FacetValue(BaseModel):
+    """A value and how often it occurs."""
+
+    value: str | bool | int | float
+    count: int
+
+
+class Facet(BaseModel):
+    """The values at a path. The items of a list count one by one."""
+
+    path: str
+    masters: int = Field(description="Number of masters that have a value.")
+    values: list[FacetValue] = Field(description="The 20 most frequent values.")
+    others: int = Field(description="How often masters have other values.")
+
+
+class Facets(BaseModel):
+    """The values of the masters that a search finds."""
+
+    masters: int = Field(description="Number of masters that were counted.")
+    complete: bool = Field(
+        description="False if more masters are within the maximum distance: the nearest 10 000"
+        " were counted."
+    )
+    paths: list[Facet] = Field(description="One for each path, in their order.")
+
 
 class SearchAnswer(BaseModel):
     """The result of a search."""
 
-    hits: list[Hit] = Field(description="Hits, nearest first; equal distances in the order of ids.")
+    hits: list[Hit] = Field(
+        description="Hits, nearest first; equal distances in the order of ids. `sort` changes it."
+    )
     model_version: str
     took_ms: float = Field(description="Duration of the search in milliseconds.")
     space: str = Field(
@@ -68,6 +122,10 @@ class SearchAnswer(BaseModel):
     model_versions: dict[str, str] = Field(
         description="Model version that was compared in, for each space that was searched."
     )
+    next_cursor: str | None = Field(
+        None, description="Pass it as `cursor` to get the next page; null at the end."
+    )
+    facets: Facets | None = Field(None, description="Null unless the search asks for facets.")
 
 
 class Comparison(BaseModel):
