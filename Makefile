@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-explain bench-turns bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-explain bench-turns bench-duplicates bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -131,6 +131,9 @@ bench-explain: .venv/.dev ## what turned views and explanations cost, compared w
 
 bench-turns: .venv/.dev ## how often a turned image finds its original: DATA='folder …' [ORIGINALS=200]
 	@$(BIN)/python -m benchmarks.bench_turns $(DATA) --originals $(or $(ORIGINALS),200)
+
+bench-duplicates: .venv/.dev ## precision and recall of near-identical pairs: DATA='folder …' [OPTIONS='--originals 5500']
+	@$(BIN)/python -m benchmarks.bench_duplicates $(DATA) $(OPTIONS)
 
 bench-model: .venv/.dev ## the model, compared with the network it was fine-tuned from: BASE=file DATA='folder …'
 	@$(BIN)/python -m benchmarks.bench_model '$(BASE)' $(DATA)
