@@ -152,9 +152,10 @@ def choose_limits(
 ) -> tuple[float, float]:
     """Return the largest distance and least value with the best recall at the precision."""
     best = (0, 0.0, np.inf)
+    values = np.unique(np.quantile(value, np.linspace(0, 1, 500)))
     for limit in np.quantile(distance[right], np.linspace(0.5, 1, 40)):
         near = distance <= limit
-        for least in np.unique(value[right & near]):
+        for least in values:
             found = near & (value >= least)
             count = int((found & right).sum())
             if count >= PRECISION * found.sum():
@@ -171,6 +172,7 @@ def measure(
     half = np.array([truth.get(pair, (pair[0], ""))[0] // 5 % 4 < 2 for pair in pairs])
     limit, least = choose_limits(right[half], distance[half], value[half])
     found = (distance <= limit) & (value >= least)
+    counted = right[found & ~half]
     tested = [(pair, of) for pair, of in truth.items() if of[0] // 5 % 4 >= 2]
     shown = {pair for pair, here in zip(pairs, found, strict=True) if here}
     alterations = Counter(name for _, (_, name) in tested)
@@ -178,10 +180,10 @@ def measure(
     return {
         "signal": name,
         "largest_distance": round(limit, 4),
-        "least_value": round(least, 4),
-        "precision": round(float(right[found & ~half].mean()), 4),
+        "least_value": round(least, 4) if counted.size else 0.0,
+        "precision": round(float(counted.mean()), 4) if counted.size else 0.0,
         "recall": round(sum(hits.values()) / len(tested), 4),
-        "wrong": int((found & ~right & ~half).sum()),
+        "wrong": int((~counted).sum()),
         "recall_of": {each: round(hits[each] / alterations[each], 3) for each in ALTERATIONS},
         "wrong_pairs": [pairs[i] for i in np.nonzero(found & ~right)[0]],
     }
@@ -214,12 +216,22 @@ def _embed(files: list[Path], kept: Path | None, slots: int) -> NDArray[np.float
     return vectors
 
 
-def _read_known(files: list[Path]) -> set[tuple[int, int]]:
+def _drop_known(
+    pairs: dict[tuple[int, int], float], files: list[Path], copied: list[int]
+) -> dict[tuple[int, int], float]:
+    """Leave out the pairs of the data that are the same picture, and those of their copies.
+
+    ``copied`` has the originals of the copies, which are the last files.
+    """
     numbers = {"/".join(file.parts[-4:]): number for number, file in enumerate(files)}
-    lines = KNOWN.read_text().splitlines() if KNOWN.exists() else []
-    named = [line.split("\t") for line in lines if line and not line.startswith("#")]
-    known = [[numbers[each] for each in pair if each in numbers] for pair in named]
-    return {(min(pair), max(pair)) for pair in known if len(pair) == 2}
+    lines = [line for line in KNOWN.read_text().splitlines() if not line.startswith("#")]
+    known = {frozenset(numbers.get(name, -1) for name in line.split("\t")) for line in lines}
+    source = [*range(len(files) - len(copied)), *copied]
+    return {
+        pair: distance
+        for pair, distance in pairs.items()
+        if frozenset(source[each] for each in pair) not in known
+    }
 
 
 def main() -> None:
@@ -244,10 +256,7 @@ def main() -> None:
         (original, len(originals) + number): (original, name)
         for number, (_, original, name) in enumerate(copies)
     }
-    known = _read_known(files)
-    candidates = {
-        pair: distance for pair, distance in find_candidates(vectors).items() if pair not in known
-    }
+    candidates = _drop_known(find_candidates(vectors), files, [of for _, of, _ in copies])
     pairs = list(candidates)
     distance = np.array(list(candidates.values()))
     results = [measure("distance alone", pairs, distance, -distance, truth)]

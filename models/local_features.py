@@ -34,7 +34,7 @@ _PAIRS = [np.triu_indices(count, 1) for count in range(_MOST_MATCHES + 1)]
 _SPOT = 6  # pixels; corners in the same spot count once
 _WEAKEST = 1e-3  # response of a corner; a flat or slowly changing picture has none
 
-FEWEST_COMMON = 9  # of two copies of one photograph; unrelated ones have 2 to 4 in common
+FEWEST_COMMON = 15  # of two copies of one photograph; unrelated ones have 2 to 4 in common
 
 
 @dataclass(frozen=True)
