@@ -137,6 +137,36 @@ export const search = (fields, signal) =>
 /** @returns {Promise<{sample: ExplainedImage, master: ExplainedImage}>} */
 export const explain = (fields, signal) =>
 	json("/explain", { method: "POST", body: form(fields), signal });
+/** Returns how many masters match a filter. */
+export const countMasters = async (collection, filter) => {
+	const path = query("/masters", { collection, filter, dry_run: true });
+	return (await json(path, { method: "DELETE" })).matched;
+};
+/** Deletes the masters that match; `confirm` is their number. */
+export const deleteMasters = (values, progress) =>
+	events(query("/masters", values), { method: "DELETE" }, progress);
+/** Changes the attributes of the masters that match. */
+export const changeMasters = (change, progress) =>
+	events("/masters", withBody("PATCH", change), progress);
+
+/** Calls `progress(done, total)` for each line of a stream, and returns the result of the last. */
+async function events(path, options, progress) {
+	const { body } = await request(path, options);
+	const reader = /** @type {any} */ (body).pipeThrough(new TextDecoderStream()).getReader();
+	let rest = "";
+	let result = null;
+	for (let read = await reader.read(); !read.done; read = await reader.read()) {
+		const lines = (rest + read.value).split("\n");
+		rest = lines.pop() ?? "";
+		for (const event of lines.map((line) => JSON.parse(line))) {
+			if (event.error) throw new Problem(event.error);
+			if (event.result) result = event.result;
+			else progress(event.done, event.total);
+		}
+	}
+	if (!result) throw new Problem({});
+	return result;
+}
 /** @returns {Promise<{spaces: Space[]}>} */
 export const listSpaces = (options = {}) => json("/spaces", options);
 /** @returns {Promise<{collections: Collection[], pending: number}>} */

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Browse } from "./browse.js";
+import { Bulk } from "./bulk.js";
 import { Collections } from "./collections.js";
 import { Compare } from "./compare.js";
 import { onDeletion, scheduleDeletion, undoDeletion } from "./deletion.js";
@@ -70,6 +71,7 @@ const filters = new Filters();
 const sorting = new Sorting();
 const timeline = new Timeline();
 const collections = new Collections({ changed: reload });
+const bulk = new Bulk({ changed: reload });
 const detail = new Detail({ findSimilar: actions.like, changed: reload });
 const uploads = new Uploads({ done: reload, open: actions.open });
 const grids = [browse.grid, hits.grid];
@@ -92,6 +94,7 @@ function show() {
 	refinements.show(now);
 	for (const name of VIEWS) find(`#${name}`).checked = now[name];
 	const searching = state.isSearch(now);
+	bulk.show(now, searching);
 	document.body.dataset.view = searching ? "search" : "browse";
 	document.body.toggleAttribute("data-picture", state.hasPicture(now));
 	for (const id of ["#sample", "#hits", "#end-search"]) find(id).hidden = !searching;

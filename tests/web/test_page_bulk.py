@@ -1,0 +1,60 @@
+"""All pictures that match the filter, changed and deleted at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.support.images import encoded, part_of
+from tests.support.page import shows
+from tests.support.service import Service
+
+
+def attributes_of(service: Service) -> list[dict[str, Any]]:
+    masters = service.client.get("/masters").json()["masters"]
+    return [master["attributes"] for master in reversed(masters)]
+
+
+def take(page: Page, name: str) -> None:
+    if folder := os.environ.get("LOOKALIKE_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def test_all_that_match_are_changed_and_deleted(
+    service: Service, opened: Callable[..., Page]
+) -> None:
+    for number in range(4):
+        attributes = json.dumps({"colour": "red" if number else "blue", "n": number})
+        content = encoded(part_of("coffee", number))
+        service.put_master(content, f"{number}.jpg", attributes=attributes)
+    page = opened("/?" + "filter=%7B%22colour%22%3A%22red%22%7D")
+    shows(page, "3 pictures")
+    page.get_by_role("button", name="Edit all").click()
+    dialog = page.locator("#bulk")
+    expect(dialog.get_by_role("heading")).to_have_text("Edit 3 pictures")
+    dialog.get_by_role("button", name="Add attribute").click()
+    dialog.get_by_label("Key").fill("season")
+    dialog.get_by_label("Value of the new attribute").fill("autumn")
+    dialog.get_by_label("Remove attributes").fill("n, none")
+    take(page, "bulk-change")
+    dialog.get_by_role("button", name="Change 3 pictures").click()
+    expect(page.locator("#toasts")).to_contain_text("3 pictures changed.")
+    expect(dialog).to_be_hidden()
+    new = {"colour": "red", "season": "autumn"}
+    assert attributes_of(service) == [{"colour": "blue", "n": 0}, *[new] * 3]
+    page.get_by_role("button", name="Edit all").click()
+    dialog.get_by_role("button", name="Delete 3 pictures").click()
+    confirm = dialog.get_by_role("button", name="Delete permanently")
+    expect(confirm).to_be_disabled()
+    dialog.get_by_label("Type 3 to delete them").fill("3")
+    take(page, "bulk-delete")
+    confirm.click()
+    expect(page.locator("#toasts")).to_contain_text("3 pictures deleted.")
+    assert attributes_of(service) == [{"colour": "blue", "n": 0}]
+    page.get_by_role("button", name="Clear the filter").click()
+    shows(page, "1 picture")
+    expect(page.get_by_role("button", name="Edit all")).to_be_hidden()
