@@ -45,6 +45,8 @@ _STATUS: dict[type[AppError], int] = {
     HeadTooLarge: 431,
     TooSlow: 408,
 }
+_MOST_PLACES = 20  # that are named of a request with more errors
+_MOST_CHARACTERS = 60  # of each name in a place, which the client chose
 _STORE_RETRY_AFTER = 5  # seconds
 _DISK_RETRY_AFTER = 60  # seconds
 _HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
@@ -136,15 +138,19 @@ def _disk_full(what: str) -> Problem:
 
 
 def _problem_of_invalid_request(error: RequestValidationError) -> Problem:
-    places = [{"field": _field(item), "message": _message(item)} for item in error.errors()]
-    detail = "; ".join(f"{place['field']}: {place['message']}" for place in places)
+    items = error.errors()
+    places = [{"field": _field(item), "message": _message(item)} for item in items[:_MOST_PLACES]]
+    described = [f"{place['field']}: {place['message']}" for place in places]
+    if len(items) > _MOST_PLACES:
+        described.append(f"{len(items) - _MOST_PLACES} more errors are not shown")
+    detail = "; ".join(described)
     members = {"errors": places}
     return Problem(422, "invalid-request", detail or "The request is not valid.", members=members)
 
 
 def _field(item: dict[str, Any]) -> str:
     """Where in the request it is, without FastAPI's own word for header, query or body."""
-    return ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0])
+    return ".".join(str(part)[:_MOST_CHARACTERS] for part in item["loc"][1:]) or str(item["loc"][0])
 
 
 def _message(item: dict[str, Any]) -> str:

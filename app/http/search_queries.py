@@ -33,6 +33,7 @@ from models.orientations import list_orientations
 
 _MOST_EXAMPLES = 200  # of a batch
 _MOST_VIEWS = 400  # of the images of a batch
+_MOST_ERRORS = 100  # of a query, before they are only counted
 _HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
@@ -60,6 +61,8 @@ async def read_sent(request: Request) -> Sent:
     if len(dict(files)) < len(files):
         detail = "Two file parts have the same name. Give each its own."
         raise InvalidInput("invalid-request", detail)
+    if [name for name, _ in fields].count(QUERY) > 1:
+        raise InvalidInput("invalid-request", "The form has several fields named query. Send one.")
     others = [name for name, _ in fields if name != QUERY]
     return Sent(dict(fields).get(QUERY), dict(files), others)
 
@@ -165,8 +168,15 @@ def _parse(schema: type[_Body], sent: Sent) -> _Body:
 
 
 def _request_error(error: ValidationError) -> RequestValidationError:
-    errors = [each | {"loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
-    return RequestValidationError(errors)
+    """Return the errors of a query with their places in the body.
+
+    Each takes far more memory than the few bytes that cause it, for example a member ``"a":0``.
+    """
+    if error.error_count() > _MOST_ERRORS:
+        message = f"The query has {error.error_count()} errors. docs/queries.md describes a query."
+        return RequestValidationError([{"type": "errors", "loc": ("body",), "msg": message}])
+    errors = error.errors(include_url=False, include_input=False)
+    return RequestValidationError([each | {"loc": ("body", *each["loc"])} for each in errors])
 
 
 def _check_named(examples: Sequence[schemas.Input], files: Files) -> None:

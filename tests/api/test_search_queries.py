@@ -152,6 +152,34 @@ def test_a_form_with_a_query_has_nothing_else(service: Service, gallery: dict[st
         assert (refused.status_code, refused.json()["code"]) == (422, code)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"examples": [{"vector": [""] * 50_000}]},
+        {"examples": [{"vector": [0]}], "include": [""] * 50_000},
+        {"examples": [{"vector": [0]}]} | {f"m{number}": 0 for number in range(20_000)},
+        {"examples": [{"vector": [0]}]} | {f"m{number}": 0 for number in range(90)},
+        {"examples": [{"vector": [0]}], "m" * 200_000: 0},
+    ],
+    ids=["vector", "include", "members", "some members", "long member"],
+)
+def test_the_errors_of_a_query_take_little_memory(service: Service, broken: Any) -> None:
+    """Each error once took a hundred times as much as what caused it."""
+    alone = service.client.post("/search", json=broken)
+    batch = service.client.post("/search/batch", json={"queries": [broken]})
+    assert (alone.status_code, alone.json()["code"]) == (422, "invalid-request")
+    assert batch.json()["results"][0]["error"]["detail"] == alone.json()["detail"]
+    assert len(alone.content) < 5_000
+    assert len(batch.content) < 5_000
+
+
+def test_a_form_has_one_query(service: Service) -> None:
+    parts = [("query", (None, '{"examples": [{"text": "dog"}]}'))] * 2
+    answer = service.client.post("/search", files=parts)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+    assert "several fields named query" in answer.json()["detail"]
+
+
 def test_a_master_that_is_not_there_is_not_found(service: Service) -> None:
     refused = ask(service, {"master_id": str(uuid4())})
     assert (refused.status_code, refused.json()["code"]) == (404, "master-not-found")

@@ -47,7 +47,7 @@ class Input(BaseModel):
     )
     master_id: UUID | None = Field(None, description="Id of a master.")
     text: str | None = Field(None, description=f"Words, 1 to {MAX_LENGTH} characters.")
-    vector: list[FiniteFloat] | None = Field(
+    vector: Annotated[list[FiniteFloat], Field(fail_fast=True)] | None = Field(
         None,
         description="Vector of the active version of the space, of any length but 0."
         " POST /embed gives one.",
@@ -125,6 +125,7 @@ class SearchQuery(BaseModel):
     )
     include: set[Include] = Field(
         set(),
+        fail_fast=True,
         description="What to return of the part of each hit that is nearest to the examples:"
         " `box`, its place in the image, and `vector`.",
     )
