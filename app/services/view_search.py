@@ -16,7 +16,7 @@ from storage.records import VectorRecord
 MAX_DISTANCE = 2.0  # of two vectors of length 1: they point in opposite directions
 _DISTANCE_PLACES = 6
 _LESS = 0.5 * 10**-_DISTANCE_PLACES
-_FARTHEST = 16_384  # hits in each space, after which the nearest of those seen are taken
+_FARTHEST = 2048  # hits in each space, after which the nearest of those seen are taken
 _BATCH = 500  # vectors read at once
 
 
