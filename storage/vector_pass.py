@@ -114,6 +114,8 @@ def compare_all(pool: ThreadPoolExecutor, queries: Sequence[Query]) -> None:
         work()
     finally:
         tasks.clear()
+        # One that has not begun would find nothing to do, and a busy core may let it wait for long.
+        others = [other for other in others if not other.cancel()]
         wait(others)  # also if one has failed: the queries may be compared again
     for other in others:
         other.result()

@@ -345,6 +345,26 @@ def test_a_pass_that_fails_ends_when_all_of_its_threads_have(
         assert ended.is_set()
 
 
+def test_a_search_does_not_wait_for_threads_that_are_busy_with_other_work() -> None:
+    rng = np.random.default_rng(11)
+    masters = Masters.of(rng, draw_spread(rng, 900), 1)
+    matrix, release, found = fill(masters, rng), threading.Event(), []
+    vector = masters.vectors[0]
+    with ThreadPoolExecutor(2) as busy:
+        for _ in range(2):
+            busy.submit(release.wait)
+        searcher = threading.Thread(
+            target=lambda: found.append(matrix.search(busy, SHOPS[0], vector, 10, None, None))
+        )
+        searcher.start()
+        searcher.join(10)
+        release.set()
+        is_late = not found
+        searcher.join()
+    assert not is_late
+    assert found == [masters.search(0, vector, 10, False, None)]
+
+
 def test_memory_is_bounded_where_all_vectors_are_nearly_the_same(pool: ThreadPoolExecutor) -> None:
     """Each of them has to be compared in float64, but not all of them at once."""
     vector = np.full(512, 512**-0.5, dtype=np.float32)
