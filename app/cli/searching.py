@@ -199,7 +199,7 @@ def search(
         _show_hits(answer["hits"])
     else:
         out.print(f"Nothing found: no master in the collection {collection} matches the search.")
-    if answer["facets"]:
+    if answer.get("facets"):
         _show_facets(answer["facets"])
 
 
@@ -269,7 +269,7 @@ def _show_hits(hits: list[dict[str, Any]]) -> None:
             attributes = json.dumps(master["attributes"], ensure_ascii=False)
             description.append(f"\n{show_printable(attributes)}", style="dim")
         description.append(f"\n{master['id']}", style="dim")
-        if hit["duplicates"] and hit["duplicates"]["count"]:
+        if hit.get("duplicates") and hit["duplicates"]["count"]:
             description.append(f"\nand {hit['duplicates']['count']} like it", style="dim")
         distance = "same" if hit["exact"] else f"{hit['distance']:.4f}"
         probability = [f"{hit['probability']:.0%}"] if calibrated else []
