@@ -114,7 +114,7 @@ def compare_all(pool: ThreadPoolExecutor, queries: Sequence[Query]) -> None:
         work()
     finally:
         tasks.clear()
-        # One that has not begun would find nothing to do, and a busy core may let it wait for long.
+        # One that has not begun has nothing left to do, and on a busy core it may begin much later.
         others = [other for other in others if not other.cancel()]
         wait(others)  # also if one has failed: the queries may be compared again
     for other in others:

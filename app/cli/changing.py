@@ -25,6 +25,7 @@ from app.cli.options import (
     KeyOption,
     UrlOption,
     connect,
+    parse_filter,
 )
 
 _FilterOption = Annotated[
@@ -49,7 +50,7 @@ def delete(
     Shows how many these are and asks for confirmation. A deletion cannot be undone. You can
     interrupt the command; what it has deleted until then stays deleted.
     """
-    params = {"collection": collection, "filter": json.dumps(_parse_filter(filter))}
+    params = {"collection": collection, "filter": json.dumps(parse_filter(filter))}
     with connect(url, api_key) as client:
         number = client.count_deletions(params)
         if dry_run:
@@ -95,7 +96,7 @@ def change(
     """
     wanted = {
         "collection": collection,
-        "filter": _parse_filter(filter),
+        "filter": parse_filter(filter),
         "set": _parse_assignments(set_ or []),
         "unset": unset or [],
     }
@@ -116,13 +117,6 @@ def change(
         if result["refused"] > len(result["examples"]):
             err.print(f"{result['refused']} were refused in all.")
     return ExitCode.FINDINGS if result["refused"] else ExitCode.OK
-
-
-def _parse_filter(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f"--filter is not valid JSON: {error}") from None
 
 
 def _parse_assignments(texts: list[str]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from app.cli.console import CommandError
 
 if TYPE_CHECKING:
     from app.cli.client import Client
@@ -38,6 +41,14 @@ CopyJobsOption = Annotated[
         "--jobs", "-j", metavar="N", min=1, max=64, help="Number of images processed in parallel."
     ),
 ]
+
+
+def parse_filter(text: str) -> Any:
+    """Return the filter in --filter, or None without one. Raises CommandError."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--filter is not valid JSON: {error}") from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from app.cli.options import (
     KeyOption,
     UrlOption,
     connect,
+    parse_filter,
 )
 
 _TEXT_WEIGHT = 0.5
@@ -50,7 +51,8 @@ def search(
         list[str] | None,
         typer.Option(
             metavar="IMAGE|ID",
-            help="An image or a master that hits are to be unlike; it counts half. Repeatable.",
+            help="An image or a master that hits are to be unlike, beside what they are to be like;"
+            " it counts half. Repeatable.",
         ),
     ] = None,
     text: Annotated[
@@ -158,7 +160,9 @@ def search(
     """
     like: list[Path | UUID] = [*(images or []), *(masters or [])]
     if not like and not text:
-        raise CommandError("nothing to search with: name an image, or words with --text")
+        raise CommandError(
+            "nothing to search with: name an image, a master with --master, or words with --text"
+        )
     if text_weight is not None and not (like and text):
         raise CommandError("--text-weight needs an image and --text")
     share = _TEXT_WEIGHT if text_weight is None else text_weight
@@ -176,7 +180,7 @@ def search(
         "collection": collection,
         "mirror": mirror,
         "turns": turns,
-        "filter": _parse_filter(filter),
+        "filter": parse_filter(filter),
         "max_distance": max_distance,
         "min_probability": min_probability,
         "space": space or None,
@@ -246,13 +250,6 @@ def _parse_box(text: str) -> list[int] | None:
     if len(numbers) != 4:
         raise CommandError("--box takes four whole numbers: x,y,width,height")
     return numbers
-
-
-def _parse_filter(text: str) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except ValueError as error:
-        raise CommandError(f"--filter is not valid JSON: {error}") from None
 
 
 def _show_hits(hits: list[dict[str, Any]]) -> None:

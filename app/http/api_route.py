@@ -35,7 +35,7 @@ class ApiRoute(SecuredRoute):
     A misspelled option would otherwise change the meaning of a request silently. Forms are bounded
     in their number of files and fields, and in the size of a field, before FastAPI parses them.
 
-    An endpoint whose ``openapi_extra`` describes a JSON body takes that instead of a form, too. Its
+    An endpoint whose ``openapi_extra`` describes a JSON body also takes that instead of a form. Its
     forms may have files with any names, which it has to check itself.
     """
 
@@ -56,6 +56,8 @@ class ApiRoute(SecuredRoute):
                 form = await _read_form(request, takes_json=takes_json)
                 names = form if not takes_json else _names_of_fields(form)
                 try:
+                    if takes_json:
+                        _refuse_json_as_form(names)
                     _refuse_unknown(names, fields, "unknown-field", "field")
                 except InvalidInput:
                     await form.close()
@@ -107,6 +109,13 @@ async def _read_form(request: Request, *, takes_json: bool) -> FormData:
             detail = f"A field of a form has at most {_MAX_FIELD_BYTES // 1024} KiB."
             raise HTTPException(400, detail)
     return form
+
+
+def _refuse_json_as_form(names: Collection[str]) -> None:
+    """Raise InvalidInput for JSON that curl -d sends as a form unless it is given a header."""
+    if any(name.startswith("{") for name in names):
+        detail = "This is JSON. Send it with the header Content-Type: application/json."
+        raise InvalidInput("unknown-field", detail)
 
 
 def _refuse_unknown(names: Collection[str], known: list[str], code: str, what: str) -> None:

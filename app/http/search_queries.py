@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, TypeVar, cast
@@ -30,9 +31,12 @@ from app.services.queries import (
 from app.settings import Settings
 from models.imaging import Box
 from models.orientations import list_orientations
+from storage.filters import Filter
 
 _MOST_EXAMPLES = 200  # of a batch
 _MOST_VIEWS = 400  # of the images of a batch
+_VIEWS_OF_SPACES = 20  # that cost as much as to search in several spaces with one view
+_MOST_FILTER_BYTES = 64 * 1024  # in JSON
 _MOST_ERRORS = 100  # of a query, before they are only counted
 _HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -101,7 +105,8 @@ def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]
     if sum(map(_count_views, valid)) > _MOST_VIEWS:
         detail = (
             f"The images of a batch have at most {_MOST_VIEWS} views together; mirror and turns"
-            " give each image several."
+            " give each image several, and a query in several spaces has at least"
+            f" {_VIEWS_OF_SPACES} in each orientation."
         )
         raise InvalidInput("invalid-request", detail)
     if sum(map(_count_hits, valid)) > MAX_REACH:
@@ -117,7 +122,10 @@ def read_batch(sent: Sent) -> list[schemas.SearchQuery | RequestValidationError]
 
 def _count_views(query: schemas.SearchQuery) -> int:
     images = sum(each.upload is not None or each.master_id is not None for each in query.examples)
-    return images * len(list_orientations(mirror=query.mirror, turns=query.turns))
+    orientations = len(list_orientations(mirror=query.mirror, turns=query.turns))
+    if len({each.space for each in query.examples}) == 1:
+        return images * orientations
+    return max(images, _VIEWS_OF_SPACES) * orientations
 
 
 def _count_hits(query: schemas.SearchQuery) -> int:
@@ -183,7 +191,11 @@ def _check_named(examples: Sequence[schemas.Input], files: Files) -> None:
     """Raise InvalidInput if an example names a file that was not sent."""
     for example in examples:
         if example.upload is not None and example.upload not in files:
-            detail = f"There is no file part named {example.upload[:60]}, which upload names."
+            name = example.upload[:60]
+            detail = (
+                f"There is no file part named '{name}', which upload names. Send a form with the"
+                " query in the field query, beside that file part."
+            )
             raise InvalidInput("file-missing", detail)
 
 
@@ -202,7 +214,7 @@ def make_options(query: schemas.SearchQuery) -> SearchOptions:
         k=query.k,
         offset=query.offset,
         max_distance=query.max_distance,
-        filter=None if query.filter is None else parse_filter_json(query.filter),
+        filter=None if query.filter is None else _read_filter(query.filter),
         mirror=query.mirror,
         turns=query.turns,
         min_probability=query.min_probability,
@@ -218,6 +230,14 @@ def make_options(query: schemas.SearchQuery) -> SearchOptions:
             query.cursor,
         ),
     )
+
+
+def _read_filter(value: dict[str, Any]) -> Filter:
+    """Parse a filter that is not larger than one in a form. Raises InvalidInput."""
+    if len(json.dumps(value)) > _MOST_FILTER_BYTES:
+        detail = f"The filter has more than {_MOST_FILTER_BYTES // 1024} KiB of JSON."
+        raise InvalidInput("invalid-filter", detail)
+    return parse_filter_json(value)
 
 
 def make_examples(

@@ -99,12 +99,12 @@ def search(
     ] = None,
     mirror: Annotated[
         bool,
-        Form(description="Search with the mirrored image, too. The smaller distance counts."),
+        Form(description="Also search with the mirrored image. The smaller distance counts."),
     ] = False,
     turns: Annotated[
         bool,
         Form(
-            description="Search with the image turned by 90, 180 and 270 degrees, too. With mirror,"
+            description="Also search with the image turned by 90, 180 and 270 degrees. With mirror,"
             " it has eight views."
         ),
     ] = False,

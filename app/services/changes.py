@@ -22,10 +22,9 @@ from storage.attributes import (
     merge_patch,
     remove_path,
 )
-from storage.filters import MAX_PATH, Filter, check_key, matches
+from storage.filters import Filter, matches, parse_path
 from storage.protocols import AttributeUpdate, MetadataStore
 from storage.records import Attributes, Master
-from storage.unicode_text import normalize_text
 
 _BATCH = 200  # masters in one transaction
 _ATTEMPTS = 5  # at masters that others change at the same time
@@ -44,7 +43,7 @@ class AttributeChange:
         """Check and normalise a change. Raises InvalidInput."""
         try:
             patch = clean_patch(set_)
-            paths = tuple(map(_parse_path, unset))
+            paths = tuple(parse_path(text, InvalidAttributes) for text in unset)
         except InvalidAttributes as error:
             raise InvalidInput("invalid-attributes", str(error)) from None
         if len(paths) > MAX_KEYS:
@@ -59,15 +58,6 @@ class AttributeChange:
         for path in self.unset:
             attributes = remove_path(attributes, path)
         return clean_attributes(merge_patch(attributes, self.set))
-
-
-def _parse_path(text: str) -> tuple[str, ...]:
-    path = tuple(normalize_text(text).split("."))
-    if len(path) > MAX_PATH:
-        raise InvalidAttributes(f"a path in unset has at most {MAX_PATH} keys")
-    for key in path:
-        check_key(key, InvalidAttributes)
-    return path
 
 
 @dataclass

@@ -26,8 +26,8 @@ from models.imaging import FORMATS, TRUNCATED, ImageRejected
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG")
 _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # each arena reserves address space, which is limited
-    # The memory of pixels is returned at once, and that of files is used again: mapping the pages
-    # for one of 2 MB anew takes 2 ms.
+    # The memory of pixels is returned at once. That of files is kept for the next one, because
+    # getting 2 MB from the kernel again takes 2 ms.
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     "OMP_NUM_THREADS": "1",

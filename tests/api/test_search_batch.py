@@ -106,6 +106,10 @@ def test_queries_run_at_the_same_time(
         ({"queries": [{"examples": [{"text": "dog"}] * 20}] * 11}, "invalid-request"),
         ({"queries": [{"examples": [{"text": "dog"}], "k": 101}] * 100}, "invalid-request"),
         (
+            {"queries": [{"examples": [{"text": "a"}, {"text": "b", "space": "look"}]}] * 21},
+            "invalid-request",
+        ),
+        (
             {"queries": [{"examples": [{"master_id": str(uuid4())}], "turns": True}] * 101},
             "invalid-request",
         ),

@@ -108,7 +108,12 @@ def distances(found: list[dict[str, Any]]) -> dict[str, float]:
         ('{"examples": [{"vector": ["a"]}]}', "invalid-request", "number"),
         ('{"examples": [{"vector": []}]}', "invalid-vector", "0 numbers"),
         ('{"examples": [{"master_id": "abc"}]}', "invalid-request", "UUID"),
-        ('{"examples": [{"upload": "mine"}]}', "file-missing", "mine"),
+        ('{"examples": [{"upload": "mine"}]}', "file-missing", "field query"),
+        (
+            json.dumps({"examples": [{"text": "dog"}], "filter": {"a": "x" * 70_000}}),
+            "invalid-filter",
+            "64 KiB",
+        ),
         (json.dumps({"examples": [{"text": "dog"}] * 21}), "invalid-request", "20 items"),
         (
             '{"examples": [{"text": "dog"}], "filter": ' + '{"$and": [' * 50 + "]}" * 50 + "}",
@@ -125,6 +130,14 @@ def test_a_query_that_cannot_be_understood_is_refused(
     refused = service.client.post("/search", content=body, headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (422, code)
     assert words in refused.json()["detail"]
+
+
+def test_json_without_its_header_is_refused_in_words(service: Service) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = '{"examples": [{"text": "dog"}]}'
+    refused = service.client.post("/search", content=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unknown-field")
+    assert "Content-Type: application/json" in refused.json()["detail"]
 
 
 def test_a_form_with_a_query_has_nothing_else(service: Service, gallery: dict[str, str]) -> None:

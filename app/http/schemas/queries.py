@@ -49,7 +49,7 @@ class Input(BaseModel):
     text: str | None = Field(None, description=f"Words, 1 to {MAX_LENGTH} characters.")
     vector: Annotated[list[FiniteFloat], Field(fail_fast=True)] | None = Field(
         None,
-        description="Vector of the active version of the space, of any length but 0."
+        description="Vector of the active version of the space; it need not have length 1."
         " POST /embed gives one.",
     )
     box: tuple[_Pixels, _Pixels, _Pixels, _Pixels] | None = Field(
@@ -105,11 +105,11 @@ class SearchQuery(BaseModel):
     )
     mirror: bool = Field(
         False,
-        description="Search with the mirrored images, too. The smaller distance counts.",
+        description="Also search with the mirrored images. The smaller distance counts.",
     )
     turns: bool = Field(
         False,
-        description="Search with the images turned by 90, 180 and 270 degrees, too. With mirror,"
+        description="Also search with the images turned by 90, 180 and 270 degrees. With mirror,"
         " each image has eight views.",
     )
     min_probability: FiniteFloat | None = Field(
