@@ -91,9 +91,7 @@ def _among(field: str, values: tuple[Scalar, ...]) -> str:
 
 
 def _begins(field: str, start: str) -> str:
-    """Return the expression for texts that begin like this; for an empty start, all values."""
-    if not start:
-        return f"(exists {field})"
+    """Return the expression for texts that begin like this."""
     end = find_end(start)
     bounds = [f"{field} >= {_text(start)}", *([f"{field} < {_text(end)}"] if end else [])]
     return f"({' && '.join(bounds)})"

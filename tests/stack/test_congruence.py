@@ -219,6 +219,7 @@ def change_by_filter(script: Script) -> None:
         script("DELETE", "/masters", params=condition | {"confirm": confirm})
         script("GET", "/masters")
     script.search(IMAGES[5], k="20")
+    assert eventually(lambda: script.client.get("/collections").json()["pending"] == 0, 30)
 
 
 def query_in_json(script: Script, ids: list[str]) -> None:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage.attributes import clean_attributes
@@ -143,6 +143,7 @@ def test_every_master_that_matches_is_selected_under_both_meanings_of_a_negation
 
 @settings(deadline=None, max_examples=100)
 @given(masters=st.lists(ATTRIBUTES, min_size=1, max_size=6))
+@example([{"a": {}}, {"a": ""}])
 def test_without_a_negation_nothing_else_is_selected(masters: list[dict[str, Any]]) -> None:
     kept = [clean_attributes(attributes) for attributes in masters]
     for form in [form for attributes in kept for form in about(attributes)]:
@@ -175,7 +176,8 @@ def test_without_a_negation_nothing_else_is_selected(masters: list[dict[str, Any
             '(attributes["a"] >= "a\U0010ffff" && attributes["a"] < "b")',
         ),
         ({"a": {"$prefix": "\U0010ffff"}}, '(attributes["a"] >= "\U0010ffff")'),
-        ({"a": {"$like": "%re"}}, '(exists attributes["a"])'),
+        ({"a": {"$like": "%re"}}, '(attributes["a"] >= "")'),
+        ({"a": {"$prefix": ""}}, '(attributes["a"] >= "")'),
         ({"a": {"$like": "re_"}}, '(attributes["a"] >= "re" && attributes["a"] < "rf")'),
         ({"a": {"$not": {"$prefix": "re"}}}, ""),
     ],
