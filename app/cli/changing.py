@@ -110,7 +110,7 @@ def change(
     if as_json:
         print_json(result)
     else:
-        out.print(f"Changed {_images(result['changed'])}; {result['unchanged']} were so already.")
+        out.print(f"Changed {_images(result['changed'])}; {result['unchanged']} needed no change.")
         _show_skipped(result)
         for refused in result["examples"]:
             err.print(f"{refused['id']} was refused: {refused['reason']}")

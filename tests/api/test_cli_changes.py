@@ -45,7 +45,7 @@ def test_images_are_changed_by_a_filter(shelf: Service) -> None:
     assert (counted.exit_code, counted.output) == (0, "3 images match. Nothing was changed.\n")
     done = run(shelf, "change", *given, "--yes")
     assert done.exit_code == 0, done.output
-    assert "Changed 3 images; 0 were so already." in done.output
+    assert "Changed 3 images; 0 needed no change." in done.output
     after = {"colour": "red", "sale": {"percent": 20}, "label": "à la carte"}
     assert attributes_of(shelf) == [{"colour": "blue", "n": 0}, *[after] * 3]
     again = run(shelf, "change", *given, "--yes", "--json")
