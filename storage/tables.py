@@ -10,6 +10,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -63,7 +64,7 @@ def text(length: int) -> String:
 
 
 class Base(DeclarativeBase):
-    type_annotation_map: ClassVar[dict[Any, Any]] = {int: BigInteger}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {int: BigInteger, float: Double}
 
 
 class CollectionRow(Base):
@@ -94,6 +95,7 @@ class MasterRow(Base):
         ),
         Index("ix_masters_collection_id_state_name_id", "collection_id", "state", "name", "id"),
         Index("ix_masters_capture_reader_id", "capture_reader", "id"),
+        Index("ix_masters_deletion_id", "deletion_id"),
     )
 
     id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
@@ -118,6 +120,8 @@ class MasterRow(Base):
     capture: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     captured_at: Mapped[int | None]  # the time in `capture`, to sort by
     capture_reader: Mapped[int] = mapped_column(server_default="0")  # 0 until the file was read
+    # Of a removed master: the deletion that can be undone.
+    deletion_id: Mapped[UUID | None] = mapped_column(UuidBytes)
 
 
 class EmbeddingRow(Base):
@@ -222,6 +226,102 @@ class VectorChangeRow(Base):
     )
     model_version: Mapped[str] = mapped_column(text(64))
     master_id: Mapped[UUID] = mapped_column(UuidBytes)
+
+
+class DeletionRow(Base):
+    """A deletion of several masters that can be undone for a while."""
+
+    __tablename__ = "deletions"
+    __table_args__ = (Index("ix_deletions_undo_until", "undo_until"),)
+
+    id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    collection_id: Mapped[UUID] = mapped_column(UuidBytes)
+    reason: Mapped[str] = mapped_column(text(16))  # `filter` or `duplicates`
+    created_at: Mapped[int]
+    undo_until: Mapped[int]
+
+
+class MergedAttributesRow(Base):
+    """A master that got attributes of deleted ones, and what undoing the deletion gives it back."""
+
+    __tablename__ = "merged_attributes"
+
+    deletion_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)  # before
+    revision: Mapped[int]  # after; a later one is not touched
+
+
+class LocalFeaturesRow(Base):
+    """The local features of a master's image; see ``models.local_features``."""
+
+    __tablename__ = "local_features"
+
+    master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    format: Mapped[int]
+    features: Mapped[bytes] = mapped_column(LargeBinary)  # empty if the image has no corners
+
+
+class DuplicateScanRow(Base):
+    """A search for near-identical masters in a collection, or between two, kept up to date."""
+
+    __tablename__ = "duplicate_scans"
+    __table_args__ = (
+        UniqueConstraint(
+            "collection_id",
+            "other_id",
+            "space",
+            name="uq_duplicate_scans_collection_id_other_id_space",
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    collection_id: Mapped[UUID] = mapped_column(UuidBytes)  # the smaller id of the two
+    other_id: Mapped[UUID] = mapped_column(UuidBytes)  # the same id: within the collection
+    space: Mapped[str] = mapped_column(text(63))
+    max_distance: Mapped[float]
+    changes: Mapped[int]  # raised with each change of its pairs
+    created_at: Mapped[int]
+    completed_at: Mapped[int | None]  # when all masters had been compared; NULL before
+
+
+class DuplicateCheckRow(Base):
+    """A master that a scan has compared, with its vector of that model version."""
+
+    __tablename__ = "duplicate_checks"
+    __table_args__ = (Index("ix_duplicate_checks_master_id", "master_id"),)
+
+    scan_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    master_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    model_version: Mapped[str] = mapped_column(text(64))
+
+
+class DuplicatePairRow(Base):
+    """Two masters that a scan found to show one photograph; ``first_id`` is the smaller id."""
+
+    __tablename__ = "duplicate_pairs"
+    __table_args__ = (
+        Index("ix_duplicate_pairs_first_id", "first_id"),
+        Index("ix_duplicate_pairs_second_id", "second_id"),
+    )
+
+    scan_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    first_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    second_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    common: Mapped[int]  # local features
+    distance: Mapped[float]
+
+
+class DuplicateDecisionRow(Base):
+    """What somebody decided about two masters; ``first_id`` is the smaller id."""
+
+    __tablename__ = "duplicate_decisions"
+    __table_args__ = (Index("ix_duplicate_decisions_second_id", "second_id"),)
+
+    first_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    second_id: Mapped[UUID] = mapped_column(UuidBytes, primary_key=True)
+    decision: Mapped[str] = mapped_column(text(16))  # `different`, or `keep` for duplicates
+    decided_at: Mapped[int]
 
 
 def table_of(row: type[Base]) -> Table:
