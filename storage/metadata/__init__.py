@@ -10,6 +10,7 @@ from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.captures import SqlCaptures
 from storage.metadata.changes import SqlChanges
 from storage.metadata.collections import SqlCollections
+from storage.metadata.duplicates import SqlDecisions
 from storage.metadata.identity import SqlIdentity
 from storage.metadata.leases import SqlLeases
 from storage.metadata.lists import SqlLists
@@ -40,6 +41,7 @@ class SqlMetadataStore(
     SqlIdentity,
     SqlCaptures,
     SqlChanges,
+    SqlDecisions,
 ):
     """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import MasterChanged
+from storage.metadata.duplicates import remove_decisions_about
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -139,6 +140,7 @@ class SqlMasters:
             if connection.execute(sa.select(MASTERS.c.id).where(claimed)).first() is None:
                 return
             connection.execute(EMBEDDINGS.delete().where(EMBEDDINGS.c.master_id == master_id))
+            remove_decisions_about(connection, master_id)
             connection.execute(MASTERS.delete().where(MASTERS.c.id == master_id))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
 from storage.protocols.changes import AttributeUpdate, ChangeStore
+from storage.protocols.duplicates import DecidedPair, Decision, DecisionStore
 from storage.protocols.lists import ListStore
 from storage.protocols.metadata import (
     CollectionStore,
@@ -29,6 +30,9 @@ __all__ = [
     "CaptureStore",
     "ChangeStore",
     "CollectionStore",
+    "DecidedPair",
+    "Decision",
+    "DecisionStore",
     "EmbeddingOutbox",
     "IdentityStore",
     "LeaseStore",

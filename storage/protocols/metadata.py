@@ -20,6 +20,7 @@ from uuid import UUID
 
 from storage.protocols.captures import CaptureStore
 from storage.protocols.changes import ChangeStore
+from storage.protocols.duplicates import DecisionStore
 from storage.protocols.lists import ListStore
 from storage.records import (
     Attributes,
@@ -173,7 +174,7 @@ class MasterStore(Protocol):
         """Lease up to ``limit`` free `deleting` rows to ``owner``, and return them."""
 
     def forget_master(self, master_id: UUID, owner: str) -> None:
-        """Remove a `deleting` row and its embeddings, which is the last step of a deletion.
+        """Remove a `deleting` row and what belongs to it, which is the last step of a deletion.
 
         Nothing happens unless ``owner`` holds the row's lease.
         """
@@ -345,6 +346,7 @@ class MetadataStore(
     IdentityStore,
     CaptureStore,
     ChangeStore,
+    DecisionStore,
     ListStore,
     Protocol,
 ):

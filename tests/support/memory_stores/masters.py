@@ -90,6 +90,7 @@ class MemoryMasters(OnTables):
         if row is None or row.master.state is not MasterState.DELETING or row.owner != owner:
             return
         self._tables.remove_master(master_id)
+        self._tables.forget_duplicates(master_id)
 
     def _find_visible(self, master_id: UUID) -> MasterRow | None:
         row = self._tables.masters.get(master_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.changes import MemoryChanges
 from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.duplicates import MemoryDecisions
 from tests.support.memory_stores.identity import MemoryIdentity
 from tests.support.memory_stores.lists import MemoryLists
 from tests.support.memory_stores.masters import MemoryMasters
@@ -24,6 +25,7 @@ class MemoryMetadataStore(
     MemoryIdentity,
     MemoryCaptures,
     MemoryChanges,
+    MemoryDecisions,
 ):
     """Implements MetadataStore in memory."""
 

@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 from uuid import UUID
 
+from storage.protocols.duplicates import DecidedPair, IdPair
 from storage.records import FARTHEST, Collection, Master, MasterState, ModelState, new_id
 
 KEPT = (MasterState.STORED, MasterState.DAMAGED)  # states of a master whose upload was acknowledged
@@ -91,6 +92,7 @@ class MemoryTables:
         self.leases: dict[str, Leased] = {}
         self.models: dict[str, ModelRow] = {}
         self.replicas: dict[str, ReplicaRow] = {}
+        self.decisions: dict[IdPair, DecidedPair] = {}
         self.database_id: str | None = None
         self._clock = clock
         self._last_id = UUID(int=0)
@@ -151,6 +153,11 @@ class MemoryTables:
         self.masters.pop(master_id, None)
         for row in self.embeddings_of(master_id):
             del self.embeddings[master_id, row.version]
+
+    def forget_duplicates(self, master_id: UUID) -> None:
+        """Remove what is known about a master's duplicates."""
+        for pair in [pair for pair in self.decisions if master_id in pair]:
+            del self.decisions[pair]
 
 
 class OnTables:
