@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import CollectionExists, CollectionGone
+from storage.metadata.duplicate_scans import remove_scans
 from storage.metadata.rows import COLLECTIONS, DELETING, KEPT, LIVE, MASTERS, deleting_values
 from storage.records import Collection, MasterState, new_id
 
@@ -82,6 +83,7 @@ class SqlCollections:
                     continue
                 number = sa.select(sa.func.count()).select_from(MASTERS).where(inside)
                 if connection.scalar(number) == 0:
+                    remove_scans(connection, collection_id)
                     connection.execute(
                         COLLECTIONS.delete().where(COLLECTIONS.c.id == collection_id)
                     )

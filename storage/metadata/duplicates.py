@@ -1,4 +1,4 @@
-"""Near-identical masters in the metadata database."""
+"""What people decided about near-identical masters, in the metadata database."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from storage.protocols.duplicates import DecidedPair, Decision, IdPair
 from storage.records import MasterState
 from storage.tables import DuplicateDecisionRow, DuplicateScanRow, table_of
 
-_DECISIONS = table_of(DuplicateDecisionRow)
-_SCANS = table_of(DuplicateScanRow)
+DECISIONS = table_of(DuplicateDecisionRow)
+SCANS = table_of(DuplicateScanRow)
 
 
 @retry_lost_transactions
@@ -26,24 +26,24 @@ class SqlDecisions:
 
     def save_decisions(self, ids: Sequence[UUID], decision: Decision) -> set[UUID]:
         with self._db.write() as connection:
-            collections = _lock_visible(connection, ids)
+            collections = lock_visible(connection, ids)
             missing = set(ids) - collections.keys()
             if missing or len(collections) < 2:
                 return missing
-            connection.execute(_DECISIONS.delete().where(_is_between(ids)))
+            connection.execute(DECISIONS.delete().where(_is_between(ids)))
             values = {"decision": decision, "decided_at": now()}
             rows = [
                 {"first_id": first, "second_id": second}
                 for first, second in combinations(sorted(collections), 2)
             ]
-            connection.execute(_DECISIONS.insert().values(**values), rows)
+            connection.execute(DECISIONS.insert().values(**values), rows)
             _count_change(connection, collections.values())
         return missing
 
     def remove_decisions(self, ids: Sequence[UUID]) -> int:
         its_collections = sa.select(MASTERS.c.collection_id).where(MASTERS.c.id.in_(ids))
         with self._db.write() as connection:
-            removed = connection.execute(_DECISIONS.delete().where(_is_between(ids))).rowcount
+            removed = connection.execute(DECISIONS.delete().where(_is_between(ids))).rowcount
             if removed:
                 _count_change(connection, connection.scalars(its_collections.distinct()))
         return removed
@@ -51,14 +51,14 @@ class SqlDecisions:
     def list_decisions(
         self, collection_ids: Sequence[UUID], limit: int, after: IdPair | None
     ) -> list[DecidedPair]:
-        first, second = _DECISIONS.c.first_id, _DECISIONS.c.second_id
+        first, second = DECISIONS.c.first_id, DECISIONS.c.second_id
         visible, inside = [], []
         for column in (first, second):
             master = MASTERS.alias()
             collection = COLLECTIONS.alias()
             visible.append((master, collection, column))
             inside.append(master.c.collection_id.in_(collection_ids))
-        statement = sa.select(_DECISIONS).where(sa.or_(*inside))
+        statement = sa.select(DECISIONS).where(sa.or_(*inside))
         for master, collection, column in visible:
             statement = statement.join(master, master.c.id == column).join(
                 collection, collection.c.id == master.c.collection_id
@@ -79,10 +79,10 @@ class SqlDecisions:
 
 def _is_between(ids: Sequence[UUID]) -> sa.ColumnElement[bool]:
     """Return the condition that a row is about two of the masters."""
-    return sa.and_(_DECISIONS.c.first_id.in_(ids), _DECISIONS.c.second_id.in_(ids))
+    return sa.and_(DECISIONS.c.first_id.in_(ids), DECISIONS.c.second_id.in_(ids))
 
 
-def _lock_visible(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, UUID]:
+def lock_visible(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, UUID]:
     """Lock the visible ones of these masters; return the collection of each by its id.
 
     So none of them is forgotten before what refers to it is committed.
@@ -104,11 +104,5 @@ def _lock_visible(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, 
 def _count_change(connection: sa.Connection, collection_ids: Iterable[UUID]) -> None:
     """Raise the changes of the scans of these collections by one."""
     some = set(collection_ids)
-    either = sa.or_(_SCANS.c.collection_id.in_(some), _SCANS.c.other_id.in_(some))
-    connection.execute(_SCANS.update().where(either).values(changes=_SCANS.c.changes + 1))
-
-
-def remove_decisions_about(connection: sa.Connection, master_id: UUID) -> None:
-    """Remove what was decided about a master."""
-    for column in (_DECISIONS.c.first_id, _DECISIONS.c.second_id):  # each has an index
-        connection.execute(_DECISIONS.delete().where(column == master_id))
+    either = sa.or_(SCANS.c.collection_id.in_(some), SCANS.c.other_id.in_(some))
+    connection.execute(SCANS.update().where(either).values(changes=SCANS.c.changes + 1))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import MasterChanged
-from storage.metadata.duplicates import remove_decisions_about
+from storage.metadata.duplicate_scans import forget_comparison, forget_duplicates
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -88,24 +88,18 @@ class SqlMasters:
         return master_of(changed)
 
     def mark_damaged(self, master_id: UUID) -> bool:
-        return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
+        with self._db.write() as connection:
+            return _change_state(connection, master_id, MasterState.STORED, MasterState.DAMAGED)
 
     def restore_damaged(self, master_id: UUID) -> bool:
         # What was read of its file may be what the damaged bytes said.
-        return self._change_state(
-            master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
-        )
-
-    def _change_state(
-        self, master_id: UUID, old: MasterState, new: MasterState, **values: Any
-    ) -> bool:
         with self._db.write() as connection:
-            result = connection.execute(
-                MASTERS.update()
-                .where(MASTERS.c.id == master_id, MASTERS.c.state == old)
-                .values(state=new, **values)
+            restored = _change_state(
+                connection, master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
             )
-        return result.rowcount == 1
+            if restored:
+                forget_comparison(connection, master_id)
+        return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         with self._db.write() as connection:
@@ -140,8 +134,20 @@ class SqlMasters:
             if connection.execute(sa.select(MASTERS.c.id).where(claimed)).first() is None:
                 return
             connection.execute(EMBEDDINGS.delete().where(EMBEDDINGS.c.master_id == master_id))
-            remove_decisions_about(connection, master_id)
+            forget_duplicates(connection, master_id)
             connection.execute(MASTERS.delete().where(MASTERS.c.id == master_id))
+
+
+def _change_state(
+    connection: sa.Connection, master_id: UUID, old: MasterState, new: MasterState, **values: Any
+) -> bool:
+    """Move a master from one state to another; return False if it is not in the first."""
+    result = connection.execute(
+        MASTERS.update()
+        .where(MASTERS.c.id == master_id, MASTERS.c.state == old)
+        .values(state=new, **values)
+    )
+    return result.rowcount == 1
 
 
 def _lock_master(

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
 from storage.protocols.changes import AttributeUpdate, ChangeStore
-from storage.protocols.duplicates import DecidedPair, Decision, DecisionStore
+from storage.protocols.duplicates import (
+    DecidedPair,
+    Decision,
+    DuplicatePair,
+    DuplicateScan,
+    DuplicateStore,
+    RawPair,
+    Unchecked,
+)
 from storage.protocols.lists import ListStore
 from storage.protocols.metadata import (
     CollectionStore,
@@ -32,7 +40,9 @@ __all__ = [
     "CollectionStore",
     "DecidedPair",
     "Decision",
-    "DecisionStore",
+    "DuplicatePair",
+    "DuplicateScan",
+    "DuplicateStore",
     "EmbeddingOutbox",
     "IdentityStore",
     "LeaseStore",
@@ -41,8 +51,10 @@ __all__ = [
     "MetadataStore",
     "ModelRegistry",
     "ObjectStore",
+    "RawPair",
     "RecordStore",
     "Stores",
+    "Unchecked",
     "UploadStore",
     "VectorStore",
 ]

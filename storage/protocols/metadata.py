@@ -20,7 +20,7 @@ from uuid import UUID
 
 from storage.protocols.captures import CaptureStore
 from storage.protocols.changes import ChangeStore
-from storage.protocols.duplicates import DecisionStore
+from storage.protocols.duplicates import DuplicateStore
 from storage.protocols.lists import ListStore
 from storage.records import (
     Attributes,
@@ -346,7 +346,7 @@ class MetadataStore(
     IdentityStore,
     CaptureStore,
     ChangeStore,
-    DecisionStore,
+    DuplicateStore,
     ListStore,
     Protocol,
 ):

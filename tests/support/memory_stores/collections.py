@@ -58,6 +58,10 @@ class MemoryCollections(OnTables):
             moved += len(some)
             if not inside:
                 del tables.collections[collection_id]
+                scans = list(tables.scans.values())
+                for scan in scans:
+                    if collection_id in scan.collection_ids:
+                        del tables.scans[scan.id]
         return moved
 
     def _insert(self, name: str) -> Collection:

@@ -16,17 +16,20 @@ class MemoryDecisions(OnTables):
     """Implements DecisionStore in memory."""
 
     def save_decisions(self, ids: Sequence[UUID], decision: Decision) -> set[UUID]:
-        missing = {master_id for master_id in ids if not self._is_visible(master_id)}
-        if not missing:
+        missing = {master_id for master_id in ids if self._tables.find_visible(master_id) is None}
+        if not missing and len(set(ids)) > 1:
             for pair in combinations(sorted(set(ids)), 2):
                 decided = DecidedPair(pair, decision, self._tables.now())
                 self._tables.decisions[pair] = decided
+            self._count_change(ids)
         return missing
 
     def remove_decisions(self, ids: Sequence[UUID]) -> int:
         pairs = [pair for pair in self._tables.decisions if set(pair) <= set(ids)]
         for pair in pairs:
             del self._tables.decisions[pair]
+        if pairs:
+            self._count_change(ids)
         return len(pairs)
 
     def list_decisions(
@@ -41,6 +44,7 @@ class MemoryDecisions(OnTables):
         some = [pair for pair in pairs if after is None or pair > after]
         return [self._tables.decisions[pair] for pair in some[:limit]]
 
-    def _is_visible(self, master_id: UUID) -> bool:
-        row = self._tables.masters.get(master_id)
-        return row is not None and self._tables.is_visible(row)
+    def _count_change(self, ids: Sequence[UUID]) -> None:
+        rows = [self._tables.masters.get(each) for each in ids]
+        collections = {row.master.collection_id for row in rows if row is not None}
+        self._tables.count_change(collections)

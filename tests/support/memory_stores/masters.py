@@ -17,7 +17,7 @@ class MemoryMasters(OnTables):
     """Implements MasterStore in memory."""
 
     def find_master(self, master_id: UUID) -> Master | None:
-        row = self._find_visible(master_id)
+        row = self._tables.find_visible(master_id)
         return None if row is None else row.read()
 
     def find_by_hash(self, collection: str, sha256: bytes) -> Master | None:
@@ -28,7 +28,7 @@ class MemoryMasters(OnTables):
         return row.read() if row is not None and self._tables.is_visible(row) else None
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
-        rows = [self._find_visible(master_id) for master_id in ids]
+        rows = [self._tables.find_visible(master_id) for master_id in ids]
         return {
             row.master.id: row.read()
             for row in rows
@@ -43,7 +43,7 @@ class MemoryMasters(OnTables):
         attributes: Attributes | None,
         revisions: Container[int] | None = None,
     ) -> Master | None:
-        row = self._find_visible(master_id)
+        row = self._tables.find_visible(master_id)
         if row is None:
             return None
         _check_revision(row, revisions)
@@ -61,9 +61,12 @@ class MemoryMasters(OnTables):
         return self._change_state(master_id, MasterState.STORED, MasterState.DAMAGED)
 
     def restore_damaged(self, master_id: UUID) -> bool:
-        return self._change_state(
+        restored = self._change_state(
             master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
         )
+        if restored:
+            self._tables.forget_comparison(master_id)
+        return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:
         row = self._tables.masters.get(master_id)
@@ -91,10 +94,6 @@ class MemoryMasters(OnTables):
             return
         self._tables.remove_master(master_id)
         self._tables.forget_duplicates(master_id)
-
-    def _find_visible(self, master_id: UUID) -> MasterRow | None:
-        row = self._tables.masters.get(master_id)
-        return row if row is not None and self._tables.is_visible(row) else None
 
     def _change_state(
         self, master_id: UUID, old: MasterState, new: MasterState, **values: Any

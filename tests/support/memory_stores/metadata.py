@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.changes import MemoryChanges
 from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.duplicate_scans import MemoryFeatures, MemoryScans
 from tests.support.memory_stores.duplicates import MemoryDecisions
 from tests.support.memory_stores.identity import MemoryIdentity
 from tests.support.memory_stores.lists import MemoryLists
@@ -26,6 +27,8 @@ class MemoryMetadataStore(
     MemoryCaptures,
     MemoryChanges,
     MemoryDecisions,
+    MemoryFeatures,
+    MemoryScans,
 ):
     """Implements MetadataStore in memory."""
 

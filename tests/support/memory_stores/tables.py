@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 from uuid import UUID
 
-from storage.protocols.duplicates import DecidedPair, IdPair
+from storage.protocols.duplicates import DecidedPair, DuplicatePair, DuplicateScan, IdPair
 from storage.records import FARTHEST, Collection, Master, MasterState, ModelState, new_id
 
 KEPT = (MasterState.STORED, MasterState.DAMAGED)  # states of a master whose upload was acknowledged
@@ -93,6 +93,10 @@ class MemoryTables:
         self.models: dict[str, ModelRow] = {}
         self.replicas: dict[str, ReplicaRow] = {}
         self.decisions: dict[IdPair, DecidedPair] = {}
+        self.features: dict[UUID, tuple[int, bytes]] = {}  # the format, and the features
+        self.scans: dict[UUID, DuplicateScan] = {}
+        self.checks: dict[tuple[UUID, UUID], str] = {}  # model versions by scan and master
+        self.pairs: dict[tuple[UUID, IdPair], DuplicatePair] = {}  # by scan and masters
         self.database_id: str | None = None
         self._clock = clock
         self._last_id = UUID(int=0)
@@ -121,6 +125,10 @@ class MemoryTables:
 
     def is_in_live_collection(self, row: MasterRow) -> bool:
         return self.collections[row.master.collection_id].live
+
+    def find_visible(self, master_id: UUID) -> MasterRow | None:
+        row = self.masters.get(master_id)
+        return row if row is not None and self.is_visible(row) else None
 
     def find_live(self, name: str) -> CollectionRow | None:
         """Return the row of the live collection of that name."""
@@ -156,8 +164,23 @@ class MemoryTables:
 
     def forget_duplicates(self, master_id: UUID) -> None:
         """Remove what is known about a master's duplicates."""
+        self.forget_comparison(master_id)
+        for key in [key for key in self.pairs if master_id in key[1]]:
+            del self.pairs[key]
         for pair in [pair for pair in self.decisions if master_id in pair]:
             del self.decisions[pair]
+
+    def forget_comparison(self, master_id: UUID) -> None:
+        """Remove what was computed from the bytes of a master."""
+        self.features.pop(master_id, None)
+        for key in [key for key in self.checks if key[1] == master_id]:
+            del self.checks[key]
+
+    def count_change(self, collection_ids: set[UUID]) -> None:
+        """Raise the changes of the scans of these collections by one."""
+        for scan in self.scans.values():
+            if collection_ids & set(scan.collection_ids):
+                self.scans[scan.id] = replace(scan, changes=scan.changes + 1)
 
 
 class OnTables:
