@@ -38,6 +38,7 @@ from app.services.search import Search
 from app.services.spaces import Spaces
 from app.services.stored_vectors import StoredVectors
 from app.services.texts import Texts
+from app.services.undo import Undo
 from app.services.vision import Decoder, Vision
 from app.settings import MIB, Settings
 from app.worker import Worker
@@ -278,7 +279,7 @@ def _build_services(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
-        changes=Changes(stores.metadata, collections, wake.set),
+        changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),
@@ -289,6 +290,7 @@ def _build_services(
         stored_vectors=vectors,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
+        undo=Undo(stores.metadata, collections, wake.set),
         worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
     )
 

@@ -20,6 +20,7 @@ from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
 from app.services.stored_vectors import StoredVectors
+from app.services.undo import Undo
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
@@ -49,4 +50,5 @@ class Services:
     stored_vectors: StoredVectors
     scrub: Scrub
     reembed: Reembed
+    undo: Undo
     worker: Worker

@@ -25,6 +25,7 @@ from app.routes import (
     collections,
     comparison,
     content,
+    deletions,
     docs,
     explanation,
     health,
@@ -91,6 +92,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     for module in (
         masters,
         changes,
+        deletions,
         content,
         search,
         vectors,

@@ -301,6 +301,13 @@ class Settings(BaseSettings):
         description="How long an object that a repair has moved to quarantine is kept, in days."
         " The worker's scrub deletes older ones. 0: for ever.",
     )
+    undo_hours: float = Field(
+        24.0,
+        ge=0,
+        le=8760,
+        description="How long the deletion of several masters can be undone, in hours. Their bytes"
+        " take space until then. 0: such a deletion is permanent at once.",
+    )
     catalogue_interval: float = Field(
         3600.0,
         ge=0,

@@ -43,6 +43,7 @@ class MasterState(StrEnum):
     PENDING = "pending"  # reserved by an upload that is not acknowledged yet
     STORED = "stored"  # acknowledged: it can be read and found
     DAMAGED = "damaged"  # its bytes are lost or wrong: hidden until they are uploaded again
+    REMOVED = "removed"  # hidden; its bytes are kept while the deletion can be undone
     DELETING = "deleting"  # hidden; its vectors, object and row are being removed
 
 

@@ -189,6 +189,8 @@ class ChangeResult(TypedDict):
     skipped: int
     changed: NotRequired[int]
     deleted: NotRequired[int]
+    deletion: NotRequired[UUID]
+    undo_until: NotRequired[str]
     unchanged: NotRequired[int]
     refused: NotRequired[int]
     examples: NotRequired[list[RefusedChange]]
@@ -199,5 +201,42 @@ class ChangeEvent(TypedDict):
 
     error: NotRequired[Problem]
     result: NotRequired[ChangeResult]
+    done: NotRequired[int]
+    total: NotRequired[int]
+    deletion: NotRequired[UUID]
+    undo_until: NotRequired[str]
+
+
+class Deletion(TypedDict):
+    id: UUID
+    collection: str
+    reason: str
+    masters: int
+    created_at: str
+    undo_until: str
+
+
+class DeletionList(TypedDict):
+    deletions: list[Deletion]
+
+
+class UndoConflict(TypedDict):
+    id: UUID
+    master: UUID
+
+
+class UndoResult(TypedDict):
+    restored: int
+    conflicts: int
+    held: int
+    attributes_restored: int
+    examples: list[UndoConflict]
+
+
+class UndoEvent(TypedDict):
+    """A line of the stream of an undone deletion."""
+
+    error: NotRequired[Problem]
+    result: NotRequired[UndoResult]
     done: NotRequired[int]
     total: NotRequired[int]

@@ -1,4 +1,4 @@
-"""The commands that change and delete all images that match a filter."""
+"""The commands that change and delete all images that match a filter, and undo deletions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -42,25 +43,32 @@ def delete(
     api_key: KeyOption = "",
     collection: CollectionOption = "default",
     dry_run: _DryRunOption = False,
+    permanent: Annotated[
+        bool, typer.Option("--permanent", help="Delete for good; it cannot be undone.")
+    ] = False,
     yes: _YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete all images of a collection that match a filter.
 
-    Shows how many these are and asks for confirmation. A deletion cannot be undone. You can
-    interrupt the command; what it has deleted until then stays deleted.
+    Shows how many these are and asks for confirmation. Unless it is permanent, a deletion can be
+    undone with `lookalike undo` for LOOKALIKE_UNDO_HOURS. You can interrupt the command; what it
+    has deleted until then stays deleted.
     """
     params = {"collection": collection, "filter": json.dumps(parse_filter(filter))}
+    params |= {"permanent": "true"} if permanent else {}
     with connect(url, api_key) as client:
         number = client.count_deletions(params)
         if dry_run:
             return _show_count(number, as_json)
-        _confirm(f"Delete {_images(number)} for good?", yes)
+        _confirm(f"Delete {_images(number)}{' for good' if permanent else ''}?", yes)
         result = _follow("Deleting", client.delete_masters(params, number), number)
     if as_json:
         return print_json(result)
     out.print(f"Deleted {_images(result['deleted'])}.")
     _show_skipped(result)
+    if "deletion" in result:
+        out.print(f"Until {result['undo_until']}: lookalike undo {result['deletion']}")
     return None
 
 
@@ -119,6 +127,51 @@ def change(
     return ExitCode.FINDINGS if result["refused"] else ExitCode.OK
 
 
+def undo(
+    deletion: Annotated[
+        UUID | None,
+        typer.Argument(metavar="ID", help="Id of the deletion. Without it, they are listed."),
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = "",
+    as_json: JsonOption = False,
+) -> ExitCode:
+    """Bring back the images that a deletion has deleted, or list the deletions.
+
+    Images whose files were uploaded again meanwhile stay deleted. You can interrupt the command and
+    run it again to resume.
+
+    Exit codes: 0 all images were restored; 1 some stay deleted; 2 the command could not continue;
+    130 interrupted.
+    """
+    with connect(url, api_key) as client:
+        if deletion is None:
+            _list_deletions(client.deletions(), as_json)
+            return ExitCode.OK
+        result = _follow("Restoring", client.undo_deletion(deletion), None)
+    if as_json:
+        print_json(result)
+    else:
+        out.print(f"Restored {_images(result['restored'])}.")
+        for conflict in result["examples"]:
+            err.print(f"{conflict['id']} stays deleted: {conflict['master']} has the same file")
+        if result["held"]:
+            err.print(f"{_images(result['held'])} are in use by a worker: run the command again.")
+    return ExitCode.FINDINGS if result["conflicts"] or result["held"] else ExitCode.OK
+
+
+def _list_deletions(deletions: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        return print_json({"deletions": deletions})
+    if not deletions:
+        out.print("There is no deletion that can be undone.")
+        return None
+    for each in deletions:
+        what = f"{_images(each['masters'])} of {each['collection']} ({each['reason']})"
+        out.print(f"{each['id']}  {what}, until {each['undo_until']}")
+    return None
+
+
 def _parse_assignments(texts: list[str]) -> dict[str, Any]:
     """Return the merge patch for PATH=VALUE; null would remove, which is for --unset."""
     patch: dict[str, Any] = {}
@@ -161,8 +214,8 @@ def _is_answered() -> bool:
     return sys.stdin.isatty()
 
 
-def _follow(title: str, events: Iterator[dict[str, Any]], number: int) -> dict[str, Any]:
-    """Show the progress and return the result."""
+def _follow(title: str, events: Iterator[dict[str, Any]], number: int | None) -> dict[str, Any]:
+    """Show the progress and return the result. ``number`` is the total, if it is known."""
     result: dict[str, Any] = {}
     hint = "What is done stays done; run the command again to go on with the rest."
     with on_interrupt(hint), progress_bar() as progress:
@@ -171,7 +224,7 @@ def _follow(title: str, events: Iterator[dict[str, Any]], number: int) -> dict[s
             if "result" in event:
                 result = event["result"]
             else:
-                progress.update(task, completed=event.get("done", 0))
+                progress.update(task, completed=event.get("done", 0), total=event.get("total"))
     if not result:
         raise CommandError(f"the service stopped before the end. {hint}")
     return result

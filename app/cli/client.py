@@ -260,6 +260,16 @@ class Client:
         confirmed = params | {"confirm": str(number)}
         return self._events("DELETE", "/masters", answers.ChangeEvent, params=confirmed)
 
+    def deletions(self, collection: str = "") -> list[dict[str, Any]]:
+        """Return the deletions that can be undone, the newest first."""
+        params = {"collection": collection} if collection else {}
+        answer = self._call("GET", "/deletions", answers.DeletionList, params=params)
+        return list(answer["deletions"])
+
+    def undo_deletion(self, deletion_id: UUID) -> Iterator[dict[str, Any]]:
+        """Undo a deletion and yield the events; the last one has the result."""
+        return self._events("POST", f"/deletions/{deletion_id}/undo", answers.UndoEvent)
+
     def _events(
         self, method: str, path: str, form: type, **request: Any
     ) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
 from app.services.stored_vectors import StoredVectors
+from app.services.undo import Undo
 from app.settings import Settings
 
 
@@ -50,3 +51,4 @@ ScrubDep = Annotated[Scrub, Depends(_of_services("scrub"))]
 SearchDep = Annotated[Search, Depends(_of_services("search"))]
 SpacesDep = Annotated[Spaces, Depends(_of_services("spaces"))]
 StoredVectorsDep = Annotated[StoredVectors, Depends(_of_services("stored_vectors"))]
+UndoDep = Annotated[Undo, Depends(_of_services("undo"))]

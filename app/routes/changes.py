@@ -18,6 +18,7 @@ from app.http.parameters import (
     parse_filter_json,
     parse_filter_text,
 )
+from app.http.schemas.times import utc_time
 from app.http.security import Access, requires
 from app.http.streams import STREAMED, streamed
 from app.services.changes import AttributeChange, Outcome
@@ -85,11 +86,19 @@ def delete_masters(
             " and with one the number of masters that match."
         ),
     ] = "",
+    permanent: Annotated[
+        bool,
+        Query(
+            description="Delete the masters that match a filter for good. Without a filter, a"
+            " deletion is always permanent."
+        ),
+    ] = False,
 ) -> Response:
     """Deletes all masters of a collection, or those that match a filter.
 
     The collection itself stays. With a filter, the masters are deleted in small batches, the
-    newest first; closing the connection stops it after the current batch.
+    newest first; closing the connection stops it after the current batch. Such a deletion can be
+    undone until `undo_until`, unless it is `permanent`.
     """
     if filter == "":
         detail = "filter is empty. Leave it out to delete all masters of the collection."
@@ -103,7 +112,7 @@ def delete_masters(
         return Response(status_code=204)
     if not (confirm.isascii() and confirm.isdigit() and len(confirm) < 16):
         raise InvalidInput("not-confirmed", _COUNT_AGAIN)
-    walk = changes.delete_matching(collection, condition, int(confirm))
+    walk = changes.delete_matching(collection, condition, int(confirm), permanent=permanent)
     return streamed(request, _events(walk, "deleted"))
 
 
@@ -116,13 +125,24 @@ def _events(walk: Iterator[Outcome], done: str) -> Iterator[dict[str, Any]]:
     """Yield the progress between batches, then the result; ``done`` names what was achieved."""
     for outcome in walk:
         if outcome.done < outcome.matched:
-            yield {"done": outcome.done, "total": outcome.matched}
+            yield {"done": outcome.done, "total": outcome.matched} | _undo_of(outcome)
     result: dict[str, Any] = {"matched": outcome.matched, done: outcome.changed}
     result["skipped"] = outcome.skipped
-    if done == "changed":
+    if done == "deleted":
+        result |= _undo_of(outcome)
+    else:
         result["unchanged"] = outcome.unchanged
         result["refused"] = outcome.refused
         result["examples"] = [
             {"id": str(master_id), "reason": reason} for master_id, reason in outcome.examples
         ]
     yield {"result": result}
+
+
+def _undo_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the deletion that a client can undo, also if it does not wait for the end."""
+    deletion = outcome.deletion
+    if deletion is None:
+        return {}
+    until = utc_time(deletion.undo_until).isoformat().replace("+00:00", "Z")
+    return {"deletion": str(deletion.id), "undo_until": until}

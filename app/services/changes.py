@@ -23,8 +23,8 @@ from storage.attributes import (
     remove_path,
 )
 from storage.filters import Filter, matches, parse_path
-from storage.protocols import AttributeUpdate, MetadataStore
-from storage.records import Attributes, Master
+from storage.protocols import AttributeUpdate, Deletion, MetadataStore, NewDeletion, Removal
+from storage.records import Attributes, Master, new_id
 
 _BATCH = 200  # masters in one transaction
 _ATTEMPTS = 5  # at masters that others change at the same time
@@ -71,16 +71,25 @@ class Outcome:
     skipped: int = 0  # others changed or deleted them, so that they no longer match
     refused: int = 0  # their new attributes would break a rule
     examples: list[tuple[UUID, str]] = field(default_factory=list)  # refused ones, with reasons
+    deletion: Deletion | None = None  # by which what was deleted can be restored
 
 
 class Changes:
     """Changes and deletions by filter. Every method may raise StoreUnavailable."""
 
     def __init__(
-        self, metadata: MetadataStore, collections: Collections, wake_worker: Callable[[], None]
+        self,
+        metadata: MetadataStore,
+        collections: Collections,
+        undo_seconds: float,
+        wake_worker: Callable[[], None],
     ) -> None:
-        """``wake_worker`` is called when vectors or deletions are left to the worker."""
+        """A deletion can be undone for ``undo_seconds``; 0 makes every deletion permanent.
+
+        ``wake_worker`` is called when vectors or deletions are left to the worker.
+        """
         self._metadata = metadata
+        self._undo_seconds = undo_seconds
         self._collections = collections
         self._wake_worker = wake_worker
 
@@ -90,15 +99,17 @@ class Changes:
         return self._metadata.list_masters(collection.id, filter, 1, None).total
 
     def delete_matching(
-        self, collection_name: str, filter: Filter, confirmed: int
+        self, collection_name: str, filter: Filter, confirmed: int, *, permanent: bool = False
     ) -> Iterator[Outcome]:
         """Delete the masters that match, and yield what is done after each batch.
 
-        What is yielded as changed is acknowledged: no request finds it any more. No more than
-        ``confirmed`` are deleted, nor any that was uploaded meanwhile. Raises InvalidInput,
-        NotFound, and CountChanged unless ``confirmed`` is the number of those that match.
+        What is yielded as changed is acknowledged: no request finds it any more. Unless the
+        deletion is ``permanent``, it can be undone for a while. No more than ``confirmed`` are
+        deleted, nor any that was uploaded meanwhile. Raises InvalidInput, NotFound, and
+        CountChanged unless ``confirmed`` is the number of those that match.
         """
         collection_id, first, outcome = self._begin(collection_name, filter, confirmed)
+        deletion = NewDeletion(new_id(), collection_id, "filter", self._undo_seconds)
 
         def delete(masters: Sequence[Master]) -> set[UUID]:
             revisions = {master.id: master.revision for master in masters}
@@ -106,7 +117,16 @@ class Changes:
             outcome.changed += len(deleted)
             return deleted
 
-        return self._walk(collection_id, filter, first, outcome, delete)
+        def remove(masters: Sequence[Master]) -> set[UUID]:
+            removals = [Removal({master.id: master.revision}) for master in masters]
+            removed = self._metadata.remove_masters(deletion, removals)
+            outcome.changed += len(removed)
+            if removed and outcome.deletion is None:
+                outcome.deletion = self._metadata.find_deletion(deletion.id)
+            return removed
+
+        act = delete if permanent or not self._undo_seconds else remove
+        return self._walk(collection_id, filter, first, outcome, act)
 
     def change_matching(
         self, collection_name: str, filter: Filter, change: AttributeChange, confirmed: int

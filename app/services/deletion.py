@@ -1,4 +1,4 @@
-"""Removes the bytes and vectors of deleted masters: the worker's part of a deletion."""
+"""Removes the vectors and bytes of deleted masters: the worker's part of a deletion."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ class Deletion:
     def remove_deleted(self, owner: str, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Run one round: expired uploads, deleted collections, then up to 200 deleted masters.
 
-        ``owner`` holds the leases. Once ``stopping`` returns True, the round ends after the master
-        in hand. Returns whether there was anything to do. Raises StoreUnavailable when several
-        masters of a round fail; a single one is skipped until its lease expires.
+        A deletion that can be undone comes in between: the vectors of its masters are removed at
+        once, and their bytes and rows when its time is over. ``owner`` holds the leases. Once
+        ``stopping`` returns True, the round ends after the master in hand. Returns whether there
+        was anything to do. Raises StoreUnavailable when several masters of a round fail; a single
+        one is skipped until its lease expires.
         """
         metadata = self._stores.metadata
         busy = metadata.expire_reservations() > 0
         busy = metadata.drain_collections(_BATCH) > 0 or busy
+        busy = metadata.expire_deletions(_BATCH) > 0 or busy
+        busy = self._remove_vectors(owner) or busy
         if metadata.is_leased(BACKUP_LEASE):
             return busy
         failures = 0
@@ -53,6 +57,16 @@ class Deletion:
                 log.warning("deletion postponed", master=str(master.id), reason=str(error))
             busy = True
         return busy
+
+    def _remove_vectors(self, owner: str) -> bool:
+        """Remove the vectors of masters whose deletion can be undone."""
+        removed = self._stores.metadata.claim_removed(owner, _BATCH, self._lease)
+        if not removed:
+            return False
+        for version in self._stores.vectors.versions():
+            self._stores.vectors.delete(version, removed)
+        self._stores.metadata.settle_removed(removed, owner)
+        return True
 
     def _remove_master(self, master: Master, owner: str) -> None:
         """Remove vectors, object and row, in this order.

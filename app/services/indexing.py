@@ -100,14 +100,14 @@ class Indexing:
         """Return whether the master was deleted, or its embedding with a retired version.
 
         Neither ever comes back under the same id, unless the version is built again: then every
-        embedding is queued.
+        embedding is queued. A master whose deletion can be undone may come back and be indexed at
+        any moment, so its vector is left to the worker.
         """
         record = self._stores.metadata.find_records([task.master.id]).get(task.master.id)
-        return (
-            record is None
-            or record.master.state is MasterState.DELETING
-            or task.model_version not in record.indexed
-        )
+        if record is None or record.master.state is MasterState.DELETING:
+            return True
+        is_removed = record.master.state is MasterState.REMOVED
+        return not is_removed and task.model_version not in record.indexed
 
     def _find_or_embed_parts(
         self, task: IndexTask, image: DecodedImage | None

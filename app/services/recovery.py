@@ -33,6 +33,7 @@ from storage.records import Master, MasterRecord, MasterState, ModelState, Objec
 _BATCH = 200
 _MAX_UNREADABLE = 3  # originals in a row that cannot be read before the store counts as down
 _KEPT = (MasterState.STORED, MasterState.DAMAGED)
+_DELETED = (MasterState.REMOVED, MasterState.DELETING)
 
 
 @dataclass
@@ -247,7 +248,7 @@ class Recovery:
     ) -> bool:
         """Tell whether the master of an original is to be inserted, and count it if not."""
         state = record.master.state if record else None
-        if state is MasterState.DELETING or key.collection.id not in self._collections:
+        if state in _DELETED or key.collection.id not in self._collections:
             self.counts.left_deleted += 1
         elif state in _KEPT:
             self.counts.present += 1

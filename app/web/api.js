@@ -145,6 +145,9 @@ export const countMasters = async (collection, filter) => {
 /** Deletes the masters that match; `confirm` is their number. */
 export const deleteMasters = (values, progress) =>
 	events(query("/masters", values), { method: "DELETE" }, progress);
+/** Brings the masters of a deletion back. */
+export const undoDeletion = (id, progress = () => {}) =>
+	events(`/deletions/${encodeURIComponent(id)}/undo`, { method: "POST" }, progress);
 /** Changes the attributes of the masters that match. */
 export const changeMasters = (change, progress) =>
 	events("/masters", withBody("PATCH", change), progress);

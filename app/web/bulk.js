@@ -7,6 +7,8 @@ import { count } from "./format.js";
 import * as state from "./state.js";
 import { showError, showToast } from "./toasts.js";
 
+const UNDO_SECONDS = 20;
+
 export class Bulk {
 	/** `changed()`: pictures were changed or deleted. */
 	constructor({ changed }) {
@@ -65,7 +67,7 @@ export class Bulk {
 		const number = String(this.matched);
 		const label = { "aria-label": `Type ${number} to delete them`, inputmode: "numeric" };
 		const input = el("input", { type: "text", required: true, autocomplete: "off", ...label });
-		const submit = { type: "submit", class: "danger", disabled: true, text: "Delete permanently" };
+		const submit = { type: "submit", class: "danger", disabled: true, text: "Delete" };
 		const confirm = el("button", submit);
 		input.addEventListener("input", () => {
 			confirm.disabled = input.value.trim() !== number;
@@ -76,7 +78,7 @@ export class Bulk {
 		const form = el(
 			"form",
 			{ class: "confirm" },
-			el("p", {}, "This permanently deletes ", pictures, ". Type ", typed, " to confirm."),
+			el("p", {}, "This deletes ", pictures, ". Type ", typed, " to confirm."),
 			input,
 			el("div", { class: "buttons" }, confirm, cancel),
 		);
@@ -92,9 +94,31 @@ export class Bulk {
 		const { collection, filter, matched } = this;
 		return this.run(async (progress) => {
 			const values = { collection, filter, confirm: matched };
-			const { deleted } = await api.deleteMasters(values, progress);
-			showToast(`${count(deleted, "picture")} deleted.`);
+			const { deleted, deletion } = await api.deleteMasters(values, progress);
+			const action = deletion && { label: "Undo", run: () => this.undo(deletion) };
+			const seconds = action ? UNDO_SECONDS : undefined;
+			showToast(`${count(deleted, "picture")} deleted.`, { action, seconds });
 		});
+	}
+
+	/** Brings the pictures of a deletion back. */
+	async undo(deletion) {
+		try {
+			const { restored, conflicts, held } = await api.undoDeletion(deletion);
+			showToast(`${count(restored, "picture")} restored.`);
+			if (conflicts) {
+				const pictures = count(conflicts, "picture");
+				showToast(`${pictures} not restored: the same file was uploaded again.`, { error: true });
+			}
+			if (held) {
+				const action = { label: "Retry", run: () => this.undo(deletion) };
+				showToast(`${count(held, "picture")} not restored yet.`, { action, seconds: UNDO_SECONDS });
+			}
+		} catch (problem) {
+			showError(problem);
+		} finally {
+			this.changed();
+		}
 	}
 
 	change(event) {

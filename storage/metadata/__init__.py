@@ -10,6 +10,7 @@ from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.captures import SqlCaptures
 from storage.metadata.changes import SqlChanges
 from storage.metadata.collections import SqlCollections
+from storage.metadata.deletions import SqlDeletions
 from storage.metadata.duplicate_scans import SqlFeatures, SqlScans
 from storage.metadata.duplicates import SqlDecisions
 from storage.metadata.identity import SqlIdentity
@@ -45,6 +46,7 @@ class SqlMetadataStore(
     SqlDecisions,
     SqlFeatures,
     SqlScans,
+    SqlDeletions,
 ):
     """MetadataStore on SQLite, MySQL and MariaDB, with the same statements for each."""
 

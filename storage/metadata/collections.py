@@ -12,6 +12,7 @@ from storage.metadata.duplicate_scans import remove_scans
 from storage.metadata.rows import COLLECTIONS, DELETING, KEPT, LIVE, MASTERS, deleting_values
 from storage.records import Collection, MasterState, new_id
 
+_DRAINED = (*KEPT, MasterState.REMOVED)
 _FIND_COLLECTION = sa.select(COLLECTIONS).where(COLLECTIONS.c.live_name == sa.bindparam("its_name"))
 
 
@@ -73,7 +74,7 @@ class SqlCollections:
         with self._db.write() as connection:
             for collection_id in connection.scalars(is_deleting).all():
                 inside = MASTERS.c.collection_id == collection_id
-                some = sa.select(MASTERS.c.id).where(inside, MASTERS.c.state.in_(KEPT))
+                some = sa.select(MASTERS.c.id).where(inside, MASTERS.c.state.in_(_DRAINED))
                 ids = connection.scalars(some.limit(limit - moved)).all()
                 if ids:
                     moved += len(ids)

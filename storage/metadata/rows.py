@@ -12,10 +12,12 @@ from storage.database import now, past
 from storage.records import Capture, Master, MasterState
 from storage.tables import (
     CollectionRow,
+    DeletionRow,
     EmbeddingRow,
     IdentityRow,
     LeaseRow,
     MasterRow,
+    MergedAttributesRow,
     ModelVersionRow,
     ReplicaRow,
     table_of,
@@ -28,6 +30,8 @@ LEASES = table_of(LeaseRow)
 MODELS = table_of(ModelVersionRow)
 REPLICAS = table_of(ReplicaRow)
 IDENTITY = table_of(IdentityRow)
+DELETIONS = table_of(DeletionRow)
+MERGED_ATTRIBUTES = table_of(MergedAttributesRow)
 
 LIVE, DELETING = "live", "deleting"  # states of a collection
 PENDING, INDEXED, DEAD = "pending", "indexed", "dead"  # states of an embedding
@@ -102,6 +106,7 @@ def deleting_values() -> dict[str, Any]:
     return FREE_LEASE | {
         "state": MasterState.DELETING,
         "live_sha256": None,
+        "deletion_id": None,
         "updated_at": now(),
     }
 

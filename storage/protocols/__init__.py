@@ -8,6 +8,14 @@ from dataclasses import dataclass
 
 from storage.protocols.captures import CaptureChange, CaptureStore
 from storage.protocols.changes import AttributeUpdate, ChangeStore
+from storage.protocols.deletions import (
+    Deletion,
+    DeletionStore,
+    KeptMaster,
+    NewDeletion,
+    Removal,
+    Restored,
+)
 from storage.protocols.duplicates import (
     DecidedPair,
     Decision,
@@ -40,19 +48,25 @@ __all__ = [
     "CollectionStore",
     "DecidedPair",
     "Decision",
+    "Deletion",
+    "DeletionStore",
     "DuplicatePair",
     "DuplicateScan",
     "DuplicateStore",
     "EmbeddingOutbox",
     "IdentityStore",
+    "KeptMaster",
     "LeaseStore",
     "ListStore",
     "MasterStore",
     "MetadataStore",
     "ModelRegistry",
+    "NewDeletion",
     "ObjectStore",
     "RawPair",
     "RecordStore",
+    "Removal",
+    "Restored",
     "Stores",
     "Unchecked",
     "UploadStore",

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from storage.protocols.captures import CaptureStore
 from storage.protocols.changes import ChangeStore
+from storage.protocols.deletions import DeletionStore
 from storage.protocols.duplicates import DuplicateStore
 from storage.protocols.lists import ListStore
 from storage.records import (
@@ -67,7 +68,8 @@ class CollectionStore(Protocol):
     def drain_collections(self, limit: int) -> int:
         """Move up to ``limit`` masters of deleted collections to `deleting`; return their number.
 
-        A deleted collection without masters is removed. A collection is complete when a call
+        Masters that were removed before count as well: their deletion cannot be undone any more. A
+        deleted collection without masters is removed. A collection is complete when a call
         returns 0 and its masters have been forgotten.
         """
 
@@ -347,6 +349,7 @@ class MetadataStore(
     CaptureStore,
     ChangeStore,
     DuplicateStore,
+    DeletionStore,
     ListStore,
     Protocol,
 ):

@@ -75,7 +75,7 @@ def test_a_change_is_counted_confirmed_and_found_by_searches(
     assert eventually(is_found, 20)
 
 
-def test_a_deletion_is_counted_confirmed_and_final(
+def test_a_permanent_deletion_is_counted_confirmed_and_final(
     shelf: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "_BATCH", 2)
@@ -84,7 +84,9 @@ def test_a_deletion_is_counted_confirmed_and_final(
     whole = {"collection": "default", "dry_run": "true"}
     assert shelf.client.delete("/masters", params=whole).json() == {"matched": 5}
     result = {"matched": 4, "deleted": 4, "skipped": 0}
-    assert lines(delete(shelf, confirm="4")) == [{"done": 2, "total": 4}, {"result": result}]
+    done = lines(delete(shelf, confirm="4", permanent="true"))
+    assert done == [{"done": 2, "total": 4}, {"result": result}]
+    assert shelf.client.get("/deletions").json() == {"deletions": []}
     assert attributes_of(shelf) == [{"colour": "blue", "n": 0}]
     nothing = {"matched": 0, "deleted": 0, "skipped": 0}
     assert lines(delete(shelf, confirm="0")) == [{"result": nothing}]
@@ -115,6 +117,7 @@ def test_another_number_is_refused_with_the_new_one(shelf: Service) -> None:
         ({"filter": '{"a": {"$bad": 1}}', "dry_run": "true"}, "invalid-filter"),
         ({"filter": '{"$not": ' * 50 + '{"a": 1}' + "}" * 50, "confirm": "4"}, "invalid-filter"),
         ({"dry_run": "maybe"}, "invalid-request"),
+        ({"confirm": "4", "permanent": "perhaps"}, "invalid-request"),
         ({"collection": "No", "confirm": "4"}, "invalid-collection-name"),
         ({"dryrun": "true", "confirm": "4"}, "unknown-parameter"),
     ],

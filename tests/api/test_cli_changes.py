@@ -67,7 +67,7 @@ def test_nothing_is_done_without_confirmation(
 ) -> None:
     refused = run(shelf, "delete", "--filter", RED)
     assert refused.exit_code == 2
-    assert "Delete 3 images for good? Nobody can answer here: confirm with --yes" in refused.output
+    assert "Delete 3 images? Nobody can answer here: confirm with --yes" in refused.output
     monkeypatch.setattr(changing, "_is_answered", lambda: True)
     assert "nothing was done" in run(shelf, "delete", "--filter", RED, answer="n\n").output
     assert len(attributes_of(shelf)) == 4

@@ -33,6 +33,9 @@ from tests.support.service import eventually
 _UNFINISHED = """
 SELECT (SELECT count(*) FROM masters WHERE state IN ('pending', 'deleting'))
   + (SELECT count(*) FROM collections WHERE state <> 'live')
+  + (SELECT count(*) FROM masters
+     WHERE state = 'removed' AND coalesce(lease_owner, '') <> 'undo')
+  + (SELECT count(*) FROM deletions WHERE undo_until = 0)
   + (SELECT count(*) FROM masters WHERE state = 'stored' AND capture_reader = 0)
   + (SELECT count(*) FROM embeddings WHERE state = 'pending')
   + (SELECT count(*) FROM model_versions WHERE state = 'retired')
@@ -45,6 +48,7 @@ SELECT id, attributes, collection_id, revision, state, sha256, capture, name, mi
   size, created_at
 FROM masters WHERE state IN ('stored', 'damaged')
 """
+_REMOVED = "SELECT id FROM masters WHERE state = 'removed'"
 _VECTORS = """
 SELECT master_id, attributes, collection_id, revision, part FROM vectors
 WHERE model_version = ? ORDER BY master_id, part
@@ -56,7 +60,7 @@ UNION SELECT model_version FROM embeddings
 WHERE model_version NOT IN (SELECT id FROM model_versions)
 """
 _LEASES = """
-SELECT (SELECT count(*) FROM masters WHERE lease_until > 0)
+SELECT (SELECT count(*) FROM masters WHERE lease_until > 0 AND lease_owner <> 'undo')
   + (SELECT count(*) FROM embeddings WHERE lease_until > 0)
 """
 
@@ -157,13 +161,14 @@ def _check_stores(directory: Path) -> None:
         kept = {UUID(bytes=row[0]): (_fields_of(row), row[2], row[3]) for row in rows}
         # A damaged master keeps its vector until its bytes are uploaded again.
         damaged = {UUID(bytes=row[0]) for row in rows if row[4] == "damaged"}
+        removed = {UUID(bytes=row[0]) for row in database.execute(_REMOVED)}
         for version, space in database.execute("SELECT id, space FROM model_versions").fetchall():
             _check_version(database, f"{version} in {space}", version, kept)
         assert database.execute(_UNOWNED).fetchall() == [], "I5: something of no version"
         assert database.execute(_LEASES).fetchone()[0] == 0, "I8: a lease is left"
     files = (directory / "objects" / "masters").rglob("*")
     objects = {UUID(path.stem) for path in files if path.is_file()}
-    assert objects - damaged == set(kept) - damaged, "I5: objects"
+    assert objects - damaged == (set(kept) | removed) - damaged, "I5: objects"
     assert list((directory / "objects" / ".incoming").iterdir()) == [], "I8: a temporary file"
 
 

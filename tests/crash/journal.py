@@ -106,6 +106,32 @@ class Journal:
     def delete_matching(self, operations: Operations, name: str) -> None:
         self._delete_all(operations, name, lambda target: target.delete_matching(name))
 
+    def remove_matching(self, operations: Operations, name: str) -> None:
+        """Delete all images of a collection so that it can be undone."""
+        inside = [image for image in self.images.values() if image.collection == name]
+
+        def remove_all(operations: Operations) -> None:
+            for image in inside:
+                image.present.add(False)
+            operations.delete_matching(name, permanent=False)
+            for image in inside:
+                image.present = {False}
+
+        self._carry_out(operations, remove_all)
+
+    def undo(self, operations: Operations, name: str) -> None:
+        """Bring back all images of a collection that were deleted so."""
+        inside = [image for image in self.images.values() if image.collection == name]
+
+        def undo(operations: Operations) -> None:
+            for image in inside:
+                image.present.add(True)
+            operations.undo_deletions(name)
+            for image in inside:
+                image.present = {True}
+
+        self._carry_out(operations, undo)
+
     def delete_collection(self, operations: Operations, name: str) -> None:
         self._delete_all(operations, name, lambda target: target.delete_collection(name))
 

@@ -18,7 +18,7 @@ import pytest
 
 from app.container import Services
 from app.errors import Conflict, NotFound
-from app.services import changes
+from app.services import changes, undo
 from app.services.changes import AttributeChange
 from app.services.queries import FileExample, SearchOptions
 from storage.filter_parser import parse_filter
@@ -85,13 +85,21 @@ class DirectOperations:
             number = service.count_matching(collection, ALL)
             list(service.change_matching(collection, ALL, change, number))
 
-    def delete_matching(self, collection: str) -> None:
+    def delete_matching(self, collection: str, *, permanent: bool = True) -> None:
         """Delete all masters by a filter, one at a time."""
         service = self._services.changes
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(changes, "_BATCH", 1)
             number = service.count_matching(collection, ALL)
-            list(service.delete_matching(collection, ALL, number))
+            list(service.delete_matching(collection, ALL, number, permanent=permanent))
+
+    def undo_deletions(self, collection: str) -> None:
+        """Undo all deletions in a collection, one master at a time."""
+        service = self._services.undo
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(undo, "_BATCH", 1)
+            for deletion in service.list_deletions(collection, 1000):
+                list(service.undo_deletion(deletion.id))
 
     def delete_collection(self, name: str) -> None:
         try:
@@ -219,11 +227,17 @@ class HttpOperations:
         confirm = {"confirm": counted.json()["matched"]}
         self._ask("PATCH", "/masters", (200,), json=body | confirm)
 
-    def delete_matching(self, collection: str) -> None:
+    def delete_matching(self, collection: str, *, permanent: bool = True) -> None:
         params = {"collection": collection, "filter": json.dumps(_ALL)}
+        params |= {"permanent": json.dumps(permanent)}
         counted = self._ask("DELETE", "/masters", (200,), params=params | {"dry_run": "true"})
         confirm = {"confirm": counted.json()["matched"]}
         self._ask("DELETE", "/masters", (200,), params=params | confirm)
+
+    def undo_deletions(self, collection: str) -> None:
+        listed = self._ask("GET", "/deletions", (200,), params={"collection": collection})
+        for deletion in listed.json()["deletions"]:
+            self._ask("POST", f"/deletions/{deletion['id']}/undo", (200,))
 
     def delete_collection(self, name: str) -> None:
         self._ask("DELETE", f"/collections/{name}", (204, 404), params={"confirm": name})

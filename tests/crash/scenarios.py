@@ -65,6 +65,19 @@ def matching(journal: Journal, setting: Setting) -> None:
     setting.drain()
 
 
+def undoing(journal: Journal, setting: Setting) -> None:
+    """Delete masters by a filter, upload one of them again, undo it, and let the time end."""
+    journal.remove_matching(setting.operations, "animals")
+    setting.drain()
+    journal.upload(setting.operations, IMAGES[1], collection="animals", n=8)
+    journal.undo(setting.operations, "animals")
+    setting.drain()
+    connection = sqlite3.connect(setting.directory / "lookalike.db", timeout=10)
+    with closing(connection) as database, database:
+        database.execute("UPDATE deletions SET undo_until = 0")
+    setting.drain()
+
+
 def deletions(journal: Journal, setting: Setting) -> None:
     journal.delete(setting.operations, IMAGES[0])
     journal.upload(setting.operations, IMAGES[0], n=9)  # another master with the same bytes
@@ -186,6 +199,7 @@ SCENARIOS: dict[str, Scenario] = {
         uploads,
         changes,
         matching,
+        undoing,
         deletions,
         collections,
         building,

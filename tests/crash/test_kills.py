@@ -62,6 +62,8 @@ def test_killed_at_a_write(name: str, kill: Kill, base_of: BaseOf, tmp_path: Pat
         ("changes", Kill("metadata.update_master", 1, "after")),
         ("matching", Kill("metadata.update_masters", 1, "after")),
         ("matching", Kill("metadata.delete_masters", 1, "after")),
+        ("undoing", Kill("metadata.remove_masters", 1, "after")),
+        ("undoing", Kill("metadata.restore_masters", 1, "after")),
         ("deletions", Kill("metadata.delete_master", 1, "after")),
         ("collections", Kill("metadata.empty_collection", 1, "before")),
         ("building", Kill("registry.start_building", 1, "after")),

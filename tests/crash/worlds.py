@@ -107,6 +107,13 @@ def begin(world: World) -> None:
     world.journal.change(world.operations, IMAGES[1], n=10)
 
 
+def begin_removed(world: World) -> None:
+    """Also delete the masters of a collection so that it can be undone."""
+    begin(world)
+    world.journal.remove_matching(world.operations, "animals")
+    world.drain()
+
+
 def begin_building(world: World) -> None:
     """Also build a second model, which is not active yet."""
     begin(world)
@@ -172,6 +179,14 @@ def change_matching(world: World) -> None:
 
 def delete_matching(world: World) -> None:
     world.journal.delete_matching(world.operations, "default")
+
+
+def remove_matching(world: World) -> None:
+    world.journal.remove_matching(world.operations, "animals")
+
+
+def undo(world: World) -> None:
+    world.journal.undo(world.operations, "animals")
 
 
 def delete(world: World) -> None:
@@ -248,6 +263,8 @@ OPERATIONS: dict[Callable[[World], None], Callable[[World], None]] = {
     change: begin,
     change_matching: begin,
     delete_matching: begin,
+    remove_matching: begin,
+    undo: begin_removed,
     delete: begin,
     delete_and_upload: begin,
     delete_collection: begin,
@@ -363,7 +380,14 @@ def check(world: World) -> None:
         kept_gps = bool((master.capture or {}).get("gps")) and not world.settings.keep_gps
         assert not kept_gps, "I9: what a file says"
     objects = {info.key for info in world.stores.objects.list("masters")}
-    assert objects == {master.object_key for master in kept.values()}, "I5: objects"
+    removed = [
+        record.master
+        for deletion in world.stores.metadata.list_deletions(None, 100)
+        for record in world.stores.metadata.find_records(
+            world.stores.metadata.list_removed(deletion.id)
+        ).values()
+    ]
+    assert objects == {each.object_key for each in (*kept.values(), *removed)}, "I5: objects"
     for version in world.stores.vectors.versions():
         ids = {id_ for batch in world.stores.vectors.iterate_ids(version) for id_ in batch}
         assert ids == set(kept), f"I5: vectors of {version}"

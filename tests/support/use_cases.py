@@ -35,6 +35,7 @@ from app.services.search import Search
 from app.services.spaces import Spaces
 from app.services.stored_vectors import StoredVectors
 from app.services.texts import Texts
+from app.services.undo import Undo
 from app.services.vision import Vision
 from app.settings import Settings
 from app.worker import Worker
@@ -137,6 +138,7 @@ class UseCases:
     texts: Texts
     scrub: Scrub
     reembed: Reembed
+    undo: Undo
     worker: Worker
 
     def upload(
@@ -197,7 +199,7 @@ def build_use_cases(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
-        changes=Changes(stores.metadata, collections, wake.set),
+        changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),
@@ -209,6 +211,7 @@ def build_use_cases(
         texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
+        undo=Undo(stores.metadata, collections, wake.set),
         worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
     )
 

@@ -12,6 +12,7 @@ from app.http.schemas.collections import (
     NewCollection,
     Timeline,
 )
+from app.http.schemas.deletions import Deletion, DeletionList
 from app.http.schemas.explanations import Explanation
 from app.http.schemas.masters import (
     Capture,
@@ -78,6 +79,8 @@ __all__ = [
     "Comparison",
     "DeadLetter",
     "DeadLetters",
+    "Deletion",
+    "DeletionList",
     "Duplicates",
     "EmbedAnswer",
     "EmbedQuery",

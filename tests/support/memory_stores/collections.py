@@ -6,6 +6,8 @@ from storage.errors import CollectionExists
 from storage.records import Collection, MasterState
 from tests.support.memory_stores.tables import KEPT, CollectionRow, OnTables, hold_the_lock
 
+_DRAINED = (*KEPT, MasterState.REMOVED)
+
 
 @hold_the_lock
 class MemoryCollections(OnTables):
@@ -52,7 +54,7 @@ class MemoryCollections(OnTables):
         for collection_id in deleted:
             rows = tables.masters.values()
             inside = [row for row in rows if row.master.collection_id == collection_id]
-            some = [row for row in inside if row.master.state in KEPT][: limit - moved]
+            some = [row for row in inside if row.master.state in _DRAINED][: limit - moved]
             for row in some:
                 tables.mark_deleting(row)
             moved += len(some)

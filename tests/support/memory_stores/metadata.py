@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.changes import MemoryChanges
 from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.deletions import MemoryDeletions
 from tests.support.memory_stores.duplicate_scans import MemoryFeatures, MemoryScans
 from tests.support.memory_stores.duplicates import MemoryDecisions
 from tests.support.memory_stores.identity import MemoryIdentity
@@ -29,6 +30,7 @@ class MemoryMetadataStore(
     MemoryDecisions,
     MemoryFeatures,
     MemoryScans,
+    MemoryDeletions,
 ):
     """Implements MetadataStore in memory."""
 

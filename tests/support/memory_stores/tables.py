@@ -12,10 +12,20 @@ from types import FunctionType
 from typing import Any, TypeVar
 from uuid import UUID
 
+from storage.protocols import NewDeletion
 from storage.protocols.duplicates import DecidedPair, DuplicatePair, DuplicateScan, IdPair
-from storage.records import FARTHEST, Collection, Master, MasterState, ModelState, new_id
+from storage.records import (
+    FARTHEST,
+    Attributes,
+    Collection,
+    Master,
+    MasterState,
+    ModelState,
+    new_id,
+)
 
 KEPT = (MasterState.STORED, MasterState.DAMAGED)  # states of a master whose upload was acknowledged
+GONE = (MasterState.REMOVED, MasterState.DELETING)  # states in which the bytes are free
 LIVE_MODELS = (ModelState.BUILDING, ModelState.ACTIVE, ModelState.PREVIOUS)
 PENDING, INDEXED, DEAD = "pending", "indexed", "dead"  # states of an embedding
 
@@ -43,6 +53,7 @@ class CollectionRow:
 @dataclass
 class MasterRow(Leased):
     master: Master = field(kw_only=True)
+    deletion_id: UUID | None = None
 
     def change(self, **changes: Any) -> None:
         self.master = replace(self.master, **changes)
@@ -76,6 +87,15 @@ class ModelRow:
 
 
 @dataclass
+class DeletionRow:
+    deletion: NewDeletion
+    created_at: int
+    undo_until: int
+    # The attributes from before of masters that were kept, and the revision after it, by id.
+    merged: dict[UUID, tuple[Attributes, int]] = field(default_factory=dict)
+
+
+@dataclass
 class ReplicaRow:
     loaded: list[str]
     until: int
@@ -90,6 +110,7 @@ class MemoryTables:
         self.masters: dict[UUID, MasterRow] = {}
         self.embeddings: dict[tuple[UUID, str], EmbeddingRow] = {}
         self.leases: dict[str, Leased] = {}
+        self.deletions: dict[UUID, DeletionRow] = {}
         self.models: dict[str, ModelRow] = {}
         self.replicas: dict[str, ReplicaRow] = {}
         self.decisions: dict[IdPair, DecidedPair] = {}
@@ -136,15 +157,16 @@ class MemoryTables:
         return next((row for row in rows if row.live and row.collection.name == name), None)
 
     def find_live_hash(self, collection_id: UUID, sha256: bytes) -> MasterRow | None:
-        """Return the row of these bytes that is not being deleted; there is at most one."""
+        """Return the row of these bytes that is not deleted; there is at most one."""
         for row in self.masters.values():
             same = (row.master.collection_id, row.master.sha256) == (collection_id, sha256)
-            if same and row.master.state is not MasterState.DELETING:
+            if same and row.master.state not in GONE:
                 return row
         return None
 
     def mark_deleting(self, row: MasterRow) -> None:
         row.release()
+        row.deletion_id = None
         row.change(state=MasterState.DELETING, updated_at=self.now())
 
     def add_embedding(self, master_id: UUID, version: str) -> EmbeddingRow:

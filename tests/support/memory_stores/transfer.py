@@ -10,6 +10,7 @@ from uuid import UUID
 from storage.errors import CollectionExists, MasterExists
 from storage.records import Collection, MasterRecord, MasterRevision, MasterState
 from tests.support.memory_stores.tables import (
+    GONE,
     INDEXED,
     KEPT,
     CollectionRow,
@@ -92,7 +93,7 @@ class MemoryRecords(OnTables):
         taken = {
             (row.master.collection_id, row.master.sha256)
             for row in self._tables.masters.values()
-            if row.master.state is not MasterState.DELETING and row.master.id not in imported
+            if row.master.state not in GONE and row.master.id not in imported
         }
         for record in records:
             key = record.master.collection_id, record.master.sha256

@@ -55,9 +55,13 @@ def test_all_that_match_are_changed_in_batches(use_cases: UseCases, masters: lis
         assert vector.attributes["sale"] == {"from": 5}
 
 
-def test_all_that_match_are_deleted_in_batches(use_cases: UseCases, masters: list[Master]) -> None:
-    outcome = list(use_cases.changes.delete_matching("default", RED, 7))[-1]
+@pytest.mark.parametrize("permanent", [True, False])
+def test_all_that_match_are_deleted_in_batches(
+    use_cases: UseCases, masters: list[Master], permanent: bool
+) -> None:
+    outcome = list(use_cases.changes.delete_matching("default", RED, 7, permanent=permanent))[-1]
     assert (outcome.matched, outcome.changed, outcome.skipped) == (7, 7, 0)
+    assert (outcome.deletion is None) == permanent
     assert attributes_of(use_cases) == [{"colour": "blue", "n": 9}]
     use_cases.worker.run_round()
     vectors = use_cases.stores.vectors.fetch_vectors("model-1", [each.id for each in masters])
@@ -184,15 +188,17 @@ def test_a_concurrent_change_is_kept(
     assert use_cases.masters.find_master(masters[5].id).attributes == {"colour": "blue"}
 
 
+@pytest.mark.parametrize("permanent", [True, False])
 def test_a_master_that_no_longer_matches_is_not_deleted(
-    use_cases: UseCases, masters: list[Master], monkeypatch: pytest.MonkeyPatch
+    use_cases: UseCases, masters: list[Master], monkeypatch: pytest.MonkeyPatch, permanent: bool
 ) -> None:
     def interfere() -> None:
         use_cases.masters.update_master(masters[6].id, "new name", None)
         use_cases.masters.update_master(masters[0].id, None, {"colour": "blue"})
 
-    before_each_batch(use_cases, monkeypatch, "delete_masters", interfere)
-    outcome = list(use_cases.changes.delete_matching("default", RED, 7))[-1]
+    method = "delete_masters" if permanent else "remove_masters"
+    before_each_batch(use_cases, monkeypatch, method, interfere)
+    outcome = list(use_cases.changes.delete_matching("default", RED, 7, permanent=permanent))[-1]
     assert outcome.changed == 6
     assert attributes_of(use_cases) == [{"colour": "blue"}, {"colour": "blue", "n": 9}]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from storage.records import IndexTask, Master
+from storage.protocols import NewDeletion, Removal
+from storage.records import IndexTask, Master, new_id
 from tests.support.use_cases import DOWN, UseCases, colours, raising
 
 
@@ -45,6 +46,19 @@ def test_a_vector_of_a_master_that_was_deleted_meanwhile_is_removed(
     use_cases.stores.metadata.delete_master(master.id)
     assert not use_cases.indexing.index_embedding(task, "me")
     assert use_cases.stores.vectors.fetch_vectors("model-1", [master.id]) == {}
+
+
+def test_a_vector_of_a_master_that_may_come_back_is_left_to_the_worker(
+    use_cases: UseCases, master: Master
+) -> None:
+    task, metadata = claim(use_cases, master), use_cases.stores.metadata
+    deletion = NewDeletion(new_id(), master.collection_id, "filter", 60.0)
+    assert metadata.remove_masters(deletion, [Removal({master.id: task.master.revision})])
+    assert not use_cases.indexing.index_embedding(task, "me")
+    assert metadata.restore_masters(deletion.id, [master.id]).masters == {master.id}
+    use_cases.worker.run_round()
+    vector = use_cases.stores.vectors.fetch_vectors("model-1", [master.id])[master.id]
+    assert vector.revision == task.master.revision + 1
 
 
 def test_a_change_during_indexing_is_indexed_by_the_lease_holder(
