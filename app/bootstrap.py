@@ -30,6 +30,7 @@ from app.services.ingest import Ingest
 from app.services.installation_id import claim_bucket
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
+from app.services.near_duplicates import NearDuplicates
 from app.services.ranking import Ranking
 from app.services.reembed import Reembed
 from app.services.results import FindResults
@@ -267,6 +268,7 @@ def _build_services(
     ranking = Ranking(stores, models, metrics)
     examples = Examples(stores, models, masters, vision, texts)
     vectors = StoredVectors(stores, masters)
+    near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
@@ -283,7 +285,7 @@ def _build_services(
         dead_letters=DeadLetters(stores.metadata, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),
-        ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
+        ingest=Ingest(settings, stores, collections, vision, indexing, near_duplicates, metrics),
         masters=masters,
         search=Search(models, collections, vision, examples, ranking, results, vectors),
         spaces=Spaces(stores, models, texts),

@@ -16,18 +16,20 @@ responses.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AppError(Exception):
     """An error that a client can act on: ``code`` is for programs, ``detail`` for people.
 
-    ``members`` are numbers that a client may need, by their names.
+    ``members`` are further values in JSON that a client may need, by their names.
     """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.members: dict[str, int] = {}
+        self.members: dict[str, Any] = {}
 
 
 class InvalidInput(AppError):

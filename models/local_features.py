@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.transforms import INPUT_SIDE, Region
+
 SIDE = 160  # pixels; the whole image is scaled to this square
 FEATURES = 96  # of an image, at most
 FORMAT = 1  # of the bytes; features of two formats are not compared
@@ -41,7 +43,7 @@ FEWEST_COMMON = 15  # of two copies of one photograph; unrelated ones have 2 to 
 class WholeSquare:
     """The preprocessing of local features: the whole image, scaled to a square."""
 
-    min_side: int = SIDE
+    min_side: int = INPUT_SIDE  # that of the ResNet, so that one decode serves both
     converts_colours: bool = True
 
     @property
@@ -53,6 +55,10 @@ class WholeSquare:
         """Return the scaled image as ``(160, 160, 3)`` uint8."""
         scaled = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(scaled, dtype=np.uint8)
+
+    def find_region(self, width: int, height: int) -> Region:
+        """Return the whole image."""
+        return Region(0, 0, width, height)
 
 
 def _make_pattern() -> NDArray[np.float32]:

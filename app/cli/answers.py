@@ -17,6 +17,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 TRUNCATED = "truncated"  # a warning
+NEAR_DUPLICATE = "near-duplicate"  # an error code
 
 
 class Master(TypedDict):
@@ -35,15 +36,28 @@ class MasterPage(TypedDict):
     total: int
 
 
+class NearDuplicate(TypedDict):
+    id: UUID
+    distance: float
+    common: int
+
+
 class Problem(TypedDict):
     code: str
     detail: str
+    near_duplicates: NotRequired[list[NearDuplicate]]
+
+
+class UploadedMaster(TypedDict):
+    id: UUID
 
 
 class StoredUpload(TypedDict):
     status: int
     created: bool
     warnings: NotRequired[list[str]]  # as below: a service of an earlier commit has none
+    master: NotRequired[UploadedMaster]
+    near_duplicates: NotRequired[list[NearDuplicate]]
 
 
 class FailedUpload(TypedDict):

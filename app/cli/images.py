@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.console import ExitCode, out
+from app.cli.console import CommandError, ExitCode, out
 from app.cli.options import (
     DEFAULT_URL,
     CollectionOption,
@@ -17,6 +18,14 @@ from app.cli.options import (
 )
 
 _LACK = "lack the last bytes of their files"
+
+
+class OnNearDuplicate(StrEnum):
+    """What becomes of an image that is nearly identical to a master."""
+
+    STORE = "store"
+    REPORT = "report"
+    REJECT = "reject"
 
 
 def import_(
@@ -48,30 +57,64 @@ def import_(
             help='Store the name of each image\'s folder as its attribute "folder".',
         ),
     ] = False,
+    on_near_duplicate: Annotated[
+        OnNearDuplicate,
+        typer.Option(
+            metavar="CHOICE",
+            help="What becomes of images that are nearly identical to one in the collection: store,"
+            " report (store and list them in the report), or reject (list them only).",
+        ),
+    ] = OnNearDuplicate.STORE,
+    near_duplicate_distance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            min=0,
+            max=2,
+            help="Maximum distance of near duplicates. Default: 0.65.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="File for failures, one JSON object per line."),
+        typer.Option(
+            metavar="FILE",
+            help="File for failures and near duplicates, one JSON object per line.",
+        ),
     ] = Path("lookalike-import-errors.jsonl"),
 ) -> ExitCode:
     """Upload images from files, directories and zip files.
 
     Small images share a request. Images that the collection already has are not stored twice,
-    so you can interrupt the command and run it again to resume.
+    so you can interrupt the command and run it again to resume. Of near duplicates that are
+    uploaded at the same moment, none may be noticed.
 
-    Exit codes: 0 all images were uploaded; 1 some failed, see the report; 2 the command could
-    not continue; 130 interrupted.
+    Exit codes: 0 all images were uploaded or rejected as near duplicates; 1 some failed, see the
+    report; 2 the command could not continue; 130 interrupted.
     """
     from app.cli.importing import Importer
 
+    if on_near_duplicate is OnNearDuplicate.STORE and near_duplicate_distance is not None:
+        raise CommandError("--near-duplicate-distance needs --on-near-duplicate report or reject")
+    fields = {"collection": collection}
+    if on_near_duplicate is not OnNearDuplicate.STORE:
+        fields["on_near_duplicate"] = on_near_duplicate
+    if near_duplicate_distance is not None:
+        fields["near_duplicate_distance"] = str(near_duplicate_distance)
     with connect(url, api_key) as client:
-        importer = Importer(client, collection, attributes_from_folder, jobs, report)
+        importer = Importer(client, fields, attributes_from_folder, jobs, report)
         outcome = importer.run(paths, glob)
     out.print(outcome.summary())
     if outcome.truncated:
         lacks = "lacks the last bytes of its file" if outcome.truncated == 1 else _LACK
         out.print(f"{outcome.truncated} of them {lacks}.")
-    if outcome.failed:
-        out.print(f"The failures are listed in {report}.")
+    if outcome.near_duplicates:
+        are = "is" if outcome.near_duplicates == 1 else "are"
+        out.print(f"{outcome.near_duplicates} of them {are} nearly identical to others.")
+    listed = ["failures"] * bool(outcome.failed)
+    listed += ["near duplicates"] * bool(outcome.near_duplicates or outcome.rejected)
+    if listed:
+        out.print(f"The {' and '.join(listed)} are listed in {report}.")
     return outcome.exit_code
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from app.cli.answers import TRUNCATED
+from app.cli.answers import NEAR_DUPLICATE, TRUNCATED
 from app.cli.client import Client
 from app.cli.console import CommandError
 from app.cli.image_files import ImageFile, find_images
@@ -25,13 +25,19 @@ _Opened = tuple[ImageFile, IO[bytes]]
 
 
 class Importer:
-    """Uploads image files to a collection and writes failures to a report."""
+    """Uploads image files to a collection and writes failures and near duplicates to a report."""
 
     def __init__(
-        self, client: Client, collection: str, attributes_from_folder: bool, jobs: int, report: Path
+        self,
+        client: Client,
+        fields: dict[str, str],
+        attributes_from_folder: bool,
+        jobs: int,
+        report: Path,
     ) -> None:
+        """``fields`` are those of every upload."""
         self._client = client
-        self._collection = collection
+        self._fields = fields
         self._attributes_from_folder = attributes_from_folder
         self._jobs = jobs
         self._report = report
@@ -94,7 +100,7 @@ class Importer:
         return len(group)
 
     def _upload_opened(self, opened: list[_Opened], outcome: Outcome) -> None:
-        fields = {"collection": self._collection}
+        fields = dict(self._fields)
         if self._attributes_from_folder:
             fields["attributes"] = json.dumps({"folder": opened[0][0].folder})
         files = [(image.name, file) for image, file in opened]
@@ -107,19 +113,40 @@ class Importer:
             with self._lock:
                 outcome.add("new" if result["created"] else "already present")
                 outcome.truncated += TRUNCATED in result.get("warnings", [])
+            if result.get("near_duplicates"):
+                self._report_near_duplicate(image, result, outcome)
+
+    def _report_near_duplicate(
+        self, image: ImageFile, result: dict[str, Any], outcome: Outcome
+    ) -> None:
+        entry = {
+            "file": image.where,
+            "code": NEAR_DUPLICATE,
+            "detail": "The image was stored. It is nearly identical to others.",
+            "master": result["master"]["id"],
+            "near_duplicates": result["near_duplicates"],
+        }
+        with self._lock:
+            outcome.near_duplicates += 1
+            self._write_entry(entry)
 
     def _report_failure(self, image: ImageFile, error: Exception, outcome: Outcome) -> None:
         if self._client.stopping.is_set():
             return
-        entry = {
-            "file": image.where,
-            "code": getattr(error, "code", "unreadable"),
-            "detail": str(error),
-        }
+        code = getattr(error, "code", "unreadable")
+        entry = {"file": image.where, "code": code, "detail": str(error)}
+        if near_duplicates := getattr(error, "near_duplicates", []):
+            entry["near_duplicates"] = near_duplicates
         with self._lock:
-            outcome.failed += 1
-            with self._report.open("a") as report:
-                report.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            if code == NEAR_DUPLICATE:
+                outcome.rejected += 1
+            else:
+                outcome.failed += 1
+            self._write_entry(entry)
+
+    def _write_entry(self, entry: dict[str, Any]) -> None:
+        with self._report.open("a") as report:
+            report.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def group_files(images: Iterable[ImageFile], *, by_folder: bool) -> Iterator[list[ImageFile]]:

@@ -25,6 +25,7 @@ class ServiceError(CommandError):
         super().__init__(message)
         self.code = code
         self.status = status
+        self.near_duplicates: list[dict[str, Any]] = []  # of a rejected image
 
 
 class HopelessError(ServiceError):
@@ -51,7 +52,11 @@ def error_of(problem: dict[str, Any], status: int) -> ServiceError:
     if problem["code"] == "unauthorized":
         detail = "The service requires a valid API key: pass --api-key or set LOOKALIKE_API_KEY."
     kind = HopelessError if problem["code"] in _HOPELESS else ServiceError
-    return kind(detail, problem["code"], status)
+    error = kind(detail, problem["code"], status)
+    error.near_duplicates = [
+        each | {"id": str(each["id"])} for each in problem.get("near_duplicates", [])
+    ]
+    return error
 
 
 def parse_failure(body: bytes, status: int) -> ServiceError:

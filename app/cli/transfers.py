@@ -32,6 +32,8 @@ class Outcome:
     verb: str
     counts: dict[str, int] = field(default_factory=dict)
     failed: int = 0
+    rejected: int = 0  # because they are nearly identical to others
+    near_duplicates: int = 0  # accepted although they are
     truncated: int = 0  # accepted although their last bytes are missing
     interrupted: bool = False
     stopped_by: str = ""  # the error that would have hit every other image, too
@@ -51,9 +53,11 @@ class Outcome:
 
     def summary(self) -> str:
         done = sum(self.counts.values())
-        if not (done or self.failed or self.stopped_by or self.interrupted):
+        if not (done or self.rejected or self.failed or self.stopped_by or self.interrupted):
             return "\n".join(["No images found.", *self._skipped_files()])
         parts = [f"{count} {what}" for what, count in self.counts.items()]
+        if self.rejected:
+            parts.append(f"{self.rejected} rejected as nearly identical")
         if self.failed:
             parts.append(f"{self.failed} failed")
         rate = done / self.seconds if self.seconds else 0.0

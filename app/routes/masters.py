@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
@@ -27,6 +27,7 @@ from app.http.problems import EXPECTED, Problem, problem_of, request_id_of
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
 from app.services.ingest import UploadOutcome
+from app.services.near_duplicates import MAX_DISTANCE, NearCheck
 from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 
@@ -73,6 +74,23 @@ async def upload(
     attributes: Annotated[
         str, Form(description='JSON object to keep with each image, such as {"colour": "red"}.')
     ] = "{}",
+    on_near_duplicate: Annotated[
+        Literal["store", "report", "reject"],
+        Form(
+            description="What to do with an image that is nearly identical to a master: `store`"
+            " checks nothing, `report` stores it and lists the masters in `near_duplicates`, and"
+            " `reject` answers 409 `near-duplicate` and stores nothing."
+        ),
+    ] = "store",
+    near_duplicate_distance: Annotated[
+        float | None,
+        Form(
+            ge=0,
+            le=2,
+            allow_inf_nan=False,
+            description="Maximum distance in `look` of a near duplicate. Default: 0.65.",
+        ),
+    ] = None,
 ) -> Response:
     """Uploads one or more images to a collection.
 
@@ -83,12 +101,17 @@ async def upload(
         detail = "name is for a single file. Several files keep their own names."
         raise InvalidInput("invalid-request", detail)
     parsed = parse_json(attributes, "invalid-attributes", "attributes")
+    near_check = _choose_near_check(on_near_duplicate, near_duplicate_distance)
 
     def upload_one(part: UploadFile) -> UploadOutcome | Problem:
         part_name = name or part.filename or ""
         try:
             return ingest.upload_image(
-                part.file, collection=collection, name=part_name, attributes=parsed
+                part.file,
+                collection=collection,
+                name=part_name,
+                attributes=parsed,
+                near_check=near_check,
             )
         except EXPECTED as error:
             return problem_of(error)
@@ -100,6 +123,19 @@ async def upload(
         return await to_thread.run_sync(lambda: answer([upload_one(file[0])]))
     threads: FileThreads = request.app.state.file_threads
     return await to_thread.run_sync(answer, await threads.map_files(upload_one, file))
+
+
+def _choose_near_check(choice: str, distance: float | None) -> NearCheck | None:
+    """Return how to check for near duplicates; None for not at all. Raises InvalidInput."""
+    if choice == "store":
+        if distance is not None:
+            detail = (
+                "near_duplicate_distance needs on_near_duplicate=report or reject. Send one of"
+                " them, or leave it out."
+            )
+            raise InvalidInput("invalid-request", detail)
+        return None
+    return NearCheck(choice == "reject", MAX_DISTANCE if distance is None else distance)
 
 
 def _answer_upload(outcomes: list[UploadOutcome | Problem], request_id: str) -> Response:
@@ -120,7 +156,7 @@ def _answer_upload(outcomes: list[UploadOutcome | Problem], request_id: str) -> 
 
 def _upload_result(outcome: UploadOutcome | Problem, request_id: str) -> schemas.UploadResult:
     if isinstance(outcome, Problem):
-        error = schemas.Problem(**outcome.body(request_id))
+        error = schemas.UploadProblem(**outcome.body(request_id))
         return schemas.UploadResult(status=outcome.status, error=error)
     status = (201 if outcome.indexed else 202) if outcome.created else 200
     return schemas.UploadResult(
@@ -129,7 +165,14 @@ def _upload_result(outcome: UploadOutcome | Problem, request_id: str) -> schemas
         indexed=outcome.indexed,
         master=schemas.Master.of(outcome.master),
         warnings=list(outcome.warnings),
+        near_duplicates=_list_near_duplicates(outcome),
     )
+
+
+def _list_near_duplicates(outcome: UploadOutcome) -> list[schemas.NearDuplicate] | None:
+    if outcome.near_duplicates is None:
+        return None
+    return [schemas.NearDuplicate(**each.describe()) for each in outcome.near_duplicates]
 
 
 @router.get("/masters", response_model=schemas.MasterPage, summary="Browse masters")

@@ -9,25 +9,31 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 from uuid import UUID, uuid4
 
-from app.errors import InvalidInput, TooLarge, Unavailable
+from app.errors import Conflict, InvalidInput, TooLarge, Unavailable
 from app.metrics import Metrics
 from app.services.collections import Collections, check_collection_name
 from app.services.indexing import Indexing
+from app.services.masters import validate_attributes
 from app.services.names import clean_name
+from app.services.near_duplicates import (
+    NearCheck,
+    NearDuplicate,
+    NearDuplicates,
+    near_duplicate_error,
+)
 from app.services.vision import DecodedImage, Vision
 from app.settings import MIB, Settings
 from models.capture.reading import READER
 from models.decoding.turns import Purpose
 from models.imaging import ImageRejected
-from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import CollectionGone
 from storage.hashing import sha256_of_file
 from storage.protocols import Stores
-from storage.records import Attributes, Claim, Master, MasterState, NewMaster, Reservation
+from storage.records import Claim, Master, MasterState, NewMaster, Reservation
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between polls of another upload's row
 _MOST_KNOWN = 1000  # collections whose ids are remembered
@@ -41,6 +47,7 @@ class UploadOutcome:
     created: bool  # False if the collection had the bytes already
     indexed: bool  # whether searches with the active model version find it
     warnings: tuple[str, ...] = ()  # of a new one: ``models.imaging.TRUNCATED`` or nothing
+    near_duplicates: list[NearDuplicate] | None = None  # of a new one, if they were looked for
 
 
 class Ingest:
@@ -53,6 +60,7 @@ class Ingest:
         collections: Collections,
         vision: Vision,
         indexing: Indexing,
+        near_duplicates: NearDuplicates,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -60,18 +68,26 @@ class Ingest:
         self._collections = collections
         self._vision = vision
         self._indexing = indexing
+        self._near_duplicates = near_duplicates
         self._metrics = metrics
         # The ids of collections by name. A deleted collection is noticed when a row is reserved.
         self._known: dict[str, UUID] = {}
 
     def upload_image(
-        self, file: BinaryIO, *, collection: str, name: str, attributes: object
+        self,
+        file: BinaryIO,
+        *,
+        collection: str,
+        name: str,
+        attributes: object,
+        near_check: NearCheck | None = None,
     ) -> UploadOutcome:
         """Upload one image; its bytes are durable and its row is committed on return.
 
         The collection is created if it does not exist. Bytes that it has already change nothing.
-        An empty ``name`` becomes a part of the hash. Raises InvalidInput, TooLarge, ImageRejected,
-        Unavailable, StoreUnavailable.
+        An empty ``name`` becomes a part of the hash. ``near_check`` also looks for masters that are
+        nearly identical. Raises InvalidInput, TooLarge, ImageRejected, Conflict, Unavailable,
+        StoreUnavailable.
         """
         try:
             check_collection_name(collection)
@@ -80,8 +96,12 @@ class Ingest:
             existing = self._stores.metadata.find_by_hash(collection, digest)
             if existing is not None:
                 return self._existing_outcome(existing)
-            image = self._vision.decode_image(file, Purpose.UPLOAD, capture=True)
-        except (ImageRejected, InvalidInput, TooLarge):
+            image = self._vision.decode_image(
+                file, Purpose.UPLOAD, capture=True, local_features=near_check is not None
+            )
+            image = self._vision.start_embedding(image, self._indexing.live_versions)
+            near = self._check_near(image, collection, digest, near_check)
+        except (ImageRejected, InvalidInput, TooLarge, Conflict):
             self._metrics.uploads.labels("rejected").inc()
             raise
         new = NewMaster(
@@ -96,7 +116,8 @@ class Ingest:
             capture=image.capture,
             capture_reader=READER,
         )
-        return self._store_master(file, collection, new, image)
+        outcome = self._store_master(file, collection, new, image)
+        return replace(outcome, near_duplicates=near) if outcome.created else outcome
 
     def _hash_file(self, file: BinaryIO) -> tuple[bytes, int]:
         """Return SHA-256 and size in bytes. Raises TooLarge."""
@@ -109,6 +130,22 @@ class Ingest:
             raise TooLarge("file-too-large", detail)
         return digest, size
 
+    def _check_near(
+        self, image: DecodedImage, collection: str, digest: bytes, check: NearCheck | None
+    ) -> list[NearDuplicate] | None:
+        """Return the near duplicates of an image, or None without a check.
+
+        A master with the same bytes is none of them, and comes first, even if it is hidden because
+        its bytes are lost. Raises Conflict if the image is rejected.
+        """
+        if check is None:
+            return None
+        near = self._near_duplicates.find_near_duplicates(image, collection, check.max_distance)
+        near = [each for each in near if each.master.sha256 != digest]
+        if near and check.rejects and not self._stores.metadata.is_taken(collection, digest):
+            raise near_duplicate_error(near)
+        return near
+
     def _existing_outcome(self, master: Master) -> UploadOutcome:
         self._metrics.uploads.labels("existing").inc()
         active = next(iter(self._indexing.live_versions), "")
@@ -120,7 +157,6 @@ class Ingest:
     ) -> UploadOutcome:
         owner = uuid4().hex
         metadata = self._stores.metadata
-        image = self._vision.start_embedding(image, self._indexing.live_versions)
         while True:
             reservation = self._reserve_row(collection, new, owner)
             master = reservation.master
@@ -246,11 +282,3 @@ class _LeaseRenewingFile:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
-
-
-def validate_attributes(attributes: object) -> Attributes:
-    """Return the attributes in the form that is stored. Raises InvalidInput."""
-    try:
-        return clean_attributes(attributes)
-    except InvalidAttributes as error:
-        raise InvalidInput("invalid-attributes", str(error)) from None

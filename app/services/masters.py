@@ -16,15 +16,15 @@ from app.errors import InvalidInput, NotFound, Outdated, Unavailable
 from app.logs import log
 from app.services.collections import Collections
 from app.services.indexing import Indexing
-from app.services.ingest import validate_attributes
 from app.services.names import clean_name
 from app.services.originals import OriginalDamaged, is_intact, read_blocks, read_original
 from app.services.vision import Vision
+from storage.attributes import InvalidAttributes, clean_attributes
 from storage.errors import MasterChanged, ObjectMissing, StoreUnavailable
 from storage.filters import Filter
 from storage.list_records import Months, Page, Position
 from storage.protocols import Stores
-from storage.records import Master
+from storage.records import Attributes, Master
 from storage.sorting import NEWEST_FIRST, Sort
 
 
@@ -209,3 +209,11 @@ def _outdated(master_id: UUID, error: MasterChanged) -> Outdated:
 def _master_not_found(master_id: UUID) -> NotFound:
     detail = f"There is no master {master_id}. It may have been deleted."
     return NotFound("master-not-found", detail)
+
+
+def validate_attributes(attributes: object) -> Attributes:
+    """Return the attributes in the form that is stored. Raises InvalidInput."""
+    try:
+        return clean_attributes(attributes)
+    except InvalidAttributes as error:
+        raise InvalidInput("invalid-attributes", str(error)) from None

@@ -24,9 +24,11 @@ from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.process import DecoderUnavailable
 from models.decoding.turns import Abandoned, Caller, Purpose, Refused, TooManyWaiting
 from models.imaging import ANYTHING, MAX_PIXELS, Acceptance, Box
+from models.local_features import WholeSquare
 from models.orientations import UPRIGHT, Orientation, find_turned_rule, orient_input
 from models.transforms import Preprocessing
 
+LOCAL_FEATURES = WholeSquare()
 _CALM = 0.1  # seconds with a single image after which it gets all cores
 # A file, or a function that reads it from a store once its turn has come, and perhaps once more.
 Source = BinaryIO | Callable[[], BinaryIO]
@@ -62,6 +64,7 @@ class DecodedImage:
     warnings: tuple[str, ...] = ()  # ``models.imaging.TRUNCATED`` or nothing
     # The inputs of the image turned by 90 degrees, where ``find_turned_rule`` has a rule for them.
     turned: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    features_input: NDArray[np.uint8] | None = None  # of local features, if it was asked for
     # Embeddings that ``start_embedding`` has begun, by model version.
     embeddings: Mapping[str, Future[NDArray[np.float32]]] = field(default_factory=dict)
 
@@ -115,12 +118,14 @@ class Vision:
         versions: Iterable[str] | None = None,
         capture: bool = False,
         turns: bool = False,
+        local_features: bool = False,
     ) -> DecodedImage:
         """Decode the whole file, or the part of the image in ``box``, for the encoders named.
 
-        ``versions`` None means all that are loaded. ``capture`` also reads the metadata, and
-        ``turns`` also prepares the turned image. Raises ImageRejected, what ``source`` raises, and
-        Unavailable if too many images are waiting, or if this process has not loaded a version.
+        ``versions`` None means all that are loaded. ``capture`` also reads the metadata, ``turns``
+        also prepares the turned image, and ``local_features`` the input of those. Raises
+        ImageRejected, what ``source`` raises, and Unavailable if too many images are waiting, or if
+        this process has not loaded a version.
         """
         if versions is None:
             rules = {name: each.preprocessing for name, each in self._models.loaded.items()}
@@ -131,7 +136,8 @@ class Vision:
             for version, rule in rules.items()
             if turns and (turned := find_turned_rule(rule)) is not None
         }
-        distinct = tuple(dict.fromkeys([*rules.values(), *turned_rules.values()]))
+        more = [LOCAL_FEATURES] if local_features else []
+        distinct = tuple(dict.fromkeys([*rules.values(), *turned_rules.values(), *more]))
         job = DecodeJob(distinct, box, capture=capture, keep_gps=self.keep_gps)
         decoded = self._decode_pixels(source, job, purpose)
         inputs = {version: decoded.inputs[rule] for version, rule in rules.items()}
@@ -144,16 +150,21 @@ class Vision:
             decoded.capture,
             decoded.warnings,
             {version: decoded.inputs[rule] for version, rule in turned_rules.items()},
+            decoded.inputs.get(LOCAL_FEATURES),
         )
 
     def decode_inputs(
-        self, source: Source, rules: tuple[Preprocessing, ...], box: Box | None = None
+        self,
+        source: Source,
+        rules: tuple[Preprocessing, ...],
+        box: Box | None = None,
+        purpose: Purpose = Purpose.SEARCH,
     ) -> DecodedFile:
         """Decode a sample or a master, or the part of it in ``box``, for other uses than embedding.
 
         Raises what ``decode_image`` raises.
         """
-        return self._decode_pixels(source, DecodeJob(rules, box), Purpose.SEARCH)
+        return self._decode_pixels(source, DecodeJob(rules, box), purpose)
 
     def _decode_pixels(self, source: Source, job: DecodeJob, purpose: Purpose) -> DecodedFile:
         with self._metrics.stage("decode"):
@@ -186,9 +197,13 @@ class Vision:
 
     def _choose_acceptance(self, purpose: Purpose, *, is_stored: bool) -> Acceptance:
         """Return what is accepted. A stored original was accepted when it was uploaded."""
-        if purpose is Purpose.UPLOAD:
-            return self._accepted_uploads
-        return self._accepted_samples if purpose is Purpose.SEARCH and not is_stored else ANYTHING
+        if is_stored:
+            return ANYTHING
+        accepted = {
+            Purpose.UPLOAD: self._accepted_uploads,
+            Purpose.SEARCH: self._accepted_samples,
+        }
+        return accepted.get(purpose, ANYTHING)
 
     def start_embedding(self, image: DecodedImage, versions: Iterable[str]) -> DecodedImage:
         """Begin to embed the image in the background; ``embed_image`` waits for the results.

@@ -36,6 +36,14 @@ _FIND_BY_HASH = SELECT_MASTERS.where(
     MASTERS.c.live_sha256 == sa.bindparam("hash"),
     IS_VISIBLE,
 )
+_FIND_TAKEN = (
+    sa.select(MASTERS.c.id)
+    .join(COLLECTIONS, COLLECTIONS.c.id == MASTERS.c.collection_id)
+    .where(
+        COLLECTIONS.c.live_name == sa.bindparam("collection_name"),
+        MASTERS.c.live_sha256 == sa.bindparam("hash"),
+    )
+)
 
 
 @retry_lost_transactions
@@ -56,6 +64,11 @@ class SqlMasters:
         with self._db.read() as connection:
             row = connection.execute(_FIND_BY_HASH, values).first()
         return master_of(row) if row else None
+
+    def is_taken(self, collection: str, sha256: bytes) -> bool:
+        values = {"collection_name": collection, "hash": sha256}
+        with self._db.read() as connection:
+            return connection.execute(_FIND_TAKEN, values).first() is not None
 
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         with self._db.read() as connection:

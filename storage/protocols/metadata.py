@@ -131,6 +131,13 @@ class MasterStore(Protocol):
         ``sha256`` is the digest of 32 bytes.
         """
 
+    def is_taken(self, collection: str, sha256: bytes) -> bool:
+        """Report whether a master with those bytes is in the live collection of that name.
+
+        Masters that are hidden because their bytes are lost count, and those that are just being
+        uploaded. Masters that are being deleted do not.
+        """
+
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         """Return the masters with these ids that are visible in the collection, by id."""
 

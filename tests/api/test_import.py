@@ -18,7 +18,7 @@ from app.cli.main import app
 from app.errors import Unavailable
 from app.settings import Settings
 from models.embedder import Embedder
-from tests.support.images import encoded, part_of
+from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.proxy import Proxy
 from tests.support.service import Service, serving
 
@@ -289,3 +289,47 @@ def test_results_that_do_not_fit_the_files_are_not_believed(
         server.server_close()
     assert result.exit_code == 2
     assert "is not a Lookalike service" in result.output.replace("\n", " ")
+
+
+def test_near_duplicates_are_reported_or_rejected_and_are_no_failures(
+    service: Service, tmp_path: Path
+) -> None:
+    cat = photograph("chelsea")
+    stored = service.put_master(CAT)["id"]
+    folder, lone = tmp_path / "several", tmp_path / "lone"
+    for path, image in (
+        (folder / "near.jpg", encoded(cat.reduce(2))),
+        (folder / "other.jpg", encoded(part_of("coffee", 1))),
+        (lone / "near.jpg", encoded(cat.reduce(3))),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(image)
+    report = tmp_path / "report.jsonl"
+    options = ("--report", report, "--near-duplicate-distance", "1", "--on-near-duplicate")
+
+    result = import_into(service, folder, *options, "reject")
+    assert (result.exit_code, "1 new, 1 rejected as nearly identical" in result.output) == (0, True)
+    assert "The near duplicates are listed in" in result.output
+    (entry,) = map(json.loads, report.read_text().splitlines())
+    assert (entry["code"], Path(entry["file"]).name) == ("near-duplicate", "near.jpg")
+    assert [each["id"] for each in entry["near_duplicates"]] == [stored]
+
+    result = import_into(service, lone, *options, "reject")
+    assert (result.exit_code, "1 rejected as nearly identical" in result.output) == (0, True)
+    (entry,) = map(json.loads, report.read_text().splitlines())
+    assert [each["id"] for each in entry["near_duplicates"]] == [stored]
+    assert len(list_masters(service)) == 2
+
+    result = import_into(service, lone, *options, "report")
+    assert (result.exit_code, "1 of them is nearly identical" in result.output) == (0, True)
+    (entry,) = map(json.loads, report.read_text().splitlines())
+    assert entry["master"] in {master["id"] for master in list_masters(service)}
+    assert [each["id"] for each in entry["near_duplicates"]] == [stored]
+
+
+def test_a_distance_needs_something_to_happen_to_near_duplicates(
+    service: Service, folder: Path
+) -> None:
+    result = import_into(service, folder, "--near-duplicate-distance", "0.5")
+    assert (result.exit_code, "--on-near-duplicate" in result.output) == (2, True)
+    assert list_masters(service) == []

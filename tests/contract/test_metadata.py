@@ -586,3 +586,19 @@ def test_claims_at_the_same_time_agree(metadata: MetadataStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         claimed = set(pool.map(metadata.claim_database_id, map(str, range(8))))
     assert claimed == {metadata.find_database_id()}
+
+
+def test_bytes_are_taken_until_their_master_is_deleted(
+    metadata: MetadataStore, collection: Collection
+) -> None:
+    assert not metadata.is_taken("shop", NEW.sha256)
+    master = metadata.reserve_master(collection.id, NEW, "owner", LEASE).master
+    assert metadata.is_taken("shop", NEW.sha256)
+    metadata.commit_stored(master.id, "owner", [], LEASE)
+    metadata.mark_damaged(master.id)
+    assert metadata.is_taken("shop", NEW.sha256)
+    assert not metadata.is_taken("shop", other(1).sha256)
+    assert not metadata.is_taken("other", NEW.sha256)
+    metadata.restore_damaged(master.id)
+    assert metadata.delete_master(master.id)
+    assert not metadata.is_taken("shop", NEW.sha256)

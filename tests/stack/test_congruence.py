@@ -10,10 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import ImageOps
 
 from app.settings import Settings
 from models.embedder import Embedder
-from tests.support.images import CAT, encoded, part_of
+from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.service import eventually, serving
 from tests.support.stack import Stack
 from tests.support.tiny_encoders import make_text_bundle
@@ -139,6 +140,7 @@ def perform(script: Script) -> None:
         files=[("file", ("a.jpg", CAT)), ("file", ("b.jpg", b"")), ("file", ("c.jpg", CAT))],
         data={"collection": "cats"},
     )
+    near_duplicates(script)
     for path in (
         "/collections",
         "/masters",
@@ -197,6 +199,21 @@ def perform(script: Script) -> None:
     script("POST", "/collections", json={"name": "cats"})
     script("POST", "/collections", json={"name": "cats"})
     script("GET", "/collections")
+
+
+def near_duplicates(script: Script) -> None:
+    """Upload nearly identical images, which are reported or rejected."""
+    smaller = encoded(photograph("chelsea").reduce(2))
+    mirrored = encoded(ImageOps.mirror(photograph("chelsea")))
+    script.put(CAT, collection="near", on_near_duplicate="reject")
+    script.put(smaller, collection="near", on_near_duplicate="reject")
+    script("GET", "/masters?collection=near")
+    script.put(smaller, collection="near", on_near_duplicate="report")
+    script.put(mirrored, collection="near", on_near_duplicate="report", near_duplicate_distance="2")
+    script.put(IMAGES[0], collection="near", on_near_duplicate="reject")
+    script.put(mirrored, collection="near", on_near_duplicate="reject")
+    script.put(CAT, collection="near", near_duplicate_distance="0.1")
+    script("DELETE", "/collections/near?confirm=near")
 
 
 def change_by_filter(script: Script) -> None:

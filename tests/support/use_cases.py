@@ -27,6 +27,7 @@ from app.services.indexing import Indexing
 from app.services.ingest import Ingest, UploadOutcome
 from app.services.loaded_models import GivenModel, LoadedModels
 from app.services.masters import Masters
+from app.services.near_duplicates import NearCheck, NearDuplicates
 from app.services.ranking import Ranking
 from app.services.reembed import Reembed
 from app.services.results import FindResults
@@ -147,12 +148,14 @@ class UseCases:
         collection: str = DEFAULT,
         name: str = "picture.png",
         attributes: object = None,
+        near_check: NearCheck | None = None,
     ) -> UploadOutcome:
         return self.ingest.upload_image(
             io.BytesIO(content),
             collection=collection,
             name=name,
             attributes={} if attributes is None else attributes,
+            near_check=near_check,
         )
 
 
@@ -185,6 +188,7 @@ def build_use_cases(
     ranking = Ranking(stores, models, metrics)
     examples = Examples(stores, models, masters, vision, texts)
     vectors = StoredVectors(stores, masters)
+    near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
@@ -204,7 +208,7 @@ def build_use_cases(
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),
         indexing=indexing,
-        ingest=Ingest(settings, stores, collections, vision, indexing, metrics),
+        ingest=Ingest(settings, stores, collections, vision, indexing, near_duplicates, metrics),
         masters=masters,
         search=Search(models, collections, vision, examples, ranking, results, vectors),
         spaces=Spaces(stores, models, texts),

@@ -160,6 +160,22 @@ class Problem(BaseModel):
     request_id: str = Field(description="Identifies the request in the log.")
 
 
+class NearDuplicate(BaseModel):
+    """A master that is nearly identical to an uploaded image."""
+
+    id: UUID = Field(description="Id of the master.")
+    distance: float = Field(description="Distance in `look`, from 0 to 2.")
+    common: int = Field(description="Number of local features that both have, at least 15.")
+
+
+class UploadProblem(Problem):
+    """The error of an uploaded file."""
+
+    near_duplicates: list[NearDuplicate] | None = Field(
+        None, description="With `near-duplicate`: the masters, nearest first."
+    )
+
+
 class UploadResult(BaseModel):
     """The outcome for one file: either a master or an error."""
 
@@ -175,7 +191,12 @@ class UploadResult(BaseModel):
         description="`truncated`: the file lacks its last bytes, and was accepted because"
         " LOOKALIKE_ACCEPT_TRUNCATED allows it. Otherwise empty.",
     )
-    error: Problem | None = None
+    near_duplicates: list[NearDuplicate] | None = Field(
+        None,
+        description="With `on_near_duplicate=report`: the masters to which a new one is nearly"
+        " identical, nearest first.",
+    )
+    error: UploadProblem | None = None
 
 
 class UploadResults(BaseModel):

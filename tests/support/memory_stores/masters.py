@@ -27,6 +27,12 @@ class MemoryMasters(OnTables):
         row = self._tables.find_live_hash(live.collection.id, sha256)
         return row.read() if row is not None and self._tables.is_visible(row) else None
 
+    def is_taken(self, collection: str, sha256: bytes) -> bool:
+        live = self._tables.find_live(collection)
+        if live is None:
+            return False
+        return self._tables.find_live_hash(live.collection.id, sha256) is not None
+
     def find_masters(self, collection_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Master]:
         rows = [self._tables.find_visible(master_id) for master_id in ids]
         return {

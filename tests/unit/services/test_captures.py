@@ -50,7 +50,7 @@ def store_as_before(use_cases: UseCases, *contents: bytes) -> list[Master]:
         patch.setattr("app.services.ingest.READER", 0)
         decode = use_cases.vision.decode_image
 
-        def decode_alone(file: Any, purpose: Any, *, capture: bool) -> Any:
+        def decode_alone(file: Any, purpose: Any, **_: Any) -> Any:
             return decode(file, purpose)
 
         patch.setattr(use_cases.vision, "decode_image", decode_alone)

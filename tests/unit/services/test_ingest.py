@@ -8,14 +8,18 @@ import threading
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from app.errors import InvalidInput, TooLarge, Unavailable
+from app.errors import Busy, InvalidInput, TooLarge, Unavailable
 from app.services import ingest as ingest_module
 from app.services.ingest import _LeaseRenewingFile
+from app.services.near_duplicates import NearCheck
 from app.settings import Settings
+from models.decoding import jobs
 from models.imaging import ImageRejected
 from storage.errors import CollectionGone, StoreUnavailable
 from storage.records import NewMaster
+from tests.support.images import encoded
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 
@@ -270,3 +274,45 @@ def test_concurrent_uploads_of_the_same_bytes_get_one_id(use_cases: UseCases) ->
         thread.join()
     assert len({outcome.master.id for outcome in outcomes}) == 1
     assert sum(outcome.created for outcome in outcomes) == 1
+
+
+def test_the_input_of_local_features_needs_no_second_decode(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+    decode = jobs.decode_image
+
+    def record(*arguments: Any, **options: Any) -> Any:
+        decoded.append(options["min_side"])
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "decode_image", record)
+    use_cases.upload(colours(1), near_check=NearCheck(rejects=True))
+    assert len(decoded) == 1
+
+
+def test_a_picture_without_corners_has_no_near_duplicates(use_cases: UseCases) -> None:
+    grey, brighter = (encoded(Image.new("RGB", (64, 48), (v, v, v))) for v in (100, 101))
+    use_cases.upload(grey)
+    outcome = use_cases.upload(brighter, near_check=NearCheck(rejects=True, max_distance=2.0))
+    assert (outcome.created, outcome.near_duplicates) == (True, [])
+
+
+def test_an_image_cannot_be_checked_by_a_model_it_was_not_decoded_for(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_cases.models, "active_version", lambda: "model-2")
+    with pytest.raises(Unavailable) as caught:
+        use_cases.upload(colours(1), near_check=NearCheck(rejects=False))
+    assert caught.value.code == "model-not-loaded"
+    assert use_cases.masters.list_masters("default", None, 1, None).total == 0
+
+
+def test_near_duplicates_are_not_looked_for_while_decoding_is_overloaded(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_cases.upload(colours(1))
+    monkeypatch.setattr(use_cases.vision, "decode_inputs", raising(Busy("too-busy", "Wait.")))
+    with pytest.raises(Busy):
+        use_cases.upload(colours(1, (96, 72)), near_check=NearCheck(rejects=False))
+    assert uploads(use_cases, "created") == 1
