@@ -109,7 +109,9 @@ const query = (path, values) => `${path}?${new URLSearchParams(given(values))}`;
 
 function form(values) {
 	const data = new FormData();
-	for (const [name, value] of given(values)) data.append(name, value);
+	for (const [name, value] of given(values)) {
+		for (const each of [value].flat()) data.append(name, each);
+	}
 	return data;
 }
 

@@ -1,5 +1,6 @@
 /** How a master appears in a grid. */
 
+import { moreText } from "./arranging.js";
 import { isDeleting } from "./deletion.js";
 import { button, el, icon, isolated } from "./dom.js";
 import { percent } from "./format.js";
@@ -29,21 +30,45 @@ export function card(master, width, actions, hit = null) {
 		el("span", { class: "name" }, isolated(master.name || "Untitled")),
 		attributes && el("span", { class: "attributes" }, isolated(attributes)),
 	);
+	const comparable = hit && !hit.folded;
 	const overlay = (label, symbol, click) =>
 		button({ "aria-label": `${label} ${master.name}`, on: { click } }, symbol);
 	return el(
 		"article",
-		{ class: isDeleting(master) ? "card leaving" : "card" },
+		{ class: classOf(master, hit) },
 		link,
+		hit && opener(hit, actions),
 		el(
 			"div",
 			{ class: "over" },
 			overlay("Find similar to", "like", () => actions.like(master)),
-			hit && actions.compare && overlay("Compare with", "compare", () => actions.compare(hit)),
-			hit && marker("More like", "plus", "more", master),
-			hit && marker("Less like", "minus", "less", master),
+			comparable &&
+				actions.compare &&
+				overlay("Compare with", "compare", () => actions.compare(hit)),
+			comparable && marker("More like", "plus", "more", master),
+			comparable && marker("Less like", "minus", "less", master),
 		),
 	);
+}
+
+/** @param {Hit | null} hit */
+function classOf(master, hit) {
+	const under = hit?.under ? "card under" : "card";
+	return isDeleting(master) ? `${under} leaving` : under;
+}
+
+/**
+ * Returns a button that shows the results which a hit stands for, or hides them.
+ * @param {Hit} hit
+ */
+function opener(hit, actions) {
+	const text = hit.under ? "" : moreText(hit);
+	if (!text) return null;
+	const open = actions.isOpen(hit);
+	const click = () => actions.toggle(hit);
+	const label = `${open ? "Hide" : "Show"} ${text} like ${hit.master.name}`;
+	const properties = { "aria-expanded": String(open), "aria-label": label, on: { click } };
+	return el("div", { class: "stands" }, button(properties, null, open ? `Hide ${text}` : text));
 }
 
 /** Returns a button that refines the search by a result, or takes that back. */
@@ -58,7 +83,10 @@ function marker(label, symbol, mark, { id, name }) {
 
 /** Returns a text that changes when the card must be rendered again. */
 export const cardKey = (master, hit, mark = "") =>
-	master && JSON.stringify([master, hit?.distance, hit?.probability, isDeleting(master), mark]);
+	master && JSON.stringify([master, hit && shownOf(hit), isDeleting(master), mark]);
+
+/** @param {Hit} hit */
+const shownOf = (hit) => [hit.distance, hit.probability, hit.under, moreText(hit)];
 
 export function disposeCard(cell) {
 	const image = cell.querySelector("img");
@@ -70,6 +98,7 @@ export function disposeCard(cell) {
  * @param {Hit} hit
  */
 function scoreLabel(hit) {
+	if (hit.folded) return el("span", { text: "near-identical" });
 	const score = el("b", { text: hit.score.toFixed(1) });
 	if (hit.exact) return [score, el("span", { class: "exact", text: "same file" })];
 	const likely = hit.probability === null ? "" : `${percent(hit.probability)} match probability`;

@@ -1,6 +1,7 @@
 /** A search and its results, nearest first, narrowed by distance without another request. */
 
 import * as api from "./api.js";
+import { arrangementOf, deepest, Opened, unfold } from "./arranging.js";
 import { failure } from "./browse.js";
 import { card, cardKey, disposeCard } from "./cards.js";
 import { announce, find } from "./dom.js";
@@ -9,8 +10,6 @@ import { Grid } from "./grid.js";
 import { examplesOf, isRefined, markOf } from "./refine.js";
 import { hasPicture } from "./state.js";
 import { showError } from "./toasts.js";
-
-const DEEPEST = 10_000; // the limit of the service on offset + k
 
 /**
  * Returns the form fields of a search, except for a file.
@@ -41,8 +40,12 @@ function queryOf(state) {
 }
 
 export class Hits {
-	constructor(actions) {
+	/** @param {import("./facets.js").Facets} facets where the counts of values are shown */
+	constructor(actions, facets) {
 		this.actions = actions;
+		this.facets = facets;
+		this.depth = 0; // the greatest offset + k
+		this.opened = new Opened(() => this.narrow());
 		/** @type {Hit[]} */
 		this.all = [];
 		/** @type {Hit[]} */
@@ -58,7 +61,7 @@ export class Hits {
 			render: (hit, width) => card(hit?.master, width, this.cardActions(), hit),
 			dispose: disposeCard,
 			item: (index) => this.shown[index],
-			cellKey: (hit) => cardKey(hit?.master, hit, markOf(hit?.master.id)),
+			cellKey: (hit) => cardKey(hit?.master, hit, this.marksOf(hit)),
 			caption: 68,
 		});
 		this.slider = find("#distance");
@@ -78,7 +81,24 @@ export class Hits {
 
 	/** Returns what a card can do: words cannot be compared with side by side. */
 	cardActions() {
-		return { ...this.actions, compare: (this.sample || this.like) && this.actions.compare };
+		return {
+			...this.actions,
+			compare: (this.sample || this.like) && this.actions.compare,
+			isOpen: (hit) => this.opened.isOpen(hit),
+			toggle: (hit) => this.toggle(hit),
+		};
+	}
+
+	/** @param {Hit | undefined} hit */
+	marksOf(hit) {
+		return hit && markOf(hit.master.id) + (this.opened.isOpen(hit) ? " open" : "");
+	}
+
+	/** Shows the results that a hit stands for, or hides them. */
+	async toggle(hit) {
+		await this.opened.toggle(hit);
+		const index = this.shown.findIndex(({ master }) => master.id === hit.master.id);
+		find(`#hits [data-index="${index}"] .stands button`)?.focus({ preventScroll: true });
 	}
 
 	/**
@@ -89,7 +109,8 @@ export class Hits {
 		const { filter, text, like, sample } = state;
 		const fields = fieldsOf(state);
 		const query = isRefined(state) ? queryOf(state) : null;
-		const search = JSON.stringify([fields, query, this.k]);
+		const arrangement = arrangementOf(state, this.k);
+		const search = JSON.stringify([fields, query, arrangement, this.k]);
 		if (search === this.searched && sample === this.sample) return;
 		this.retry = () => this.show(state);
 		this.searched = search;
@@ -109,10 +130,14 @@ export class Hits {
 		this.filter = filter;
 		this.fields = fields;
 		this.query = query;
+		this.arrangement = arrangement;
+		this.depth = deepest(state);
+		this.grouped = state.group;
 		this.readSlider();
 		const hits = await this.fetch(0);
 		if (!hits) return;
 		this.all = hits;
+		this.opened.clear();
 		this.narrow({ fresh: true });
 	}
 
@@ -149,6 +174,9 @@ export class Hits {
 
 	/** Removes a deleted master. */
 	without(id) {
+		const head = this.all.find((hit) => hit.master.id === id);
+		if (head?.group?.more.length || head?.duplicates?.count) return this.reload();
+		this.opened.without(id);
 		this.all = this.all.filter((hit) => hit.master.id !== id);
 		this.narrow();
 	}
@@ -161,14 +189,17 @@ export class Hits {
 		const main = find("#results");
 		main.setAttribute("aria-busy", "true");
 		find("#more").setAttribute("aria-disabled", true); // unlike `disabled`, this keeps the focus
-		const k = Math.min(this.k, DEEPEST - offset);
+		const k = Math.min(this.k, this.depth - offset);
+		const facets = offset ? [] : await this.facets.listPaths();
+		if (stop.signal.aborted) return null;
 		try {
 			const asked = this.query
-				? { query: JSON.stringify({ ...this.query, k, offset }) }
-				: { ...this.fields, k, offset };
+				? { query: JSON.stringify({ ...this.query, ...this.arrangement, facets, k, offset }) }
+				: { ...this.fields, ...this.arrangement, facets, k, offset };
 			const answer = await api.search({ ...asked, sample: this.sample?.file }, stop.signal);
 			const { hits } = answer;
-			this.complete = hits.length < k || offset + k >= DEEPEST;
+			this.complete = hits.length < k || offset + k >= this.depth;
+			if (!offset) this.facets.draw(answer.facets);
 			main.dataset.tookMs = answer.took_ms;
 			this.actions.answered(answer);
 			return hits;
@@ -204,13 +235,14 @@ export class Hits {
 		if (this.atMaximum || fresh) this.fitSlider();
 		const limit = Number(this.slider.value);
 		this.readSlider();
-		this.shown = this.atMaximum ? this.all : this.all.filter((hit) => hit.distance <= limit);
+		const near = this.atMaximum ? this.all : this.all.filter((hit) => hit.distance <= limit);
+		this.shown = unfold(near, this.opened.hits);
 		const range = this.atMaximum ? "any" : `up to ${limit.toFixed(2)}`;
 		find("#distance-value").textContent = range;
 		this.slider.setAttribute("aria-valuetext", this.atMaximum ? "any distance" : range);
 		this.grid.refresh(this.shown.length);
-		const all = count(this.all.length, "result");
-		const text = this.shown.length < this.all.length ? `${this.shown.length} of ${all}` : all;
+		const all = count(this.all.length, this.grouped ? "group" : "result");
+		const text = near.length < this.all.length ? `${near.length} of ${all}` : all;
 		find("#count").textContent = text;
 		announce(text);
 		// Further results would be beyond the distance that the slider allows.

@@ -1,6 +1,7 @@
 /** The entry point: connects the URL, the parts of the page, and the events of the window. */
 
 import * as api from "./api.js";
+import { Arranging } from "./arranging.js";
 import { Browse } from "./browse.js";
 import { Bulk } from "./bulk.js";
 import { Collections } from "./collections.js";
@@ -8,6 +9,7 @@ import { Compare } from "./compare.js";
 import { onDeletion, scheduleDeletion, undoDeletion } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { el, find } from "./dom.js";
+import { Facets } from "./facets.js";
 import { droppedFiles, hasSeveral, isImage } from "./files.js";
 import { Filters } from "./filters.js";
 import { Hits } from "./hits.js";
@@ -63,9 +65,11 @@ const actions = {
 
 const searchBox = new SearchBox(() => hits.reload());
 const browse = new Browse(actions);
-const hits = new Hits(actions);
+const facets = new Facets(() => state.isSearch(state.current()) && hits.reload());
+const arranging = new Arranging();
+const hits = new Hits(actions, facets);
 const sample = new SamplePanel((box) => state.update({ box }, { replace: true }));
-const compare = new Compare(() => hits.shown);
+const compare = new Compare(() => hits.shown.filter((hit) => !hit.folded));
 const refinements = new Refinements();
 const filters = new Filters();
 const sorting = new Sorting();
@@ -92,6 +96,8 @@ function show() {
 	sorting.show(now);
 	detail.show(now);
 	refinements.show(now);
+	arranging.show(now);
+	facets.show(now);
 	for (const name of VIEWS) find(`#${name}`).checked = now[name];
 	const searching = state.isSearch(now);
 	bulk.show(now, searching);
@@ -144,8 +150,10 @@ function reload() {
 	const now = state.current();
 	checkStatus();
 	filters.reload();
-	if (state.isSearch(now)) hits.reload();
-	else browse.show(now, { reload: true });
+	if (state.isSearch(now)) {
+		facets.load();
+		hits.reload();
+	} else browse.show(now, { reload: true });
 }
 
 /** @param {File} file */

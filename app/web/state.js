@@ -14,6 +14,8 @@ export const NO_SEARCH = {
 	turns: false,
 	more: [],
 	less: [],
+	group: "",
+	fold: false,
 };
 
 const changes = new EventTarget();
@@ -37,6 +39,8 @@ export function current() {
 		turns: query.get("turns") === "1",
 		more: listOf(query.get("more")),
 		less: listOf(query.get("less")),
+		group: query.get("group") || "",
+		fold: query.get("fold") === "1",
 		master: query.get("master") || "",
 		sample,
 	};
@@ -77,6 +81,8 @@ export function urlOf(state) {
 		turns: picture && state.turns ? "1" : "",
 		more: isSearch(state) ? state.more.join(",") : "",
 		less: isSearch(state) ? state.less.join(",") : "",
+		group: isSearch(state) ? state.group : "",
+		fold: isSearch(state) && state.fold ? "1" : "",
 		master: state.master,
 	};
 	const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));

@@ -67,6 +67,26 @@ interface Hit {
 	probability: number | null;
 	/** Whether the sample and the master have the same bytes. */
 	exact: boolean;
+	/** What has the same value; only where results are grouped. */
+	group?: { value: unknown; more: Hit[] } | null;
+	/** What is nearly the same picture; only where these are folded. */
+	duplicates?: { count: number; ids: string[] } | null;
+	/** The ID of the master that stands for this one. */
+	under?: string;
+	/** Whether only the master is known. */
+	folded?: boolean;
+}
+
+/** How many of the nearest masters have each value. */
+interface FacetCounts {
+	masters: number;
+	complete: boolean;
+	paths: {
+		path: string;
+		masters: number;
+		values: { value: unknown; count: number }[];
+		others: number;
+	}[];
 }
 
 interface Collection {
@@ -170,6 +190,10 @@ interface State {
 	more: string[];
 	/** The IDs of masters that results are to be unlike. */
 	less: string[];
+	/** The path of the value that results are grouped by, or "". */
+	group: string;
+	/** Whether near-identical results are folded into one. */
+	fold: boolean;
 	/** The ID of the master whose details are open, or "". */
 	master: string;
 	sample: Sample | null;

@@ -165,6 +165,7 @@ def test_words_work_with_filters_collections_and_further_results(
     assert searches.pop() == {
         "collection": "default",
         "text": "red dog",
+        "facets": "subject",
         "k": "60",
         "offset": "0",
     }

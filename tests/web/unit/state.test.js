@@ -38,6 +38,8 @@ test("an empty URL shows the default collection", () => {
 		turns: false,
 		more: [],
 		less: [],
+		group: "",
+		fold: false,
 		master: "",
 		sample: null,
 	});
@@ -70,6 +72,14 @@ test("a link to a search by words and a picture shows the same again", () => {
 test("words alone have no weight, box, mirrored or turned image", () => {
 	state.update({ text: "cat", weight: 0.25, box: "1,2,3,4", mirror: true, turns: true });
 	assert.equal(browser.location.search, "?text=cat");
+});
+
+test("a link to arranged results shows the same again, and browsing has no arrangement", () => {
+	state.update({ text: "cat", group: "subject", fold: true });
+	assert.equal(browser.location.search, "?text=cat&group=subject&fold=1");
+	assert.deepEqual([state.current().group, state.current().fold], ["subject", true]);
+	state.update({ text: "" });
+	assert.equal(browser.location.search, "");
 });
 
 test("a share that is none counts as half", () => {
