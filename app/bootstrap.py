@@ -22,6 +22,8 @@ from app.services.changes import Changes
 from app.services.collections import DEFAULT, Collections
 from app.services.database_doubt import find_doubt
 from app.services.dead_letters import DeadLetters
+from app.services.duplicate_scanning import DuplicateScanning
+from app.services.duplicates import Duplicates
 from app.services.examples import Examples
 from app.services.explanations import Explanations
 from app.services.health import Health
@@ -271,6 +273,7 @@ def _build_services(
     near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
+    scanning = DuplicateScanning(stores, vision, settings.duplicate_rate, settings.lease_seconds)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return Services(
         settings=settings,
@@ -283,6 +286,7 @@ def _build_services(
         captures=captures,
         changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
+        duplicates=Duplicates(stores, collections, models, wake.set),
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, near_duplicates, metrics),
@@ -293,7 +297,7 @@ def _build_services(
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
         undo=Undo(stores.metadata, collections, wake.set),
-        worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
+        worker=Worker(settings, stores, indexing, captures, scanning, scrub, metrics, wake),
     )
 
 

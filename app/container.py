@@ -10,6 +10,7 @@ from app.services.captures import Captures
 from app.services.changes import Changes
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
+from app.services.duplicates import Duplicates
 from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.ingest import Ingest
@@ -41,6 +42,7 @@ class Services:
     captures: Captures
     changes: Changes
     dead_letters: DeadLetters
+    duplicates: Duplicates
     explanations: Explanations
     health: Health
     ingest: Ingest

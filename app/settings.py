@@ -277,6 +277,12 @@ class Settings(BaseSettings):
         description="Maximum number of masters per second whose capture metadata a worker reads"
         " after an upgrade or `lookalike capture --reread`.",
     )
+    duplicate_rate: float = Field(
+        0.0,
+        ge=0,
+        description="Approximate number of masters per second that a worker reads and compares to"
+        " find duplicates. 0: unlimited.",
+    )
     scrub_interval: float = Field(
         86_400.0, ge=0, description="Time between two scrubs by the worker, in seconds. 0: never."
     )

@@ -16,6 +16,7 @@ from app.services.captures import Captures
 from app.services.catalogue_schedule import ScheduledCatalogue
 from app.services.database_doubt import DatabaseDoubt
 from app.services.deletion import Deletion
+from app.services.duplicate_scanning import DuplicateScanning
 from app.services.indexing import Indexing
 from app.services.scrub import Scrub
 from app.services.scrub_report import ScrubReport
@@ -33,7 +34,7 @@ _SCRUB_LEASE = "scrub"
 
 
 class Worker:
-    """Deletes, indexes, backfills, reads metadata, scrubs, and updates the catalogue."""
+    """Deletes, indexes, backfills, reads metadata, compares, scrubs, updates the catalogue."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Worker:
         stores: Stores,
         indexing: Indexing,
         captures: Captures,
+        scanning: DuplicateScanning,
         scrub: Scrub,
         metrics: Metrics,
         wake: threading.Event,
@@ -51,6 +53,7 @@ class Worker:
         self._deletion = Deletion(stores, settings.lease_seconds)
         self._indexing = indexing
         self._captures = captures
+        self._scanning = scanning
         self._is_indexing = False
         self._backfill = Backfill(stores, settings.lease_seconds)
         self._reembed_rate = settings.reembed_rate
@@ -102,6 +105,7 @@ class Worker:
             self._change_models,
             self._index_other_versions,
             self._read_captures,
+            self._compare_masters,
             self._scheduled_scrub.run_step,
             self._scheduled_catalogue.run_step,
         ):
@@ -149,6 +153,10 @@ class Worker:
         if self._is_indexing or self._doubt.exists():
             return False
         return self._captures.read_batch(self._stopping.is_set)
+
+    def _compare_masters(self) -> bool:
+        """Look for duplicates, if nothing is to be indexed."""
+        return not self._is_indexing and self._scanning.run_step(self._stopping.is_set)
 
     def _index_batch(self, versions: list[str]) -> bool:
         if not versions:

@@ -14,6 +14,7 @@ from app.services.captures import Captures
 from app.services.changes import Changes
 from app.services.collections import Collections
 from app.services.dead_letters import DeadLetters
+from app.services.duplicates import Duplicates
 from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.ingest import Ingest
@@ -42,6 +43,7 @@ CapturesDep = Annotated[Captures, Depends(_of_services("captures"))]
 ChangesDep = Annotated[Changes, Depends(_of_services("changes"))]
 CollectionsDep = Annotated[Collections, Depends(_of_services("collections"))]
 DeadLettersDep = Annotated[DeadLetters, Depends(_of_services("dead_letters"))]
+DuplicatesDep = Annotated[Duplicates, Depends(_of_services("duplicates"))]
 ExplanationsDep = Annotated[Explanations, Depends(_of_services("explanations"))]
 HealthDep = Annotated[Health, Depends(_of_services("health"))]
 IngestDep = Annotated[Ingest, Depends(_of_services("ingest"))]

@@ -6,31 +6,34 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class DuplicatePair:
-    """Two masters that show one photograph. ``common`` counts the local features they share."""
-
-    first: str
-    second: str
-    common: int
-    distance: float  # in the space ``look``
+from storage.protocols import RawPair
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
     """A representative and the masters that each make a verified pair with it.
 
-    ``certainty`` is the smallest number of features that a member shares with it.
+    ``common`` has the number of local features that each member shares with the representative, and
+    ``distances`` those of their vectors; the representative itself is left out of both.
     """
 
-    representative: str
-    members: tuple[str, ...]  # the representative first, then by certainty
-    certainty: int
+    members: tuple[bytes, ...]  # ids: the representative first, then by falling ``common``
+    common: tuple[int, ...]
+    distances: tuple[float, ...]
+
+    @property
+    def representative(self) -> bytes:
+        """The id of the member with which all others were compared."""
+        return self.members[0]
+
+    @property
+    def certainty(self) -> int:
+        """The smallest number of features that a member shares with the representative."""
+        return self.common[-1]
 
 
 def group_pairs(
-    pairs: Iterable[DuplicatePair], apart: Collection[frozenset[str]] = ()
+    pairs: Iterable[RawPair], apart: Collection[frozenset[bytes]] = ()
 ) -> list[DuplicateGroup]:
     """Group masters around representatives, largest groups first; each is in one group at most.
 
@@ -38,21 +41,23 @@ def group_pairs(
     that change little by little does not become one group. ``apart`` has pairs of masters that
     were decided not to be duplicates: no group has both. The order of ``pairs`` does not matter.
     """
-    common: dict[str, dict[str, int]] = defaultdict(dict)
-    for pair in pairs:
-        if pair.first != pair.second and frozenset((pair.first, pair.second)) not in apart:
-            common[pair.first][pair.second] = common[pair.second][pair.first] = pair.common
-    order = sorted(common, key=lambda each: (-len(common[each]), -sum(common[each].values()), each))
+    found: dict[bytes, dict[bytes, tuple[int, float]]] = defaultdict(dict)
+    for first, second, common, distance in pairs:
+        if first != second and (not apart or frozenset((first, second)) not in apart):
+            found[first][second] = found[second][first] = (common, distance)
+    strength = {id_: sum(common for common, _ in near.values()) for id_, near in found.items()}
+    order = sorted(found, key=lambda id_: (-len(found[id_]), -strength[id_], id_))
     free, groups = set(order), []
     for representative in order:
         if representative not in free:
             continue
         members = [representative]
-        near = common[representative]
-        for other in sorted(near.keys() & free, key=lambda each: (-near[each], each)):
+        near = found[representative]
+        for other in sorted(near.keys() & free, key=lambda id_: (-near[id_][0], id_)):
             if all(frozenset((other, member)) not in apart for member in members):
                 members.append(other)
         if len(members) > 1:
             free.difference_update(members)
-            groups.append(DuplicateGroup(representative, tuple(members), near[members[-1]]))
+            common_counts, distances = zip(*(near[id_] for id_ in members[1:]), strict=True)
+            groups.append(DuplicateGroup(tuple(members), common_counts, distances))
     return sorted(groups, key=lambda each: (-len(each.members), each.representative))

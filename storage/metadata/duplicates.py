@@ -37,7 +37,7 @@ class SqlDecisions:
                 for first, second in combinations(sorted(collections), 2)
             ]
             connection.execute(DECISIONS.insert().values(**values), rows)
-            _count_change(connection, collections.values())
+            count_change(connection, collections.values())
         return missing
 
     def remove_decisions(self, ids: Sequence[UUID]) -> int:
@@ -45,7 +45,7 @@ class SqlDecisions:
         with self._db.write() as connection:
             removed = connection.execute(DECISIONS.delete().where(_is_between(ids))).rowcount
             if removed:
-                _count_change(connection, connection.scalars(its_collections.distinct()))
+                count_change(connection, connection.scalars(its_collections.distinct()))
         return removed
 
     def list_decisions(
@@ -101,7 +101,7 @@ def lock_visible(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, U
     return {id_: collection for id_, collection in stored.items() if collection in live_ids}
 
 
-def _count_change(connection: sa.Connection, collection_ids: Iterable[UUID]) -> None:
+def count_change(connection: sa.Connection, collection_ids: Iterable[UUID]) -> None:
     """Raise the changes of the scans of these collections by one."""
     some = set(collection_ids)
     either = sa.or_(SCANS.c.collection_id.in_(some), SCANS.c.other_id.in_(some))

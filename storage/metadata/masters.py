@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import MasterChanged
 from storage.metadata.duplicate_scans import forget_comparison, forget_duplicates
+from storage.metadata.duplicates import count_change
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -112,6 +113,8 @@ class SqlMasters:
             )
             if restored:
                 forget_comparison(connection, master_id)
+                its_collection = sa.select(MASTERS.c.collection_id).where(MASTERS.c.id == master_id)
+                count_change(connection, connection.scalars(its_collection))
         return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:

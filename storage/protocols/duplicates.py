@@ -180,5 +180,6 @@ class DuplicateStore(DecisionStore, FeatureStore, ScanStore, Protocol):
     """All that is known about near-identical masters.
 
     What belongs to a master goes with ``forget_master``; a scan goes with one of its collections.
-    ``restore_damaged`` also forgets the features of a master and that it was compared.
+    ``restore_damaged`` also forgets the features of a master and that it was compared, and raises
+    the changes of the scans of its collection by one.
     """

@@ -254,5 +254,6 @@ def test_restored_bytes_are_compared_again(
     metadata.save_checks(scan.id, VERSION, [a, b], [])
     metadata.mark_damaged(a)
     assert metadata.restore_damaged(a)
+    assert read(metadata, scan).changes == 1
     assert unchecked(metadata, scan) == ([a], 0)
     assert metadata.find_features([a, b], 1) == {b: b""}

@@ -20,6 +20,8 @@ from app.services.captures import Captures
 from app.services.changes import Changes
 from app.services.collections import DEFAULT, Collections
 from app.services.dead_letters import DeadLetters
+from app.services.duplicate_scanning import DuplicateScanning
+from app.services.duplicates import Duplicates
 from app.services.examples import Examples
 from app.services.explanations import Explanations
 from app.services.health import Health
@@ -129,6 +131,8 @@ class UseCases:
     captures: Captures
     changes: Changes
     dead_letters: DeadLetters
+    duplicates: Duplicates
+    scanning: DuplicateScanning
     explanations: Explanations
     health: Health
     indexing: Indexing
@@ -191,6 +195,7 @@ def build_use_cases(
     near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
+    scanning = DuplicateScanning(stores, vision, settings.duplicate_rate, settings.lease_seconds)
     captures = Captures(stores, vision, settings.capture_rate, settings.lease_seconds, wake.set)
     return UseCases(
         settings=settings,
@@ -205,6 +210,8 @@ def build_use_cases(
         captures=captures,
         changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
+        duplicates=Duplicates(stores, collections, models, wake.set),
+        scanning=scanning,
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),
         indexing=indexing,
@@ -216,7 +223,7 @@ def build_use_cases(
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
         undo=Undo(stores.metadata, collections, wake.set),
-        worker=Worker(settings, stores, indexing, captures, scrub, metrics, wake),
+        worker=Worker(settings, stores, indexing, captures, scanning, scrub, metrics, wake),
     )
 
 

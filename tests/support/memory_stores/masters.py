@@ -72,6 +72,7 @@ class MemoryMasters(OnTables):
         )
         if restored:
             self._tables.forget_comparison(master_id)
+            self._tables.count_change({self._tables.masters[master_id].master.collection_id})
         return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from app.services.duplicate_groups import DuplicatePair, group_pairs
+from app.services.duplicate_groups import group_pairs
+from storage.protocols import RawPair
 
 
-def pair(first: str, second: str, common: int = 20) -> DuplicatePair:
-    return DuplicatePair(first, second, common, 0.1)
+def pair(first: str, second: str, common: int = 20, distance: float = 0.1) -> RawPair:
+    return RawPair(first.encode(), second.encode(), common, distance)
 
 
-def members_of(pairs: list[DuplicatePair], *apart: tuple[str, str]) -> list[tuple[str, ...]]:
-    return [group.members for group in group_pairs(pairs, {frozenset(each) for each in apart})]
+def members_of(pairs: list[RawPair], *apart: tuple[str, str]) -> list[tuple[str, ...]]:
+    decided = {frozenset((first.encode(), second.encode())) for first, second in apart}
+    return [tuple(map(bytes.decode, each.members)) for each in group_pairs(pairs, decided)]
 
 
 def test_a_pair_is_a_group_with_its_certainty() -> None:
     (group,) = group_pairs([pair("a", "b", 12)])
-    assert (group.representative, group.members, group.certainty) == ("a", ("a", "b"), 12)
+    assert (group.representative, group.members, group.certainty) == (b"a", (b"a", b"b"), 12)
 
 
 def test_copies_of_one_original_are_one_group_sorted_by_certainty() -> None:
-    pairs = [pair("b", "a", 10), pair("b", "c", 30), pair("b", "d", 20)]
+    pairs = [pair("b", "a", 10, 0.3), pair("b", "c", 30, 0.1), pair("b", "d", 20, 0.2)]
     assert members_of(pairs) == [("b", "c", "d", "a")]
+    (group,) = group_pairs(pairs)
+    assert (group.common, group.distances) == ((30, 20, 10), (0.1, 0.2, 0.3))
 
 
 def test_a_chain_does_not_become_one_group() -> None:

@@ -37,6 +37,7 @@ def make_worker(use_cases: UseCases, **changed: Any) -> Worker:
         use_cases.stores,
         use_cases.indexing,
         use_cases.captures,
+        use_cases.scanning,
         use_cases.scrub,
         use_cases.metrics,
         use_cases.wake,
