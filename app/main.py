@@ -27,6 +27,7 @@ from app.routes import (
     content,
     deletions,
     docs,
+    duplicates,
     explanation,
     health,
     masters,
@@ -50,6 +51,7 @@ _TAGS = [
     {"name": "masters", "description": "Upload, browse, change and delete images."},
     {"name": "search", "description": "Find masters by an image, by words, or by both."},
     {"name": "collections", "description": "Named sets of masters."},
+    {"name": "duplicates", "description": "Find copies of one photograph, and decide about them."},
     {"name": "admin", "description": "Checks, repairs and model changes. Needs the scope admin."},
     {"name": "health", "description": "The state of the process."},
 ]
@@ -100,6 +102,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         explanation,
         spaces,
         collections,
+        duplicates,
         admin,
         health,
         docs,

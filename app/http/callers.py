@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.services.vision import current_caller
 from models.decoding.turns import Caller
 
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Callers:
@@ -25,7 +26,7 @@ class Callers:
         client = scope.get("client")
         caller = Caller(client[0] if client else "")
         watched = _WatchedReceive(receive, caller)
-        if scope["method"] in _WITHOUT_BODY:
+        if not _may_have_body(scope):
             watched.start()
         token = current_caller.set(caller)
         try:
@@ -33,6 +34,14 @@ class Callers:
         finally:
             current_caller.reset(token)
             watched.stop()
+
+
+def _may_have_body(scope: Scope) -> bool:
+    """Return whether a handler may read a body; of some methods none does, whatever is sent."""
+    if scope["method"] == "DELETE":
+        headers = Headers(scope=scope)
+        return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    return scope["method"] not in _WITHOUT_BODY
 
 
 class _WatchedReceive:

@@ -9,11 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import InvalidInput
+from app.services.found_groups import GroupOrder, GroupPosition
 from app.services.queries import HitPosition
 from app.services.results import MAX_PASSED
 from app.services.view_search import MAX_DISTANCE
 from storage.filters import MAX_SAFE_INTEGER, check_text
 from storage.list_records import Position
+from storage.protocols.duplicates import IdPair
 from storage.sorting import CAPTURE_TIME, MAX_TEXT, NAME, NEWEST_FIRST, Sort, write_sort
 
 
@@ -34,10 +36,7 @@ def parse_cursor(text: str | None, sort: Sort) -> Position | None:
     try:
         return Position(UUID(text)) if sort == NEWEST_FIRST else _parse(text, sort)
     except (ValueError, RecursionError):
-        detail = (
-            "cursor takes the next_cursor of the previous page, unchanged, and with the same sort."
-        )
-        raise InvalidInput("invalid-cursor", detail) from None
+        raise _invalid_cursor() from None
 
 
 def write_hit_cursor(position: HitPosition) -> str:
@@ -57,6 +56,45 @@ def parse_hit_cursor(text: str | None) -> HitPosition | None:
     except (ValueError, RecursionError):
         detail = "cursor takes the next_cursor of the previous page of this search, unchanged."
         raise InvalidInput("invalid-cursor", detail) from None
+
+
+def write_group_cursor(position: GroupPosition, order: GroupOrder) -> str:
+    """Return the cursor of a place among groups of duplicates in this order."""
+    return _encode([order, position.size, position.certainty, position.representative.hex()])
+
+
+def parse_group_cursor(text: str | None, order: GroupOrder) -> GroupPosition | None:
+    """Parse a page's ``next_cursor``; None for an empty or missing one. Raises InvalidInput."""
+    if not text:
+        return None
+    try:
+        its_order, size, certainty, id_ = _decode(text, 4)
+        if its_order != order or type(size) is not int or type(certainty) is not int:
+            raise ValueError("it is no place in this order")
+        return GroupPosition(size, certainty, UUID(hex=str(id_)).bytes)
+    except (ValueError, RecursionError):
+        raise _invalid_cursor() from None
+
+
+def write_decision_cursor(masters: IdPair) -> str:
+    """Return the cursor of a place among decisions about two masters."""
+    return _encode([id_.hex for id_ in masters])
+
+
+def parse_decision_cursor(text: str | None) -> IdPair | None:
+    """Parse a page's ``next_cursor``; None for an empty or missing one. Raises InvalidInput."""
+    if not text:
+        return None
+    try:
+        first, second = _decode(text, 2)
+        return UUID(hex=str(first)), UUID(hex=str(second))
+    except (ValueError, RecursionError):
+        raise _invalid_cursor() from None
+
+
+def _invalid_cursor() -> InvalidInput:
+    detail = "cursor takes the next_cursor of the previous page, unchanged, and with the same sort."
+    return InvalidInput("invalid-cursor", detail)
 
 
 def _is_place(search: Any, distance: Any, id_: Any, passed: Any) -> bool:

@@ -13,6 +13,17 @@ from app.http.schemas.collections import (
     Timeline,
 )
 from app.http.schemas.deletions import Deletion, DeletionList
+from app.http.schemas.duplicates import (
+    Decided,
+    DecisionPage,
+    DuplicateDecision,
+    DuplicateGroup,
+    DuplicatePage,
+    DuplicateScan,
+    NewDecision,
+    NewDuplicateScan,
+    WithdrawnDecision,
+)
 from app.http.schemas.explanations import Explanation
 from app.http.schemas.masters import (
     Capture,
@@ -81,8 +92,14 @@ __all__ = [
     "Comparison",
     "DeadLetter",
     "DeadLetters",
+    "Decided",
+    "DecisionPage",
     "Deletion",
     "DeletionList",
+    "DuplicateDecision",
+    "DuplicateGroup",
+    "DuplicatePage",
+    "DuplicateScan",
     "Duplicates",
     "EmbedAnswer",
     "EmbedQuery",
@@ -108,6 +125,8 @@ __all__ = [
     "Month",
     "NearDuplicate",
     "NewCollection",
+    "NewDecision",
+    "NewDuplicateScan",
     "Part",
     "Position",
     "Problem",
@@ -125,6 +144,7 @@ __all__ = [
     "UploadProblem",
     "UploadResult",
     "UploadResults",
+    "WithdrawnDecision",
     "numbers_of",
     "score_of",
 ]
