@@ -3,7 +3,7 @@ BIN := .venv/bin
 SYSTEM_PACKAGES := mariadb-server chromium libfaketime qemu-user
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-explain bench-turns bench-duplicates bench-model bench-words bench-text-search bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
+.PHONY: help install serve test quick lint check-js test-js system-packages offer-system-packages check format lint-workflows docs reference env bench-embedder bench-precision bench-all-cores bench-ingest bench-search bench-start bench-browse bench-scale bench-memory bench-quality bench-explain bench-turns bench-duplicates bench-model bench-words bench-text-search bench-queries bench-spaces bench-decoding bench-capture bench-colour bench-hostile bench-stack bench-page bench-formats screenshots soak fuzz lock
 
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -143,6 +143,9 @@ bench-words: .venv/.dev ## search by words: class names as queries over labelled
 
 bench-text-search: .venv/.dev ## searches by words over 100 000 masters, compared with searches by master
 	@$(BIN)/python -m benchmarks.bench_text_search
+
+bench-queries: .venv/.dev ## what each addition to a search costs, over 100 000 masters, embedded and on servers: OPTIONS='--only embedded'
+	@$(BIN)/python -m benchmarks.bench_queries $(OPTIONS)
 
 bench-spaces: .venv/.dev ## what a second space costs: upload rate and memory, with a network of ViT-B/32's size
 	@$(BIN)/python -m benchmarks.bench_spaces
