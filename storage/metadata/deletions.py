@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from storage.database import Database, now, past, retry_lost_transactions
+from storage.metadata.duplicate_scans import compare_again
 from storage.metadata.registry import lock_live_models
 from storage.metadata.rows import (
     COLLECTIONS,
@@ -288,6 +289,7 @@ def _restore(connection: sa.Connection, deletion_id: UUID, ids: Sequence[UUID]) 
             restored.masters.add(row.id)
             taken[place] = row.id
     _store_again(connection, restored.masters)
+    compare_again(connection, restored.masters)
     return restored
 
 

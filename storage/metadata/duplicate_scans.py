@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import CollectionGone
-from storage.metadata.duplicates import DECISIONS, SCANS, lock_visible
+from storage.metadata.duplicates import DECISIONS, SCANS, count_change, lock_visible
 from storage.metadata.rows import COLLECTIONS, EMBEDDINGS, INDEXED, LIVE, MASTERS, PENDING
 from storage.protocols.duplicates import DuplicatePair, DuplicateScan, IdPair, RawPair, Unchecked
 from storage.records import MasterState, new_id
@@ -181,16 +181,25 @@ class SqlScans:
 
 def forget_duplicates(connection: sa.Connection, master_id: UUID) -> None:
     """Remove what is known about the duplicates of a master."""
-    forget_comparison(connection, master_id)
+    for table in (_FEATURES, _CHECKS):
+        connection.execute(table.delete().where(table.c.master_id == master_id))
     for table in (DECISIONS, _PAIRS):
         for column in (table.c.first_id, table.c.second_id):  # each has an index
             connection.execute(table.delete().where(column == master_id))
 
 
-def forget_comparison(connection: sa.Connection, master_id: UUID) -> None:
-    """Remove what was computed from the bytes of a master, so that it is compared again."""
-    for table in (_FEATURES, _CHECKS):
-        connection.execute(table.delete().where(table.c.master_id == master_id))
+def forget_features(connection: sa.Connection, master_id: UUID) -> None:
+    """Remove the features of a master whose bytes were written again."""
+    connection.execute(_FEATURES.delete().where(_FEATURES.c.master_id == master_id))
+
+
+def compare_again(connection: sa.Connection, ids: Collection[UUID]) -> None:
+    """Let scans compare masters again that have become visible; these are complete no longer."""
+    if not ids:
+        return
+    connection.execute(_CHECKS.delete().where(_CHECKS.c.master_id.in_(ids)))
+    theirs = sa.select(MASTERS.c.collection_id).where(MASTERS.c.id.in_(ids)).distinct()
+    count_change(connection, connection.scalars(theirs), completed_at=None)
 
 
 def remove_scans(connection: sa.Connection, collection_id: UUID) -> None:

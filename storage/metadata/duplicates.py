@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -101,8 +102,8 @@ def lock_visible(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, U
     return {id_: collection for id_, collection in stored.items() if collection in live_ids}
 
 
-def count_change(connection: sa.Connection, collection_ids: Iterable[UUID]) -> None:
-    """Raise the changes of the scans of these collections by one."""
+def count_change(connection: sa.Connection, collection_ids: Iterable[UUID], **values: Any) -> None:
+    """Raise the changes of the scans of these collections by one, and set the values."""
     some = set(collection_ids)
     either = sa.or_(SCANS.c.collection_id.in_(some), SCANS.c.other_id.in_(some))
-    connection.execute(SCANS.update().where(either).values(changes=SCANS.c.changes + 1))
+    connection.execute(SCANS.update().where(either).values(changes=SCANS.c.changes + 1, **values))

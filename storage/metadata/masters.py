@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.errors import MasterChanged
-from storage.metadata.duplicate_scans import forget_comparison, forget_duplicates
-from storage.metadata.duplicates import count_change
+from storage.metadata.duplicate_scans import compare_again, forget_duplicates, forget_features
 from storage.metadata.rows import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -112,9 +111,8 @@ class SqlMasters:
                 connection, master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
             )
             if restored:
-                forget_comparison(connection, master_id)
-                its_collection = sa.select(MASTERS.c.collection_id).where(MASTERS.c.id == master_id)
-                count_change(connection, connection.scalars(its_collection))
+                forget_features(connection, master_id)
+                compare_again(connection, [master_id])
         return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:

@@ -180,6 +180,6 @@ class DuplicateStore(DecisionStore, FeatureStore, ScanStore, Protocol):
     """All that is known about near-identical masters.
 
     What belongs to a master goes with ``forget_master``; a scan goes with one of its collections.
-    ``restore_damaged`` also forgets the features of a master and that it was compared, and raises
-    the changes of the scans of its collection by one.
+    ``restore_damaged`` and ``restore_masters`` let scans compare masters again: these are complete
+    no longer, and their changes are raised by one. The former also forgets the features.
     """

@@ -8,7 +8,15 @@ from uuid import UUID
 import pytest
 
 from storage.errors import CollectionGone
-from storage.protocols import Decision, DuplicatePair, DuplicateScan, MetadataStore, ModelRegistry
+from storage.protocols import (
+    Decision,
+    DuplicatePair,
+    DuplicateScan,
+    MetadataStore,
+    ModelRegistry,
+    NewDeletion,
+    Removal,
+)
 from storage.records import LOOK, Collection, IndexTask, Master, NewMaster, new_id
 
 VERSION = "model-1"
@@ -253,7 +261,25 @@ def test_restored_bytes_are_compared_again(
     metadata.save_features({a: b"", b: b""}, 1)
     metadata.save_checks(scan.id, VERSION, [a, b], [])
     metadata.mark_damaged(a)
+    metadata.complete_scan(scan.id)
     assert metadata.restore_damaged(a)
-    assert read(metadata, scan).changes == 1
+    assert (read(metadata, scan).changes, read(metadata, scan).completed_at) == (1, None)
     assert unchecked(metadata, scan) == ([a], 0)
     assert metadata.find_features([a, b], 1) == {b: b""}
+
+
+def test_masters_that_are_given_back_are_compared_again(
+    metadata: MetadataStore, collection: Collection, scan: DuplicateScan
+) -> None:
+    a, b, c = store_ids(metadata, collection, 3)
+    metadata.save_features({a: b"1"}, 1)
+    metadata.save_checks(scan.id, VERSION, [a, b, c], [pair(a, b)])
+    metadata.complete_scan(scan.id)
+    deletion = NewDeletion(new_id(), collection.id, "filter", 3600.0)
+    assert metadata.remove_masters(deletion, [Removal({a: 1})]) == {a}
+    assert found(metadata, scan) == []
+    assert metadata.restore_masters(deletion.id, [a]).masters == {a}
+    assert found(metadata, scan) == [(a, b, 20, 0.25)]
+    assert (read(metadata, scan).changes, read(metadata, scan).completed_at) == (2, None)
+    assert unchecked(metadata, scan) == ([], 1)  # its vector was removed
+    assert metadata.find_features([a], 1) == {a: b"1"}

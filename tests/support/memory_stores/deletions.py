@@ -80,6 +80,7 @@ class MemoryDeletions(OnTables):
                 restored.held.add(master.id)
             else:
                 self._store_again(row)
+                tables.compare_again(row)
                 restored.masters.add(master.id)
         return restored
 

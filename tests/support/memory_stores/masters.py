@@ -71,8 +71,8 @@ class MemoryMasters(OnTables):
             master_id, MasterState.DAMAGED, MasterState.STORED, capture_reader=0
         )
         if restored:
-            self._tables.forget_comparison(master_id)
-            self._tables.count_change({self._tables.masters[master_id].master.collection_id})
+            self._tables.features.pop(master_id, None)
+            self._tables.compare_again(self._tables.masters[master_id])
         return restored
 
     def delete_master(self, master_id: UUID, revisions: Container[int] | None = None) -> bool:

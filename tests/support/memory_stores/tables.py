@@ -186,15 +186,21 @@ class MemoryTables:
 
     def forget_duplicates(self, master_id: UUID) -> None:
         """Remove what is known about a master's duplicates."""
-        self.forget_comparison(master_id)
+        self.features.pop(master_id, None)
+        self._forget_checks(master_id)
         for key in [key for key in self.pairs if master_id in key[1]]:
             del self.pairs[key]
         for pair in [pair for pair in self.decisions if master_id in pair]:
             del self.decisions[pair]
 
-    def forget_comparison(self, master_id: UUID) -> None:
-        """Remove what was computed from the bytes of a master."""
-        self.features.pop(master_id, None)
+    def compare_again(self, row: MasterRow) -> None:
+        """Let scans compare a master again that has become visible."""
+        self._forget_checks(row.master.id)
+        for scan in self.scans.values():
+            if row.master.collection_id in scan.collection_ids:
+                self.scans[scan.id] = replace(scan, changes=scan.changes + 1, completed_at=None)
+
+    def _forget_checks(self, master_id: UUID) -> None:
         for key in [key for key in self.checks if key[1] == master_id]:
             del self.checks[key]
 
