@@ -254,3 +254,47 @@ class UndoEvent(TypedDict):
     result: NotRequired[UndoResult]
     done: NotRequired[int]
     total: NotRequired[int]
+
+
+class DuplicateScan(TypedDict):
+    state: str
+    checked: int
+    total: int
+    pairs: int
+    eta: float | None
+
+
+class DuplicateMember(TypedDict):
+    id: UUID
+    name: str
+    size: int
+    width: int
+    height: int
+    common: int | None
+    distance: float | None
+
+
+class DuplicateGroup(TypedDict):
+    id: UUID
+    certainty: int
+    members: list[DuplicateMember]
+
+
+class DuplicatePage(TypedDict):
+    scan: DuplicateScan
+    groups: list[DuplicateGroup]
+    next_cursor: str | None
+
+
+class Decided(TypedDict):
+    pairs: int
+
+
+class DuplicateDecision(TypedDict):
+    masters: list[UUID]
+    decision: str
+
+
+class DecisionPage(TypedDict):
+    decisions: list[DuplicateDecision]
+    next_cursor: str | None

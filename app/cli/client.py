@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -36,6 +37,7 @@ _MAX_ENCODER = 8 << 30  # bytes of weights or of a bundle
 _MAX_OVERLAY = 16 << 20  # bytes of a PNG
 _MAX_LINE = 1024 * 1024  # characters of a line of a stream
 ATTEMPTS = 7
+_DECISIONS = "/duplicates/decisions"
 _FIRST_BACKOFF = 0.5  # seconds
 _LONGEST_WAIT = 10.0  # seconds
 _File = tuple[str, str, IO[bytes]]  # the field of the form, the file's name, its content
@@ -270,6 +272,45 @@ class Client:
         """Undo a deletion and yield the events; the last one has the result."""
         return self._events("POST", f"/deletions/{deletion_id}/undo", answers.UndoEvent)
 
+    def start_duplicate_scan(self, collection: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Start to look for duplicates, and return how far the scan is."""
+        path = _duplicates_path(collection)
+        answer: dict[str, Any] = self._call("POST", path, answers.DuplicateScan, json=wanted)
+        return answer
+
+    def duplicate_pages(self, collection: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield pages of groups of duplicates, each with how far the scan is."""
+        return self._pages(_duplicates_path(collection), answers.DuplicatePage, params)
+
+    def end_duplicate_scan(self, collection: str, params: dict[str, str]) -> None:
+        """End the search for duplicates."""
+        self._call("DELETE", _duplicates_path(collection), params=params)
+
+    def save_decision(self, ids: Sequence[str], decision: str) -> int:
+        """Decide about every two of the masters, and return the number of pairs."""
+        body = {"masters": ids, "decision": decision}
+        return int(self._call("POST", _DECISIONS, answers.Decided, json=body)["pairs"])
+
+    def withdraw_decision(self, ids: Sequence[str]) -> int:
+        """Remove what was decided about every two of the masters; return the number of pairs."""
+        body = {"masters": ids}
+        return int(self._call("DELETE", _DECISIONS, answers.Decided, json=body)["pairs"])
+
+    def decisions(self, collection: str, page: int) -> Iterator[dict[str, Any]]:
+        """Yield each decision about masters of a collection."""
+        params = {"collection": collection, "limit": str(page)}
+        for each in self._pages(_DECISIONS, answers.DecisionPage, params):
+            yield from each["decisions"]
+
+    def _pages(self, path: str, form: type, params: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list."""
+        cursor: str | None = ""
+        while cursor is not None:
+            more = {"cursor": cursor} if cursor else {}
+            page = self._call("GET", path, form, params=params | more)
+            yield page
+            cursor = page["next_cursor"]
+
     def _events(
         self, method: str, path: str, form: type, **request: Any
     ) -> Iterator[dict[str, Any]]:
@@ -296,6 +337,7 @@ class Client:
         files: Sequence[_File] = (),
         fields: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
+        json: object = None,
         output: IO[bytes] | None = None,
         max_bytes: int = _MAX_ANSWER,
         attempts: int = ATTEMPTS,
@@ -310,7 +352,7 @@ class Client:
             wait = 0.0
             try:
                 response, body = self._send(
-                    method, path, files, fields, params, output, max_bytes, timeout
+                    method, path, files, fields, params, json, output, max_bytes, timeout
                 )
             except httpx.HTTPError as error:
                 if attempt == attempts or isinstance(error, httpx.UnsupportedProtocol):
@@ -334,6 +376,7 @@ class Client:
         files: Sequence[_File],
         fields: dict[str, str] | None,
         params: dict[str, str] | None,
+        json: object,
         output: IO[bytes] | None,
         max_bytes: int,
         timeout: httpx.Timeout,
@@ -346,6 +389,7 @@ class Client:
             method,
             path,
             params=params,
+            json=json,
             data=fields,
             files=_rewound(files),
             timeout=timeout,
@@ -412,6 +456,10 @@ class Client:
             " or name another address with --url.",
             "unreachable",
         )
+
+
+def _duplicates_path(collection: str) -> str:
+    return f"/collections/{quote(collection, safe='')}/duplicates"
 
 
 def _rewound(files: Sequence[_File]) -> list[tuple[str, tuple[str, IO[bytes]]]] | None:

@@ -11,6 +11,7 @@ from app import __version__
 from app.cli import (
     captures,
     changing,
+    duplicates,
     encoders,
     explaining,
     images,
@@ -62,6 +63,7 @@ def _new_group(help: str) -> typer.Typer:
 
 app = typer.Typer(cls=_RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _database = _new_group("Upgrade the database schema.")
+_duplicates = _new_group("Find copies of one photograph, and decide about them.")
 _quarantine = _new_group("List and restore what repairs have moved to quarantine.")
 _models = _new_group("Change the model without downtime; export and quantize models.")
 _spaces = _new_group(
@@ -83,6 +85,7 @@ app.command("list", rich_help_panel=_IMAGES)(listing.list_)
 app.command("change", rich_help_panel=_IMAGES)(changing.change)
 app.command("delete", rich_help_panel=_IMAGES)(changing.delete)
 app.command("undo", rich_help_panel=_IMAGES)(changing.undo)
+app.add_typer(_duplicates, name="duplicates", rich_help_panel=_IMAGES)
 app.command("export", rich_help_panel=_IMAGES)(images.export)
 app.command("backup", rich_help_panel=_OPERATE)(installations.backup)
 app.command("restore", rich_help_panel=_OPERATE)(installations.restore)
@@ -100,6 +103,12 @@ app.command("finetune", rich_help_panel=_TRAIN)(training.finetune)
 app.command("evaluate", rich_help_panel=_TRAIN)(training.evaluate)
 
 _database.command("upgrade")(serve.upgrade)
+
+_duplicates.command("scan")(duplicates.scan)
+_duplicates.command("list")(duplicates.list_)
+_duplicates.command("decide")(duplicates.decide)
+_duplicates.command("decisions")(duplicates.decisions)
+_duplicates.command("end")(duplicates.end)
 
 _quarantine.command("list")(quarantine.list_)
 _quarantine.command("restore")(quarantine.restore)
