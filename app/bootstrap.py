@@ -35,6 +35,7 @@ from app.services.masters import Masters
 from app.services.near_duplicates import NearDuplicates
 from app.services.ranking import Ranking
 from app.services.reembed import Reembed
+from app.services.resolving import Resolving
 from app.services.results import FindResults
 from app.services.scrub import Scrub
 from app.services.search import Search
@@ -262,6 +263,7 @@ def _build_services(
     wake = threading.Event()  # set by the services when they leave work to the worker
     collections = Collections(stores.metadata, wake.set)
     collections.find_or_create_collection(DEFAULT)
+    undo_seconds = settings.undo_hours * 3600
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(
         stores, collections, vision, indexing, settings.thumbnail_cache_bytes, wake.set
@@ -271,6 +273,7 @@ def _build_services(
     examples = Examples(stores, models, masters, vision, texts)
     vectors = StoredVectors(stores, masters)
     near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
+    duplicates = Duplicates(stores, collections, models, wake.set)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     scanning = DuplicateScanning(stores, vision, settings.duplicate_rate, settings.lease_seconds)
@@ -284,9 +287,9 @@ def _build_services(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
-        changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
+        changes=Changes(stores.metadata, collections, undo_seconds, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
-        duplicates=Duplicates(stores, collections, models, wake.set),
+        duplicates=duplicates,
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, warnings=warnings),
         ingest=Ingest(settings, stores, collections, vision, indexing, near_duplicates, metrics),
@@ -296,6 +299,7 @@ def _build_services(
         stored_vectors=vectors,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load=build, wake_worker=wake.set),
+        resolving=Resolving(stores.metadata, collections, duplicates, undo_seconds, wake.set),
         undo=Undo(stores.metadata, collections, wake.set),
         worker=Worker(settings, stores, indexing, captures, scanning, scrub, metrics, wake),
     )

@@ -17,6 +17,7 @@ from app.services.ingest import Ingest
 from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.reembed import Reembed
+from app.services.resolving import Resolving
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
@@ -52,5 +53,6 @@ class Services:
     stored_vectors: StoredVectors
     scrub: Scrub
     reembed: Reembed
+    resolving: Resolving
     undo: Undo
     worker: Worker

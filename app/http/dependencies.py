@@ -20,6 +20,7 @@ from app.services.health import Health
 from app.services.ingest import Ingest
 from app.services.masters import Masters
 from app.services.reembed import Reembed
+from app.services.resolving import Resolving
 from app.services.scrub import Scrub
 from app.services.search import Search
 from app.services.spaces import Spaces
@@ -49,6 +50,7 @@ HealthDep = Annotated[Health, Depends(_of_services("health"))]
 IngestDep = Annotated[Ingest, Depends(_of_services("ingest"))]
 MastersDep = Annotated[Masters, Depends(_of_services("masters"))]
 ReembedDep = Annotated[Reembed, Depends(_of_services("reembed"))]
+ResolvingDep = Annotated[Resolving, Depends(_of_services("resolving"))]
 ScrubDep = Annotated[Scrub, Depends(_of_services("scrub"))]
 SearchDep = Annotated[Search, Depends(_of_services("search"))]
 SpacesDep = Annotated[Spaces, Depends(_of_services("spaces"))]

@@ -22,6 +22,7 @@ from app.http.schemas.times import utc_time
 from app.http.security import Access, requires
 from app.http.streams import STREAMED, streamed
 from app.services.changes import AttributeChange, Outcome
+from storage.protocols import Deletion
 
 router = APIRouter(route_class=ApiRoute, tags=["masters"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -125,11 +126,11 @@ def _events(walk: Iterator[Outcome], done: str) -> Iterator[dict[str, Any]]:
     """Yield the progress between batches, then the result; ``done`` names what was achieved."""
     for outcome in walk:
         if outcome.done < outcome.matched:
-            yield {"done": outcome.done, "total": outcome.matched} | _undo_of(outcome)
+            yield {"done": outcome.done, "total": outcome.matched} | undo_of(outcome.deletion)
     result: dict[str, Any] = {"matched": outcome.matched, done: outcome.changed}
     result["skipped"] = outcome.skipped
     if done == "deleted":
-        result |= _undo_of(outcome)
+        result |= undo_of(outcome.deletion)
     else:
         result["unchanged"] = outcome.unchanged
         result["refused"] = outcome.refused
@@ -139,9 +140,8 @@ def _events(walk: Iterator[Outcome], done: str) -> Iterator[dict[str, Any]]:
     yield {"result": result}
 
 
-def _undo_of(outcome: Outcome) -> dict[str, Any]:
+def undo_of(deletion: Deletion | None) -> dict[str, Any]:
     """Return the deletion that a client can undo, also if it does not wait for the end."""
-    deletion = outcome.deletion
     if deletion is None:
         return {}
     until = utc_time(deletion.undo_until).isoformat().replace("+00:00", "Z")

@@ -32,6 +32,7 @@ from app.services.masters import Masters
 from app.services.near_duplicates import NearCheck, NearDuplicates
 from app.services.ranking import Ranking
 from app.services.reembed import Reembed
+from app.services.resolving import Resolving
 from app.services.results import FindResults
 from app.services.scrub import Scrub
 from app.services.search import Search
@@ -143,6 +144,7 @@ class UseCases:
     texts: Texts
     scrub: Scrub
     reembed: Reembed
+    resolving: Resolving
     undo: Undo
     worker: Worker
 
@@ -186,6 +188,7 @@ def build_use_cases(
         accept_truncated=settings.accept_truncated,
     )
     collections = Collections(stores.metadata, wake.set)
+    undo_seconds = settings.undo_hours * 3600
     indexing = Indexing(stores, models, vision, metrics, settings.lease_seconds)
     masters = Masters(stores, collections, vision, indexing, 100_000, wake.set)
     texts = Texts(stores, models, metrics, LookWords)
@@ -193,6 +196,7 @@ def build_use_cases(
     examples = Examples(stores, models, masters, vision, texts)
     vectors = StoredVectors(stores, masters)
     near_duplicates = NearDuplicates(stores.metadata, models, collections, masters, vision, ranking)
+    duplicates = Duplicates(stores, collections, models, wake.set)
     results = FindResults(ranking, vectors, metrics)
     scrub = Scrub(stores, metrics, grace=settings.scrub_grace)
     scanning = DuplicateScanning(stores, vision, settings.duplicate_rate, settings.lease_seconds)
@@ -208,9 +212,9 @@ def build_use_cases(
         collections=collections,
         attributes=Attributes(stores.metadata, collections),
         captures=captures,
-        changes=Changes(stores.metadata, collections, settings.undo_hours * 3600, wake.set),
+        changes=Changes(stores.metadata, collections, undo_seconds, wake.set),
         dead_letters=DeadLetters(stores.metadata, wake.set),
-        duplicates=Duplicates(stores, collections, models, wake.set),
+        duplicates=duplicates,
         scanning=scanning,
         explanations=Explanations(models, masters, vision),
         health=Health(stores, models, kept=0.0),
@@ -222,6 +226,7 @@ def build_use_cases(
         texts=texts,
         scrub=scrub,
         reembed=Reembed(stores, models, vision, scrub, load, wake.set),
+        resolving=Resolving(stores.metadata, collections, duplicates, undo_seconds, wake.set),
         undo=Undo(stores.metadata, collections, wake.set),
         worker=Worker(settings, stores, indexing, captures, scanning, scrub, metrics, wake),
     )

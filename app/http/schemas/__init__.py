@@ -59,6 +59,13 @@ from app.http.schemas.queries import (
     SearchBatch,
     SearchQuery,
 )
+from app.http.schemas.resolving import (
+    GroupsToResolve,
+    GroupToResolve,
+    RefusedGroup,
+    ResolvedGroup,
+    ResolvePreview,
+)
 from app.http.schemas.search import (
     BatchAnswer,
     BatchResult,
@@ -111,6 +118,8 @@ __all__ = [
     "Facets",
     "FilterChange",
     "Group",
+    "GroupToResolve",
+    "GroupsToResolve",
     "Hit",
     "Input",
     "Links",
@@ -131,7 +140,10 @@ __all__ = [
     "Position",
     "Problem",
     "Readiness",
+    "RefusedGroup",
     "Reread",
+    "ResolvePreview",
+    "ResolvedGroup",
     "Revived",
     "ScrubOptions",
     "SearchAnswer",
