@@ -115,6 +115,7 @@ def backup(directory: Path, jobs: int, options: BackupOptions) -> ExitCode:
         finally:
             source.metadata.release_lease(BACKUP_LEASE, owner)
     err.print(f"{_summarize(counts)} {counts.changed} changed, {counts.only_in_target} removed.")
+    _print_decisions(counts)
     err.print(
         f"The backup is in {directory}. You can serve it as it is, but then it accepts no further"
         f" backup: LOOKALIKE_DATA_DIR={directory} lookalike serve"
@@ -250,6 +251,7 @@ def _copy_to_settings(
         counts = _run_copy(copying, drain=source)
         _take_over_identity(source, target, manifest)
     err.print(_summarize(counts))
+    _print_decisions(counts)
     return counts
 
 
@@ -321,6 +323,11 @@ def _summarize(counts: CopyCounts) -> str:
         f"{counts.copied} masters copied and verified, {counts.unchanged} were already present,"
         f" {counts.failed} failed."
     )
+
+
+def _print_decisions(counts: CopyCounts) -> None:
+    if counts.decisions:
+        err.print(f"{counts.decisions} decisions about duplicates copied.")
 
 
 def _exit_code(counts: CopyCounts) -> ExitCode:

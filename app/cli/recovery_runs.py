@@ -113,6 +113,7 @@ def _show_counts(counts: RecoveryCounts, apply: bool) -> None:
         (counts.withdrawn, f"{done} deleted, because they were deleted after the dump was made"),
         (counts.left_deleted, "originals belong to deleted masters and are left alone"),
         (counts.without_bytes, "masters of the catalogue have no original: deleted since, or lost"),
+        (counts.decisions, f"decisions about duplicates {done} recovered"),
         (counts.failed, "problems, see above"),
     ]
     for count, what in lines:

@@ -1,5 +1,7 @@
 """Writes the catalogue: the rows of all masters, in the object store beside their bytes.
 
+What people decided about near-identical masters goes with them.
+
 A chunk holds the masters of one collection from an id on. The ids where chunks begin are part of
 their keys and stay, so that a new master, a change or a deletion changes one chunk only.
 """
@@ -12,6 +14,11 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from app.services.catalogue_decisions import (
+    DECISIONS_KEY,
+    line_of_decision,
+    write_decisions,
+)
 from app.services.catalogue_files import (
     CATALOGUE_PREFIX,
     CatalogueDamaged,
@@ -22,6 +29,7 @@ from app.services.catalogue_files import (
     write_chunk,
     write_index,
 )
+from app.services.decision_copy import list_decisions
 from app.services.marks import has_reached, set_mark
 from storage.protocols import Stores
 from storage.records import Collection, Master, MasterRevision, MasterState, ModelState
@@ -49,6 +57,7 @@ class CatalogueReport:
     chunks: int = 0
     written: int = 0  # of the chunks
     removed: int = 0  # chunks of which no master is left
+    decisions: int = 0  # about near-identical masters
 
 
 @dataclass
@@ -99,8 +108,8 @@ class Catalogue:
         """
         report, at = CatalogueReport(), int(time.time() * 1000)
         old = self._mark_index(replace_other=replace_other)
-        listed = self._stores.objects.list(CATALOGUE_PREFIX)
-        present = {info.key: place for info in listed if (place := parse_chunk_key(info.key))}
+        listed = {info.key for info in self._stores.objects.list(CATALOGUE_PREFIX)}
+        present = {key: place for key in listed if (place := parse_chunk_key(key))}
         collections = [collection for collection, _ in self._stores.metadata.list_collections()]
         chunks: dict[str, str] = {}
         for collection in collections:
@@ -110,11 +119,29 @@ class Catalogue:
         for key in present.keys() - chunks.keys():
             self._stores.objects.delete(key)
             report.removed += 1
+        known = old.decisions if (DECISIONS_KEY in listed) == bool(old.decisions) else None
+        decisions = yield from self._write_decisions(known, report)
         write_index(
             self._stores.objects,
-            CatalogueIndex(old.mark, at, collections, self._list_active(), chunks),
+            CatalogueIndex(old.mark, at, collections, self._list_active(), chunks, decisions),
         )
         yield report
+
+    def _write_decisions(
+        self, known: str | None, report: CatalogueReport
+    ) -> Generator[CatalogueReport, None, str]:
+        """Replace the decisions unless their fingerprint is ``known``, and return it."""
+        digest = hashlib.sha256()
+        for batch in list_decisions(self._stores.metadata):
+            for decided in batch:
+                digest.update(line_of_decision(decided))
+            report.decisions += len(batch)
+            yield report
+        fingerprint = digest.hexdigest()[:32] if report.decisions else ""
+        if fingerprint != known:
+            write_decisions(self._stores)
+            yield report
+        return fingerprint
 
     def _mark_index(self, *, replace_other: bool) -> CatalogueIndex:
         """Check that the catalogue is of this database, and mark both with the present.

@@ -8,9 +8,9 @@ import json
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from uuid import UUID
 
 from storage.errors import ObjectMissing
@@ -22,6 +22,7 @@ _INDEX_KEY = "catalogue/index.json"
 _FORMAT = 1
 _SPOOL = 8 * 1024 * 1024  # bytes of a chunk that are held in memory
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_Record = TypeVar("_Record")
 _CHUNK_KEY = re.compile(rf"catalogue/[a-z0-9-]+-(?P<id>{_UUID})/from-(?P<start>{_UUID})\.jsonl\.gz")
 
 
@@ -38,6 +39,7 @@ class CatalogueIndex:
     collections: list[Collection] = field(default_factory=list)
     active: dict[str, str] = field(default_factory=dict)  # the active version of each space
     chunks: dict[str, str] = field(default_factory=dict)  # the fingerprint of each key
+    decisions: str = ""  # the fingerprint of those about near-identical masters; empty without any
 
 
 def chunk_key(collection: Collection, start: UUID) -> str:
@@ -60,7 +62,12 @@ def read_index(objects: ObjectStore) -> CatalogueIndex | None:
             for each in content["collections"]
         ]
         return CatalogueIndex(
-            content["mark"], content["at"], collections, content["active"], content["chunks"]
+            content["mark"],
+            content["at"],
+            collections,
+            content["active"],
+            content["chunks"],
+            content.get("decisions", ""),  # earlier releases wrote none
         )
     except ObjectMissing:
         return None
@@ -81,12 +88,20 @@ def write_chunk(objects: ObjectStore, key: str, masters: Iterable[Master]) -> in
 
     The chunk is deleted if there are none. Raises StoreUnavailable.
     """
+    return write_lines(objects, key, map(line_of_master, masters))
+
+
+def write_lines(objects: ObjectStore, key: str, lines: Iterable[bytes]) -> int:
+    """Replace a compressed file by these lines, and return their number.
+
+    The file is deleted if there are none. Raises StoreUnavailable.
+    """
     count = 0
     with tempfile.SpooledTemporaryFile(_SPOOL) as spooled:
         file = cast("BinaryIO", spooled)
         with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as compressed:
-            for master in masters:
-                compressed.write(line_of_master(master))
+            for line in lines:
+                compressed.write(line)
                 count += 1
         size = file.tell()
         file.seek(0)
@@ -102,6 +117,17 @@ def read_chunk(objects: ObjectStore, key: str) -> Iterator[Master]:
 
     Raises CatalogueDamaged, ObjectMissing, StoreUnavailable.
     """
+    return read_lines(objects, key, master_of_line)
+
+
+def read_lines(
+    objects: ObjectStore, key: str, parse: Callable[[bytes], _Record]
+) -> Iterator[_Record]:
+    """Yield what the lines of a compressed file say.
+
+    ``parse`` may raise ValueError, KeyError and TypeError. Raises CatalogueDamaged, ObjectMissing,
+    StoreUnavailable.
+    """
     with tempfile.SpooledTemporaryFile(_SPOOL) as spooled:
         file = cast("BinaryIO", spooled)
         file.writelines(objects.read(key))
@@ -109,7 +135,7 @@ def read_chunk(objects: ObjectStore, key: str) -> Iterator[Master]:
         try:
             with gzip.GzipFile(fileobj=file, mode="rb") as lines:
                 for line in lines:
-                    yield master_of_line(line)
+                    yield parse(line)
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
             raise CatalogueDamaged(f"{key} is damaged") from None
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from app.services.decision_copy import copy_decisions, mirror_decisions
 from app.services.deletion import Deletion
 from app.services.mirroring import CopyRefused, Mirroring, MirrorRules
 from app.services.removed_objects import RemovedObjects
@@ -22,7 +23,7 @@ _DRAIN_PAUSE = 0.5  # seconds
 
 @dataclass
 class CopyCounts:
-    """The number of masters by what happened to them."""
+    """The number of masters by what happened to them, and of decisions about duplicates."""
 
     copied: int = 0
     unchanged: int = 0  # the target had them already
@@ -30,6 +31,7 @@ class CopyCounts:
     failed: int = 0
     only_in_target: int = 0  # the source does not have them, or not any more
     to_embed: int = 0  # of those copied, without a vector
+    decisions: int = 0  # about duplicates, that were copied
 
 
 class InstallationCopy:
@@ -121,6 +123,8 @@ class InstallationCopy:
             self._mirroring.delete_extra_masters()
             self._mirroring.drop_other_versions(self._versions)
             self._counts.only_in_target = self._mirroring.removed
+        write_decisions = mirror_decisions if self._mirror else copy_decisions
+        self._counts.decisions = write_decisions(self._source.metadata, self._target.metadata)
         return self._counts
 
     def _copy_models(self) -> None:

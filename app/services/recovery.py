@@ -25,6 +25,7 @@ from app.services.recovered_masters import (
     parse_master_key,
 )
 from app.services.recovery_collections import RecoveredCollections
+from app.services.recovery_decisions import recover_decisions
 from app.services.recovery_models import choose_active
 from storage.errors import MasterExists, ObjectMissing, StoreUnavailable
 from storage.protocols import Stores
@@ -48,6 +49,7 @@ class RecoveryCounts:
     left_deleted: int = 0  # have an original in the bucket, but were deleted
     withdrawn: int = 0  # are in the database, but were deleted later
     without_bytes: int = 0  # are in the catalogue, but have no original
+    decisions: int = 0  # about duplicates, that come back; in a dry run, those of the catalogue
     failed: int = 0
 
 
@@ -213,6 +215,10 @@ class Recovery:
         for batch_ in _split(self._rows.list_unseen()):
             known = self._stores.metadata.find_records([each.id for each in batch_])
             self.counts.without_bytes += len(batch_) - len(known)
+        if not self._is_current:
+            self.counts.decisions = recover_decisions(
+                self._stores, self._index, apply=self._apply, fail=self._fail
+            )
         if self._apply:
             adopt_bucket(self._stores)
         if self._apply and self._index and not self.counts.failed:

@@ -10,6 +10,7 @@ from storage.metadata.attribute_index import AttributeIndex
 from storage.metadata.captures import SqlCaptures
 from storage.metadata.changes import SqlChanges
 from storage.metadata.collections import SqlCollections
+from storage.metadata.decision_records import SqlDecisionRecords
 from storage.metadata.deletions import SqlDeletions
 from storage.metadata.duplicate_scans import SqlFeatures, SqlScans
 from storage.metadata.duplicates import SqlDecisions
@@ -44,6 +45,7 @@ class SqlMetadataStore(
     SqlCaptures,
     SqlChanges,
     SqlDecisions,
+    SqlDecisionRecords,
     SqlFeatures,
     SqlScans,
     SqlDeletions,

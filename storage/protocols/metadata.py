@@ -20,6 +20,7 @@ from uuid import UUID
 
 from storage.protocols.captures import CaptureStore
 from storage.protocols.changes import ChangeStore
+from storage.protocols.decision_records import DecisionRecordStore
 from storage.protocols.deletions import DeletionStore
 from storage.protocols.duplicates import DuplicateStore
 from storage.protocols.lists import ListStore
@@ -357,6 +358,7 @@ class MetadataStore(
     ChangeStore,
     DuplicateStore,
     DeletionStore,
+    DecisionRecordStore,
     ListStore,
     Protocol,
 ):

@@ -20,6 +20,7 @@ import pytest
 from app.settings import Settings
 from models.embedder import Embedder
 from models.weights_file import WeightsFile
+from tests.support.decisions import decide, decisions_of
 from tests.support.embedded import free_port, run_on, serve_fork
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.installations import remove_database
@@ -58,6 +59,7 @@ def test_a_service_in_use_is_backed_up_and_restored(
         service.put_master(CAT, collection="animals")
         gone = masters(service)[0]["id"]
         service.client.delete(f"/masters/{gone}")
+        decided = decide(service.stores.metadata)
         done = run("backup", directory, settings.data_dir, *options)
         assert (
             done.returncode,
@@ -73,6 +75,7 @@ def test_a_service_in_use_is_backed_up_and_restored(
     assert ("8 have no vector" in restored.stderr) is not vectors
     with serving(target, embedder) as service:
         assert masters(service) == before
+        assert decisions_of(service.stores.metadata) == decided
         assert eventually(lambda: service.stores.metadata.count_pending_embeddings() == 0)
         assert (
             service.search(encoded(photograph("chelsea"), quality=60), collection="animals")[0][
@@ -89,6 +92,7 @@ def test_a_service_in_use_is_backed_up_and_restored(
     # A backup is itself an installation.
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         assert masters(service) == before
+        assert decisions_of(service.stores.metadata) == decided
         assert eventually(lambda: scrubbed(service)["clean"])
 
 

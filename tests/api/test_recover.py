@@ -13,6 +13,7 @@ import pytest
 from app.services.installation_id import BucketRefused
 from app.settings import Settings
 from models.embedder import Embedder
+from tests.support.decisions import decide, decisions_of
 from tests.support.embedded import run_on
 from tests.support.images import CAT, encoded, part_of, photograph
 from tests.support.installations import IMAGES, answers, remove_database
@@ -69,6 +70,7 @@ def test_a_lost_database_comes_back_from_the_catalogue(
         gone = service.put_master(encoded(photograph("rocket")))["id"]
         service.client.delete(f"/masters/{gone}")
         before = settle(service)
+        decided = decide(service.stores.metadata)
         busy = recover()
         assert (busy.returncode, "another process" in busy.stderr) == (2, True), busy
     write_catalogue(settings)
@@ -76,6 +78,7 @@ def test_a_lost_database_comes_back_from_the_catalogue(
     dry = recover()
     assert dry.returncode == 0, dry
     assert "13 would be recovered with name and attributes" in dry.stdout
+    assert "3 decisions about duplicates would be recovered" in dry.stdout
     assert "--apply" in dry.stdout
     assert not (settings.data_dir / "lookalike.db").exists()
     done = recover("--apply")
@@ -85,6 +88,7 @@ def test_a_lost_database_comes_back_from_the_catalogue(
     assert "13 masters are in the database already" in recover("--apply").stdout
     with serving(settings, embedder) as service:
         assert settle(service) == before
+        assert decisions_of(service.stores.metadata) == decided
         assert service.client.get(f"/masters/{gone}").status_code == 404
         service.put_master(encoded(photograph("rocket")))
     write_catalogue(settings)  # the database may update it again

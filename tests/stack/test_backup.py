@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.settings import Settings
 from models.embedder import Embedder
+from tests.support.decisions import decide, decisions_of
 from tests.support.images import CAT, encoded, photograph
 from tests.support.installations import IMAGES, answers, comes_to_show
 from tests.support.requests import put, result_of
@@ -27,6 +28,8 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
             data={"collection": "animals", "attributes": '{"n": 1}'},
         )
         gone = result_of(put(client, encoded(photograph("rocket"))))["master"]["id"]
+        with stack.open_stores() as stores:
+            decided = decide(stores.metadata)
         first = stack.run("backup", str(directory), "--vectors")
         assert (
             first.returncode,
@@ -44,6 +47,7 @@ def test_servers_are_backed_up_and_the_backup_can_be_served(
         before = answers(client)
     with serving(settings.model_copy(update={"data_dir": directory}), embedder) as service:
         assert answers(service.client) == before
+        assert decisions_of(service.stores.metadata) == decided
 
 
 def test_a_backup_is_restored_into_servers(
@@ -54,6 +58,7 @@ def test_a_backup_is_restored_into_servers(
         for image in IMAGES:
             service.put_master(image)
         service.put_master(CAT, collection="animals")
+        decided = decide(service.stores.metadata)
         before = answers(service.client)
         environment = {"LOOKALIKE_DATA_DIR": str(settings.data_dir)}
         embedded = {
@@ -69,6 +74,8 @@ def test_a_backup_is_restored_into_servers(
         True,
     ), restored
     assert "13 have no vector in the backup" in restored.stderr
+    with stack.open_stores() as stores:
+        assert decisions_of(stores.metadata) == decided
     with stack.replica() as client:
         stack.start("worker")
         assert comes_to_show(client, before, 60)

@@ -15,6 +15,7 @@ from models.embedder import Embedder
 from storage.database import Database
 from storage.metadata import SqlMetadataStore
 from storage.records import NewMaster
+from tests.support.decisions import decide, decisions_of
 from tests.support.images import CAT, encoded, photograph
 from tests.support.installations import IMAGES, answers
 from tests.support.requests import put, result_of
@@ -84,9 +85,13 @@ def test_everything_is_copied_and_answers_are_the_same(
         create_space(service.services, make_text_bundle(tmp_path / "words.bundle"))
         before = answers(service.client)
         before_in_words = found_by_words(service.client)
+        decided = decide(service.stores.metadata)
     done = migrate()
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "13 masters copied and verified, 0 were already present, 0 failed." in done.stderr
+    assert "3 decisions about duplicates copied." in done.stderr
+    with stack.open_stores() as stores:
+        assert decisions_of(stores.metadata) == decided
     with stack.replica() as client:
         assert answers(client) == before
         assert eventually(lambda: found_by_words(client) == before_in_words, 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from tests.support.decisions import decide, decisions_of
 from tests.support.images import CAT
 from tests.support.installations import IMAGES, answers, comes_to_show
 from tests.support.service import eventually
@@ -30,6 +31,8 @@ def test_a_lost_database_comes_back_on_servers(stack: Stack) -> None:
         client.post("/masters", files={"file": ("cat.jpg", CAT)}, data=animals)
         assert eventually(lambda: client.get("/collections").json()["pending"] == 0, 60)
         before = answers(client)
+        with stack.open_stores() as stores:
+            decided = decide(stores.metadata)
         written = stack.run("catalogue")
         assert (written.returncode, "13 masters" in written.stderr) == (0, True), written
         busy = stack.run("recover", "--apply")
@@ -40,6 +43,9 @@ def test_a_lost_database_comes_back_on_servers(stack: Stack) -> None:
     assert (dry.returncode, "13 would be recovered with name" in dry.stdout) == (0, True), dry
     done = stack.run("recover", "--apply")
     assert (done.returncode, "13 were recovered with name" in done.stdout) == (0, True), done
+    assert "3 decisions about duplicates were recovered" in done.stdout
+    with stack.open_stores() as stores:
+        assert decisions_of(stores.metadata) == decided
     with stack.replica() as client:
         stack.start("worker")
         assert comes_to_show(client, before, 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.memory_stores.captures import MemoryCaptures
 from tests.support.memory_stores.changes import MemoryChanges
 from tests.support.memory_stores.collections import MemoryCollections
+from tests.support.memory_stores.decision_records import MemoryDecisionRecords
 from tests.support.memory_stores.deletions import MemoryDeletions
 from tests.support.memory_stores.duplicate_scans import MemoryFeatures, MemoryScans
 from tests.support.memory_stores.duplicates import MemoryDecisions
@@ -28,6 +29,7 @@ class MemoryMetadataStore(
     MemoryCaptures,
     MemoryChanges,
     MemoryDecisions,
+    MemoryDecisionRecords,
     MemoryFeatures,
     MemoryScans,
     MemoryDeletions,

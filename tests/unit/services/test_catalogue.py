@@ -12,6 +12,7 @@ import pytest
 from app.services import catalogue as catalogue_module
 from app.services import catalogue_schedule
 from app.services.catalogue import CATALOGUE_LEASE, Catalogue, CatalogueRefused, CatalogueReport
+from app.services.catalogue_decisions import DECISIONS_KEY, read_decisions
 from app.services.catalogue_files import (
     CatalogueDamaged,
     parse_chunk_key,
@@ -21,8 +22,9 @@ from app.services.catalogue_files import (
 )
 from app.services.catalogue_schedule import ScheduledCatalogue
 from storage.errors import StoreUnavailable
-from storage.protocols import Stores
+from storage.protocols import Decision, Stores
 from storage.records import Master
+from tests.support.decisions import decisions_of
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
 
 
@@ -163,6 +165,59 @@ def test_a_pass_that_stops_at_any_step_is_completed_by_the_next(
     assert len(rows(stores)) >= before - 1
     write(stores)
     assert rows(stores) == masters_of(stores)
+
+
+def has_file(stores: Stores) -> bool:
+    return DECISIONS_KEY in {info.key for info in stores.objects.list("catalogue/")}
+
+
+def test_decisions_are_written_exactly_and_only_if_they_changed(
+    use_cases: UseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = use_cases.stores
+    ids = [master.id for master in upload(use_cases, 3)]
+    stores.metadata.save_decisions(ids, Decision.DIFFERENT)
+    stores.metadata.save_decisions(ids[:2], Decision.KEEP)
+    assert write(stores).decisions == 3
+    assert list(read_decisions(stores.objects)) == decisions_of(stores.metadata)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue_module, "write_decisions", raising(AssertionError()))
+        assert write(stores).decisions == 3
+    stores.objects.delete(DECISIONS_KEY)
+    write(stores)
+    stores.metadata.remove_decisions(ids[:2])
+    assert write(stores).decisions == 2
+    assert list(read_decisions(stores.objects)) == decisions_of(stores.metadata)
+    assert write(stores).written == 0
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_without_decisions_there_is_no_file(use_cases: UseCases, is_interrupted: bool) -> None:
+    stores = use_cases.stores
+    ids = [master.id for master in upload(use_cases, 2)]
+    write(stores)
+    assert not has_file(stores)
+    stores.metadata.save_decisions(ids, Decision.KEEP)
+    for report in Catalogue(stores).write():
+        if is_interrupted and report.decisions and has_file(stores):
+            break  # before the index is written
+    assert has_file(stores)
+    stores.metadata.remove_decisions(ids)
+    write(stores)
+    assert not has_file(stores)
+
+
+def test_an_index_of_an_earlier_release_has_no_decisions(use_cases: UseCases) -> None:
+    write(use_cases.stores)
+    content = json.loads(b"".join(use_cases.stores.objects.read("catalogue/index.json")))
+    del content["decisions"]
+    text = json.dumps(content).encode()
+    use_cases.stores.objects.put(
+        "catalogue/index.json", io.BytesIO(text), len(text), "application/json", "index.json"
+    )
+    index = read_index(use_cases.stores.objects)
+    assert index is not None
+    assert index.decisions == ""
 
 
 def test_what_is_deleted_during_a_pass_is_gone_after_the_next(use_cases: UseCases) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.services import decision_copy
 from app.services import installation_copy as copy_module
 from app.services.encoder_files import encoder_key
 from app.services.installation_copy import CopyCounts, InstallationCopy
@@ -17,8 +18,10 @@ from app.services.mirroring import CopyRefused
 from models.bundles.archive import read_bundle
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
-from storage.protocols import Stores
-from storage.records import LOOK, Master, MasterState, NewMaster, whole_image
+from storage.protocols import Decision, Stores
+from storage.protocols.deletions import NewDeletion, Removal
+from storage.records import LOOK, Master, MasterState, NewMaster, new_id, whole_image
+from tests.support.decisions import decisions_of
 from tests.support.tiny_encoders import make_image_bundle, make_text_bundle
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import DOWN, FakeClock, UseCases, colours, raising
@@ -504,3 +507,75 @@ def test_a_damaged_master_stays_in_a_mirror(
     assert copy(use_cases, other_stores, failures, mirror=True).failed == 1
     kept = other_stores.metadata.find_records([masters[0].id])[masters[0].id].master
     assert kept.state is MasterState.STORED
+
+
+def test_decisions_about_duplicates_are_copied_with_their_times(
+    use_cases: UseCases, other_stores: Stores, masters: list[Master], failures: Failures
+) -> None:
+    metadata = use_cases.stores.metadata
+    damaged = use_cases.upload(colours(3)).master
+    metadata.save_decisions([master.id for master in masters], Decision.DIFFERENT)
+    metadata.save_decisions([masters[0].id, damaged.id], Decision.KEEP)
+    metadata.mark_damaged(damaged.id)  # it is not copied
+    of_masters = [
+        each for each in decisions_of(use_cases.stores.metadata) if damaged.id not in each.masters
+    ]
+    counts = copy(use_cases, other_stores, failures)
+    assert counts == CopyCounts(copied=3, failed=1, decisions=3)
+    assert decisions_of(other_stores.metadata) == of_masters
+    assert copy(use_cases, other_stores, failures).decisions == 0
+
+
+def test_a_later_decision_of_the_target_stays(
+    use_cases: UseCases, other_stores: Stores, masters: list[Master], failures: Failures
+) -> None:
+    ids = [masters[0].id, masters[1].id]
+    use_cases.stores.metadata.save_decisions(ids, Decision.DIFFERENT)
+    (decided,) = decisions_of(use_cases.stores.metadata)
+    copy(use_cases, other_stores, failures)
+    later = replace(decided, decision=Decision.KEEP, decided_at=decided.decided_at + 1)
+    other_stores.metadata.import_decisions([later])
+    assert copy(use_cases, other_stores, failures).decisions == 0
+    assert decisions_of(other_stores.metadata) == [later]
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_mirror_follows_decisions_that_were_changed_and_removed(
+    use_cases: UseCases,
+    other_stores: Stores,
+    masters: list[Master],
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+) -> None:
+    monkeypatch.setattr(decision_copy, "_BATCH", batch)
+    metadata, ids = use_cases.stores.metadata, [master.id for master in masters]
+    metadata.save_decisions(ids, Decision.DIFFERENT)
+    assert copy(use_cases, other_stores, failures, mirror=True).decisions == 3
+    assert copy(use_cases, other_stores, failures, mirror=True).decisions == 0
+    metadata.remove_decisions(ids[:2])
+    changed = decisions_of(use_cases.stores.metadata)[0]
+    metadata.forget_decisions([changed.masters])
+    earlier = replace(changed, decision=Decision.KEEP, decided_at=changed.decided_at - 1)
+    metadata.import_decisions([earlier])
+    assert copy(use_cases, other_stores, failures, mirror=True).decisions == 1
+    assert decisions_of(other_stores.metadata) == decisions_of(use_cases.stores.metadata)
+    metadata.remove_decisions(ids)
+    assert copy(use_cases, other_stores, failures, mirror=True).decisions == 0
+    assert decisions_of(other_stores.metadata) == []
+
+
+def test_decisions_about_a_removed_master_return_with_it(
+    use_cases: UseCases, other_stores: Stores, masters: list[Master], failures: Failures
+) -> None:
+    metadata, removed = use_cases.stores.metadata, masters[0]
+    metadata.save_decisions([master.id for master in masters], Decision.DIFFERENT)
+    decided = decisions_of(metadata)
+    deletion = NewDeletion(new_id(), removed.collection_id, "filter", 3600.0)
+    metadata.remove_masters(deletion, [Removal({removed.id: removed.revision})])
+    copy(use_cases, other_stores, failures, mirror=True)
+    others = [each for each in decided if removed.id not in each.masters]
+    assert decisions_of(other_stores.metadata) == others
+    metadata.restore_masters(deletion.id, [removed.id])
+    copy(use_cases, other_stores, failures, mirror=True)
+    assert decisions_of(other_stores.metadata) == decided

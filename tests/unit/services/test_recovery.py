@@ -13,6 +13,7 @@ import pytest
 
 from app.services import recovery as recovery_module
 from app.services.catalogue import Catalogue, CatalogueRefused
+from app.services.catalogue_decisions import DECISIONS_KEY
 from app.services.catalogue_files import parse_chunk_key, read_index, write_index
 from app.services.catalogue_rows import open_rows
 from app.services.encoder_files import encoder_key
@@ -22,8 +23,9 @@ from app.services.recovery import Recovery, RecoveryCounts
 from app.services.recovery_collections import RecoveryRefused
 from models.weights_file import WeightsFile
 from storage.errors import ObjectMissing, StoreUnavailable
-from storage.protocols import Stores
+from storage.protocols import Decision, Stores
 from storage.records import LOOK, Master, MasterRecord, MasterState, NewMaster, new_id
+from tests.support.decisions import decisions_of
 from tests.support.memory_stores import open_memory_stores
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import DOWN, UseCases, colours, raising
@@ -122,6 +124,66 @@ def test_everything_comes_back_with_pending_embeddings(
     assert recover(lost, failures) == RecoveryCounts(present=3)
     assert failures == []
     write_catalogue(lost)  # it may be updated again
+
+
+def test_decisions_about_duplicates_come_back(
+    use_cases: UseCases, masters: list[Master], failures: Failures
+) -> None:
+    metadata = use_cases.stores.metadata
+    metadata.save_decisions([master.id for master in masters], Decision.DIFFERENT)
+    metadata.save_decisions([master.id for master in masters[1:]], Decision.KEEP)
+    write_catalogue(use_cases.stores)
+    lost = lose_database(use_cases.stores)
+    use_cases.stores.objects.delete(masters[0].object_key)
+    assert recover(lost, failures, apply=False).decisions == 3
+    assert decisions_of(lost.metadata) == []
+    counts = recover(lost, failures)
+    assert counts == RecoveryCounts(from_catalogue=2, without_bytes=1, decisions=1)
+    assert decisions_of(lost.metadata) == decisions_of(use_cases.stores.metadata)[2:]
+    assert recover(lost, failures).decisions == 0
+
+
+def test_a_dump_gets_the_later_decisions(
+    use_cases: UseCases, masters: list[Master], failures: Failures
+) -> None:
+    metadata, ids = use_cases.stores.metadata, [master.id for master in masters]
+    metadata.save_decisions(ids, Decision.DIFFERENT)
+    earlier = dump(use_cases.stores)
+    made = decisions_of(use_cases.stores.metadata)
+    later = replace(made[0], decision=Decision.KEEP, decided_at=made[0].decided_at + 1)
+    earlier.metadata.import_decisions([later, made[1]])
+    write_catalogue(use_cases.stores)
+    assert recover(earlier, failures).decisions == 1
+    assert decisions_of(earlier.metadata) == [later, *made[1:]]
+
+
+def test_a_current_database_decides_about_its_decisions(
+    use_cases: UseCases, masters: list[Master], failures: Failures
+) -> None:
+    metadata, ids = use_cases.stores.metadata, [master.id for master in masters]
+    metadata.save_decisions(ids, Decision.DIFFERENT)
+    write_catalogue(use_cases.stores)
+    metadata.remove_decisions(ids)
+    assert recover(use_cases.stores, failures) == RecoveryCounts(present=3)
+    assert decisions_of(use_cases.stores.metadata) == []
+
+
+@pytest.mark.parametrize("damage", ["removed", "damaged", "damaged without an index"])
+def test_decisions_that_cannot_be_read_are_reported(
+    use_cases: UseCases, masters: list[Master], failures: Failures, damage: str
+) -> None:
+    stores = use_cases.stores
+    stores.metadata.save_decisions([master.id for master in masters], Decision.KEEP)
+    write_catalogue(stores)
+    if damage == "removed":
+        stores.objects.delete(DECISIONS_KEY)
+    else:
+        put(stores, DECISIONS_KEY, b"no gzip")
+    if damage == "damaged without an index":
+        stores.objects.delete("catalogue/index.json")
+    counts = recover(lose_database(stores), failures)
+    assert counts == RecoveryCounts(from_catalogue=3, failed=1)
+    assert failures == [(DECISIONS_KEY, "this part of the catalogue is missing or damaged")]
 
 
 def test_without_a_catalogue_the_key_tells_everything_but_name_and_attributes(

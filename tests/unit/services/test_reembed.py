@@ -15,6 +15,7 @@ from app.services.backfill import Backfill
 from app.services.encoder_files import encoder_key
 from models.weights_file import WeightsFile
 from storage.errors import ModelNotReady
+from storage.protocols import Decision
 from storage.records import ModelState, VectorRecord, whole_image
 from tests.support.tiny_network import tiny_weights
 from tests.support.use_cases import FakeClock, UseCases, colours
@@ -64,6 +65,22 @@ def test_a_network_whose_vectors_have_another_length_is_refused(
     with pytest.raises(InvalidInput, match="not 1"):
         use_cases.reembed.add_encoder(io.BytesIO(tiny_weights("other")))
     assert list(use_cases.stores.objects.list("models")) == []
+
+
+def test_a_change_of_the_model_keeps_decisions_about_duplicates(
+    use_cases: UseCases, version: str
+) -> None:
+    metadata = use_cases.stores.metadata
+    ids = [use_cases.upload(colours(seed)).master.id for seed in range(3)]
+    metadata.save_decisions(ids, Decision.DIFFERENT)
+    decisions = metadata.list_all_decisions(10, None)
+    assert len(decisions) == 3
+    build(use_cases, version)
+    list(use_cases.reembed.activate_version(version))
+    use_cases.reembed.retire_version("model-1")
+    work(use_cases)
+    assert states(use_cases) == {version: ModelState.ACTIVE}
+    assert metadata.list_all_decisions(10, None) == decisions
 
 
 def test_a_version_is_built_beside_the_active_one_and_activated(
