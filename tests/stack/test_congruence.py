@@ -21,7 +21,14 @@ from tests.support.tiny_encoders import make_text_bundle
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CURSOR = re.compile(r"'cursor': '[\w-]{9,}'")
-VARYING = ("took_ms", "created_at", "updated_at", "request_id", "next_cursor")
+VARYING = (
+    "took_ms",
+    "created_at",
+    "updated_at",
+    "undo_until",
+    "request_id",
+    "next_cursor",
+)
 IMAGES = [encoded(part_of(name, seed)) for name in ("coffee", "astronaut") for seed in range(6)]
 FILTERS = (
     {"n": 3},
