@@ -27,6 +27,7 @@ from app.cli.options import (
     UrlOption,
     connect,
     parse_filter,
+    parse_id,
 )
 
 _FilterOption = Annotated[
@@ -61,11 +62,11 @@ def delete(
         number = client.count_deletions(params)
         if dry_run:
             return _show_count(number, as_json)
-        confirm(f"Delete {describe_images(number)}{' for good' if permanent else ''}?", yes)
-        result = follow("Deleting", client.delete_masters(params, number), number)
+        _confirm(f"Delete {_images(number)}{' for good' if permanent else ''}?", yes)
+        result = _follow("Deleting", client.delete_masters(params, number), number)
     if as_json:
         return print_json(result)
-    out.print(f"Deleted {describe_images(result['deleted'])}.")
+    out.print(f"Deleted {_images(result['deleted'])}.")
     _show_skipped(result)
     if "deletion" in result:
         out.print(f"Until {result['undo_until']}: lookalike undo {result['deletion']}")
@@ -113,14 +114,12 @@ def change(
         if dry_run:
             _show_count(number, as_json)
             return ExitCode.OK
-        confirm(f"Change {describe_images(number)}?", yes)
-        result = follow("Changing", client.change_masters(wanted, number), number)
+        _confirm(f"Change {_images(number)}?", yes)
+        result = _follow("Changing", client.change_masters(wanted, number), number)
     if as_json:
         print_json(result)
     else:
-        out.print(
-            f"Changed {describe_images(result['changed'])}; {result['unchanged']} needed no change."
-        )
+        out.print(f"Changed {_images(result['changed'])}; {result['unchanged']} needed no change.")
         _show_skipped(result)
         for refused in result["examples"]:
             err.print(f"{refused['id']} was refused: {refused['reason']}")
@@ -132,7 +131,11 @@ def change(
 def undo(
     deletion: Annotated[
         UUID | None,
-        typer.Argument(metavar="ID", help="Id of the deletion. Without it, they are listed."),
+        typer.Argument(
+            metavar="ID",
+            parser=parse_id,
+            help="Id of the deletion. Without it, they are listed.",
+        ),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
@@ -150,17 +153,15 @@ def undo(
         if deletion is None:
             _list_deletions(client.deletions(), as_json)
             return ExitCode.OK
-        result = follow("Restoring", client.undo_deletion(deletion), None)
+        result = _follow("Restoring", client.undo_deletion(deletion), None)
     if as_json:
         print_json(result)
     else:
-        out.print(f"Restored {describe_images(result['restored'])}.")
+        out.print(f"Restored {_images(result['restored'])}.")
         for conflict in result["examples"]:
             err.print(f"{conflict['id']} stays deleted: {conflict['master']} has the same file")
         if result["held"]:
-            err.print(
-                f"{describe_images(result['held'])} are in use by a worker: run the command again."
-            )
+            err.print(f"{_images(result['held'])} are in use by a worker: run the command again.")
     return ExitCode.FINDINGS if result["conflicts"] or result["held"] else ExitCode.OK
 
 
@@ -171,7 +172,7 @@ def _list_deletions(deletions: list[dict[str, Any]], as_json: bool) -> None:
         out.print("There is no deletion that can be undone.")
         return None
     for each in deletions:
-        what = f"{describe_images(each['masters'])} of {each['collection']} ({each['reason']})"
+        what = f"{_images(each['masters'])} of {each['collection']} ({each['reason']})"
         out.print(f"{each['id']}  {what}, until {each['undo_until']}")
     return None
 
@@ -205,8 +206,7 @@ def _parse_value(text: str) -> Any:
     return value
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Ask the question unless ``yes``. Raises CommandError without a yes."""
+def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not _is_answered():
@@ -219,7 +219,7 @@ def _is_answered() -> bool:
     return sys.stdin.isatty()
 
 
-def follow(title: str, events: Iterator[dict[str, Any]], number: int | None) -> dict[str, Any]:
+def _follow(title: str, events: Iterator[dict[str, Any]], number: int | None) -> dict[str, Any]:
     """Show the progress and return the result. ``number`` is the total, if it is known."""
     result: dict[str, Any] = {}
     hint = "What is done stays done; run the command again to go on with the rest."
@@ -239,16 +239,13 @@ def _show_count(number: int, as_json: bool) -> None:
     if as_json:
         print_json({"matched": number})
     else:
-        out.print(f"{describe_images(number)} match. Nothing was changed.")
+        out.print(f"{_images(number)} match. Nothing was changed.")
 
 
 def _show_skipped(result: dict[str, Any]) -> None:
     if result["skipped"]:
-        out.print(
-            f"Left {describe_images(result['skipped'])} alone: others changed them meanwhile."
-        )
+        out.print(f"Left {_images(result['skipped'])} alone: others changed them meanwhile.")
 
 
-def describe_images(number: int) -> str:
-    """Return the number with the word for it."""
+def _images(number: int) -> str:
     return f"{number} image{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from app.cli.console import CommandError, out, print_json
-from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption, connect
+from app.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption, connect, parse_id
 
 
 def explain(
@@ -20,7 +20,10 @@ def explain(
             metavar="IMAGE", help="The image searched with.", exists=True, dir_okay=False
         ),
     ],
-    master: Annotated[UUID, typer.Argument(metavar="ID", help="The master that was found.")],
+    master: Annotated[
+        UUID,
+        typer.Argument(metavar="ID", parser=parse_id, help="The master that was found."),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -49,6 +50,15 @@ def parse_filter(text: str) -> Any:
         return json.loads(text) if text else None
     except (ValueError, RecursionError) as error:
         raise CommandError(f"--filter is not valid JSON: {error}") from None
+
+
+def parse_id(text: str) -> UUID:
+    """Return the id that an argument is. Raises typer.BadParameter."""
+    try:
+        return UUID(text)
+    except ValueError:
+        message = f"'{text}' is not an id, such as 01a2110d-aed9-7aeb-9f6c-37a7492bdf73."
+        raise typer.BadParameter(message) from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from app.cli.options import (
     UrlOption,
     connect,
     parse_filter,
+    parse_id,
 )
 
 _TEXT_WEIGHT = 0.5
@@ -29,6 +31,28 @@ _NOT_UNDERSTOOD = (
     "The built-in words may not know this text. For free text, install an encoder:"
     " lookalike spaces create words --encoder FILE (docs/words.md says how to get one)"
 )
+
+_OPTIONS = {  # by the names that the API has for them
+    "collapse_duplicates": "--collapse",
+    "facets": "--facet",
+    "feedback": "--feedback",
+    "group_by": "--group-by",
+    "k": "--k",
+    "max_distance": "--max-distance",
+    "min_probability": "--min-probability",
+    "mirror": "--mirror",
+    "offset": "--offset",
+    "sort takes": "--sort takes",
+    "turns": "--turns",
+}
+_API_OPTIONS = re.compile(rf"(?<![\w-])({'|'.join(_OPTIONS)})(?![\w-])")
+
+
+def _parse_master(text: str) -> UUID:
+    if Path(text).is_file():
+        message = f"'{text}' is a file. To search with an image, name it without --master."
+        raise typer.BadParameter(message)
+    return parse_id(text)
 
 
 def search(
@@ -44,7 +68,10 @@ def search(
     masters: Annotated[
         list[UUID] | None,
         typer.Option(
-            "--master", metavar="ID", help="A stored master that hits are to be like. Repeatable."
+            "--master",
+            metavar="ID",
+            parser=_parse_master,
+            help="A stored master that hits are to be like. Repeatable.",
         ),
     ] = None,
     unlike: Annotated[
@@ -191,7 +218,11 @@ def search(
         "facets": facets or [],
     }
     with connect(url, api_key) as client:
-        answer = client.search(query, examples.files)
+        try:
+            answer = client.search(query, examples.files)
+        except CommandError as error:
+            error.args = (_name_options(str(error)),)
+            raise
     if as_json:
         print_json(answer)
         return
@@ -205,6 +236,11 @@ def search(
         out.print(f"Nothing found: no master in the collection {collection} matches the search.")
     if answer.get("facets"):
         _show_facets(answer["facets"])
+
+
+def _name_options(message: str) -> str:
+    """Return a message of the service with the options of the command for those of the API."""
+    return _API_OPTIONS.sub(lambda found: _OPTIONS[found[0]], message)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from app.errors import InvalidInput, TooLarge
 from app.http.errors import WrongMediaType
 from app.http.multipart import replace_parsers
+from app.http.parameters import parse_json_body
 from app.http.security import SecuredRoute
 
 _MAX_FIELD_BYTES = 64 * 1024
@@ -49,6 +50,8 @@ class ApiRoute(SecuredRoute):
         )
         body = (self.openapi_extra or {}).get("requestBody", {})
         takes_json = JSON in body.get("content", {})
+        is_json = self.body_field is not None and not takes_form
+        texts = _list_fields(self.dependant, of_files=False)
 
         async def handle_known(request: Request) -> Response:
             _refuse_unknown(request.query_params, query, "unknown-parameter", "query parameter")
@@ -59,23 +62,40 @@ class ApiRoute(SecuredRoute):
                     if takes_json:
                         _refuse_json_as_form(names)
                     _refuse_unknown(names, fields, "unknown-field", "field")
+                    _refuse_files(form, texts)
                 except InvalidInput:
                     await form.close()
                     raise
+            if is_json and _has_json(request) and (content := await request.body()):
+                parse_json_body(content)  # FastAPI accepts a member that occurs twice
             return await handler(request)
 
         return handle_known
 
 
-def _list_fields(dependant: Dependant) -> list[str]:
-    """Return the names of the form fields of an endpoint and of what it depends on."""
-    fields = [field.alias for field in dependant.body_params]
-    return fields + [name for each in dependant.dependencies for name in _list_fields(each)]
+def _list_fields(dependant: Dependant, *, of_files: bool = True) -> list[str]:
+    """Return the names of the form fields of an endpoint and of what it depends on.
+
+    Those that are files are left out unless ``of_files``.
+    """
+    fields = [
+        field.alias
+        for field in dependant.body_params
+        if of_files or not isinstance(field.field_info, params.File)
+    ]
+    for each in dependant.dependencies:
+        fields += _list_fields(each, of_files=of_files)
+    return fields
 
 
 def media_type_of(request: Request) -> str:
     """Return the media type of the body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _has_json(request: Request) -> bool:
+    media_type = media_type_of(request)
+    return media_type == JSON or media_type.endswith("+json")
 
 
 def _names_of_fields(form: FormData) -> list[str]:
@@ -116,6 +136,17 @@ def _refuse_json_as_form(names: Collection[str]) -> None:
     if any(name.startswith("{") for name in names):
         detail = "This is JSON. Send it with the header Content-Type: application/json."
         raise InvalidInput("unknown-field", detail)
+
+
+def _refuse_files(form: FormData, texts: Collection[str]) -> None:
+    """Raise InvalidInput for a file in the place of an option."""
+    for name, value in form.multi_items():
+        if name in texts and not isinstance(value, str):
+            detail = (
+                f"{name} is sent as a file, but it is an option that takes text. Send it as text,"
+                " or give the file part another name."
+            )
+            raise InvalidInput("invalid-request", detail)
 
 
 def _refuse_unknown(names: Collection[str], known: list[str], code: str, what: str) -> None:

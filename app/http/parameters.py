@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from models.imaging import Box
 from storage.filter_parser import InvalidFilter, parse_filter
 from storage.filters import Filter
 from storage.sorting import NEWEST_FIRST, InvalidSort, Sort, parse_sort
+
+_MOST_CHARACTERS = 60  # of the name of a member, which the client chose
 
 ConfirmQuery = Annotated[
     str, Query(description="Repeats the collection's name, to confirm the deletion.")
@@ -29,11 +32,44 @@ FilterQuery = Annotated[
 
 
 def parse_json(text: str, code: str, name: str) -> Any:
-    """Parse the JSON in the parameter ``name``. Raises InvalidInput with ``code``."""
+    """Parse the JSON in the parameter ``name``. Raises InvalidInput with ``code``.
+
+    A member may not occur twice in an object.
+    """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(code, f"{name} is not valid JSON: {str(error)[:200]}") from None
+        return json.loads(text, object_pairs_hook=_make_object)
+    except _MemberTwice as error:
+        detail = f"{name} has the member {error} twice in one object. Send it once."
+        raise InvalidInput(code, detail) from None
+    except json.JSONDecodeError as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError:
+        reason = "a number has too many digits"
+    raise InvalidInput(code, f"{name} is not valid JSON: {reason}.")
+
+
+def parse_json_body(body: bytes) -> Any:
+    """Parse a body in JSON. Raises InvalidInput."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        detail = "The body is not valid JSON: it is not in UTF-8."
+        raise InvalidInput("invalid-request", detail) from None
+    return parse_json(text, "invalid-request", "The body")
+
+
+class _MemberTwice(ValueError):
+    """An object in JSON has two members of the same name. Readers differ in which one counts."""
+
+
+def _make_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(members)
+    if len(made) < len(members):
+        (name, _), *_ = Counter(name for name, _ in members).most_common(1)
+        raise _MemberTwice(json.dumps(name[:_MOST_CHARACTERS], ensure_ascii=False))
+    return made
 
 
 def parse_filter_text(text: str | None) -> Filter | None:

@@ -24,6 +24,7 @@ from app.http.errors import (
     WrongHost,
     WrongMediaType,
 )
+from app.http.invalid_requests import describe_errors
 from app.logs import log
 from models.imaging import ImageRejected
 from storage.errors import StoreFull, StoreUnavailable, is_disk_full
@@ -45,8 +46,6 @@ _STATUS: dict[type[AppError], int] = {
     HeadTooLarge: 431,
     TooSlow: 408,
 }
-_MOST_PLACES = 20  # that are named of a request with more errors
-_MOST_CHARACTERS = 60  # of each name in a place, which the client chose
 _STORE_RETRY_AFTER = 5  # seconds
 _DISK_RETRY_AFTER = 60  # seconds
 _HTTP_CODES = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed"}
@@ -118,7 +117,8 @@ def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem
             headers = {"Retry-After": str(_STORE_RETRY_AFTER)}
             return Problem(503, "store-unavailable", detail, headers)
         case RequestValidationError():
-            return _problem_of_invalid_request(error)
+            detail, places = describe_errors(error)
+            return Problem(422, "invalid-request", detail, members={"errors": places})
         case HTTPException():
             code = _HTTP_CODES.get(error.status_code, "http-error")
             words = _HTTP_DETAILS.get(error.status_code)
@@ -135,30 +135,6 @@ def problem_of(error: Exception, *, method: str = "", path: str = "") -> Problem
 def _disk_full(what: str) -> Problem:
     detail = f"{what} Nothing was changed. Free some space on the server, then retry."
     return Problem(503, "disk-full", detail, {"Retry-After": str(_DISK_RETRY_AFTER)})
-
-
-def _problem_of_invalid_request(error: RequestValidationError) -> Problem:
-    items = error.errors()
-    places = [{"field": _field(item), "message": _message(item)} for item in items[:_MOST_PLACES]]
-    described = [f"{place['field']}: {place['message']}" for place in places]
-    if len(items) > _MOST_PLACES:
-        described.append(f"{len(items) - _MOST_PLACES} more errors are not shown")
-    detail = "; ".join(described)
-    members = {"errors": places}
-    return Problem(422, "invalid-request", detail or "The request is not valid.", members=members)
-
-
-def _field(item: dict[str, Any]) -> str:
-    """Where in the request it is, without FastAPI's own word for header, query or body."""
-    return ".".join(str(part)[:_MOST_CHARACTERS] for part in item["loc"][1:]) or str(item["loc"][0])
-
-
-def _message(item: dict[str, Any]) -> str:
-    if "UploadFile" in item["msg"]:
-        return f"is text, not a file; with curl, write {item['loc'][1]}=@picture.jpg"
-    if item["type"] == "model_attributes_type":
-        return "send a JSON body with Content-Type: application/json"
-    return str(item["msg"])
 
 
 def request_id_of(request: Request) -> str:

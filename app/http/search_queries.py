@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, TypeVar, cast
@@ -16,7 +17,7 @@ from starlette.datastructures import UploadFile
 from app.errors import InvalidInput
 from app.http import schemas
 from app.http.api_route import JSON, QUERY, media_type_of
-from app.http.parameters import parse_filter_json
+from app.http.parameters import parse_filter_json, parse_json, parse_json_body
 from app.http.result_options import make_results
 from app.http.uploads import file_of
 from app.services.queries import (
@@ -39,6 +40,7 @@ _VIEWS_OF_SPACES = 20  # that cost as much as to search in several spaces with o
 _MOST_FILTER_BYTES = 64 * 1024  # in JSON
 _MOST_ERRORS = 100  # of a query, before they are only counted
 _HITS_OF_A_VECTOR = 10  # that take as much memory as a hit with its vector
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _Body = TypeVar("_Body", bound=BaseModel)
 Files = Mapping[str, UploadFile]
 
@@ -170,9 +172,24 @@ def _parse(schema: type[_Body], sent: Sent) -> _Body:
         detail = f"Put {sent.others[0][:60]} into the JSON of query, or leave query out."
         raise InvalidInput("invalid-request", detail)
     try:
-        return schema.model_validate_json(sent.query or b"")
+        return schema.model_validate(_parse_query(sent.query or ""))
     except ValidationError as error:
         raise _request_error(error) from None
+
+
+def _parse_query(query: bytes | str) -> Any:
+    """Parse the JSON of a query. Raises InvalidInput."""
+    if isinstance(query, bytes):
+        value, text = parse_json_body(query), query
+    else:
+        value, text = parse_json(query, "invalid-request", "query"), query.encode()
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            detail = "A string of the query has half a surrogate pair, which is no character."
+            raise InvalidInput("invalid-request", detail) from None
+    return value
 
 
 def _request_error(error: ValidationError) -> RequestValidationError:

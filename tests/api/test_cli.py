@@ -423,3 +423,27 @@ def test_a_command_that_calls_the_service_does_not_import_it(service: Service) -
     imported = set(json.loads(done.stdout.splitlines()[-1]))
     assert "httpx" in imported
     assert imported.isdisjoint(("fastapi", "openvino", "sqlalchemy", "numpy"))
+
+
+@pytest.mark.parametrize("options", [("--feedback",), ("--min-probability", "0.5")])
+def test_a_refused_search_names_the_options_of_the_command(
+    service: Service, folder: Path, options: tuple[str, ...]
+) -> None:
+    images = folder.rglob("about-*/*.jpg")  # one alone would have a probability
+    result = run(service, "search", *(each for each in images if each.stem != ".hidden"), *options)
+    named = options[0]
+    assert (result.exit_code, named in result.output) == (2, True)
+    assert named.strip("-").replace("-", "_") not in result.output.replace(named, "")
+
+
+def test_a_file_in_the_place_of_a_master_is_refused_in_words(
+    service: Service, folder: Path
+) -> None:
+    image = next(path for path in folder.rglob("*.jpg"))
+    result = run(service, "search", "--master", image)
+    assert (result.exit_code, "UUID" in result.output) == (2, False)
+    assert "name it without --master" in " ".join(result.output.replace("│", " ").split())
+    for arguments in (("search", "--master", "cat"), ("explain", image, "cat", "--json")):
+        result = run(service, *arguments)
+        assert (result.exit_code, "'cat' is not an id" in result.output) == (2, True)
+        assert "UUID" not in result.output

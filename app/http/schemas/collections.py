@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from app.http.schemas.bodies import Body
 from app.http.schemas.times import utc_time
 from app.services.attributes import AttributeSummary
 from storage import records
 from storage.list_records import Months
 
 
-class NewCollection(BaseModel):
+class NewCollection(Body):
     """A collection to create."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="1 to 63 characters: a-z, 0-9 and hyphens.")
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from app.http.schemas.bodies import Body, Id
 from app.http.schemas.masters import Master
 from app.http.schemas.times import utc_time
 from app.services.duplicates import MOST_DECIDED, Member, ScanState, ShownGroup
@@ -16,10 +17,8 @@ from storage.protocols import Decision
 from storage.records import LOOK
 
 
-class NewDuplicateScan(BaseModel):
+class NewDuplicateScan(Body):
     """A search for near-identical masters to start."""
-
-    model_config = ConfigDict(extra="forbid")
 
     with_: str | None = Field(
         None,
@@ -111,27 +110,24 @@ class DuplicatePage(BaseModel):
 
 
 _Masters = Annotated[
-    list[UUID],
+    list[Id],
     Field(min_length=2, max_length=MOST_DECIDED, description="Ids of 2 to 100 masters."),
 ]
 
 
-class NewDecision(BaseModel):
+class NewDecision(Body):
     """A decision about every two of several masters."""
-
-    model_config = ConfigDict(extra="forbid")
 
     masters: _Masters
     decision: Decision = Field(
+        strict=False,
         description="`different`: they do not show one photograph. `keep`: they do, and all of them"
-        " are to stay."
+        " are to stay.",
     )
 
 
-class WithdrawnDecision(BaseModel):
+class WithdrawnDecision(Body):
     """The masters about which nothing is decided any more."""
-
-    model_config = ConfigDict(extra="forbid")
 
     masters: _Masters
 

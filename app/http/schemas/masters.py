@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Annotated, Any, NotRequired, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # pydantic cannot use that of Python 3.11
 
+from app.http.schemas.bodies import Body
 from app.http.schemas.times import local_time, utc_time
 from app.services.collections import DEFAULT
 from storage import records
@@ -110,10 +111,8 @@ class MasterPage(BaseModel):
     total: int = Field(description="Number of masters on all pages.")
 
 
-class MasterChange(BaseModel):
+class MasterChange(Body):
     """New values for a master. A value that is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, max_length=10_000, description="New name of the master.")
     attributes: dict[str, Any] | None = Field(
@@ -121,10 +120,8 @@ class MasterChange(BaseModel):
     )
 
 
-class FilterChange(BaseModel):
+class FilterChange(Body):
     """A change of all masters of a collection that match a filter."""
-
-    model_config = ConfigDict(extra="forbid")
 
     collection: str = Field(DEFAULT, description="Name of the collection.")
     filter: Any = Field(description="Which masters to change, as in a search.")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from app.http.schemas.bodies import Body
 from app.http.schemas.masters import Master
 from storage import records
 
 
-class ScrubOptions(BaseModel):
+class ScrubOptions(Body):
     """What a scrub does."""
-
-    model_config = ConfigDict(extra="forbid")
 
     repair: bool = Field(False, description="Repair what is found; otherwise only report it.")
     full: bool = Field(

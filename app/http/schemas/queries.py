@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Self
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SkipValidation, model_validator
+from pydantic import Field, FiniteFloat, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.http.schemas.bodies import Body, Id
 from app.services.collections import DEFAULT
 from app.services.queries import MAX_EXAMPLES, MAX_REACH, Include
 from app.services.results import MAX_FACETS, MAX_GROUP_SIZE
@@ -32,27 +32,26 @@ FACETS = (
 )
 CURSOR = "`next_cursor` of the previous page, of a search with the same examples and options."
 _Pixels = Annotated[int, Field(ge=0, lt=10**9)]
+_Box = Annotated[tuple[_Pixels, _Pixels, _Pixels, _Pixels], Field(strict=False)]
 _SOURCES = ("upload", "master_id", "text", "vector")
 
 
-class Input(BaseModel):
+class Input(Body):
     """One of an uploaded image, a master, a text and a vector, and the space to embed it in."""
-
-    model_config = ConfigDict(extra="forbid")
 
     upload: str | None = Field(
         None,
         description="Name of the file part that has the image. The query is then sent in the form"
         " field `query`, beside the file parts.",
     )
-    master_id: UUID | None = Field(None, description="Id of a master.")
+    master_id: Id | None = Field(None, description="Id of a master.")
     text: str | None = Field(None, description=f"Words, 1 to {MAX_LENGTH} characters.")
     vector: Annotated[list[FiniteFloat], Field(fail_fast=True)] | None = Field(
         None,
         description="Vector of the active version of the space; it need not have length 1."
         " POST /embed gives one.",
     )
-    box: tuple[_Pixels, _Pixels, _Pixels, _Pixels] | None = Field(
+    box: _Box | None = Field(
         None,
         description="Part of the image to search with: x, y, width and height in pixels of the"
         " upright image.",
@@ -82,10 +81,8 @@ class Example(Input):
     )
 
 
-class SearchQuery(BaseModel):
+class SearchQuery(Body):
     """One search. Masters are ordered by the weighted sum of their similarities with examples."""
-
-    model_config = ConfigDict(extra="forbid")
 
     examples: list[Example] = Field(
         min_length=1, max_length=MAX_EXAMPLES, description="What hits are to be like, or unlike."
@@ -125,6 +122,7 @@ class SearchQuery(BaseModel):
     )
     include: set[Include] = Field(
         set(),
+        strict=False,
         fail_fast=True,
         description="What to return of the part of each hit that is nearest to the examples:"
         " `box`, its place in the image, and `vector`.",
@@ -143,20 +141,16 @@ class SearchQuery(BaseModel):
     cursor: str | None = Field(None, description=CURSOR)
 
 
-class SearchBatch(BaseModel):
+class SearchBatch(Body):
     """Several searches, each of which succeeds or fails by itself."""
-
-    model_config = ConfigDict(extra="forbid")
 
     queries: list[SkipValidation[SearchQuery]] = Field(  # one that is malformed fails by itself
         min_length=1, max_length=MAX_QUERIES, description="Bodies of POST /search."
     )
 
 
-class EmbedQuery(BaseModel):
+class EmbedQuery(Body):
     """What to embed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     examples: list[Input] = Field(
         min_length=1, max_length=MAX_EXAMPLES, description="Images, masters and texts."

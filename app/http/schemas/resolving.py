@@ -5,30 +5,27 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.errors import InvalidInput
+from app.http.schemas.bodies import Body, Id
 from app.services.keeping import Choice, Rule
 from app.services.resolving import Group, Resolution
 from storage.records import LOOK
 
 MAX_GROUPS = 1000
-_Ids = Annotated[list[UUID], Field(min_length=2, max_length=100)]
+_Ids = Annotated[list[Id], Field(min_length=2, max_length=100)]
 
 
-class GroupToResolve(BaseModel):
+class GroupToResolve(Body):
     """A group, and which of its masters to keep."""
 
-    model_config = ConfigDict(extra="forbid")
-
     masters: _Ids = Field(description="Ids of the masters.")
-    keep: UUID | None = Field(None, description="The one to keep; the rules decide by default.")
+    keep: Id | None = Field(None, description="The one to keep; the rules decide by default.")
 
 
-class GroupsToResolve(BaseModel):
+class GroupsToResolve(Body):
     """Groups of near-identical masters of which one each is kept."""
-
-    model_config = ConfigDict(extra="forbid")
 
     groups: list[_Ids | GroupToResolve] | None = Field(
         None,
@@ -41,7 +38,7 @@ class GroupsToResolve(BaseModel):
         None, alias="with", description="Name of a second collection that has some of the masters."
     )
     space: str = Field(LOOK, description="Space of the scan, with `all`.")
-    keep: list[Rule] = Field(
+    keep: list[Annotated[Rule, Field(strict=False)]] = Field(
         default_factory=lambda: [Rule.RESOLUTION, Rule.SIZE],
         max_length=len(Rule),
         description="What makes a master the one to keep, the most important rule first: most"
@@ -73,7 +70,7 @@ class ResolvedGroup(BaseModel):
     """What would be done to a group."""
 
     keep: UUID = Field(description="The master to keep.")
-    delete: list[UUID] = Field(description="The others, the best first.")
+    delete: list[Id] = Field(description="The others, the best first.")
     merged: bool = Field(description="Whether the master that is kept gets attributes.")
 
     @classmethod
