@@ -234,6 +234,49 @@ class DeletionList(TypedDict):
     deletions: list[Deletion]
 
 
+class ResolvedGroup(TypedDict):
+    keep: UUID
+    delete: list[UUID]
+    merged: bool
+
+
+class ResolvePreview(TypedDict):
+    """The answer to a dry run of resolving duplicates."""
+
+    groups: int
+    matched: int
+    bytes: int
+    merged: int
+    skipped: int
+    refused: int
+    examples: list[RefusedChange]
+    choices: list[ResolvedGroup]
+
+
+class ResolveResult(TypedDict):
+    groups: int
+    kept: int
+    deleted: int
+    bytes: int
+    merged: int
+    skipped: int
+    refused: int
+    examples: list[RefusedChange]
+    deletion: NotRequired[UUID]
+    undo_until: NotRequired[str]
+
+
+class ResolveEvent(TypedDict):
+    """A line of the stream of resolving duplicates."""
+
+    error: NotRequired[Problem]
+    result: NotRequired[ResolveResult]
+    done: NotRequired[int]
+    total: NotRequired[int]
+    deletion: NotRequired[UUID]
+    undo_until: NotRequired[str]
+
+
 class UndoConflict(TypedDict):
     id: UUID
     master: UUID

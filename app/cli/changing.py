@@ -62,11 +62,11 @@ def delete(
         number = client.count_deletions(params)
         if dry_run:
             return _show_count(number, as_json)
-        _confirm(f"Delete {_images(number)}{' for good' if permanent else ''}?", yes)
-        result = _follow("Deleting", client.delete_masters(params, number), number)
+        confirm(f"Delete {describe_images(number)}{' for good' if permanent else ''}?", yes)
+        result = follow("Deleting", client.delete_masters(params, number), number)
     if as_json:
         return print_json(result)
-    out.print(f"Deleted {_images(result['deleted'])}.")
+    out.print(f"Deleted {describe_images(result['deleted'])}.")
     _show_skipped(result)
     if "deletion" in result:
         out.print(f"Until {result['undo_until']}: lookalike undo {result['deletion']}")
@@ -114,12 +114,14 @@ def change(
         if dry_run:
             _show_count(number, as_json)
             return ExitCode.OK
-        _confirm(f"Change {_images(number)}?", yes)
-        result = _follow("Changing", client.change_masters(wanted, number), number)
+        confirm(f"Change {describe_images(number)}?", yes)
+        result = follow("Changing", client.change_masters(wanted, number), number)
     if as_json:
         print_json(result)
     else:
-        out.print(f"Changed {_images(result['changed'])}; {result['unchanged']} needed no change.")
+        out.print(
+            f"Changed {describe_images(result['changed'])}; {result['unchanged']} needed no change."
+        )
         _show_skipped(result)
         for refused in result["examples"]:
             err.print(f"{refused['id']} was refused: {refused['reason']}")
@@ -153,15 +155,17 @@ def undo(
         if deletion is None:
             _list_deletions(client.deletions(), as_json)
             return ExitCode.OK
-        result = _follow("Restoring", client.undo_deletion(deletion), None)
+        result = follow("Restoring", client.undo_deletion(deletion), None)
     if as_json:
         print_json(result)
     else:
-        out.print(f"Restored {_images(result['restored'])}.")
+        out.print(f"Restored {describe_images(result['restored'])}.")
         for conflict in result["examples"]:
             err.print(f"{conflict['id']} stays deleted: {conflict['master']} has the same file")
         if result["held"]:
-            err.print(f"{_images(result['held'])} are in use by a worker: run the command again.")
+            err.print(
+                f"{describe_images(result['held'])} are in use by a worker: run the command again."
+            )
     return ExitCode.FINDINGS if result["conflicts"] or result["held"] else ExitCode.OK
 
 
@@ -172,7 +176,7 @@ def _list_deletions(deletions: list[dict[str, Any]], as_json: bool) -> None:
         out.print("There is no deletion that can be undone.")
         return None
     for each in deletions:
-        what = f"{_images(each['masters'])} of {each['collection']} ({each['reason']})"
+        what = f"{describe_images(each['masters'])} of {each['collection']} ({each['reason']})"
         out.print(f"{each['id']}  {what}, until {each['undo_until']}")
     return None
 
@@ -206,7 +210,8 @@ def _parse_value(text: str) -> Any:
     return value
 
 
-def _confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool) -> None:
+    """Ask the question unless ``yes``. Raises CommandError without a yes."""
     if yes:
         return
     if not _is_answered():
@@ -219,7 +224,7 @@ def _is_answered() -> bool:
     return sys.stdin.isatty()
 
 
-def _follow(title: str, events: Iterator[dict[str, Any]], number: int | None) -> dict[str, Any]:
+def follow(title: str, events: Iterator[dict[str, Any]], number: int | None) -> dict[str, Any]:
     """Show the progress and return the result. ``number`` is the total, if it is known."""
     result: dict[str, Any] = {}
     hint = "What is done stays done; run the command again to go on with the rest."
@@ -239,13 +244,16 @@ def _show_count(number: int, as_json: bool) -> None:
     if as_json:
         print_json({"matched": number})
     else:
-        out.print(f"{_images(number)} match. Nothing was changed.")
+        out.print(f"{describe_images(number)} match. Nothing was changed.")
 
 
 def _show_skipped(result: dict[str, Any]) -> None:
     if result["skipped"]:
-        out.print(f"Left {_images(result['skipped'])} alone: others changed them meanwhile.")
+        out.print(
+            f"Left {describe_images(result['skipped'])} alone: others changed them meanwhile."
+        )
 
 
-def _images(number: int) -> str:
+def describe_images(number: int) -> str:
+    """Return the number with the word for it."""
     return f"{number} image{'' if number == 1 else 's'}"

@@ -282,6 +282,19 @@ class Client:
         """Yield pages of groups of duplicates, each with how far the scan is."""
         return self._pages(_duplicates_path(collection), answers.DuplicatePage, params)
 
+    def preview_resolving(self, collection: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Return what resolving groups of duplicates would do."""
+        path, body = f"{_duplicates_path(collection)}/resolve", wanted | {"dry_run": True}
+        answer: dict[str, Any] = self._call("POST", path, answers.ResolvePreview, json=body)
+        return answer
+
+    def resolve_duplicates(
+        self, collection: str, wanted: dict[str, Any], number: int
+    ) -> Iterator[dict[str, Any]]:
+        """Resolve groups and yield the events; the last one has the result."""
+        path, body = f"{_duplicates_path(collection)}/resolve", wanted | {"confirm": number}
+        return self._events("POST", path, answers.ResolveEvent, json=body)
+
     def end_duplicate_scan(self, collection: str, params: dict[str, str]) -> None:
         """End the search for duplicates."""
         self._call("DELETE", _duplicates_path(collection), params=params)

@@ -144,7 +144,7 @@ def decide(
     as_json: JsonOption = False,
 ) -> None:
     """Decide about images, so that no two of them are in a group again."""
-    ids = _parse_ids(masters)
+    ids = parse_ids(masters)
     with connect(url, api_key) as client:
         if decision == "remove":
             pairs = client.withdraw_decision(ids)
@@ -224,7 +224,8 @@ def _show_group(group: dict[str, Any]) -> None:
     out.print(table, soft_wrap=False)
 
 
-def _parse_ids(texts: list[str]) -> list[str]:
+def parse_ids(texts: list[str]) -> list[str]:
+    """Return the ids of 2 to 100 different images. Raises CommandError."""
     try:
         ids = [str(UUID(text)) for text in texts]
     except ValueError:

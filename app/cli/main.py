@@ -21,6 +21,7 @@ from app.cli import (
     operations,
     quarantine,
     recovery,
+    resolving,
     searching,
     serve,
     spaces,
@@ -106,6 +107,7 @@ _database.command("upgrade")(serve.upgrade)
 
 _duplicates.command("scan")(duplicates.scan)
 _duplicates.command("list")(duplicates.list_)
+_duplicates.command("resolve")(resolving.resolve)
 _duplicates.command("decide")(duplicates.decide)
 _duplicates.command("decisions")(duplicates.decisions)
 _duplicates.command("end")(duplicates.end)
