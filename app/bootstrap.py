@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import stamina
 
 from app.container import Services
+from app.given_model import GivenModel, build_embedder, load_given_model
 from app.logs import log
 from app.metrics import Metrics
 from app.services.attributes import Attributes
@@ -30,7 +31,7 @@ from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest
 from app.services.installation_id import claim_bucket
-from app.services.loaded_models import GivenModel, LoadedModels
+from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.near_duplicates import NearDuplicates
 from app.services.ranking import Ranking
@@ -48,8 +49,6 @@ from app.settings import MIB, Settings
 from app.worker import Worker
 from models.capture.reading import READER
 from models.decoding.pool import PROCESS_MEMORY, SMALL_IMAGE, DecodeLimits, DecodePool
-from models.embedder import Embedder, Encoder, load_embedder, read_encoder
-from models.weights_file import DEFAULT_WEIGHTS
 from storage.errors import ConfigurationError, StoreUnavailable
 from storage.factory import open_stores
 from storage.protocols import Stores
@@ -177,29 +176,9 @@ def run_worker(settings: Settings) -> Iterator[Worker]:
 
 @contextmanager
 def run_service(settings: Settings, given: GivenModel | None = None) -> Iterator[Services]:
-    """Connect the stores and run the services on them: what ``lookalike serve`` answers with."""
+    """Connect the stores and run the services on them, as ``lookalike serve`` does."""
     with connect_stores(settings) as stores, run_services(settings, stores, given) as services:
         yield services
-
-
-def load_given_model(settings: Settings) -> GivenModel:
-    """Load the weights that the settings name, or the shipped ones.
-
-    Raises EncoderInvalid, EngineMissing.
-    """
-    path = settings.weights or DEFAULT_WEIGHTS
-    embedder = build_embedder(settings, read_encoder(path))
-    return GivenModel(embedder, path, chosen=settings.weights is not None)
-
-
-def build_embedder(settings: Settings, encoder: Encoder) -> Embedder:
-    """Build the network on the engine that the settings name.
-
-    Raises EncoderInvalid, EngineMissing.
-    """
-    return load_embedder(
-        encoder, engine=settings.engine, precision=settings.precision, slots=settings.slots
-    )
 
 
 def plan_decoding(settings: Settings) -> DecodeLimits:

@@ -11,13 +11,15 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from app.bootstrap import connect_stores, run_service, run_worker, store_urls, wait_for_stores
+from app.bootstrap import connect_stores, run_services, run_worker, store_urls, wait_for_stores
 from app.container import Services
+from app.given_model import GivenModel
 from app.http.connections import BACKLOG, server_config
 from app.http.security import check_listening
 from app.logs import configure_logging, log
@@ -56,28 +58,23 @@ def load_settings(**given: Any) -> Settings:
     Values in ``given`` override the environment. Raises pydantic.ValidationError.
     """
     settings = Settings(**given)
-    configure_logging(settings.log_level)
-    _warn_of_unknown_settings()
-    urls = store_urls(settings)
-    if urls.mixed:
-        log.warning(
-            "the database is on a server, but not all stores are: is a setting missing?",
-            **urls.shown,
-        )
+    _configure_logging(settings)
     return settings
 
 
-def serve(**given: Any) -> bool:
-    """Serve until a signal ends it. Return whether the server started.
+def serve(settings: Settings, loading: Future[GivenModel]) -> bool:
+    """Serve with the model that is being loaded, until a signal ends it.
 
-    Values in ``given`` override the environment. Raises InsecureSettings, ConfigurationError,
-    WeightsInvalid, EngineMissing, StoreUnavailable.
+    Return whether the server started. Raises InsecureSettings, ConfigurationError, EncoderInvalid,
+    EngineMissing, StoreUnavailable.
     """
-    return_memory_early()
-    settings = load_settings(**given)
+    _configure_logging(settings)
     check_listening(settings)
     record_serving(settings.data_dir)
-    with run_service(settings) as services:
+    with (
+        connect_stores(settings) as stores,
+        run_services(settings, stores, loading.result()) as services,
+    ):
         config = server_config(
             create_app(settings, services), settings, timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT
         )
@@ -148,6 +145,18 @@ def _listen(settings: Settings) -> socket.socket:
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     log.info("serving", url=url, docs=f"{url}/docs")
     return listening
+
+
+def _configure_logging(settings: Settings) -> None:
+    """Configure logging, and warn about unknown and doubtful settings."""
+    configure_logging(settings.log_level)
+    _warn_of_unknown_settings()
+    urls = store_urls(settings)
+    if urls.mixed:
+        log.warning(
+            "the database is on a server, but not all stores are: is a setting missing?",
+            **urls.shown,
+        )
 
 
 def _warn_of_unknown_settings() -> None:

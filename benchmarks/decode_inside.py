@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 from unittest.mock import patch
 
-from app.server import serve
+from app.start import serve
 from models.decoding.jobs import DecodedFile, DecodeJob, run_job
 from models.decoding.pool import DecodeLimits
 

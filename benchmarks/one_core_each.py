@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from app.server import serve
+from app.start import serve
 from models.openvino_network import CompiledNetwork, RequestPool
 
 

@@ -24,9 +24,9 @@ import uvicorn
 from numpy.typing import NDArray
 
 from app.bootstrap import run_service
+from app.given_model import GivenModel
 from app.logs import configure_logging
 from app.main import create_app
-from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from benchmarks.service import ROOT, ServiceProcess, find_free_port, run_process
 from models.transforms import CentreSquare

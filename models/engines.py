@@ -71,16 +71,16 @@ def _backbone(x: Any, tensors: dict[str, np.ndarray]) -> Any:
     """Append ResNet-50 up to its last feature maps (He et al. 2015, table 1)."""
 
     def conv(x: Any, conv_name: str, norm_name: str, stride: int, padding: int) -> Any:
-        kernel = tensors[f"{conv_name}.weight"].astype(np.float32)
+        kernel = tensors[f"{conv_name}.weight"].astype(np.float32)  # a copy
         gamma, beta, mean, variance = (
             tensors[f"{norm_name}.{part}"].astype(np.float32)
             for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
         bias = beta - mean * scale
-        folded = _constant(kernel * scale[:, None, None, None])
+        kernel *= scale[:, None, None, None]
         y = ops.convolution(
-            x, folded, [stride, stride], [padding, padding], [padding, padding], [1, 1]
+            x, _constant(kernel), [stride, stride], [padding, padding], [padding, padding], [1, 1]
         )
         return ops.add(y, _constant(bias.reshape(1, -1, 1, 1)))
 

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from alembic import op
 
 _log = logging.getLogger("lookalike.schema")
-LOCK_WAIT = 3  # seconds; requests queue behind a change that waits, and fail after ten
 _PAUSE = 1.0  # seconds in which the queued requests are answered
 _LOCKED = (1205, 1213)  # error codes of MySQL: lock wait timeout, deadlock
 

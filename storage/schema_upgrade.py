@@ -1,6 +1,7 @@
 """Upgrades the schema of a database with Alembic, one process at a time.
 
-The migrations are found in a checkout or in an installed package.
+The migrations are found in a checkout or in an installed package. Alembic is imported only for an
+upgrade, because most starts find the newest schema.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from storage.database import Database
 from storage.errors import StoreUnavailable
-from storage.schema_steps import LOCK_WAIT
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+LOCK_WAIT = 3  # seconds; requests queue behind a change that waits, and fail after ten
 _log = logging.getLogger("lookalike.schema")
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
 # The wheel packs the folder here: at the top level it would clash with the library alembic.
@@ -29,34 +30,50 @@ _INSTALLED = Path(__file__).parent / "alembic"
 
 def config(database: Database) -> Config:
     """Return Alembic's configuration for that database."""
+    from alembic.config import Config
+
     alembic_config = Config()
-    alembic_config.set_main_option(
-        "script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT)
-    )
+    alembic_config.set_main_option("script_location", str(_find_scripts()))
     alembic_config.attributes["database"] = database
     return alembic_config
 
 
+def known_revisions() -> list[str]:
+    """Return the revisions of this program, the newest one last: its scripts begin with them."""
+    names = [path.name for path in _find_scripts().glob("versions/[0-9]*_*.py")]
+    return sorted(name.partition("_")[0] for name in names)
+
+
 def is_newest(database: Database) -> bool:
-    """Return whether the schema is that of this program; one query."""
-    newest = ScriptDirectory.from_config(config(database)).get_current_head()
-    with database.read() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == newest
+    """Return whether the schema is that of this program."""
+    return _read_revision(database) == known_revisions()[-1]
 
 
 def is_unknown(database: Database) -> bool:
     """Return whether this program does not know the schema, because it is newer."""
-    known = {
-        script.revision for script in ScriptDirectory.from_config(config(database)).walk_revisions()
-    }
-    with database.read() as connection:
-        return MigrationContext.configure(connection).get_current_revision() not in known | {None}
+    return _read_revision(database) not in {None, *known_revisions()}
 
 
 def upgrade(database: Database) -> None:
-    """Run the missing schema migrations; one query if the database is up to date."""
+    """Run the missing schema migrations; two queries if the database is up to date."""
     if not is_newest(database):
+        from alembic import command
+
         command.upgrade(config(database), "head")
+
+
+def _find_scripts() -> Path:
+    return _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+
+
+def _read_revision(database: Database) -> str | None:
+    """Return the revision that Alembic has recorded; None in a database that has no schema."""
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(
+            sa.text("SELECT version_num FROM alembic_version")
+        ).scalar_one_or_none()
 
 
 @contextmanager

@@ -23,10 +23,10 @@ def serve(
     Settings come from environment variables that start with LOOKALIKE_, or from a file .env in
     the current directory.
     """
-    from app import server
+    from app import start
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return ExitCode.OK if server.serve(**given) else ExitCode.CANNOT_CONTINUE
+    return ExitCode.OK if start.serve(**given) else ExitCode.CANNOT_CONTINUE
 
 
 def worker() -> None:

@@ -7,11 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 from app.errors import InvalidInput, Unavailable
+from app.given_model import GivenModel
 from app.logs import log
 from app.services.encoder_files import EncoderFiles, remove_stale_copies
 from models.embedder import Embedder, Encoder
@@ -23,15 +22,6 @@ from storage.records import LOOK, ModelState, ModelVersion
 _LEASE = 15.0  # seconds for which a heartbeat counts
 _HEARTBEATS = 3  # per lease
 _SPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-@dataclass(frozen=True)
-class GivenModel:
-    """The model that the process was started with: the shipped one or that of the settings."""
-
-    embedder: Embedder
-    file: Path | None = None  # None: there is no file to share with the other processes
-    chosen: bool = False  # whether the settings name it
 
 
 class LoadedModels:

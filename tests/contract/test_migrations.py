@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.script import ScriptDirectory
 from numpy.typing import NDArray
 
 from storage import schema_upgrade
@@ -19,6 +20,15 @@ from storage.tables import Base
 from storage.vectors_exact import ExactVectorStore
 from tests.support.schemas import differences, tables
 from tests.support.vector_records import SHOP, several, unit
+
+
+def test_the_revisions_are_those_that_alembic_finds(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    scripts = ScriptDirectory.from_config(schema_upgrade.config(database))
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert schema_upgrade.known_revisions() == revisions[::-1]
+    assert scripts.get_current_head() == revisions[0]
+    database.close()
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "mysql"])

@@ -21,11 +21,11 @@ import uvicorn
 
 from app.bootstrap import connect_stores, run_services
 from app.container import Services
+from app.given_model import GivenModel
 from app.http.connections import server_config
 from app.logs import configure_logging
 from app.main import create_app
 from app.services.indexing import Indexing
-from app.services.loaded_models import GivenModel
 from app.services.vision import DecodedImage
 from app.settings import Settings
 from models.weights_file import WeightsFile

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.bootstrap import connect_stores, run_services, store_urls
-from app.services.loaded_models import GivenModel
+from app.given_model import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder
 from storage.database import Database

@@ -19,9 +19,9 @@ from starlette.routing import BaseRoute
 
 from app.bootstrap import run_service
 from app.container import Services
+from app.given_model import GivenModel
 from app.http.connections import server_config
 from app.main import create_app
-from app.services.loaded_models import GivenModel
 from app.settings import Settings
 from models.embedder import Embedder
 from tests.support.requests import open_client

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 import app.bootstrap
+import app.given_model
 from models.transforms import PREPROCESSING_ID
 from models.weights_file import EMBEDDING_DIM, FEATURE_DIM, WeightsFile
 
@@ -75,4 +76,5 @@ def accept_tiny_weights() -> None:
             return TinyNetwork(encoder)
         return build_real(settings, encoder)
 
-    app.bootstrap.build_embedder = build
+    # The model of the start, and those that the registry adds.
+    app.given_model.build_embedder = app.bootstrap.build_embedder = build

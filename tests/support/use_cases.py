@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.given_model import GivenModel
 from app.metrics import Metrics
 from app.services.attributes import Attributes
 from app.services.captures import Captures
@@ -27,7 +28,7 @@ from app.services.explanations import Explanations
 from app.services.health import Health
 from app.services.indexing import Indexing
 from app.services.ingest import Ingest, UploadOutcome
-from app.services.loaded_models import GivenModel, LoadedModels
+from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.near_duplicates import NearCheck, NearDuplicates
 from app.services.ranking import Ranking

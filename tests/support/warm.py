@@ -14,7 +14,8 @@ import minio  # noqa: F401
 import pymilvus  # noqa: F401
 import pymysql  # noqa: F401
 
-import app.server  # noqa: F401
+import app.server
+import app.start  # noqa: F401
 from app.bootstrap import connect_stores
 from app.main import create_app
 from app.settings import Settings

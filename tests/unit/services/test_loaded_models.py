@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from app.errors import Unavailable
+from app.given_model import GivenModel
 from app.services import loaded_models as models_module
 from app.services.encoder_files import encoder_key, remove_stale_copies
-from app.services.loaded_models import GivenModel, LoadedModels
+from app.services.loaded_models import LoadedModels
 from models.bundles.archive import read_bundle
 from models.embedder import Encoder
 from models.weights_file import WeightsFile

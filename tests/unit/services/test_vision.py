@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.given_model import GivenModel
 from app.metrics import Metrics
 from app.services import vision
-from app.services.loaded_models import GivenModel, LoadedModels
+from app.services.loaded_models import LoadedModels
 from app.services.vision import DecodedImage, Source, Vision
 from models.decoding.jobs import DecodedFile, DecodeJob
 from models.decoding.turns import Caller, Purpose
