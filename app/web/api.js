@@ -172,6 +172,25 @@ async function events(path, options, progress) {
 	if (!result) throw new Problem({});
 	return result;
 }
+const duplicatesPath = (name) => `${collectionPath(name)}/duplicates`;
+/** Starts a scan for duplicates, or returns the one there is. @returns {Promise<Scan>} */
+export const startScan = (collection, other) =>
+	json(duplicatesPath(collection), withBody("POST", { with: other || null }));
+/** @returns {Promise<{scan: Scan, groups: DuplicateGroup[], next_cursor: string | null}>} */
+export const listDuplicates = (collection, { against, ...values }, signal) =>
+	json(query(duplicatesPath(collection), { with: against, ...values }), { signal });
+export const stopScan = (collection, other) =>
+	request(query(duplicatesPath(collection), { with: other }), { method: "DELETE" });
+/** Returns what resolving groups of duplicates would do. */
+export const previewResolution = (collection, resolution) =>
+	json(`${duplicatesPath(collection)}/resolve`, withBody("POST", { ...resolution, dry_run: true }));
+/** Deletes all but one master of each group. */
+export const resolveDuplicates = (collection, resolution, progress = () => {}) =>
+	events(`${duplicatesPath(collection)}/resolve`, withBody("POST", resolution), progress);
+const DECISIONS = "/duplicates/decisions";
+export const decide = (masters, decision) =>
+	request(DECISIONS, withBody("POST", { masters, decision }));
+export const takeBackDecision = (masters) => request(DECISIONS, withBody("DELETE", { masters }));
 /** @returns {Promise<{spaces: Space[]}>} */
 export const listSpaces = (options = {}) => json("/spaces", options);
 /** @returns {Promise<{collections: Collection[], pending: number}>} */

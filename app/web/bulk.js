@@ -4,10 +4,9 @@ import * as api from "./api.js";
 import { AttributeForm } from "./attributes.js";
 import { button, el, find } from "./dom.js";
 import { count } from "./format.js";
+import { offerUndo, restore } from "./restoring.js";
 import * as state from "./state.js";
 import { showError, showToast } from "./toasts.js";
-
-const UNDO_SECONDS = 20;
 
 export class Bulk {
 	/** `changed()`: pictures were changed or deleted. */
@@ -95,30 +94,9 @@ export class Bulk {
 		return this.run(async (progress) => {
 			const values = { collection, filter, confirm: matched };
 			const { deleted, deletion } = await api.deleteMasters(values, progress);
-			const action = deletion && { label: "Undo", run: () => this.undo(deletion) };
-			const seconds = action ? UNDO_SECONDS : undefined;
-			showToast(`${count(deleted, "picture")} deleted.`, { action, seconds });
+			const undo = deletion && (() => restore(deletion, this.changed));
+			offerUndo(`${count(deleted, "picture")} deleted.`, undo);
 		});
-	}
-
-	/** Brings the pictures of a deletion back. */
-	async undo(deletion) {
-		try {
-			const { restored, conflicts, held } = await api.undoDeletion(deletion);
-			showToast(`${count(restored, "picture")} restored.`);
-			if (conflicts) {
-				const pictures = count(conflicts, "picture");
-				showToast(`${pictures} not restored: the same file was uploaded again.`, { error: true });
-			}
-			if (held) {
-				const action = { label: "Retry", run: () => this.undo(deletion) };
-				showToast(`${count(held, "picture")} not restored yet.`, { action, seconds: UNDO_SECONDS });
-			}
-		} catch (problem) {
-			showError(problem);
-		} finally {
-			this.changed();
-		}
 	}
 
 	change(event) {

@@ -105,7 +105,7 @@ function scoreLabel(hit) {
 	return [score, el("span", { text: likely })];
 }
 
-const summarise = (attributes) =>
+export const summarise = (attributes) =>
 	Object.entries(attributes)
 		.map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
 		.join(" · ");

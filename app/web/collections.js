@@ -64,7 +64,7 @@ export class Collections {
 
 	switchTo(collection) {
 		this.dialog.close();
-		state.update({ ...state.NO_SEARCH, collection, filter: "", sort: "", master: "" });
+		state.update({ ...state.NO_SEARCH, collection, filter: "", sort: "", against: "", master: "" });
 	}
 
 	async create(event) {

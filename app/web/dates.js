@@ -11,7 +11,7 @@ const MOMENT = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?$
 export const monthName = (month) => MONTHS[Number(month.slice(5, 7)) - 1];
 
 /** @param {string} day such as 2024-05-31 */
-const dayText = (day) => `${Number(day.slice(8))} ${monthName(day)} ${day.slice(0, 4)}`;
+export const dayText = (day) => `${Number(day.slice(8))} ${monthName(day)} ${day.slice(0, 4)}`;
 
 /** @param {string} day */
 function shifted(day, days) {

@@ -1,7 +1,7 @@
 /** Numbers as text. */
 
 /** Groups digits with narrow spaces (ISO 80000-1). The first use of Intl would take 40 ms. */
-const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+export const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
 /** @param {number} number */
 export const count = (number, one, many = `${one}s`) =>

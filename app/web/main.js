@@ -4,11 +4,13 @@ import * as api from "./api.js";
 import { Arranging } from "./arranging.js";
 import { Browse } from "./browse.js";
 import { Bulk } from "./bulk.js";
+import { followLink } from "./cards.js";
 import { Collections } from "./collections.js";
 import { Compare } from "./compare.js";
 import { onDeletion, scheduleDeletion, undoDeletion } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { el, find } from "./dom.js";
+import { Duplicates } from "./duplicates.js";
 import { Facets } from "./facets.js";
 import { droppedFiles, hasSeveral, isImage } from "./files.js";
 import { Filters } from "./filters.js";
@@ -24,6 +26,7 @@ import { Timeline } from "./timeline.js";
 import { showToast } from "./toasts.js";
 import { Uploads } from "./upload.js";
 
+const REVIEW = { ...state.NO_SEARCH, view: "duplicates", against: "", master: "" };
 const VIEWS = ["mirror", "turns"]; // switches, and the parts of the state that they set
 
 const action = (text, click, kind = "") =>
@@ -76,6 +79,7 @@ const sorting = new Sorting();
 const timeline = new Timeline();
 const collections = new Collections({ changed: reload });
 const bulk = new Bulk({ changed: reload });
+const duplicates = new Duplicates({ changed: () => checkStatus() });
 const detail = new Detail({ findSimilar: actions.like, changed: reload });
 const uploads = new Uploads({ done: reload, open: actions.open });
 const grids = [browse.grid, hits.grid];
@@ -100,12 +104,22 @@ function show() {
 	facets.show(now);
 	for (const name of VIEWS) find(`#${name}`).checked = now[name];
 	const searching = state.isSearch(now);
+	const reviewing = state.isReview(now);
 	bulk.show(now, searching);
-	document.body.dataset.view = searching ? "search" : "browse";
+	document.body.dataset.view = searching ? "search" : now.view || "browse";
+	find("#open-duplicates").setAttribute("href", state.urlOf({ ...now, ...REVIEW }));
+	find("#end-review").hidden = !reviewing;
+	if (!reviewing) duplicates.hide();
 	document.body.toggleAttribute("data-picture", state.hasPicture(now));
 	for (const id of ["#sample", "#hits", "#end-search"]) find(id).hidden = !searching;
-	for (const id of ["#masters", "#sorting"]) find(id).hidden = searching;
-	if (!searching) {
+	for (const id of ["#masters", "#sorting"]) find(id).hidden = searching || reviewing;
+	if (reviewing) {
+		hits.hide();
+		compare.hide();
+		browse.hide();
+		timeline.hide();
+		duplicates.show(now);
+	} else if (!searching) {
 		hits.hide();
 		compare.hide();
 		find("#more").hidden = true;
@@ -153,7 +167,8 @@ function reload() {
 	if (state.isSearch(now)) {
 		facets.load();
 		hits.reload();
-	} else browse.show(now, { reload: true });
+	} else if (state.isReview(now)) duplicates.reload();
+	else browse.show(now, { reload: true });
 }
 
 /** @param {File} file */
@@ -238,9 +253,13 @@ for (const name of VIEWS) {
 	);
 }
 find("#end-search").addEventListener("click", () => state.update(state.NO_SEARCH));
+find("#open-duplicates").addEventListener("click", (event) =>
+	followLink(event, () => state.update(REVIEW)),
+);
+find("#end-review").addEventListener("click", () => state.update({ view: "", against: "" }));
 find("#home").addEventListener("click", (event) => {
 	event.preventDefault();
-	state.update({ ...state.NO_SEARCH, master: "", filter: "", sort: "" });
+	state.update({ ...state.NO_SEARCH, view: "", master: "", filter: "", sort: "" });
 });
 for (const dialog of document.querySelectorAll("dialog")) {
 	dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
@@ -260,6 +279,7 @@ onDeletion({
 		const now = state.current();
 		if (now.master === id) state.update({ master: "" }, { replace: true });
 		if (state.isSearch(now)) hits.without(id);
+		else if (state.isReview(now)) duplicates.without(id);
 		else browse.show(now, { reload: true });
 	},
 });

@@ -41,6 +41,8 @@ export function current() {
 		less: listOf(query.get("less")),
 		group: query.get("group") || "",
 		fold: query.get("fold") === "1",
+		view: query.get("view") === "duplicates" ? "duplicates" : "",
+		against: query.get("with") || "",
 		master: query.get("master") || "",
 		sample,
 	};
@@ -60,6 +62,9 @@ export const hasPicture = ({ like, sample }) => Boolean(like || sample);
 
 /** @param {State} state */
 export const isSearch = (state) => hasPicture(state) || Boolean(state.text);
+
+/** @param {State} state */
+export const isReview = (state) => state.view === "duplicates" && !isSearch(state);
 
 /**
  * Returns the URL of a state, without the default values.
@@ -83,6 +88,8 @@ export function urlOf(state) {
 		less: isSearch(state) ? state.less.join(",") : "",
 		group: isSearch(state) ? state.group : "",
 		fold: isSearch(state) && state.fold ? "1" : "",
+		view: isReview(state) ? state.view : "",
+		with: isReview(state) ? state.against : "",
 		master: state.master,
 	};
 	const query = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));

@@ -89,6 +89,43 @@ interface FacetCounts {
 	}[];
 }
 
+/** A search for duplicates in a collection, or between two. */
+interface Scan {
+	collection: string;
+	with: string | null;
+	space: string;
+	max_distance: number;
+	state: "running" | "complete";
+	/** Masters that were compared. */
+	checked: number;
+	total: number;
+	pairs: number;
+	/** Seconds that are left, if known. */
+	eta: number | null;
+}
+
+/** A master of a group; the numbers compare it with the first one, which has none. */
+interface Member extends Master {
+	/** Local features in common. */
+	common: number | null;
+	distance: number | null;
+}
+
+interface DuplicateGroup {
+	id: string;
+	/** The fewest local features that two of its masters have in common. */
+	certainty: number;
+	members: Member[];
+}
+
+/** A group on the screen; what is suggested comes first. */
+interface ReviewedGroup extends DuplicateGroup {
+	/** The ID of the master that the rules keep. */
+	suggested: string;
+	/** The ID of the master that the user keeps. */
+	keep: string;
+}
+
 interface Collection {
 	name: string;
 	masters: number;
@@ -194,6 +231,10 @@ interface State {
 	group: string;
 	/** Whether near-identical results are folded into one. */
 	fold: boolean;
+	/** What is shown of the collection: "duplicates", or "" for its pictures. */
+	view: string;
+	/** The collection that duplicates are searched in as well, or "". */
+	against: string;
 	/** The ID of the master whose details are open, or "". */
 	master: string;
 	sample: Sample | null;

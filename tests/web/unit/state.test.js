@@ -40,6 +40,8 @@ test("an empty URL shows the default collection", () => {
 		less: [],
 		group: "",
 		fold: false,
+		view: "",
+		against: "",
 		master: "",
 		sample: null,
 	});
@@ -80,6 +82,15 @@ test("a link to arranged results shows the same again, and browsing has no arran
 	assert.deepEqual([state.current().group, state.current().fold], ["subject", true]);
 	state.update({ text: "" });
 	assert.equal(browser.location.search, "");
+});
+
+test("a link to the duplicates shows them again, and a search leaves them", () => {
+	state.update({ view: "duplicates", against: "archive" });
+	assert.equal(browser.location.search, "?view=duplicates&with=archive");
+	assert.ok(state.isReview(state.current()));
+	state.update({ text: "cat" });
+	assert.equal(browser.location.search, "?text=cat");
+	assert.ok(!state.isReview(state.current()));
 });
 
 test("a share that is none counts as half", () => {
