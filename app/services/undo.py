@@ -67,6 +67,8 @@ class Undo:
 
     def _restore(self, deletion_id: UUID, ids: list[UUID]) -> Iterator[UndoOutcome]:
         outcome, held = UndoOutcome(len(ids)), list[UUID]()
+        # First, because a deletion is listed as long as any of its masters is removed.
+        outcome.attributes_restored = self._metadata.restore_attributes(deletion_id)
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             held += self._restore_batch(deletion_id, batch, outcome)
@@ -78,7 +80,6 @@ class Undo:
             batch, held = held[:_BATCH], held[_BATCH:]
             held += self._restore_batch(deletion_id, batch, outcome)
         outcome.held = len(held)
-        outcome.attributes_restored = self._metadata.finish_undo(deletion_id)
         self._wake_worker()
         yield outcome
 

@@ -86,6 +86,12 @@ class SqlDeletions:
         with self._db.read() as connection:
             return list(connection.scalars(statement))
 
+    def restore_attributes(self, deletion_id: UUID) -> int:
+        with self._db.write() as connection:
+            if not _lock_deletion(connection, deletion_id):
+                return 0
+            return _restore_attributes(connection, deletion_id)
+
     def restore_masters(self, deletion_id: UUID, ids: Sequence[UUID]) -> Restored:
         for attempt in range(_ATTEMPTS):
             try:
@@ -96,29 +102,22 @@ class SqlDeletions:
                     raise
         raise AssertionError  # the loop has returned or raised
 
-    def finish_undo(self, deletion_id: UUID) -> int:
-        with self._db.write() as connection:
-            if not _lock_deletion(connection, deletion_id):
-                return 0
-            count = _restore_attributes(connection, deletion_id)
-            left = sa.select(MASTERS.c.id).where(MASTERS.c.deletion_id == deletion_id, _IS_REMOVED)
-            if connection.execute(left.limit(1)).first() is None:
-                connection.execute(DELETIONS.delete().where(DELETIONS.c.id == deletion_id))
-        return count
-
     def claim_removed(self, owner: str, limit: int, lease: float) -> list[UUID]:
         until = MASTERS.c.lease_until
         expired = sa.and_(until < _SETTLED["lease_until"], past(until))
-        due = sa.and_(_IS_REMOVED, sa.or_(until.is_(None), expired))
-        some = sa.select(MASTERS.c.id).where(due).limit(limit)
-        with self._db.read() as connection:  # rarely any: check before taking the write lock
-            if connection.execute(some.limit(1)).first() is None:
-                return []
-        with self._db.write() as connection:
-            ids = list(connection.scalars(some.with_for_update(skip_locked=True)))
-            held = {"lease_owner": owner, "lease_until": from_now(lease)}
-            connection.execute(MASTERS.update().where(MASTERS.c.id.in_(ids)).values(**held))
-        return ids
+        # One by one: each follows an index past the settled rows, which an OR would read.
+        for is_due in (until.is_(None), expired):
+            some = sa.select(MASTERS.c.id).where(_IS_REMOVED, is_due).limit(limit)
+            with self._db.read() as connection:  # rarely any: check before taking the write lock
+                if connection.execute(some.limit(1)).first() is None:
+                    continue
+            with self._db.write() as connection:
+                ids = list(connection.scalars(some.with_for_update(skip_locked=True)))
+                held = {"lease_owner": owner, "lease_until": from_now(lease)}
+                connection.execute(MASTERS.update().where(MASTERS.c.id.in_(ids)).values(**held))
+            if ids:
+                return ids
+        return []
 
     def settle_removed(self, ids: Sequence[UUID], owner: str) -> None:
         theirs = MASTERS.c.id.in_(ids)
@@ -157,9 +156,7 @@ class SqlDeletions:
                 MASTERS.update().where(MASTERS.c.id.in_(ids)).values(**deleting_values())
             )
             if len(ids) < limit:
-                merged = MERGED_ATTRIBUTES.c.deletion_id == deletion_id
-                connection.execute(MERGED_ATTRIBUTES.delete().where(merged))
-                connection.execute(DELETIONS.delete().where(DELETIONS.c.id == deletion_id))
+                _forget_deletion(connection, deletion_id)
         return max(1, len(ids))
 
 
@@ -262,6 +259,12 @@ def _lock_deletion(connection: sa.Connection, deletion_id: UUID) -> bool:
     return connection.execute(one.with_for_update()).first() is not None
 
 
+def _forget_deletion(connection: sa.Connection, deletion_id: UUID) -> None:
+    merged = MERGED_ATTRIBUTES.c.deletion_id == deletion_id
+    connection.execute(MERGED_ATTRIBUTES.delete().where(merged))
+    connection.execute(DELETIONS.delete().where(DELETIONS.c.id == deletion_id))
+
+
 def _restore(connection: sa.Connection, deletion_id: UUID, ids: Sequence[UUID]) -> Restored:
     if not _lock_deletion(connection, deletion_id):
         return Restored()
@@ -290,6 +293,9 @@ def _restore(connection: sa.Connection, deletion_id: UUID, ids: Sequence[UUID]) 
             taken[place] = row.id
     _store_again(connection, restored.masters)
     compare_again(connection, restored.masters)
+    left = sa.select(MASTERS.c.id).where(MASTERS.c.deletion_id == deletion_id, _IS_REMOVED)
+    if connection.execute(left.limit(1)).first() is None:
+        _forget_deletion(connection, deletion_id)
     return restored
 
 

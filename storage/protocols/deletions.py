@@ -70,7 +70,7 @@ class DeletionStore(Protocol):
         one removal at most. The rows become `removed`: they are hidden, have no embeddings, and
         their bytes may be uploaded again. New attributes of a master that is kept raise its
         revision and make its embeddings `pending`; the earlier ones are stored for
-        ``finish_undo``. The first removal of a deletion inserts its row.
+        ``restore_attributes``. The first removal of a deletion inserts its row.
         """
 
     def find_deletion(self, deletion_id: UUID) -> Deletion | None:
@@ -86,20 +86,20 @@ class DeletionStore(Protocol):
     def list_removed(self, deletion_id: UUID) -> list[UUID]:
         """Return the removed masters of a deletion that can still be undone."""
 
+    def restore_attributes(self, deletion_id: UUID) -> int:
+        """Give the masters that were kept their earlier attributes back; return their number.
+
+        One that was changed since stays as it is. An undo does this first: as long as any master is
+        removed, the deletion is listed, and the undo can be repeated.
+        """
+
     def restore_masters(self, deletion_id: UUID, ids: Sequence[UUID]) -> Restored:
         """Store those of the masters again that the deletion has removed.
 
         Their revisions are raised by one, and each gets a `pending` embedding of every live
         version. A master whose bytes another row of its collection has, or that a worker holds,
         stays as it is and is reported. One whose collection was deleted, or whose time is over,
-        stays as it is.
-        """
-
-    def finish_undo(self, deletion_id: UUID) -> int:
-        """Give the masters that were kept their earlier attributes back; return their number.
-
-        One that was changed since stays as it is. The row of the deletion is removed if none of its
-        masters is removed any more.
+        stays as it is. The row of the deletion goes with the last of its removed masters.
         """
 
     def claim_removed(self, owner: str, limit: int, lease: float) -> list[UUID]:

@@ -179,11 +179,10 @@ def test_an_undone_deletion_brings_masters_back_to_be_indexed(
     (task,) = metadata.claim_embeddings([VERSION], "worker-1", 9, LEASE)
     assert task.master == back
     assert metadata.mark_indexed(task, "worker-1")
-    assert metadata.finish_undo(deletion.id) == 0
+    assert metadata.restore_attributes(deletion.id) == 0
     assert metadata.list_removed(deletion.id) == [ids[1]]
     restored = metadata.restore_masters(deletion.id, ids)
     assert (restored.masters, restored.conflicts, restored.held) == ({ids[1]}, {}, set())
-    metadata.finish_undo(deletion.id)
     assert metadata.find_deletion(deletion.id) is None
     assert metadata.restore_masters(deletion.id, ids).masters == set()
     assert metadata.claim_removed("worker-1", 9, LEASE) == []
@@ -200,7 +199,6 @@ def test_bytes_that_were_uploaded_again_are_not_stored_twice(
     restored = metadata.restore_masters(deletion.id, [master.id for master in masters])
     assert restored.masters == {masters[1].id}
     assert restored.conflicts == {masters[0].id: again.id}
-    metadata.finish_undo(deletion.id)
     left = metadata.find_deletion(deletion.id)
     assert left is not None
     assert left.masters == 1
@@ -248,7 +246,7 @@ def test_a_deletion_ends_when_its_time_is_over(
     metadata.remove_masters(over, [merged, *seen(masters[2])])
     ids = {masters[1].id, masters[2].id}
     assert metadata.restore_masters(over.id, list(ids)).masters == set()
-    assert metadata.finish_undo(over.id) == 0
+    assert metadata.restore_attributes(over.id) == 0
     assert metadata.expire_deletions(1) == 1
     while metadata.expire_deletions(1):
         pass
@@ -288,12 +286,14 @@ def test_merged_attributes_are_taken_back(
     assert (merged.attributes, merged.revision) == ({"a": 1, "b": [2], "é": None}, 2)
     assert record_of(metadata, one.id).indexed == {VERSION: None}
     metadata.update_master(three.id, name="changed since", attributes=None)
-    metadata.restore_masters(deletion.id, [two.id, four.id])
-    assert metadata.finish_undo(deletion.id) == 1
+    assert metadata.restore_attributes(deletion.id) == 1
     restored = metadata.find_master(one.id)
     assert restored is not None
     assert (restored.attributes, restored.revision) == ({"a": 1}, 3)
     kept = metadata.find_master(three.id)
     assert kept is not None
     assert (kept.attributes, kept.revision) == ({"a": 2}, 3)
-    assert metadata.finish_undo(deletion.id) == 0
+    assert metadata.restore_attributes(deletion.id) == 0
+    restored_masters = metadata.restore_masters(deletion.id, [two.id, four.id])
+    assert restored_masters.masters == {two.id, four.id}
+    assert metadata.find_deletion(deletion.id) is None

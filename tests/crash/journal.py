@@ -132,6 +132,40 @@ class Journal:
 
         self._carry_out(operations, undo)
 
+    def resolve(
+        self, operations: Operations, contents: tuple[bytes, bytes], collection: str
+    ) -> None:
+        """Keep the first of two images with the attributes of both, and delete the second."""
+        kept, other = (self.image(content, collection) for content in contents)
+        before, merged = kept.attributes[-1], other.attributes[-1] | kept.attributes[-1]
+        ids = [min(image.ids) for image in (kept, other)]
+
+        def resolve(operations: Operations) -> None:
+            kept.attributes = [before, merged]
+            other.present.add(False)
+            operations.resolve(collection, ids)
+            kept.attributes = [merged]
+            other.present = {False}
+
+        self._carry_out(operations, resolve)
+
+    def undo_resolving(
+        self, operations: Operations, contents: tuple[bytes, bytes], collection: str
+    ) -> None:
+        """Bring the second image back, and give the first one its own attributes again."""
+        kept, other = (self.image(content, collection) for content in contents)
+        merged = kept.attributes[-1]
+        before = {key: merged[key] for key in merged if key not in other.attributes[-1]}
+
+        def undo(operations: Operations) -> None:
+            kept.attributes = [before, merged]
+            other.present.add(True)
+            operations.undo_deletions(collection)
+            kept.attributes = [before]
+            other.present = {True}
+
+        self._carry_out(operations, undo)
+
     def delete_collection(self, operations: Operations, name: str) -> None:
         self._delete_all(operations, name, lambda target: target.delete_collection(name))
 

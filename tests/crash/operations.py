@@ -21,6 +21,7 @@ from app.errors import Conflict, NotFound
 from app.services import changes, undo
 from app.services.changes import AttributeChange
 from app.services.queries import FileExample, SearchOptions
+from app.services.resolving import Group
 from storage.filter_parser import parse_filter
 from storage.records import LOOK, Master
 
@@ -92,6 +93,13 @@ class DirectOperations:
             patch.setattr(changes, "_BATCH", 1)
             number = service.count_matching(collection, ALL)
             list(service.delete_matching(collection, ALL, number, permanent=permanent))
+
+    def resolve(self, collection: str, ids: list[str]) -> None:
+        """Keep the first master of a group, with the attributes of all, if there are two left."""
+        service = self._services.resolving
+        group = Group(tuple(map(UUID, ids)), keep=UUID(ids[0]))
+        task = service.plan_groups(collection, None, [group], [], merge_attributes=True)
+        list(service.resolve(task, service.preview(task).deleted))
 
     def undo_deletions(self, collection: str) -> None:
         """Undo all deletions in a collection, one master at a time."""
@@ -233,6 +241,13 @@ class HttpOperations:
         counted = self._ask("DELETE", "/masters", (200,), params=params | {"dry_run": "true"})
         confirm = {"confirm": counted.json()["matched"]}
         self._ask("DELETE", "/masters", (200,), params=params | confirm)
+
+    def resolve(self, collection: str, ids: list[str]) -> None:
+        path = f"/collections/{collection}/duplicates/resolve"
+        body = {"groups": [{"masters": ids, "keep": ids[0]}]}
+        counted = self._ask("POST", path, (200,), json=body | {"dry_run": True})
+        confirm = {"confirm": counted.json()["matched"]}
+        self._ask("POST", path, (200,), json=body | confirm)
 
     def undo_deletions(self, collection: str) -> None:
         listed = self._ask("GET", "/deletions", (200,), params={"collection": collection})

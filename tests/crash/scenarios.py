@@ -78,6 +78,14 @@ def undoing(journal: Journal, setting: Setting) -> None:
     setting.drain()
 
 
+def resolving(journal: Journal, setting: Setting) -> None:
+    """Keep one of two masters with the attributes of both; then undo it."""
+    journal.resolve(setting.operations, (IMAGES[1], IMAGES[5]), "animals")
+    setting.drain()
+    journal.undo_resolving(setting.operations, (IMAGES[1], IMAGES[5]), "animals")
+    setting.drain()
+
+
 def deletions(journal: Journal, setting: Setting) -> None:
     journal.delete(setting.operations, IMAGES[0])
     journal.upload(setting.operations, IMAGES[0], n=9)  # another master with the same bytes
@@ -200,6 +208,7 @@ SCENARIOS: dict[str, Scenario] = {
         changes,
         matching,
         undoing,
+        resolving,
         deletions,
         collections,
         building,
@@ -230,8 +239,8 @@ def make_base(directory: Path, built: str | None) -> Base:
     with run_on(directory) as services:
         operations = DirectOperations(services)
         journal.upload(operations, IMAGES[0], n=0)
-        journal.upload(operations, IMAGES[1], collection="animals")
-        journal.upload(operations, IMAGES[5], collection="animals")
+        journal.upload(operations, IMAGES[1], collection="animals", a=1)
+        journal.upload(operations, IMAGES[5], collection="animals", b=1)
         create_words(operations)
         if built:
             build(journal, Setting(directory, operations), built)

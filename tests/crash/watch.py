@@ -30,7 +30,7 @@ WRITES = {
         "delete_masters",
         "remove_masters",
         "restore_masters",
-        "finish_undo",
+        "restore_attributes",
         "claim_removed",
         "settle_removed",
         "expire_deletions",

@@ -65,6 +65,20 @@ class MemoryDeletions(OnTables):
             return []
         return [row.master.id for row in self._removed(deletion_id)]
 
+    def restore_attributes(self, deletion_id: UUID) -> int:
+        if not self._can_be_undone(deletion_id):
+            return 0
+        tables, count = self._tables, 0
+        merged = tables.deletions[deletion_id].merged
+        for id_, (attributes, revision) in merged.items():
+            row = tables.masters.get(id_)
+            if row is None or not tables.is_visible(row) or row.master.revision != revision:
+                continue
+            self._set_attributes(id_, attributes)
+            count += 1
+        merged.clear()
+        return count
+
     def restore_masters(self, deletion_id: UUID, ids: Sequence[UUID]) -> Restored:
         tables, restored = self._tables, Restored()
         if not self._can_be_undone(deletion_id):
@@ -82,23 +96,9 @@ class MemoryDeletions(OnTables):
                 self._store_again(row)
                 tables.compare_again(row)
                 restored.masters.add(master.id)
-        return restored
-
-    def finish_undo(self, deletion_id: UUID) -> int:
-        if not self._can_be_undone(deletion_id):
-            return 0
-        tables, count = self._tables, 0
-        merged = tables.deletions[deletion_id].merged
-        for id_, (attributes, revision) in merged.items():
-            row = tables.masters.get(id_)
-            if row is None or not tables.is_visible(row) or row.master.revision != revision:
-                continue
-            self._set_attributes(id_, attributes)
-            count += 1
-        merged.clear()
         if not self._removed(deletion_id):
             del tables.deletions[deletion_id]
-        return count
+        return restored
 
     def claim_removed(self, owner: str, limit: int, lease: float) -> list[UUID]:
         due = [
