@@ -25,6 +25,7 @@ VARYING = (
     "took_ms",
     "created_at",
     "updated_at",
+    "decided_at",
     "undo_until",
     "request_id",
     "next_cursor",
@@ -297,6 +298,42 @@ def activate(script: Script, version: str) -> None:
     assert json.loads(last) == {"active": version}
 
 
+def find_duplicates(script: Script) -> None:
+    """Look for copies in a collection and between two, and decide about some of them."""
+    for seed in range(3):
+        original = part_of("rocket", seed)
+        for side in (320, 260, 200)[: 3 - seed % 2]:
+            copy = original.resize((side, side * 3 // 4))
+            script.put(encoded(copy, quality=90), collection="copies")
+    script.put(encoded(ImageOps.mirror(part_of("rocket", 0))), collection="more")
+    path = "/collections/copies/duplicates"
+    script("GET", path)
+    for body in ({"max_distance": 2}, {"with": "more", "max_distance": 1.5}, {"with": "none"}):
+        script("POST", path, json=body)
+    for other in ({}, {"with": "more"}):
+        assert eventually(lambda params=other: is_complete(script, path, params), 60)
+        for sort in ("size", "certainty"):
+            page = script("GET", path, params=other | {"sort": sort, "limit": "2"})
+            after = {"cursor": page["next_cursor"] or ""}
+            script("GET", path, params=other | {"sort": sort} | after)
+        assert page["groups"], "nothing was compared"
+    ids = [member["id"] for member in page["groups"][0]["members"]]
+    for method in ("POST", "DELETE"):
+        for body in ({"masters": ids, "decision": "keep"}, {"masters": ids}, {"masters": ids[:1]}):
+            script(method, "/duplicates/decisions", json=body)
+            script("GET", "/duplicates/decisions", params={"collection": "more"})
+            script("GET", path, params={"with": "more"})
+    script("DELETE", f"/masters/{ids[0]}")
+    script("GET", path)
+    for _ in range(2):
+        script("DELETE", path)
+
+
+def is_complete(script: Script, path: str, params: dict[str, str]) -> bool:
+    answer = script.client.get(path, params=params).json()
+    return bool(answer["scan"]["state"] == "complete")
+
+
 def perform_in_words(script: Script, bundles: list[Path]) -> None:
     """Create a space whose vectors have another length, change its encoder, and remove it."""
     script("POST", "/search", data={"text": "dog", "space": "words"})
@@ -345,6 +382,7 @@ def test_every_answer_is_the_same_on_both(
 
     def perform_all(script: Script) -> None:
         perform(script)
+        find_duplicates(script)
         perform_in_words(script, bundles)
 
     with serving(settings, embedder) as embedded, stack.replica() as replica:
