@@ -21,7 +21,8 @@ _BATCH = 64  # masters that are saved in one commit
 _VISITED = 1000  # masters that are visited by one query
 _MAX_FAILURES = 3  # of the object store per step; more mean that it is down
 _PAUSE = 5.0  # seconds after a failure
-_POLL = 1.0  # seconds between two passes through the collections of a scan
+_POLL = 1.0  # seconds between two passes through the collections of a scan, at least
+_POLL_OF_EACH = 0.2  # the same for each scan there is, so that many cost no more than a few
 _WHOLE_PASS = 600.0  # seconds after which masters of any age are visited again
 _SETTLED = 600.0  # seconds after its id was made in which an upload may become visible
 _LEFTOVERS = 1000  # results of ended scans that are removed in one commit
@@ -94,6 +95,7 @@ class DuplicateScanning:
         self._progress: dict[UUID, _Progress] = {}
         self._cleaned: list[UUID] | None = None  # the scans when no leftovers were found
         self._turn = 0
+        self._poll = _POLL
 
     def run_step(self, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Compare some masters, in one process at a time; return whether there was any work.
@@ -103,6 +105,7 @@ class DuplicateScanning:
         if time.monotonic() < self._due:
             return False
         scans = self._stores.metadata.list_scans()
+        self._poll = max(_POLL, _POLL_OF_EACH * len(scans))
         try:
             return self._remove_leftovers(scans) or self._take_turns(scans, stopping)
         except StoreUnavailable:
@@ -162,7 +165,7 @@ class DuplicateScanning:
     def _end_pass(self, scan: DuplicateScan, progress: _Progress, current: _Pass) -> None:
         now = time.monotonic()
         progress.current = None
-        progress.due = now + (_PAUSE if current.failed else _POLL)
+        progress.due = now + (_PAUSE if current.failed else self._poll)
         if current.waiting or current.failed:
             return
         progress.settled = _make_id(time.time() - _SETTLED)

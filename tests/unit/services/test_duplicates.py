@@ -574,6 +574,27 @@ def test_masters_of_any_age_are_visited_now_and_then(
     assert visited[1:] == [None]
 
 
+def test_many_scans_are_visited_less_often(
+    use_cases: UseCases, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicate_scanning, "_POLL_OF_EACH", 30.0)
+    upload(use_cases, colours(1))
+    start(use_cases)
+    finish(use_cases, clock)
+    visited: list[UUID] = []
+    find = use_cases.stores.metadata.list_unchecked
+
+    def note(*arguments: Any) -> Any:
+        visited.append(arguments[0])
+        return find(*arguments)
+
+    monkeypatch.setattr(use_cases.stores.metadata, "list_unchecked", note)
+    for expected in (0, 1):
+        use_cases.scanning.run_step()
+        assert len(visited) == expected
+        clock.now += 29
+
+
 def test_a_scan_of_one_collection_names_it_once() -> None:
     one = new_id()
     scan = DuplicateScan(new_id(), one, one, LOOK, 0.65, 0, 0, None)
