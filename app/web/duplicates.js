@@ -7,15 +7,13 @@ import { count } from "./format.js";
 import { GroupList } from "./grouplist.js";
 import { ResolveAll, refusal } from "./resolveall.js";
 import { offerUndo, restore } from "./restoring.js";
-import { Review } from "./review.js";
+import { idsOf, Review } from "./review.js";
 import { ScanPanel } from "./scanpanel.js";
 import * as state from "./state.js";
 import { showError, showToast } from "./toasts.js";
 
 const PAGE = 20; // groups
 const AHEAD = 4; // groups before the end at which the next page is loaded
-
-const idsOf = (group) => group.members.map(({ id }) => id);
 
 export class Duplicates {
 	/** `changed()`: pictures were deleted or restored. */
@@ -104,7 +102,9 @@ export class Duplicates {
 		if (group) this.review.goTo(group.id, group.members[member]?.id);
 		this.scan.show(this, page.scan);
 		this.draw();
-		if ([document.body, find("#results")].includes(document.activeElement)) this.focus();
+		if ([document.body, find("#results")].includes(document.activeElement)) {
+			this.focus({ scroll: false });
+		}
 	}
 
 	async loadMore() {
@@ -158,10 +158,10 @@ export class Duplicates {
 	}
 
 	/** Moves the focus to the current picture. */
-	focus() {
+	focus({ scroll = true } = {}) {
 		const target = this.list.memberAt(this.review) ?? this.section;
 		target.focus({ preventScroll: true });
-		target.scrollIntoView({ block: "nearest" });
+		if (scroll) target.scrollIntoView({ block: "nearest" });
 		if (this.review.groups.length - this.review.index <= AHEAD) this.loadMore();
 	}
 

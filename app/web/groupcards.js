@@ -6,10 +6,9 @@ import { button, el, find, icon, isolated } from "./dom.js";
 import { typeText } from "./fields.js";
 import { bytes, count } from "./format.js";
 import { release, show } from "./images.js";
-import { strengthsOf } from "./review.js";
+import { idsOf, SHOWN, strengthsOf } from "./review.js";
 
 const SIZE = 512; // pixels of a picture
-const SHOWN = 24; // pictures of one group
 
 /**
  * Creates a group. `actions`: keep(member), open(member), resolve(), differ(), keepAll().
@@ -42,7 +41,7 @@ export function groupCard(group, actions, { several }) {
 }
 
 const pointsText = (points) => count(points, "matching point");
-const resolution = ({ members }) => `Keep 1, delete ${members.length - 1}`;
+const resolution = (group) => `Keep 1, delete ${idsOf(group).length - 1}`;
 
 /**
  * @param {ReviewedGroup} group

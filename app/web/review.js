@@ -1,5 +1,8 @@
 /** The groups of duplicates on the screen: what is kept of each, and where the keyboard is. */
 
+export const SHOWN = 24; // pictures of one group on the screen
+const LARGEST = 100; // pictures of one request; a limit of the service
+
 /** What decides which picture of a group to keep, the most important first. */
 export const RULES = {
 	resolution: "the highest resolution",
@@ -62,6 +65,15 @@ export function suggest(masters, rules = Object.keys(RULES)) {
 	return masters.toSorted(compare)[0];
 }
 
+/**
+ * Returns the pictures of a group that one request is about; the one that is kept comes first.
+ * @param {{keep: string, members: {id: string}[]}} group
+ */
+export function idsOf({ keep, members }) {
+	const others = members.map(({ id }) => id).filter((id) => id !== keep);
+	return [keep, ...others].slice(0, LARGEST);
+}
+
 /** @param {DuplicateGroup} group */
 function reviewed(group) {
 	const suggested = suggest(group.members).id;
@@ -103,7 +115,7 @@ export class Review {
 	 */
 	move(key) {
 		const { index, member, groups } = this;
-		const last = (this.group?.members.length ?? 1) - 1;
+		const last = Math.min(SHOWN, this.group?.members.length ?? 1) - 1;
 		if (key === "ArrowRight") this.member = Math.min(last, member + 1);
 		if (key === "ArrowLeft") this.member = Math.max(0, member - 1);
 		if (!groups.length) return false;

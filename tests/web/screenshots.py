@@ -22,7 +22,7 @@ from app.settings import Settings
 from storage.errors import StoreUnavailable
 from tests.support.images import PHOTOGRAPHS, encoded, part_of, photograph
 from tests.support.metadata import PHONE_CAMERA, PHONE_GPS, PHONE_MAIN, exif_block
-from tests.support.service import Service, serving
+from tests.support.service import Service, eventually, serving
 
 LOADED = """() => [...document.images].every(
     (image) => !image.checkVisibility() || image.dataset.state !== 'loading')"""
@@ -64,6 +64,7 @@ def states(service: Service, page: Page, folder: Path) -> Iterator[str]:
     yield from browsing(page)
     yield from searching(page, folder)
     yield from searching_by_words(page, folder)
+    yield from reviewing(service, page)
     yield from tending(page, folder)
     yield from failing(service, page)
 
@@ -109,11 +110,17 @@ def searching(page: Page, folder: Path) -> Iterator[str]:
     yield "compare"
     page.keyboard.press("Escape")
     page.get_by_role("button", name=re.compile("More like")).nth(1).click()
-    page.get_by_role("button", name=re.compile("Less like")).nth(8).click()
+    page.get_by_role("button", name=re.compile("Less like")).nth(4).click()
     expect(page.locator("#refinements button")).to_have_count(2)
     page.locator("#hits .card").nth(2).hover()
     page.wait_for_timeout(1000)
     yield "refined"
+    page.select_option("#group", "subject")
+    counted(page, "5 groups")
+    page.locator(".stands button").first.click()
+    yield "grouped"
+    page.select_option("#group", "")
+    counted(page, "45 results")
     page.locator("#distance").focus()
     page.keyboard.press("Home")
     yield "narrowed"
@@ -137,6 +144,23 @@ def searching_by_words(page: Page, folder: Path) -> Iterator[str]:
     counted(page, "45 results")
     yield "words-not-understood"
     page.click("#clear-words")
+    counted(page, "45 pictures")
+
+
+def reviewing(service: Service, page: Page) -> Iterator[str]:
+    path = "/collections/default/duplicates"
+    service.client.post(path, json={})
+    assert eventually(lambda: service.client.get(path).json()["scan"]["state"] == "complete", 60)
+    page.click("#open-duplicates")
+    expect(page.locator(".member:focus")).to_be_visible()
+    page.wait_for_function(LOADED)
+    yield "duplicates"
+    page.click("#dup-all")
+    expect(page.locator("#resolve-form button")).to_be_enabled()
+    page.wait_for_function(LOADED)
+    yield "duplicates-all"
+    page.keyboard.press("Escape")
+    page.click("#end-review")
     counted(page, "45 pictures")
 
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.support.images import encoded, part_of
@@ -22,6 +24,25 @@ def attributes_of(service: Service) -> list[dict[str, Any]]:
 def take(page: Page, name: str) -> None:
     if folder := os.environ.get("LOOKALIKE_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_dialog_is_accessible_and_fits(
+    shelf: Service, opened: Callable[..., Page], width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 800}
+    query = "/?filter=%7B%22subject%22%3A%22coffee%22%7D"
+    page = opened(query, viewport=size, color_scheme=scheme)
+    page.get_by_role("button", name="Edit all").click()
+    dialog = page.locator("#bulk")
+    dialog.get_by_role("button", name="Add attribute").click()
+    dialog.get_by_role("button", name="Delete 4 pictures").click()
+    dialog.get_by_label("Type 4 to delete them").fill("4")
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = Axe().run(page, options={"runOnly": rules}).response["violations"]
+    assert json.dumps(found) == "[]"
+    assert dialog.evaluate("(dialog) => dialog.scrollWidth <= dialog.clientWidth")
 
 
 def test_all_that_match_are_changed_and_deleted(

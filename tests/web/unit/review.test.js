@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { orderOf, Review, strengthsOf, suggest } from "../../../app/web/review.js";
+import { idsOf, orderOf, Review, strengthsOf, suggest } from "../../../app/web/review.js";
 
 /** @returns {any} */
 const master = (id, more = {}) => ({
@@ -125,6 +125,20 @@ test("a deleted picture leaves its group, and a single one is no group", () => {
 		["d", "e"],
 	);
 	assert.equal(review.groups[0].keep, "d");
+});
+
+test("a request is about at most a hundred pictures, and always about the one that is kept", () => {
+	const members = Array.from({ length: 150 }, (_, index) => master(`m${index}`));
+	const ids = idsOf({ keep: "m149", members });
+	assert.deepEqual([ids.length, ids[0], ids[1], ids[99]], [100, "m149", "m0", "m98"]);
+	assert.deepEqual(idsOf({ keep: "m1", members: members.slice(0, 2) }), ["m1", "m0"]);
+});
+
+test("the keyboard stays at the pictures that are shown", () => {
+	const review = new Review();
+	review.reset([group("g1", ...Array.from({ length: 30 }, (_, index) => master(`m${index}`)))]);
+	for (let step = 0; step < 40; step++) review.move("ArrowRight");
+	assert.equal(review.member, 23);
 });
 
 test("further groups are added once", () => {
