@@ -2,12 +2,13 @@
 
 import * as api from "./api.js";
 import { failure } from "./browse.js";
+import { decideGroup, excludeMember, resolveGroup } from "./decisions.js";
 import { announce, el, find } from "./dom.js";
 import { count } from "./format.js";
 import { GroupList } from "./grouplist.js";
 import { ResolveAll, refusal } from "./resolveall.js";
 import { offerUndo, restore } from "./restoring.js";
-import { idsOf, Review } from "./review.js";
+import { Review } from "./review.js";
 import { ScanPanel } from "./scanpanel.js";
 import * as state from "./state.js";
 import { showError, showToast } from "./toasts.js";
@@ -36,6 +37,7 @@ export class Duplicates {
 			open: (member) => state.update({ master: member.id }),
 			resolve: (group) => this.resolve(group),
 			decide: (group, decision) => this.decide(group, decision),
+			exclude: (group, member) => this.exclude(group, member),
 		});
 		this.scan = new ScanPanel({
 			begun: () => this.reload(),
@@ -182,6 +184,7 @@ export class Duplicates {
 		const works = {
 			k: () => this.keep(),
 			x: () => group && this.decide(group, "different"),
+			d: () => group && this.exclude(group, group.members[this.review.member]),
 			X: () => group && this.decide(group, "keep"),
 			u: () => this.undo(),
 			"?": () => find("#keys").showModal(),
@@ -203,58 +206,40 @@ export class Duplicates {
 		if (chosen) announce(`Keep ${chosen.name}`);
 	}
 
-	/**
-	 * Keeps one picture of a group and deletes the others.
-	 * @param {ReviewedGroup} group
-	 */
+	/** @param {ReviewedGroup} group */
 	resolve(group) {
-		const { collection } = this;
-		const ids = idsOf(group);
-		return this.finish(group, async () => {
-			const resolution = {
-				...this.scope(),
-				groups: [{ masters: ids, keep: group.keep }],
-				merge_attributes: find("#dup-merge").checked,
-				confirm: ids.length - 1,
-			};
-			const result = await api.resolveDuplicates(collection, resolution);
-			const { deleted, deletion } = result;
-			if (!deleted) throw refusal(result);
-			this.changed();
-			const undo = deletion && (() => restore(deletion, this.changed));
-			return { text: `${count(deleted, "picture")} deleted.`, undo };
-		});
-	}
-
-	/** The scan that a request is about. */
-	scope() {
-		return this.against ? { with: this.against } : {};
+		const merge = find("#dup-merge").checked;
+		return this.finish(group, () => resolveGroup(this, group, merge, this.changed));
 	}
 
 	/**
-	 * Keeps all pictures of a group, which is not shown again.
 	 * @param {ReviewedGroup} group
 	 * @param {"different" | "keep"} decision
 	 */
 	decide(group, decision) {
-		const ids = idsOf(group);
-		return this.finish(group, async () => {
-			await api.decide(ids, decision);
-			const kept = `All ${count(ids.length, "picture")} kept.`;
-			const text = decision === "keep" ? kept : "Marked as different pictures.";
-			return { text, undo: () => api.takeBackDecision(ids).then(() => true) };
-		});
+		return this.finish(group, () => decideGroup(group, decision));
 	}
 
-	/** Does the work, takes the group off the screen, and offers to undo it. */
-	async finish(group, work) {
+	/**
+	 * Decides that a picture is none of the duplicates. Of two pictures, this is about both.
+	 * @param {ReviewedGroup} group
+	 * @param {Member} member
+	 */
+	exclude(group, member) {
+		if (group.members.length < 3) return this.decide(group, "different");
+		const done = (undo) => this.review.exclude(group, member.id, undo);
+		return this.finish(group, () => excludeMember(group, member), done);
+	}
+
+	/** Does the work, by default takes the group off the screen, and offers to undo it. */
+	async finish(group, work, done = (undo) => this.review.finish(group, undo)) {
 		if (this.busy) return;
 		const card = this.list.cardOf(group);
 		this.busy = true;
 		card?.setAttribute("aria-busy", "true");
 		try {
 			const { text, undo } = await work();
-			this.review.finish(group, undo);
+			done(undo);
 			this.endToast();
 			this.endToast = offerUndo(text, undo && (() => this.undo(group)));
 			this.draw();

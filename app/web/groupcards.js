@@ -11,7 +11,7 @@ import { idsOf, SHOWN, strengthsOf } from "./review.js";
 const SIZE = 512; // pixels of a picture
 
 /**
- * Creates a group. `actions`: keep(member), open(member), resolve(), differ(), keepAll().
+ * Creates a group. `actions`: keep(member), open(member), exclude(member), resolve(), differ(), keepAll().
  * `several`: the pictures are of two collections.
  * @param {ReviewedGroup} group
  */
@@ -62,13 +62,25 @@ function memberCard(group, member, actions, several) {
 		"aria-label": `Open ${name}`,
 		on: { click: () => actions.open(member) },
 	};
+	const label = `Different from the others: ${name}`;
+	const differs = {
+		class: "quiet",
+		"aria-label": label,
+		on: { click: () => actions.exclude(member) },
+	};
 	return el(
 		"li",
 		{ class: "member", "data-id": member.id, tabindex: -1 },
 		el("div", { class: "shot" }, image, lost, el("span", { class: "fate" })),
 		el("div", { class: "name" }, isolated(name)),
 		el("ul", { class: "traits" }, traitsOf(group, member, several)),
-		el("div", { class: "buttons" }, button(keep, null, "Keep"), button(open, null, "Open")),
+		el(
+			"div",
+			{ class: "buttons" },
+			button(keep, null, "Keep"),
+			button(open, null, "Open"),
+			group.members.length > 2 && button(differs, null, "Different"),
+		),
 	);
 }
 

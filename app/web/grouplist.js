@@ -6,7 +6,10 @@ import { disposeGroup, groupCard, markGroup } from "./groupcards.js";
 const versionOf = (group) => group.members.map(({ id, revision }) => `${id} ${revision}`).join();
 
 export class GroupList {
-	/** `actions`: keep(group, member), open(member), resolve(group), decide(group, decision). */
+	/**
+	 * `actions`: keep(group, member), open(member), resolve(group), decide(group, decision),
+	 * exclude(group, member).
+	 */
 	constructor(actions) {
 		this.actions = actions;
 		/** @type {Map<string, any>} */
@@ -37,10 +40,11 @@ export class GroupList {
 	/** @param {ReviewedGroup} group */
 	create(group, options) {
 		const current = () => this.groups.get(group.id) ?? group;
-		const { keep, open, resolve, decide } = this.actions;
+		const { keep, open, resolve, decide, exclude } = this.actions;
 		const actions = {
 			open,
 			keep: (member) => keep(current(), member),
+			exclude: (member) => exclude(current(), member),
 			resolve: () => resolve(current()),
 			differ: () => decide(current(), "different"),
 			keepAll: () => decide(current(), "keep"),

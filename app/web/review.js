@@ -82,6 +82,17 @@ function reviewed(group) {
 	return { ...group, members, suggested, keep: suggested };
 }
 
+/**
+ * @param {ReviewedGroup} group
+ * @returns {ReviewedGroup}
+ */
+function withoutMember(group, masterId) {
+	const members = group.members.filter(({ id }) => id !== masterId);
+	if (members.length === group.members.length) return group;
+	const kept = members.some(({ id }) => id === group.keep);
+	return members.length < 2 || kept ? { ...group, members } : reviewed({ ...group, members });
+}
+
 export class Review {
 	constructor() {
 		/** @type {ReviewedGroup[]} */
@@ -157,6 +168,19 @@ export class Review {
 		this.done.push({ group, index, undo });
 	}
 
+	/**
+	 * Takes a picture that is none of the duplicates out of its group.
+	 * @param {ReviewedGroup} group with three or more
+	 * @param {() => Promise<unknown>} undo
+	 */
+	exclude(group, masterId, undo) {
+		const index = this.groups.indexOf(group);
+		if (index < 0) return;
+		this.groups[index] = withoutMember(group, masterId);
+		this.stay();
+		this.done.push({ group, index, undo });
+	}
+
 	/** Puts a group that is undone back to its place. */
 	restore({ group, index }) {
 		this.done = this.done.filter((step) => step.group !== group);
@@ -168,12 +192,7 @@ export class Review {
 	/** Removes a deleted master, and groups with a single one. */
 	without(masterId) {
 		this.groups = this.groups
-			.map((group) => {
-				const members = group.members.filter(({ id }) => id !== masterId);
-				if (members.length === group.members.length) return group;
-				const kept = members.some(({ id }) => id === group.keep);
-				return members.length < 2 || kept ? { ...group, members } : reviewed({ ...group, members });
-			})
+			.map((group) => withoutMember(group, masterId))
 			.filter(({ members }) => members.length > 1);
 		this.stay();
 	}

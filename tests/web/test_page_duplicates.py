@@ -195,6 +195,26 @@ def test_a_search_leaves_the_view(
     expect(groups(page)).to_have_count(3)
 
 
+def test_a_different_picture_is_taken_out_of_its_group(
+    twins: Service, opened: Callable[..., Page]
+) -> None:
+    page = opened(VIEW)
+    expect(current(page)).to_contain_text("astronaut 100.jpg")
+    first = groups(page).first
+    page.keyboard.press("d")
+    expect(first.locator(".member")).to_have_count(2)
+    expect(first).not_to_contain_text("astronaut 100.jpg")
+    expect(current(page)).to_contain_text("astronaut 90.jpg")
+    decisions = twins.client.get("/duplicates/decisions").json()["decisions"]
+    assert [each["decision"] for each in decisions] == ["different"] * 2
+    page.keyboard.press("u")
+    expect(first.locator(".member")).to_have_count(3)
+    assert twins.client.get("/duplicates/decisions").json()["decisions"] == []
+    page.get_by_role("button", name="Different from the others: astronaut 80.jpg").click()
+    expect(first.locator(".member")).to_have_count(2)
+    expect(first).not_to_contain_text("astronaut 80.jpg")
+
+
 def test_a_group_is_resolved_and_undone(twins: Service, opened: Callable[..., Page]) -> None:
     page = opened(VIEW)
     expect(current(page)).to_contain_text("astronaut 100.jpg")

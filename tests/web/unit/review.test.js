@@ -141,6 +141,21 @@ test("the keyboard stays at the pictures that are shown", () => {
 	assert.equal(review.member, 23);
 });
 
+test("a different picture leaves its group until that is undone", () => {
+	const review = three();
+	review.move("ArrowDown");
+	const before = review.group;
+	review.exclude(before, "c", async () => {});
+	assert.deepEqual(
+		review.group.members.map(({ id }) => id),
+		["d", "e"],
+	);
+	assert.equal(review.group.keep, "d");
+	review.restore(review.done[0]);
+	assert.equal(review.groups[1], before);
+	assert.equal(review.groups.length, 3);
+});
+
 test("further groups are added once", () => {
 	const review = three();
 	review.add([group("g3", master("f"), master("g")), group("g4", master("h"), master("i"))]);
