@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storage.protocols import RawPair
@@ -33,7 +33,7 @@ class DuplicateGroup:
 
 
 def group_pairs(
-    pairs: Iterable[RawPair], apart: Collection[frozenset[bytes]] = ()
+    pairs: Iterable[RawPair], apart: Iterable[frozenset[bytes]] = ()
 ) -> list[DuplicateGroup]:
     """Group masters around representatives, largest groups first; each is in one group at most.
 
@@ -41,9 +41,14 @@ def group_pairs(
     that change little by little does not become one group. ``apart`` has pairs of masters that
     were decided not to be duplicates: no group has both. The order of ``pairs`` does not matter.
     """
+    different: dict[bytes, set[bytes]] = defaultdict(set)
+    for first, second in apart:
+        different[first].add(second)
+        different[second].add(first)
+    nothing: set[bytes] = set()
     found: dict[bytes, dict[bytes, tuple[int, float]]] = defaultdict(dict)
     for first, second, common, distance in pairs:
-        if first != second and (not apart or frozenset((first, second)) not in apart):
+        if first != second and second not in different.get(first, nothing):
             found[first][second] = found[second][first] = (common, distance)
     strength = {id_: sum(common for common, _ in near.values()) for id_, near in found.items()}
     order = sorted(found, key=lambda id_: (-len(found[id_]), -strength[id_], id_))
@@ -53,9 +58,11 @@ def group_pairs(
             continue
         members = [representative]
         near = found[representative]
+        excluded: set[bytes] = set()  # those that differ from a member
         for other in sorted(near.keys() & free, key=lambda id_: (-near[id_][0], id_)):
-            if all(frozenset((other, member)) not in apart for member in members):
+            if other not in excluded:
                 members.append(other)
+                excluded |= different.get(other, nothing)
         if len(members) > 1:
             free.difference_update(members)
             common_counts, distances = zip(*(near[id_] for id_ in members[1:]), strict=True)

@@ -52,5 +52,21 @@ def test_the_order_of_the_pairs_does_not_matter() -> None:
     assert len(groups) == 1
 
 
+def test_thousands_of_copies_are_not_each_compared_with_all_others() -> None:
+    hashed = 0
+
+    class Counted(bytes):
+        def __hash__(self) -> int:
+            nonlocal hashed
+            hashed += 1
+            return super().__hash__()
+
+    ids = [Counted(number.to_bytes(2)) for number in range(2000)]
+    pairs = [RawPair(ids[0], other, 20, 0.1) for other in ids[1:]]
+    (group,) = group_pairs(pairs, {frozenset((ids[1], ids[2]))})
+    assert len(group.members) == len(ids) - 1
+    assert hashed < 50 * len(ids)
+
+
 def test_a_pair_of_a_master_with_itself_is_no_group() -> None:
     assert members_of([pair("a", "a")]) == []
