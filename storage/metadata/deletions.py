@@ -71,7 +71,8 @@ class SqlDeletions:
     def list_deletions(self, collection_id: UUID | None, limit: int) -> list[Deletion]:
         statement = _SELECT.where(_NUMBER > 0)
         if collection_id is not None:
-            statement = statement.where(DELETIONS.c.collection_id == collection_id)
+            inside = _REMOVED.where(MASTERS.c.collection_id == collection_id).scalar_subquery()
+            statement = statement.where(inside > 0)
         newest_first = (DELETIONS.c.created_at.desc(), DELETIONS.c.id.desc())
         with self._db.read() as connection:
             rows = connection.execute(statement.order_by(*newest_first).limit(limit)).all()
@@ -160,15 +161,21 @@ class SqlDeletions:
         return max(1, len(ids))
 
 
-_NUMBER = (
+_OWN = COLLECTIONS.alias()
+_REMOVED = (  # of the deletion in a row of DELETIONS; it may be of two collections
     sa.select(sa.func.count())
-    .where(MASTERS.c.deletion_id == DELETIONS.c.id, _IS_REMOVED)
-    .scalar_subquery()
+    .select_from(MASTERS)
+    .join(COLLECTIONS, COLLECTIONS.c.id == MASTERS.c.collection_id)
+    .where(MASTERS.c.deletion_id == DELETIONS.c.id, _IS_REMOVED, COLLECTIONS.c.state == LIVE)
+    .correlate(DELETIONS)
 )
+_NUMBER = _REMOVED.scalar_subquery()
+_OTHER_NAME = _REMOVED.with_only_columns(sa.func.min(COLLECTIONS.c.name)).scalar_subquery()
+_NAME = sa.func.coalesce(_OWN.c.name, _OTHER_NAME)
 _SELECT = (
-    sa.select(*DELETIONS.c, COLLECTIONS.c.name, _NUMBER.label("masters"))
-    .join(COLLECTIONS, COLLECTIONS.c.id == DELETIONS.c.collection_id)
-    .where(COLLECTIONS.c.state == LIVE, _CAN_BE_UNDONE)
+    sa.select(*DELETIONS.c, _NAME.label("name"), _NUMBER.label("masters"))
+    .outerjoin(_OWN, sa.and_(_OWN.c.id == DELETIONS.c.collection_id, _OWN.c.state == LIVE))
+    .where(_NAME.is_not(None), _CAN_BE_UNDONE)
 )
 
 

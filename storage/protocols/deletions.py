@@ -42,7 +42,7 @@ class Deletion:
     """A deletion that can be undone."""
 
     id: UUID
-    collection: str  # name
+    collection: str  # name; if that was deleted, of another one from which masters are removed
     reason: str
     created_at: int  # milliseconds since 1970, UTC
     undo_until: int
@@ -79,8 +79,8 @@ class DeletionStore(Protocol):
     def list_deletions(self, collection_id: UUID | None, limit: int) -> list[Deletion]:
         """Return up to ``limit`` deletions with removed masters, the newest first.
 
-        Those of deleted collections, and those whose time is over, are left out. ``collection_id``
-        restricts the list to one collection.
+        Masters of deleted collections do not count, and deletions whose time is over are left out.
+        ``collection_id`` restricts the list to those that removed masters of one collection.
         """
 
     def list_removed(self, deletion_id: UUID) -> list[UUID]:

@@ -272,6 +272,26 @@ def test_a_deleted_collection_takes_its_removed_masters_along(
     assert metadata.count_unfinished() == 0
 
 
+def test_a_deletion_of_two_collections_can_be_undone_in_the_one_that_is_left(
+    metadata: MetadataStore, masters: list[Master], deletion: NewDeletion
+) -> None:
+    other = metadata.create_collection("other")
+    elsewhere = store(metadata, other, 9)
+    metadata.remove_masters(deletion, seen(masters[0], elsewhere))
+    (both,) = metadata.list_deletions(other.id, 9)
+    assert (both.collection, both.masters) == ("shop", 2)
+    metadata.delete_collection("shop")
+    left = metadata.find_deletion(deletion.id)
+    assert left is not None
+    assert (left.collection, left.masters) == ("other", 1)
+    assert metadata.list_deletions(None, 9) == [left]
+    metadata.drain_collections(9)
+    assert metadata.find_deletion(deletion.id) == left
+    restored = metadata.restore_masters(deletion.id, metadata.list_removed(deletion.id))
+    assert restored.masters == {elsewhere.id}
+    assert metadata.find_deletion(deletion.id) is None
+
+
 def test_merged_attributes_are_taken_back(
     metadata: MetadataStore, masters: list[Master], deletion: NewDeletion
 ) -> None:

@@ -15,7 +15,9 @@ class Deletion(BaseModel):
     """A deletion that can be undone."""
 
     id: UUID
-    collection: str = Field(description="Name of the collection.")
+    collection: str = Field(
+        description="Name of the collection, or of the other one if that was deleted."
+    )
     reason: str = Field(description="Why the masters were deleted: `filter` or `duplicates`.")
     masters: int = Field(description="Number of deleted masters.")
     created_at: datetime

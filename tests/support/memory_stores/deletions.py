@@ -52,12 +52,7 @@ class MemoryDeletions(OnTables):
         return found[0] if found else None
 
     def list_deletions(self, collection_id: UUID | None, limit: int) -> list[Deletion]:
-        rows = self._tables.deletions
-        found = [
-            each
-            for each in self._list()
-            if each.masters and collection_id in (None, rows[each.id].deletion.collection_id)
-        ]
+        found = [each for each in self._list() if self._left(each.id, collection_id)]
         return sorted(found, key=lambda each: (each.created_at, each.id), reverse=True)[:limit]
 
     def list_removed(self, deletion_id: UUID) -> list[UUID]:
@@ -171,19 +166,31 @@ class MemoryDeletions(OnTables):
     def _removed(self, deletion_id: UUID) -> list[MasterRow]:
         return [row for row in self._tables.masters.values() if row.deletion_id == deletion_id]
 
+    def _left(self, deletion_id: UUID, collection_id: UUID | None = None) -> list[MasterRow]:
+        """Return the removed masters in live collections, or in one of them."""
+        return [
+            row
+            for row in self._removed(deletion_id)
+            if self._tables.is_in_live_collection(row)
+            and collection_id in (None, row.master.collection_id)
+        ]
+
     def _list(self) -> list[Deletion]:
-        collections = self._tables.collections
         return [
             Deletion(
-                id_,
-                collections[row.deletion.collection_id].collection.name,
-                row.deletion.reason,
-                row.created_at,
-                row.undo_until,
-                len(self._removed(id_)),
+                id_, name, row.deletion.reason, row.created_at, row.undo_until, len(self._left(id_))
             )
             for id_, row in self._tables.deletions.items()
-            if self._can_be_undone(id_)
-            and row.deletion.collection_id in collections
-            and collections[row.deletion.collection_id].live
+            if self._can_be_undone(id_) and (name := self._name_of(row.deletion)) is not None
         ]
+
+    def _name_of(self, deletion: NewDeletion) -> str | None:
+        """Return the name of its collection, or if that is deleted, of one that it removed from."""
+        collections = self._tables.collections
+        own = collections.get(deletion.collection_id)
+        if own is not None and own.live:
+            return own.collection.name
+        left = self._left(deletion.id)
+        return min(
+            (collections[row.master.collection_id].collection.name for row in left), default=None
+        )
