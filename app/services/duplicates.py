@@ -150,9 +150,9 @@ class Duplicates:
     def iterate_groups(
         self, name: str, other: str | None, space: str, order: GroupOrder = SIZE
     ) -> Iterator[ShownGroup]:
-        """Yield all groups of visible masters. Raises InvalidInput, NotFound."""
+        """Yield all groups of visible masters, computed now. Raises InvalidInput, NotFound."""
         scan = self._read_scan(self._find_collections(name, other), space)
-        for _, shown in self._walk_groups(scan, order, None):
+        for _, shown in self._walk_groups(scan, order, None, fresh=True):
             if shown is not None:
                 yield shown
 
@@ -234,10 +234,15 @@ class Duplicates:
         return ScanState(scan, *collections, checked, total, pairs, eta)
 
     def _walk_groups(
-        self, scan: DuplicateScan, order: GroupOrder, after: GroupPosition | None
+        self,
+        scan: DuplicateScan,
+        order: GroupOrder,
+        after: GroupPosition | None,
+        *,
+        fresh: bool = False,
     ) -> Iterator[tuple[DuplicateGroup, ShownGroup | None]]:
         """Yield each group with what is visible of it; None if that is less than two masters."""
-        for groups in self._found.walk(scan, order, after):
+        for groups in self._found.walk(scan, order, after, fresh=fresh):
             ids = [UUID(bytes=id_) for group in groups for id_ in group.members]
             masters: dict[UUID, Master] = {}
             for collection_id in scan.collection_ids:

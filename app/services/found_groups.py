@@ -80,10 +80,20 @@ class FoundGroups:
             self._kept.clear()
 
     def walk(
-        self, scan: DuplicateScan, order: GroupOrder, after: GroupPosition | None
+        self,
+        scan: DuplicateScan,
+        order: GroupOrder,
+        after: GroupPosition | None,
+        *,
+        fresh: bool = False,
     ) -> Iterator[list[DuplicateGroup]]:
-        """Yield the groups behind a position, some at a time. Raises StoreUnavailable."""
+        """Yield the groups behind a position, some at a time. Raises StoreUnavailable.
+
+        ``fresh`` groups are computed now, from every decision that has been made in any process.
+        """
         with self._lock:
+            if fresh:
+                self._kept.pop(scan.id, None)
             groups = self._sort(self._find(scan), order)
         start = 0
         if after is not None:

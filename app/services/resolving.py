@@ -27,10 +27,15 @@ _REASON = "duplicates"
 
 @dataclass(frozen=True)
 class Group:
-    """Masters that show the same; ``keep`` is the one to keep, None leaves it to the rules."""
+    """Masters that show the same; ``keep`` is the one to keep, None leaves it to the rules.
+
+    Each was compared with ``representative`` alone, if there is one: without it, the others may
+    not show the same.
+    """
 
     masters: tuple[UUID, ...]
     keep: UUID | None = None
+    representative: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,10 @@ class Resolving:
         """
         collections = self._find_collections(collection_name, other_name)
         found = self._duplicates.iterate_groups(collection_name, other_name, space)
-        groups = [Group(tuple(each.master.id for each in group.members)) for group in found]
+        groups = [
+            Group(tuple(each.master.id for each in group.members), representative=group.id)
+            for group in found
+        ]
         return Task(collections, groups, tuple(rules), merge_attributes)
 
     def _find_collections(self, name: str, other_name: str | None) -> tuple[Collection, ...]:
@@ -205,7 +213,8 @@ class Resolving:
             visible |= self._metadata.find_masters(collection.id, ids)
         for group in groups:
             masters = [visible[id_] for id_ in group.masters if id_ in visible]
-            if len(masters) < 2 or (group.keep is not None and group.keep not in visible):
+            needed = {group.keep, group.representative} - {None}
+            if len(masters) < 2 or not needed <= visible.keys():
                 outcome.skipped += 1
                 continue
             ranked = sort_best_first(masters, task.rules)

@@ -300,6 +300,24 @@ def test_groups_of_a_running_scan_are_kept_for_a_while(
     assert len(members(use_cases)) == 1
 
 
+def test_groups_to_resolve_obey_what_other_processes_have_just_decided(
+    use_cases: UseCases, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = upload(use_cases, colours(1), copy_of(1))
+    start(use_cases)
+    use_cases.scanning.run_step()
+    compute = found_groups.group_pairs
+
+    def compute_slowly(*arguments: Any) -> Any:
+        clock.now += 2
+        return compute(*arguments)
+
+    monkeypatch.setattr(found_groups, "group_pairs", compute_slowly)
+    assert members(use_cases) == [set(ids)]
+    use_cases.stores.metadata.save_decisions(ids, Decision.DIFFERENT)
+    assert list(use_cases.duplicates.iterate_groups("default", None, LOOK)) == []
+
+
 def test_many_groups_that_nobody_sees_any_more_are_computed_again(
     use_cases: UseCases, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

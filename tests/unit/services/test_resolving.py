@@ -120,6 +120,17 @@ def test_groups_of_which_little_is_left_are_skipped(
     assert (outcome.kept, outcome.skipped, outcome.total) == (1, 3, 4)
 
 
+def test_masters_that_were_compared_with_a_deleted_one_alone_stay(
+    use_cases: UseCases, masters: list[Master]
+) -> None:
+    first, *others = (master.id for master in masters[:3])
+    group = Group((first, *others), representative=first)
+    assert use_cases.resolving.preview(plan(use_cases, [group])).deleted == 2
+    use_cases.masters.delete_master(first)
+    outcome = resolve(use_cases, plan(use_cases, [group]), 0)
+    assert (outcome.kept, outcome.skipped) == (0, 1)
+
+
 def test_another_number_is_refused(use_cases: UseCases, masters: list[Master]) -> None:
     task = plan(use_cases, pairs(masters))
     with pytest.raises(Conflict, match="deletes 3 masters, not 4") as refused:
