@@ -5,8 +5,8 @@ Collections, masters, embeddings, model versions, and the rows of the embedded v
 
 import sqlalchemy as sa
 
+from storage.columns import UuidBytes, binary, text
 from storage.schema_steps import CreateIndex, CreateTable, DropTable, run_steps
-from storage.tables import UuidBytes, binary, text
 
 revision = "0001"
 down_revision = None

@@ -5,8 +5,8 @@ A lease by name is for work that one process at a time may do.
 
 import sqlalchemy as sa
 
+from storage.columns import text
 from storage.schema_steps import AddColumn, CreateTable, DropColumn, DropTable, run_steps
-from storage.tables import text
 
 revision = "0002"
 down_revision = "0001"

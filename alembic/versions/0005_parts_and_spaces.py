@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from alembic import op
 
+from storage.columns import UuidBytes, text
 from storage.schema_steps import (
     AddColumn,
     CreateIndex,
@@ -18,7 +19,6 @@ from storage.schema_steps import (
     has_column,
     run_steps,
 )
-from storage.tables import UuidBytes, text
 
 revision = "0005"
 down_revision = "0004"

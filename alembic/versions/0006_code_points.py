@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from alembic import op
 
+from storage.columns import code_point_collation
 from storage.schema_steps import run_steps
-from storage.tables import code_point_collation
 
 revision = "0006"
 down_revision = "0005"

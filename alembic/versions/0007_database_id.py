@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
+from storage.columns import text
 from storage.schema_steps import CreateTable, DropTable, run_steps
-from storage.tables import text
 
 revision = "0007"
 down_revision = "0006"

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from storage.columns import binary, text
 from storage.schema_steps import CreateTable, DropTable, Execute, run_steps
-from storage.tables import binary, text
 
 revision = "0009"
 down_revision = "0008"

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from storage.columns import binary, text
 from storage.schema_steps import (
     AddColumn,
     CreateIndex,
@@ -11,7 +12,6 @@ from storage.schema_steps import (
     DropTable,
     run_steps,
 )
-from storage.tables import binary, text
 
 revision = "0010"
 down_revision = "0009"

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage.columns import UuidBytes
 from storage.filters import Path
 from storage.filters_sql import capture_document, lacks_attribute
 from storage.json_sql import Condition, MySql, Value, json_path
@@ -19,7 +20,6 @@ from storage.list_records import Position
 from storage.metadata.rows import MASTERS, SELECT_MASTERS
 from storage.records import BUILT_IN_FIELDS, CAPTURE
 from storage.sorting import MAX_TEXT, NAME, NO_RANK, Sort, rank_of
-from storage.tables import UuidBytes
 
 _EVERY = 2**62
 
