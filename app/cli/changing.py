@@ -68,8 +68,7 @@ def delete(
         return print_json(result)
     out.print(f"Deleted {describe_images(result['deleted'])}.")
     _show_skipped(result)
-    if "deletion" in result:
-        out.print(f"Until {result['undo_until']}: lookalike undo {result['deletion']}")
+    show_undo(result)
     return None
 
 
@@ -136,14 +135,14 @@ def undo(
         typer.Argument(
             metavar="ID",
             parser=parse_id,
-            help="Id of the deletion. Without it, they are listed.",
+            help="Id of the deletion. Without it, those that can be undone are listed.",
         ),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> ExitCode:
-    """Bring back the images that a deletion has deleted, or list the deletions.
+    """Restore the images of a deletion, or list the deletions that can be undone.
 
     Images whose files were uploaded again meanwhile stay deleted. You can interrupt the command and
     run it again to resume.
@@ -252,6 +251,12 @@ def _show_skipped(result: dict[str, Any]) -> None:
         out.print(
             f"Left {describe_images(result['skipped'])} alone: others changed them meanwhile."
         )
+
+
+def show_undo(result: dict[str, Any]) -> None:
+    """Show how to undo a deletion, unless it is permanent."""
+    if "deletion" in result:
+        out.print(f"To undo this until {result['undo_until']}: lookalike undo {result['deletion']}")
 
 
 def describe_images(number: int) -> str:

@@ -55,7 +55,7 @@ def scan(
             min=0.0,
             max=2.0,
             help="Maximum distance of images that are compared. Default: that of the scan, or 0.65"
-            " in the space look. Another one than before starts the scan anew.",
+            " in the space look. A different value starts the scan over.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.changing import confirm, describe_images, follow
+from app.cli.changing import confirm, describe_images, follow, show_undo
 from app.cli.console import CommandError, ExitCode, err, out, print_json
 from app.cli.duplicates import parse_ids
 from app.cli.options import (
@@ -118,16 +118,18 @@ def _show_preview(preview: dict[str, Any], as_json: bool) -> None:
 def _show_result(result: dict[str, Any]) -> None:
     kept, deleted = describe_images(result["kept"]), describe_images(result["deleted"])
     out.print(f"Kept {kept} and deleted {deleted} of {result['bytes']} bytes.")
-    if "deletion" in result:
-        out.print(f"Until {result['undo_until']}: lookalike undo {result['deletion']}")
+    show_undo(result)
     _show_left(result)
 
 
 def _show_left(result: dict[str, Any]) -> None:
     """Show which groups are left alone."""
     if result["skipped"]:
-        err.print(f"{result['skipped']} groups were left alone: others changed or deleted images.")
+        groups = "group was" if result["skipped"] == 1 else "groups were"
+        err.print(f"{result['skipped']} {groups} left alone: others changed or deleted images.")
     for refused in result["examples"]:
         err.print(f"The group of {refused['id']} was left alone: {refused['reason']}")
     if result["refused"] > len(result["examples"]):
-        err.print(f"{result['refused']} groups cannot be merged in all.")
+        err.print(
+            f"In total, {result['refused']} groups were left alone because of their attributes."
+        )

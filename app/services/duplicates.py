@@ -205,7 +205,7 @@ class Duplicates:
         if scan is None:
             between = f"in {one.name}" if one == other else f"between {one.name} and {other.name}"
             detail = (
-                f"Nobody has looked for duplicates {between} in the space {space}. Start it with"
+                f"No scan for duplicates was started {between} in the space {space}. Start one with"
                 f" POST /collections/{one.name}/duplicates or `lookalike duplicates scan`."
             )
             raise NotFound("scan-not-found", detail)

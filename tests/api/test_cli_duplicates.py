@@ -52,7 +52,7 @@ def test_duplicates_are_found_and_listed(service: Service, copies: list[str]) ->
     assert run(service, "end").stdout == "Ended the scan.\n"
     gone = run(service, "list")
     assert gone.exit_code == 2
-    assert "Nobody has looked for duplicates" in gone.stderr
+    assert "No scan for duplicates was started in default" in gone.stderr
 
 
 def test_two_collections_are_compared(service: Service, copies: list[str]) -> None:
@@ -103,7 +103,7 @@ def test_the_scan_can_be_left_to_the_worker(
     assert "The worker continues" in stopped.stderr
 
 
-def test_masters_that_cannot_be_compared_are_told(service: Service, copies: list[str]) -> None:
+def test_masters_that_cannot_be_compared_are_reported(service: Service, copies: list[str]) -> None:
     version = service.services.models.active_version()
     service.stores.vectors.delete(version, [UUID(copies[0])])
     done = run(service, "scan", "--max-distance", "2")

@@ -58,7 +58,8 @@ def test_the_groups_of_a_scan_are_resolved_and_undone(service: Service, ids: lis
         ids[2]: {"side240": True},
     }
     deletion = json.loads(run(service, "undo", "--json").stdout)["deletions"][0]["id"]
-    assert f"lookalike undo {deletion}" in done.stdout
+    assert f": lookalike undo {deletion}\n" in done.stdout
+    assert "To undo this until " in done.stdout
     assert run(service, "undo", deletion).exit_code == 0
     assert listed(service) == before
 
@@ -76,13 +77,13 @@ def test_named_images_are_resolved(service: Service, ids: list[str]) -> None:
     assert listed(service) == {ids[0]: {"side180": True}}
     again = run(service, *given)
     assert again.exit_code == 1
-    assert "1 groups were left alone" in again.output
+    assert "1 group was left alone: others changed or deleted images." in again.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "Nobody has looked for duplicates"),
+        ([], "No scan for duplicates was started in default"),
         (["x", "y"], "an ID is the id of an image"),
         (["01a2110d-aed9-7aeb-9f6c-37a7492bdf73"], "name 2 to 100 different images"),
         (["--keep", "best"], "'best' is not one of"),

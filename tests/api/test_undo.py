@@ -143,7 +143,9 @@ def test_the_command_line_lists_and_undoes(shelf: Service) -> None:
     assert "no deletion that can be undone" in run(shelf, "undo").output
     done = run(shelf, "delete", "--filter", RED, "--yes")
     (listed,) = json.loads(run(shelf, "undo", "--json").stdout)["deletions"]
-    assert f"lookalike undo {listed['id']}" in done.output
+    assert f"To undo this until {listed['undo_until']}: lookalike undo {listed['id']}" in " ".join(
+        done.output.split()
+    )
     table = run(shelf, "undo").output
     assert listed["id"] in table
     assert "3 images of default (filter), until 2" in table

@@ -31,7 +31,7 @@ class NewDuplicateScan(Body):
         ge=0,
         le=2,
         description="Maximum distance of masters that are compared. Default: that of the scan, or"
-        " 0.65 in the space `look`. Another one than before starts the scan anew.",
+        " 0.65 in the space `look`. A different value starts the scan over.",
     )
 
 

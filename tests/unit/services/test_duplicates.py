@@ -102,7 +102,7 @@ def test_starting_wakes_the_worker_which_does_it(use_cases: UseCases, clock: Fak
     assert not use_cases.stores.metadata.is_leased("duplicates")
 
 
-def test_starting_again_goes_on(use_cases: UseCases, clock: FakeClock) -> None:
+def test_starting_again_resumes(use_cases: UseCases, clock: FakeClock) -> None:
     upload(use_cases, colours(1), copy_of(1))
     first = start(use_cases)
     finish(use_cases, clock)
