@@ -125,11 +125,11 @@ def _show_result(result: dict[str, Any]) -> None:
 def _show_left(result: dict[str, Any]) -> None:
     """Show which groups are left alone."""
     if result["skipped"]:
-        groups = "group was" if result["skipped"] == 1 else "groups were"
+        groups = "group is" if result["skipped"] == 1 else "groups are"
         err.print(f"{result['skipped']} {groups} left alone: others changed or deleted images.")
     for refused in result["examples"]:
-        err.print(f"The group of {refused['id']} was left alone: {refused['reason']}")
+        err.print(f"The group of {refused['id']} is left alone: {refused['reason']}")
     if result["refused"] > len(result["examples"]):
         err.print(
-            f"In total, {result['refused']} groups were left alone because of their attributes."
+            f"In total, {result['refused']} groups are left alone because of their attributes."
         )

@@ -14,7 +14,7 @@ from app.http.cursors import (
     write_decision_cursor,
     write_group_cursor,
 )
-from app.http.dependencies import DuplicatesDep
+from app.http.dependencies import DuplicatesDep, SettingsDep
 from app.http.parameters import CollectionQuery
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
@@ -56,6 +56,7 @@ def start_scan(
 @requires(Access.READ)
 def list_duplicates(
     duplicates: DuplicatesDep,
+    settings: SettingsDep,
     name: _CollectionName,
     with_: _WithQuery = None,
     space: _SpaceQuery = LOOK,
@@ -75,6 +76,7 @@ def list_duplicates(
     body = schemas.DuplicatePage.model_construct(
         scan=schemas.DuplicateScan.of(page.state),
         groups=[schemas.DuplicateGroup.of(group) for group in page.groups],
+        undo_hours=settings.undo_hours,
         next_cursor=write_group_cursor(page.next_after, sort) if page.next_after else None,
     )
     return Response(body.model_dump_json(by_alias=True), media_type="application/json")

@@ -26,8 +26,9 @@ from app.http.parameters import (
 from app.http.problems import EXPECTED, Problem, problem_of, request_id_of
 from app.http.security import Access, requires
 from app.services.collections import DEFAULT
+from app.services.duplicate_comparison import MAX_DISTANCE
 from app.services.ingest import UploadOutcome
-from app.services.near_duplicates import MAX_DISTANCE, NearCheck
+from app.services.near_duplicates import NearCheck
 from storage.filters import MAX_SAFE_INTEGER
 from storage.records import Master
 

@@ -11,14 +11,13 @@ from uuid import UUID
 from app.errors import Busy
 from app.logs import log
 from app.services.originals import OriginalDamaged, read_original
-from app.services.vision import Vision
+from app.services.vision import LOCAL_FEATURES, Source, Vision
 from models.decoding.turns import Purpose
 from models.imaging import ImageRejected
 from models.local_features import (
     FEATURES,
     FEWEST_COMMON,
     FORMAT,
-    WholeSquare,
     count_common_features,
     extract_features,
 )
@@ -26,8 +25,8 @@ from storage.errors import ObjectMissing, StoreUnavailable
 from storage.protocols import DuplicatePair, DuplicateScan, Stores
 from storage.records import Master
 
-_NEAREST = 10  # masters with which each is compared
-_RULE = WholeSquare()
+MAX_DISTANCE = 0.65  # in `look`; most altered copies of a photograph are nearer than this
+NEAREST = 10  # masters with which each image is compared
 _DISTANCE_PLACES = 6
 
 
@@ -90,11 +89,11 @@ class Comparer:
             version,
             _other_side(scan, collection_id),
             record.parts[0].vector,
-            _NEAREST + 1,  # the master itself may be among them
+            NEAREST + 1,  # the master itself may be among them
             None,
             scan.max_distance,
         )
-        nearest = [hit for hit in hits if hit.master_id != master_id][:_NEAREST]
+        nearest = [hit for hit in hits if hit.master_id != master_id][:NEAREST]
         return {hit.master_id: round(hit.distance, _DISTANCE_PLACES) for hit in nearest}
 
     def _add_pairs(
@@ -135,8 +134,7 @@ class Comparer:
         """Read the features from the file; none if it cannot be read. Raises StoreUnavailable."""
         source = partial(read_original, self._stores.objects, master)
         try:
-            decoded = self._vision.decode_inputs(source, (_RULE,), purpose=Purpose.INDEXING)
-            return extract_features(decoded.inputs[_RULE])
+            return read_features(self._vision, source, Purpose.INDEXING)
         except (StoreUnavailable, Busy):
             raise
         except (ObjectMissing, OriginalDamaged, ImageRejected) as error:
@@ -144,6 +142,12 @@ class Comparer:
         except Exception:  # it would fail again and again
             log.exception("a file cannot be compared", master=str(master.id))
         return b""
+
+
+def read_features(vision: Vision, source: Source, purpose: Purpose) -> bytes:
+    """Return the local features of an image. Raises what ``Vision.decode_inputs`` raises."""
+    decoded = vision.decode_inputs(source, (LOCAL_FEATURES,), purpose=purpose)
+    return extract_features(decoded.inputs[LOCAL_FEATURES])
 
 
 def _other_side(scan: DuplicateScan, collection_id: UUID) -> UUID:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from app.errors import InvalidInput, NotFound
 from app.services.collections import Collections
+from app.services.duplicate_comparison import MAX_DISTANCE
 from app.services.duplicate_groups import DuplicateGroup
 from app.services.found_groups import CERTAINTY, SIZE, FoundGroups, GroupOrder, GroupPosition
 from app.services.loaded_models import LoadedModels
@@ -18,7 +19,6 @@ from storage.protocols.duplicates import IdPair
 from storage.records import LOOK, Collection, Master
 
 __all__ = ["CERTAINTY", "SIZE", "Duplicates", "GroupPage", "ScanState", "ShownGroup"]
-DISTANCE = 0.65  # between copies of one photograph in the space ``look``, at most
 _MOST_MEMBERS = 1000  # of the groups of a page, after which it ends
 MOST_DECIDED = 100  # masters of one decision
 _OBSERVED = 60.0  # seconds over which the speed of a scan is measured
@@ -95,7 +95,7 @@ class Duplicates:
         """Start the scan of a collection, or of two, or let it look for what is new.
 
         ``max_distance`` None means that of the scan, or the default. Another distance than before
-        starts the scan anew. Raises InvalidInput, NotFound, Unavailable.
+        starts the scan over. Raises InvalidInput, NotFound, Unavailable.
         """
         collections = self._find_collections(name, other)
         self._models.active_version(space)
@@ -196,6 +196,7 @@ class Duplicates:
         collection = self._collections.find_collection(name)
         if other is None:
             return collection, collection
+        check_other_name(name, other)
         return collection, self._collections.find_collection(other)
 
     def _read_scan(self, collections: tuple[Collection, Collection], space: str) -> DuplicateScan:
@@ -217,7 +218,7 @@ class Duplicates:
         if scan is not None:
             return scan.max_distance
         if space == LOOK:
-            return DISTANCE
+            return MAX_DISTANCE
         detail = f"max_distance has no default in the space {space}. Give one, from 0 to 2."
         raise InvalidInput("invalid-request", detail)
 
@@ -253,6 +254,13 @@ class Duplicates:
                 hidden += shown is None
                 yield group, shown
             self._found.note_hidden(scan, hidden)
+
+
+def check_other_name(name: str, other: str) -> None:
+    """Check the name of a second collection. Raises InvalidInput."""
+    if other == name:
+        detail = f"with names the collection {name} itself. Leave it out to compare within it."
+        raise InvalidInput("invalid-request", detail)
 
 
 class _Speeds:

@@ -10,19 +10,17 @@ from uuid import UUID
 from app.errors import Busy, Conflict, NotFound, Unavailable
 from app.logs import log
 from app.services.collections import Collections
+from app.services.duplicate_comparison import MAX_DISTANCE, NEAREST, read_features
 from app.services.loaded_models import LoadedModels
 from app.services.masters import Masters
 from app.services.queries import Aspect, Query, SearchOptions
 from app.services.ranking import Hit, Ranking
-from app.services.vision import LOCAL_FEATURES, DecodedImage, Vision
+from app.services.vision import DecodedImage, Vision
 from models.decoding.turns import Purpose
 from models.imaging import ImageRejected
 from models.local_features import FEWEST_COMMON, FORMAT, count_common_features, extract_features
 from storage.protocols.duplicates import FeatureStore
 from storage.records import Master
-
-MAX_DISTANCE = 0.65  # in `look`; most altered copies of a photograph are nearer than this
-NEAREST = 10  # masters whose local features are compared
 
 
 @dataclass(frozen=True)
@@ -124,13 +122,12 @@ class NearDuplicates:
         """Return the local features of a master's original; None if it cannot be read."""
         original = partial(self._masters.read_verified, master)
         try:
-            decoded = self._vision.decode_inputs(original, (LOCAL_FEATURES,), None, Purpose.UPLOAD)
+            return read_features(self._vision, original, Purpose.UPLOAD)
         except Busy:
             raise
         except (ImageRejected, NotFound, Unavailable) as error:
             log.warning("a master is not compared", master=str(master.id), reason=str(error))
             return None
-        return extract_features(decoded.inputs[LOCAL_FEATURES])
 
 
 def near_duplicate_error(found: list[NearDuplicate]) -> Conflict:

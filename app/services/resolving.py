@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.errors import Conflict, InvalidInput
 from app.services.collections import Collections
-from app.services.duplicates import Duplicates
+from app.services.duplicates import Duplicates, check_other_name
 from app.services.keeping import Choice, Rule, merge_all, sort_best_first
 from storage.attributes import InvalidAttributes
 from storage.protocols import Deletion, KeptMaster, MetadataStore, NewDeletion, Removal
@@ -141,7 +141,10 @@ class Resolving:
         return Task(collections, groups, tuple(rules), merge_attributes)
 
     def _find_collections(self, name: str, other_name: str | None) -> tuple[Collection, ...]:
-        names = dict.fromkeys([name] if other_name is None else [name, other_name])
+        names = [name]
+        if other_name is not None:
+            check_other_name(name, other_name)
+            names.append(other_name)
         return tuple(self._collections.find_collection(each) for each in names)
 
     def preview(self, task: Task) -> Resolution:

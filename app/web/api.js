@@ -176,7 +176,7 @@ const duplicatesPath = (name) => `${collectionPath(name)}/duplicates`;
 /** Starts a scan for duplicates, or returns the one there is. @returns {Promise<Scan>} */
 export const startScan = (collection, other) =>
 	json(duplicatesPath(collection), withBody("POST", { with: other || null }));
-/** @returns {Promise<{scan: Scan, groups: DuplicateGroup[], next_cursor: string | null}>} */
+/** @returns {Promise<{scan: Scan, groups: DuplicateGroup[], undo_hours: number, next_cursor: string | null}>} */
 export const listDuplicates = (collection, { against, ...values }, signal) =>
 	json(query(duplicatesPath(collection), { with: against, ...values }), { signal });
 export const stopScan = (collection, other) =>

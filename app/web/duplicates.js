@@ -26,6 +26,7 @@ export class Duplicates {
 		/** @type {string | null} */
 		this.next = null;
 		this.busy = false;
+		this.permanent = false; // whether no deletion can be undone
 		this.stop = new AbortController();
 		this.endToast = (_options = {}) => {};
 		this.section = find("#duplicates");
@@ -99,6 +100,7 @@ export class Duplicates {
 		const page = await this.fetch(null);
 		if (!page) return;
 		this.next = page.next_cursor;
+		this.permanent = !page.undo_hours;
 		const { group, member } = this.review;
 		this.review.reset(page.groups);
 		if (group) this.review.goTo(group.id, group.members[member]?.id);
@@ -151,7 +153,7 @@ export class Duplicates {
 
 	/** Shows the groups, and what can be done with all of them. */
 	draw(groups = this.review.groups) {
-		this.list.draw(groups, { several: Boolean(this.against) });
+		this.list.draw(groups, { several: Boolean(this.against), permanent: this.permanent });
 		this.list.mark(this.review);
 		find("#dup-more").hidden = !this.next;
 		find("#dup-all").hidden = !groups.length;
@@ -188,7 +190,7 @@ export class Duplicates {
 			X: () => group && this.decide(group, "keep"),
 			u: () => this.undo(),
 			"?": () => find("#keys").showModal(),
-			Enter: () => group && this.resolve(group),
+			Enter: () => group && (this.permanent ? this.list.ask(group) : this.resolve(group)),
 		};
 		if (key === "Enter" && target.closest("button, a")) return;
 		if (this.review.move(key)) {

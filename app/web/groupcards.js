@@ -12,10 +12,10 @@ const SIZE = 512; // pixels of a picture
 
 /**
  * Creates a group. `actions`: keep(member), open(member), exclude(member), resolve(), differ(), keepAll().
- * `several`: the pictures are of two collections.
+ * `several`: the pictures are of two collections. `permanent`: deletions cannot be undone.
  * @param {ReviewedGroup} group
  */
-export function groupCard(group, actions, { several }) {
+export function groupCard(group, actions, { several, permanent }) {
 	const shown = group.members.slice(0, SHOWN);
 	const left = group.members.length - shown.length;
 	return el(
@@ -29,7 +29,11 @@ export function groupCard(group, actions, { several }) {
 			el("span", { class: "spring" }),
 			button({ class: "quiet", on: { click: actions.keepAll } }, null, "Keep all"),
 			button({ class: "quiet", on: { click: actions.differ } }, null, "Not duplicates"),
-			button({ class: "resolve", on: { click: actions.resolve } }, null, resolution(group)),
+			button(
+				{ class: "resolve", on: { click: actions.resolve } },
+				null,
+				resolution(group, permanent),
+			),
 		),
 		el(
 			"ul",
@@ -41,7 +45,8 @@ export function groupCard(group, actions, { several }) {
 }
 
 const pointsText = (points) => count(points, "matching point");
-const resolution = (group) => `Keep 1, delete ${idsOf(group).length - 1}`;
+const resolution = (group, permanent) =>
+	`Keep 1, delete ${idsOf(group).length - 1}${permanent ? " permanently" : ""}`;
 
 /**
  * @param {ReviewedGroup} group

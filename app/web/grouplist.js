@@ -68,6 +68,14 @@ export class GroupList {
 		return this.cards.get(group.id);
 	}
 
+	/**
+	 * Moves the focus to the button that resolves a group, which says what it does.
+	 * @param {ReviewedGroup} group
+	 */
+	ask(group) {
+		find(".resolve", this.cardOf(group)).focus();
+	}
+
 	/** Returns the element of the picture at which the keyboard is. */
 	memberAt({ group, member }) {
 		return group && find(".members", this.cards.get(group.id))?.children[member];

@@ -17,6 +17,7 @@ export class ResolveAll {
 		this.where = { collection: "", against: "" };
 		/** @type {Map<string, Master>} */
 		this.masters = new Map();
+		this.permanent = false; // whether the deletion cannot be undone
 		this.matched = 0;
 		this.asked = 0; // previews that were asked for
 		this.dialog = find("#resolve-all");
@@ -34,9 +35,10 @@ export class ResolveAll {
 		this.dialog.addEventListener("close", () => this.list([]));
 	}
 
-	/** @param {{collection: string, against: string}} where */
-	async open({ collection, against }) {
+	/** @param {{collection: string, against: string, permanent: boolean}} where */
+	async open({ collection, against, permanent }) {
 		this.where = { collection, against };
+		this.permanent = permanent;
 		find("#resolve-merge").checked = find("#dup-merge").checked;
 		this.submit.disabled = true;
 		find("#resolve-preview").textContent = "Counting…";
@@ -69,7 +71,8 @@ export class ResolveAll {
 			if (asked !== this.asked) return;
 			this.matched = plan.matched;
 			find("#resolve-preview").textContent = planAsText(plan);
-			this.submit.textContent = `Delete ${count(plan.matched, "picture")}`;
+			const how = this.permanent ? " permanently" : "";
+			this.submit.textContent = `Delete ${count(plan.matched, "picture")}${how}`;
 			this.submit.disabled = !plan.matched;
 			this.list(plan.choices.slice(0, SHOWN));
 		} catch (problem) {

@@ -8,12 +8,11 @@ import sqlalchemy as sa
 
 from storage.database import Database, now, retry_lost_transactions
 from storage.metadata.rows import (
-    EMBEDDINGS,
     IS_VISIBLE,
     MASTERS,
-    PENDING,
     SELECT_MASTERS,
     capture_values,
+    index_again,
     master_of,
 )
 from storage.protocols.captures import CaptureChange
@@ -72,10 +71,5 @@ def _save(connection: sa.Connection, reader: int, change: CaptureChange) -> bool
     )
     saved = connection.execute(MASTERS.update().where(as_read).values(**values)).rowcount == 1
     if saved and change.is_new:
-        # A lease on the embedding stays: its holder notices the new revision and releases it.
-        connection.execute(
-            EMBEDDINGS.update()
-            .where(EMBEDDINGS.c.master_id == master.id)
-            .values(state=PENDING, attempts=0, run_after=now())
-        )
+        index_again(connection, [master.id])
     return saved

@@ -13,13 +13,12 @@ from storage.database import Database, now, retry_lost_transactions
 from storage.filters import Filter
 from storage.metadata.rows import (
     COLLECTIONS,
-    EMBEDDINGS,
     KEPT,
     LIVE,
     MASTERS,
-    PENDING,
     SELECT_MASTERS,
     deleting_values,
+    index_again,
     is_inside,
     master_of,
 )
@@ -67,12 +66,7 @@ class SqlChanges:
                 if update.master_id in unchanged
             ]
             connection.execute(_UPDATE, values)
-            # A lease on an embedding stays: its holder notices the new revision and releases it.
-            connection.execute(
-                EMBEDDINGS.update()
-                .where(EMBEDDINGS.c.master_id.in_(unchanged))
-                .values(state=PENDING, attempts=0, run_after=now())
-            )
+            index_again(connection, unchanged)
         return unchanged
 
     def delete_masters(self, collection_id: UUID, revisions: Mapping[UUID, int]) -> set[UUID]:

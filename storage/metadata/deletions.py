@@ -23,6 +23,7 @@ from storage.metadata.rows import (
     PENDING,
     deleting_values,
     from_now,
+    index_again,
     is_free,
     new_embedding,
 )
@@ -252,12 +253,7 @@ def _merge_attributes(
 def _set_attributes(connection: sa.Connection, master_id: UUID, attributes: Any) -> None:
     changed = {"attributes": attributes, "revision": MASTERS.c.revision + 1, "updated_at": now()}
     connection.execute(MASTERS.update().where(MASTERS.c.id == master_id).values(**changed))
-    # A lease on an embedding stays: its holder notices the new revision and releases it.
-    connection.execute(
-        EMBEDDINGS.update()
-        .where(EMBEDDINGS.c.master_id == master_id)
-        .values(state=PENDING, attempts=0, run_after=now())
-    )
+    index_again(connection, [master_id])
 
 
 def _lock_deletion(connection: sa.Connection, deletion_id: UUID) -> bool:

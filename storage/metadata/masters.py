@@ -17,11 +17,11 @@ from storage.metadata.rows import (
     IS_VISIBLE,
     KEPT,
     MASTERS,
-    PENDING,
     SELECT_MASTERS,
     deleting_values,
     find_by_ids,
     from_now,
+    index_again,
     is_free,
     is_inside,
     is_reserved_by,
@@ -91,12 +91,7 @@ class SqlMasters:
             if not _lock_master(connection, master_id, (MasterState.STORED,), revisions):
                 return None
             connection.execute(MASTERS.update().where(MASTERS.c.id == master_id).values(**changes))
-            # A lease on the embedding stays: its holder notices the new revision and releases it.
-            connection.execute(
-                EMBEDDINGS.update()
-                .where(EMBEDDINGS.c.master_id == master_id)
-                .values(state=PENDING, attempts=0, run_after=now())
-            )
+            index_again(connection, [master_id])
             changed = connection.execute(SELECT_MASTERS.where(MASTERS.c.id == master_id)).one()
         return master_of(changed)
 

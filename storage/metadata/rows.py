@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -120,6 +120,18 @@ def new_embedding(master_id: UUID, version: str) -> dict[str, Any]:
         "attempts": 0,
         "run_after": now(),
     }
+
+
+def index_again(connection: sa.Connection, master_ids: Collection[UUID]) -> None:
+    """Queue all embeddings of masters that were changed, so that their vectors get the new fields.
+
+    A lease on an embedding stays: its holder notices the new revision and releases it.
+    """
+    connection.execute(
+        EMBEDDINGS.update()
+        .where(EMBEDDINGS.c.master_id.in_(master_ids))
+        .values(state=PENDING, attempts=0, run_after=now())
+    )
 
 
 def capture_values(capture: Capture | None, reader: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_named_images_are_resolved(service: Service, ids: list[str]) -> None:
     assert listed(service) == {ids[0]: {"side180": True}}
     again = run(service, *given)
     assert again.exit_code == 1
-    assert "1 group was left alone: others changed or deleted images." in again.output
+    assert "1 group is left alone: others changed or deleted images." in again.output
 
 
 @pytest.mark.parametrize(

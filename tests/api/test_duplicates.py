@@ -152,6 +152,7 @@ def test_groups_and_decisions_have_pages(service: Service) -> None:
     [
         ({"with": "missing"}, 404, "collection-not-found"),
         ({"with": "No!"}, 422, "invalid-collection-name"),
+        ({"with": "default"}, 422, "invalid-request"),
         ({"space": "missing"}, 422, "space-not-found"),
         ({"space": "a" * 1000}, 422, "space-not-found"),
         ({"max_distance": -1}, 422, "invalid-request"),
@@ -182,6 +183,7 @@ def test_a_scan_of_an_unknown_collection_is_refused(service: Service) -> None:
         ({"cursor": "WyJzaXplIiwgMSwgMSwgMV0"}, "invalid-cursor"),
         ({"cursor": "WyJzaXplIiwgIjEiLCAxLCAiIl0"}, "invalid-cursor"),
         ({"space": "missing"}, "space-not-found"),
+        ({"with": "default"}, "invalid-request"),
         ({"width": 1}, "unknown-parameter"),
     ],
 )

@@ -150,6 +150,8 @@ ONE, TWO = str(uuid4()), str(uuid4())
         ({"groups": [[ONE, TWO]], "confirm": 0, "keep": ["size"] * 6}, "invalid-request"),
         ({"groups": [[ONE, TWO]], "confirm": 0, "with": "No"}, "invalid-collection-name"),
         ({"groups": [[ONE, TWO]], "confirm": 0, "with": 5}, "invalid-request"),
+        ({"groups": [[ONE, TWO]], "confirm": 0, "with": "default"}, "invalid-request"),
+        ({"all": True, "confirm": 0, "with": "default"}, "invalid-request"),
         ({"groups": [[ONE, TWO]], "confirm": 0, "other": "a"}, "invalid-request"),
         ({"groups": [[ONE, TWO]], "confirm": 0, "merge": True}, "invalid-request"),
         ({"groups": [[ONE, TWO]], "confirm": 0, "merge_attributes": "so"}, "invalid-request"),

@@ -31,6 +31,11 @@ def put(service: Service, name: str, percent: int, **attributes: Any) -> None:
 
 
 @pytest.fixture
+def _permanent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKALIKE_UNDO_HOURS", "0")
+
+
+@pytest.fixture
 def twins(service: Service) -> Service:
     """A service with one group of three pictures, two of two, and a complete scan."""
     put(service, "astronaut", 80, shop="A")
@@ -234,6 +239,22 @@ def test_a_group_is_resolved_and_undone(twins: Service, opened: Callable[..., Pa
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#toasts")).to_contain_text("2 pictures restored.")
     expect(groups(page)).to_have_count(3)
+
+
+@pytest.mark.usefixtures("_permanent")  # before the service starts
+def test_a_key_alone_never_deletes_for_good(twins: Service, opened: Callable[..., Page]) -> None:
+    page = opened(VIEW)
+    expect(current(page)).to_contain_text("astronaut 100.jpg")
+    page.keyboard.press("Enter")
+    button = groups(page).first.get_by_role("button", name="Keep 1, delete 2 permanently")
+    expect(button).to_be_focused()
+    expect(groups(page)).to_have_count(3)
+    assert len(names(twins)) == 8
+    page.keyboard.press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("2 pictures deleted.")
+    assert len(names(twins)) == 6
+    page.get_by_role("button", name="Resolve all").click()
+    expect(page.get_by_role("button", name="Delete 2 pictures permanently")).to_be_enabled()
 
 
 def test_all_groups_are_resolved_by_a_rule_after_a_preview_and_undone(

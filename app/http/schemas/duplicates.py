@@ -104,6 +104,9 @@ class DuplicatePage(BaseModel):
 
     scan: DuplicateScan
     groups: list[DuplicateGroup]
+    undo_hours: float = Field(
+        description="Hours for which a deletion of duplicates can be undone; 0: it is permanent."
+    )
     next_cursor: str | None = Field(
         description="Pass it as `cursor` to get the next page; null on the last page."
     )

@@ -16,7 +16,7 @@ test("the rate is measured over the last half minute", () => {
 	assert.equal(pace.note(100, 42_000), 30);
 });
 
-test("another scan begins to be measured anew", () => {
+test("the speed of another scan is measured from its start", () => {
 	const pace = new Pace();
 	pace.note(100, 0);
 	assert.equal(pace.note(5, 1000), null);
