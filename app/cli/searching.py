@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -23,6 +23,9 @@ from app.cli.options import (
     parse_filter,
     parse_id,
 )
+
+if TYPE_CHECKING:
+    from app.cli.client import Client
 
 _TEXT_WEIGHT = 0.5
 _UNLIKE = -0.5  # the weight of what hits are to be unlike
@@ -45,6 +48,8 @@ _OPTIONS = {  # by the names that the API has for them
     "sort takes": "--sort takes",
     "turns": "--turns",
 }
+# Codes of errors about options; the messages of others may have names that the user chose.
+_ABOUT_OPTIONS = ("invalid-request", "not-calibrated")
 _API_OPTIONS = re.compile(rf"(?<![\w-])({'|'.join(_OPTIONS)})(?![\w-])")
 
 
@@ -218,11 +223,7 @@ def search(
         "facets": facets or [],
     }
     with connect(url, api_key) as client:
-        try:
-            answer = client.search(query, examples.files)
-        except CommandError as error:
-            error.args = (_name_options(str(error)),)
-            raise
+        answer = _search(client, query, examples.files)
     if as_json:
         print_json(answer)
         return
@@ -238,9 +239,16 @@ def search(
         _show_facets(answer["facets"])
 
 
-def _name_options(message: str) -> str:
-    """Return a message of the service with the options of the command for those of the API."""
-    return _API_OPTIONS.sub(lambda found: _OPTIONS[found[0]], message)
+def _search(client: Client, query: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
+    """Search; messages about options name those of the command instead of those of the API."""
+    from app.cli.service_errors import ServiceError
+
+    try:
+        return client.search(query, files)
+    except ServiceError as error:
+        if error.code in _ABOUT_OPTIONS:
+            error.args = (_API_OPTIONS.sub(lambda found: _OPTIONS[found[0]], str(error)),)
+        raise
 
 
 @dataclass

@@ -447,3 +447,9 @@ def test_a_file_in_the_place_of_a_master_is_refused_in_words(
         result = run(service, *arguments)
         assert (result.exit_code, "'cat' is not an id" in result.output) == (2, True)
         assert "UUID" not in result.output
+
+
+def test_names_that_are_also_options_stay_as_they_are(service: Service) -> None:
+    done = run(service, "search", "--text", "cat", "--collection", "k")
+    assert done.exit_code == 2
+    assert "no collection named k." in done.output
