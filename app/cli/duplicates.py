@@ -62,7 +62,7 @@ def scan(
 ) -> None:
     """Look for copies of one photograph in a collection, or between two.
 
-    Starts the scan, or lets it look for what is new, and shows the progress. The worker does the
+    Starts the scan, or has it look for new images, and shows the progress. The worker does the
     work: interrupting the command does not stop it. --json prints the state without waiting.
     """
     wanted = {"with": other or None, "space": space, "max_distance": max_distance}

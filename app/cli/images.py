@@ -86,8 +86,8 @@ def import_(
     """Upload images from files, directories and zip files.
 
     Small images share a request. Images that the collection already has are not stored twice,
-    so you can interrupt the command and run it again to resume. Of near duplicates that are
-    uploaded at the same moment, none may be noticed.
+    so you can interrupt the command and run it again to resume. Near duplicates that are uploaded
+    at the same moment may go unnoticed.
 
     Exit codes: 0 all images were uploaded or rejected as near duplicates; 1 some failed, see the
     report; 2 the command could not continue; 130 interrupted.

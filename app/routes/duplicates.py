@@ -42,7 +42,7 @@ def start_scan(
     """Starts to look for near-identical masters in a collection, or between two.
 
     The worker compares all masters, and later uploads as they come. Calling it again changes
-    nothing, except that the scan counts as running until all masters were visited once more.
+    nothing, except that the scan counts as running until all masters have been visited once more.
     """
     state = duplicates.start_scan(name, new.with_, new.space, new.max_distance)
     return schemas.DuplicateScan.of(state)

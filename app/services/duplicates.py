@@ -92,7 +92,7 @@ class Duplicates:
     def start_scan(
         self, name: str, other: str | None, space: str, max_distance: float | None
     ) -> ScanState:
-        """Start the scan of a collection, or of two, or let it look for what is new.
+        """Start the scan of a collection, or of two, or have it look for new masters.
 
         ``max_distance`` None means that of the scan, or the default. Another distance than before
         starts the scan over. Raises InvalidInput, NotFound, Unavailable.
