@@ -111,7 +111,17 @@ export class Filters {
 			...offered.map(([key, field]) => this.fieldset(field, known.get(key), masters)),
 		];
 		if (!attributes.length) drawn.push(el("p", { class: "hint", text: NO_ATTRIBUTES }));
+		this.replace(drawn);
+	}
+
+	/** Shows other inputs. The focus stays at the input of the same name, so that nobody types into nothing. */
+	replace(drawn) {
+		const { activeElement } = document;
+		const name = this.panel.contains(activeElement) && activeElement?.getAttribute("aria-label");
 		this.panel.replaceChildren(...drawn);
+		if (!name) return;
+		const inputs = [...this.panel.querySelectorAll("[aria-label]")];
+		inputs.find((input) => input.getAttribute("aria-label") === name)?.focus();
 	}
 
 	/**

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.support.images import encoded, part_of
 from tests.support.page import asked, bar, filter_of, lists, open_filter, shows
@@ -38,6 +38,28 @@ def test_the_filter_form_offers_what_the_pictures_have(album: Service, page: Pag
     assert {"size": {"$lte": 1000}} in filter_of(page)["$and"]
     page.get_by_label("Size: to").fill("1")
     shows(page, "6 pictures")
+
+
+def test_a_number_can_be_typed_while_the_form_is_drawn_again(album: Service, page: Page) -> None:
+    open_filter(page)
+    page.locator("#filters label").filter(has_text="4 stars").locator("input").check()
+    lists(page, "May 1")
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/attributes", hold)
+    with page.expect_request("**/attributes"):
+        page.get_by_role("button", name="Remove the filter Rating: 4 stars").click()
+    width = page.get_by_label("Width: from")
+    width.focus()
+    old = width.element_handle()
+    waiting[0].continue_()
+    page.wait_for_function("(old) => !old.isConnected", arg=old)
+    page.keyboard.type("321")
+    expect(width).to_have_value("321")
+    shows(page, "0 pictures")
 
 
 def test_the_filter_form_takes_days(album: Service, page: Page) -> None:
